@@ -1,0 +1,140 @@
+"""Eager checks of what users pass, with messages that say what was expected and what came.
+
+Shapes, dtypes and options are always checked: they are static. Values (NaN, labels) are checked
+only when the array is concrete; under `jit` or `vmap` the check is skipped and the result is
+what the function documents, usually NaN.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernelgap.typing import ArrayLike
+
+
+def is_concrete(*arrays: Any) -> bool:
+    """Whether all values can be read now, that is, none is being traced."""
+    return not any(isinstance(a, jax.core.Tracer) for a in arrays)
+
+
+def random_key(key: Any, name: str = "key") -> None:
+    """Refuse anything but one JAX random key; an integer seed is the usual mistake."""
+    hint = f"`{name}` must be a JAX random key such as jax.random.key(0)"
+    if not isinstance(key, jax.Array):
+        raise TypeError(f"{hint}; got {type(key).__name__} {key!r:.40}")
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.ndim != 0:
+            raise ValueError(f"{hint}, a single one; got an array of keys of shape {key.shape}")
+    elif not (key.dtype == jnp.uint32 and key.ndim == 1):
+        raise TypeError(f"{hint}; got an array of dtype {key.dtype} and shape {key.shape}")
+
+
+def integer(value: Any, name: str, *, minimum: int) -> int:
+    """An int (or NumPy integer) of at least `minimum`; bools are refused."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(f"`{name}` must be an integer >= {minimum}; got {value!r:.40}")
+    if value < minimum:
+        raise ValueError(f"`{name}` must be an integer >= {minimum}; got {value}")
+    return int(value)
+
+
+def number(
+    value: Any,
+    name: str,
+    *,
+    minimum: float = -np.inf,
+    maximum: float = np.inf,
+    exclusive: bool = False,
+) -> None:
+    """A real scalar within [minimum, maximum], or above `minimum` when `exclusive`.
+
+    Traced scalars pass: their value is not known yet.
+    """
+    low = f"> {minimum:g}" if exclusive else f">= {minimum:g}"
+    bounds = [low] if np.isfinite(minimum) else []
+    bounds += [f"<= {maximum:g}"] if np.isfinite(maximum) else []
+    expected = "a finite number" + (" " + " and ".join(bounds) if bounds else "")
+    if not is_concrete(value):
+        return
+    if isinstance(value, str | bytes | bool | complex) or np.ndim(value) != 0:
+        raise TypeError(f"`{name}` must be {expected}; got {value!r:.40}")
+    try:
+        as_float = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be {expected}; got {value!r:.40}") from error
+    too_low = as_float <= minimum if exclusive else as_float < minimum
+    if not np.isfinite(as_float) or too_low or as_float > maximum:
+        raise ValueError(f"`{name}` must be {expected}; got {as_float:g}")
+
+
+def choice(value: Any, name: str, options: Sequence[str]) -> None:
+    """One of a few strings."""
+    if not isinstance(value, str) or value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise ValueError(f"`{name}` must be one of {listed}; got {value!r:.40}")
+
+
+def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
+    """A floating array of shape (n, d) with n, d >= 1 and, where concrete, finite entries."""
+    array = _floating(x, name)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"`{name}` must have shape (n, d) with n, d >= 1; got {array.shape}")
+    if d is not None and array.shape[1] != d:
+        raise ValueError(f"`{name}` must have shape (n, {d}); got {array.shape}")
+    _finite(array, name)
+    return array
+
+
+def targets(y: ArrayLike, n: int, name: str = "y", *, columns: bool = False) -> jax.Array:
+    """Real targets of shape (n,), or (n, k) where `columns`, finite where concrete."""
+    array = _floating(y, name)
+    if array.shape[:1] != (n,) or array.ndim not in ((1, 2) if columns else (1,)):
+        shapes = f"({n},) or ({n}, k)" if columns else f"({n},)"
+        raise ValueError(f"`{name}` must have shape {shapes}, one entry per row of x; "
+                         f"got {array.shape}")  # fmt: skip
+    _finite(array, name)
+    return array
+
+
+def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
+    """Binary labels of shape (n,), each -1 or +1 where concrete; returned as they came."""
+    array = jnp.asarray(y)
+    if array.shape != (n,):
+        raise ValueError(f"`{name}` must have shape ({n},), one label per row of x; "
+                         f"got {array.shape}")  # fmt: skip
+    if is_concrete(array) and not bool(jnp.all(jnp.abs(array) == 1)):
+        bad = np.asarray(array)[np.abs(np.asarray(array)) != 1]
+        raise ValueError(f"`{name}` must hold labels -1 and +1 only; got {bad[:3].tolist()}")
+    return array
+
+
+def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
+    """Integer class labels of shape (n,) in 0..k-1, the range checked where concrete."""
+    array = jnp.asarray(y)
+    if array.shape != (n,) or not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(
+            f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},) for a model with "
+            f"{k} outputs; got {array.dtype} of shape {array.shape}"
+        )
+    if is_concrete(array) and not bool(jnp.all((array >= 0) & (array < k))):
+        bad = np.asarray(array)[(np.asarray(array) < 0) | (np.asarray(array) >= k)]
+        raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}")
+    return array
+
+
+def _floating(x: ArrayLike, name: str) -> jax.Array:
+    array = jnp.asarray(x)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"`{name}` must be a floating-point array; got dtype {array.dtype}. "
+                        f"Convert it, for example with {name}.astype(float)")  # fmt: skip
+    return array
+
+
+def _finite(array: jax.Array, name: str) -> None:
+    if is_concrete(array) and not bool(jnp.all(jnp.isfinite(array))):
+        where = np.argwhere(~np.isfinite(np.asarray(array)))
+        raise ValueError(f"`{name}` must be finite; found NaN or inf in {len(where)} entries, "
+                         f"the first at index {tuple(where[0].tolist())}")  # fmt: skip

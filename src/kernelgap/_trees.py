@@ -1,0 +1,20 @@
+"""Arithmetic on parameter trees that more than one room needs."""
+
+import jax
+import jax.numpy as jnp
+
+from kernelgap.typing import PyTree, Scalar
+
+
+def squared_norm(tree: PyTree) -> Scalar:
+    """Sum of the squares of all entries of all leaves: ||Theta||^2."""
+    leaves = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
+    return sum(leaves[1:], start=leaves[0])
+
+
+def safe_power(base: jax.Array, exponent: float) -> jax.Array:
+    """`base ** exponent` for base >= 0, with gradient 0 instead of NaN or inf at base = 0."""
+    if exponent == 1:
+        return base
+    positive = base > 0
+    return jnp.where(positive, jnp.where(positive, base, 1) ** exponent, 0)

@@ -1,0 +1,199 @@
+"""Data sets: the XOR distribution of Wei et al. with its planted network, and real digits.
+
+Paper A is C. Wei, J. D. Lee, Q. Liu, T. Ma, "Regularization Matters: Generalization and
+Optimization of Neural Nets v.s. their Induced Kernel", NeurIPS 2019, arXiv:1810.05369.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from kernelgap import _checks
+from kernelgap.typing import Key
+
+Signal = Literal["axis", "cube"]
+Noise = Literal["sign", "gaussian"]
+
+
+class Dataset(NamedTuple):
+    """Inputs and labels.
+
+    Attributes:
+        x: inputs of shape (n, d).
+        y: labels of shape (n,), each -1. or +1.
+    """
+
+    x: Float[Array, "n d"]
+    y: Float[Array, " n"]
+
+
+def xor_noise(
+    key: Key,
+    n: int,
+    d: int,
+    *,
+    signal: Signal = "axis",
+    noise: Noise = "sign",
+    flip: float = 0.0,
+    dtype: DTypeLike | None = None,
+) -> Dataset:
+    r"""Sample the d-dimensional XOR distribution: two signal and d - 2 noise coordinates.
+
+    With `signal="axis"`, (x_1, x_2, y) is (1, 0, +), (-1, 0, +), (0, 1, -) or (0, -1, -), each
+    with probability 1/4. With `signal="cube"`, x_1 and x_2 are independent signs and y = x_1 x_2,
+    the same problem turned by 45 degrees and scaled by sqrt(2). The other coordinates are
+    independent of the label: uniform signs (`noise="sign"`) or N(0, 1) (`noise="gaussian"`).
+
+    Args:
+        key: JAX random key.
+        n: number of samples, at least 1.
+        d: input dimension, at least 2.
+        signal: `"axis"` or `"cube"`.
+        noise: `"sign"` or `"gaussian"`.
+        flip: probability, in [0, 0.5], with which each label is flipped independently.
+        dtype: floating dtype of `x` and `y`; JAX's default when None.
+
+    Returns:
+        `Dataset(x, y)` with x of shape (n, d) and y of shape (n,) in {-1, +1}.
+
+    Raises:
+        TypeError: if `key` is no JAX key, or `n`, `d` are not integers, or `dtype` not floating.
+        ValueError: if `n` < 1, `d` < 2, `flip` is outside [0, 0.5], or an option is unknown.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 100, 20)
+        >>> x.shape, y.shape
+        ((100, 20), (100,))
+        >>> bool((y == abs(x[:, 0]) - abs(x[:, 1])).all())
+        True
+
+    References:
+        Paper A, the distribution D of its separation theorem. The law of the noise is recalled
+        (uniform signs), with high confidence; Gaussian noise is the paper's first version; the
+        cube form is the authors' course-note version.
+    """
+    _checks.random_key(key)
+    n = _checks.integer(n, "n", minimum=1)
+    d = _checks.integer(d, "d", minimum=2)
+    _checks.choice(signal, "signal", ("axis", "cube"))
+    _checks.choice(noise, "noise", ("sign", "gaussian"))
+    _checks.number(flip, "flip", minimum=0, maximum=0.5)
+    dtype = _floating_dtype(dtype)
+
+    signal_key, noise_key, flip_key = jax.random.split(key, 3)
+    if signal == "axis":
+        # The four atoms, in the order (+1, 0), (-1, 0), (0, +1), (0, -1).
+        atoms = jnp.array([[1, 0], [-1, 0], [0, 1], [0, -1]], dtype)
+        which = jax.random.randint(signal_key, (n,), 0, 4)
+        x_signal = atoms[which]
+        y = jnp.where(which < 2, 1, -1).astype(dtype)
+    else:
+        x_signal = jax.random.rademacher(signal_key, (n, 2), dtype)
+        y = x_signal[:, 0] * x_signal[:, 1]
+    if noise == "sign":
+        x_noise = jax.random.rademacher(noise_key, (n, d - 2), dtype)
+    else:
+        x_noise = jax.random.normal(noise_key, (n, d - 2), dtype)
+    flipped = jax.random.bernoulli(flip_key, flip, (n,))
+    return Dataset(jnp.concatenate([x_signal, x_noise], axis=1), jnp.where(flipped, -y, y))
+
+
+def planted_xor(
+    d: int, *, signal: Signal = "axis", dtype: DTypeLike | None = None
+) -> tuple[Float[Array, "4 d"], Float[Array, "4"]]:
+    r"""Parameters of the four-unit network that classifies `xor_noise` with y f(x) = 1 everywhere.
+
+    Axis: f(x) = relu(x_1) + relu(-x_1) - relu(x_2) - relu(-x_2), normalised margin 1/8.
+    Cube: f(x) = (relu(x_1+x_2) + relu(-x_1-x_2) - relu(x_1-x_2) - relu(x_2-x_1)) / 2, normalised
+    margin 1/(4 sqrt 2). Units are balanced, |w_j| = ||u_j||, the representation of least norm.
+
+    Args:
+        d: input dimension, at least 2.
+        signal: `"axis"` or `"cube"`.
+        dtype: floating dtype; JAX's default when None.
+
+    Returns:
+        Parameters for `models.homogeneous_mlp((4,))`: (hidden weights (4, d), readout (4,)).
+
+    Raises:
+        TypeError: if `d` is not an integer.
+        ValueError: if `d` < 2 or `signal` is unknown.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 50, 10)
+        >>> model = kg.models.homogeneous_mlp((4,))
+        >>> params = kg.datasets.planted_xor(10)
+        >>> print(kg.metrics.normalized_margin(model, params, x, y))
+        0.125
+
+    References:
+        Paper A (axis form); the margins are derived and checked numerically by this project.
+    """
+    d = _checks.integer(d, "d", minimum=2)
+    _checks.choice(signal, "signal", ("axis", "cube"))
+    dtype = _floating_dtype(dtype)
+    if signal == "axis":
+        directions = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
+        size = 1.0
+    else:
+        directions = np.array([[1, 1], [-1, -1], [1, -1], [-1, 1]])
+        size = 2**-0.25  # ||u_j|| = |w_j|, with w_j ||u_j|| = sqrt(2) / 2
+        directions = directions * size / np.sqrt(2)
+    hidden = jnp.zeros((4, d), dtype).at[:, :2].set(jnp.asarray(directions, dtype))
+    return hidden, size * jnp.array([1, 1, -1, -1], dtype)
+
+
+def digits(a: int, b: int, *, dtype: DTypeLike | None = None) -> Dataset:
+    """Two classes of scikit-learn's 8x8 handwritten digits, as a first real data set.
+
+    Pixels are divided by 16, so that they lie in [0, 1]; class `a` is +1 and class `b` is -1.
+    The order is scikit-learn's; shuffle and split it yourself.
+
+    Args:
+        a: the digit labelled +1, in 0..9.
+        b: the digit labelled -1, in 0..9 and different from `a`.
+        dtype: floating dtype; JAX's default when None.
+
+    Returns:
+        `Dataset(x, y)` with x of shape (n, 64); n is about 360.
+
+    Raises:
+        ImportError: if scikit-learn is missing (extra `sklearn`).
+        TypeError: if `a` or `b` is not an integer.
+        ValueError: if `a` or `b` is outside 0..9, or they are equal.
+
+    Example:
+        >>> import kernelgap as kg
+        >>> x, y = kg.datasets.digits(3, 8)
+        >>> x.shape
+        (357, 64)
+    """
+    for name, digit in (("a", a), ("b", b)):
+        if _checks.integer(digit, name, minimum=0) > 9:
+            raise ValueError(f"`{name}` must be a digit 0..9; got {digit}")
+    if a == b:
+        raise ValueError(f"`a` and `b` must be two different digits; got {a} twice")
+    dtype = _floating_dtype(dtype)
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "datasets.digits needs scikit-learn: pip install 'kernelgap[sklearn]'"
+        ) from error
+    images, labels = load_digits(return_X_y=True)
+    keep = (labels == a) | (labels == b)
+    x = jnp.asarray(images[keep] / 16, dtype)
+    return Dataset(x, jnp.where(jnp.asarray(labels[keep] == a), 1, -1).astype(dtype))
+
+
+def _floating_dtype(dtype: DTypeLike | None) -> np.dtype:
+    chosen = jnp.dtype(jax.dtypes.canonicalize_dtype(float if dtype is None else dtype))
+    if not jnp.issubdtype(chosen, jnp.floating):
+        raise TypeError(f"`dtype` must be a floating dtype; got {chosen}")
+    return chosen

@@ -1,0 +1,200 @@
+"""The `neural_tangents` engine, and the one place that imports that library.
+
+neural_tangents 0.6.5 does not import on JAX >= 0.6, because names it uses have moved, and it
+always imports TensorFlow, for a part that kernels do not need. `load` supplies the names, public
+ones all, while it is being imported, keeps TensorFlow out, and takes everything away again, so
+that no other library sees a changed JAX. If neural_tangents is imported already it is used as is.
+"""
+
+import importlib
+import importlib.metadata
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.extend.core
+import jax.interpreters.ad
+
+from kernelgap.models import MLPSpec
+from kernelgap.typing import PyTree
+
+_EXPERIMENTAL = "neural_tangents.experimental"
+_lock = threading.Lock()
+
+
+def load() -> types.ModuleType:
+    """Import neural_tangents on today's JAX, without TensorFlow.
+
+    Returns:
+        The module `neural_tangents`.
+
+    Raises:
+        ImportError: if it is not installed or does not import, with the versions.
+
+    Example:
+        >>> import kernelgap as kg
+        >>> nt = kg.kernels.neural_tangents.load()
+        >>> init, apply, kernel_fn = nt.stax.serial(nt.stax.Dense(64), nt.stax.Relu(), nt.stax.Dense(1))
+    """
+    with _lock:
+        if "neural_tangents" in sys.modules:
+            return sys.modules["neural_tangents"]
+        before = set(sys.modules)
+        try:
+            with warnings.catch_warnings(), ExitStack() as stack:
+                warnings.simplefilter("ignore")
+                for patch in (_moved_names(), _jax_util(), _without_tensorflow()):
+                    stack.enter_context(patch)
+                return importlib.import_module("neural_tangents")
+        except Exception as error:
+            for name in set(sys.modules) - before:
+                if name.partition(".")[0] == "neural_tangents":
+                    del sys.modules[name]
+            raise ImportError(
+                f"neural_tangents {_version('neural-tangents')} does not import on jax "
+                f"{jax.__version__}, Python {sys.version.split()[0]}: {error}. "
+                "ReLU-like kernels need no neural_tangents: use engine='closed_form'"
+            ) from error
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+@contextmanager
+def _moved_names() -> Iterator[None]:
+    """Names that left jax.core for jax.extend.core, and a primitive that is gone."""
+    with ExitStack() as stack:
+        for name in ("Jaxpr", "JaxprEqn", "Literal", "Primitive", "Var"):
+            stack.enter_context(_name(jax.core, name, getattr(jax.extend.core, name)))
+        # Only a key of a table of rules for a primitive that no longer occurs.
+        placeholder = jax.extend.core.Primitive("zeros_like")
+        stack.enter_context(_name(jax.interpreters.ad, "zeros_like_p", placeholder))
+        yield
+
+
+@contextmanager
+def _jax_util() -> Iterator[None]:
+    """jax.util.safe_map and safe_zip, which went without replacement."""
+
+    def safe_zip(*args: Any) -> list:
+        return list(zip(*args, strict=True))
+
+    def safe_map(function: Any, *args: Any) -> list:
+        return [function(*items) for items in zip(*args, strict=True)]
+
+    with ExitStack() as stack:
+        try:
+            util = importlib.import_module("jax.util")
+        except ImportError:
+            util = types.ModuleType("jax.util")
+            stack.enter_context(_module("jax.util", util))
+            stack.enter_context(_name(jax, "util", util))
+        stack.enter_context(_name(util, "safe_map", safe_map))
+        stack.enter_context(_name(util, "safe_zip", safe_zip))
+        yield
+
+
+@contextmanager
+def _without_tensorflow() -> Iterator[None]:
+    """An empty neural_tangents.experimental: the part that imports TensorFlow."""
+    try:
+        with _module(_EXPERIMENTAL, types.ModuleType(_EXPERIMENTAL)):
+            yield
+    finally:
+        package = sys.modules.get("neural_tangents")
+        if package is not None:
+            vars(package).pop("experimental", None)
+
+
+@contextmanager
+def _name(module: types.ModuleType, name: str, value: Any) -> Iterator[None]:
+    if hasattr(module, name):
+        yield
+        return
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        delattr(module, name)
+
+
+@contextmanager
+def _module(name: str, module: types.ModuleType) -> Iterator[None]:
+    sys.modules[name] = module
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+@lru_cache(maxsize=64)
+def _kernel_fn(spec: MLPSpec, d: int) -> Any:
+    """neural_tangents' kernel of the model with unit initial scale.
+
+    Its "standard" layers have forward factor 1 and initial variance 1 / fan_in; its "ntk" layers
+    draw N(0, 1) weights and multiply by W_std / sqrt(fan_in). Those are our layers for
+    init_scale = 1 when W_std = s_k sqrt(F_k); a mean_field net mixes both kinds.
+    """
+    stax = load().stax
+    phi = spec.activation
+    unit = spec._replace(init_scale=1.0)
+    layers = []
+    for k, (fan_in, fan_out, factor, _) in enumerate(unit.layers(d)):
+        if k > 0:
+            # In its ABRelu(a, b) = a min(x, 0) + b max(x, 0).
+            layers.append(stax.ABRelu(-phi.negative, phi.positive))
+        standard = spec.parameterization == "standard" or (
+            spec.parameterization == "mean_field" and k == 0
+        )
+        layers.append(
+            stax.Dense(
+                fan_out,
+                W_std=1.0 if standard else factor * fan_in**0.5,
+                parameterization="standard" if standard else "ntk",
+            )
+        )
+    return stax.serial(*layers)[2]
+
+
+def _scale(spec: MLPSpec, get: str) -> float:
+    """Weights c Theta have outputs c^a f(Theta) and gradients c^(a-1) grad f(Theta)."""
+    degree = len(spec.widths) + 1
+    return spec.init_scale ** (2 * degree - (2 if get == "ntk" else 0))
+
+
+def gram(
+    spec: MLPSpec, params: PyTree, x1: jax.Array, x2: jax.Array | None, get: str
+) -> jax.Array:
+    """The kernel by neural_tangents; see `arccosine.gram` for the arguments."""
+    del params
+    _kernel_fn(spec, x1.shape[1])  # import and build outside of any trace
+    return _gram(spec, x1, x2, get)
+
+
+@lru_cache(maxsize=1)
+def _jitted() -> Any:
+    def evaluate(spec: MLPSpec, x1: jax.Array, x2: jax.Array | None, get: str) -> jax.Array:
+        # The library predates JAX's strict promotion modes.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return _scale(spec, get) * _kernel_fn(spec, x1.shape[1])(x1, x2, get)
+
+    return jax.jit(evaluate, static_argnums=(0, 3))
+
+
+def _gram(spec: MLPSpec, x1: jax.Array, x2: jax.Array | None, get: str) -> jax.Array:
+    return _jitted()(spec, x1, x2, get)
+
+
+def diagonal(spec: MLPSpec, params: PyTree, x: jax.Array, get: str) -> jax.Array:
+    """k(x_i, x_i) for each row, by neural_tangents."""
+    return jax.vmap(lambda row: gram(spec, params, row[None], None, get)[0, 0])(x)

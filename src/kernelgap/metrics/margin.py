@@ -1,0 +1,142 @@
+"""Normalised margins of homogeneous networks.
+
+gamma(Theta) = min_i y_i f(Theta; x_i) / ||Theta||^a, with a the degree of homogeneity, does not
+change under Theta -> c Theta. Weakly regularised minimisers converge to its maximum (paper A).
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from kernelgap import _checks
+from kernelgap._trees import safe_power, squared_norm
+from kernelgap.models import Model, Params
+from kernelgap.typing import ArrayLike, Scalar
+
+Norm = Literal["l2", "balanced", "mean_field", "layer_product"]
+
+
+def output_margins(outputs: jax.Array, y: ArrayLike) -> jax.Array:
+    """y_i f_i for outputs (n,); f_{y_i} - max_{j != y_i} f_j for outputs (n, k), k >= 2.
+
+    Args:
+        outputs: (n,) or (n, k).
+        y: (n,) labels: -1 or +1 for outputs (n,), integers 0..k-1 for outputs (n, k).
+
+    Returns:
+        Margins of shape (n,); a sample is classified rightly when its margin is positive.
+
+    Raises:
+        ValueError: if shapes disagree or concrete labels are out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> outputs = jnp.array([[2.0, 0.0, -1.0], [0.0, 3.0, 4.0]])
+        >>> print(kg.metrics.output_margins(outputs, jnp.array([0, 1])))
+        [ 2. -1.]
+    """
+    if outputs.ndim == 1:
+        return _checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs
+    return -jnp.max(_rival_gaps(outputs, y), axis=1)
+
+
+def normalized_margin(
+    model: Model,
+    params: Params,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    norm: Norm = "l2",
+    smooth: bool = False,
+) -> Scalar:
+    r"""The margin of the worst sample over the norm of the parameters to the degree of the model.
+
+    | norm | denominator | for |
+    |---|---|---|
+    | `"l2"` | \|\|Theta\|\|^a, all parameters | any depth |
+    | `"balanced"` | the least \|\|Theta\|\|^a over rescalings of units that keep f: for ReLU, 2 sum_j \|w_j\| \|\|u_j\|\| | two layers |
+    | `"mean_field"` | mean_j \|\|theta_j / r\|\|^2, the F1 bound, r as in `noisy_gd` | two layers, degree 2 |
+    | `"layer_product"` | the product of the layers' Frobenius norms, each to its own degree | any depth |
+
+    Args:
+        model: a `homogeneous_mlp`.
+        params: its parameters.
+        x: inputs of shape (n, d).
+        y: (n,) labels: -1 or +1 for one output, integers 0..k-1 for k outputs.
+        norm: the denominator, see the table. The balanced margin is never below the l2 one.
+        smooth: replace the minimum by log(1 / sum_i exp(-margin_i)), over rivals too when
+            multi-class. The result lies within log(n) / denominator (log(n (k-1)) for k classes)
+            below the margin, and is smooth in the parameters.
+
+    Returns:
+        A scalar, positive exactly if all samples are classified rightly (for `smooth=False`);
+        NaN for zero parameters.
+
+    Raises:
+        ValueError: if shapes disagree, concrete labels are out of range or x is not finite, the
+            norm is unknown, or it is not defined for this model.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 50, 10, signal="cube")
+        >>> model = kg.models.homogeneous_mlp((4,))
+        >>> params = kg.datasets.planted_xor(10, signal="cube")
+        >>> print(f"{kg.metrics.normalized_margin(model, params, x, y):.6f}")  # 1 / (4 sqrt 2)
+        0.176777
+
+    References:
+        Paper A, the normalised margin. Smoothed: K. Lyu, J. Li, "Gradient Descent Maximizes the
+        Margin of Homogeneous Neural Networks", ICLR 2020. Mean-field: L. Chizat, F. Bach, COLT
+        2020. The balanced form, and the extension to powers and several outputs, are derived.
+    """
+    _checks.choice(norm, "norm", ("l2", "balanced", "mean_field", "layer_product"))
+    if norm in ("balanced", "mean_field") and len(model.spec.widths) != 1:
+        raise ValueError(f"norm={norm!r} is defined for two-layer models; this one has "
+                         f"{len(model.spec.widths) + 1} layers. Use 'l2' or 'layer_product'")  # fmt: skip
+    if norm == "mean_field" and model.degree != 2:
+        raise ValueError(f"norm='mean_field' is defined for models of degree 2; "
+                         f"this one has degree {model.degree:g}")  # fmt: skip
+    outputs = model.apply(params, _checks.inputs(x))
+    if smooth:
+        exponents = (
+            -output_margins(outputs, y) if outputs.ndim == 1 else _rival_gaps(outputs, y).ravel()
+        )
+        margin = -jax.scipy.special.logsumexp(exponents)
+    else:
+        margin = jnp.min(output_margins(outputs, y))
+    return margin / _denominator(model, params, norm)
+
+
+def _rival_gaps(outputs: jax.Array, y: ArrayLike) -> jax.Array:
+    """f_j - f_{y_i} for every class j, with -inf at j = y_i: shape (n, k)."""
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(f"`outputs` must have shape (n,) or (n, k) with k >= 2; "
+                         f"got {outputs.shape}")  # fmt: skip
+    y = _checks.classes(y, *outputs.shape)
+    own = jnp.take_along_axis(outputs, y[:, None], axis=1)
+    is_own = jax.nn.one_hot(y, outputs.shape[1], dtype=bool)
+    return jnp.where(is_own, -jnp.inf, outputs - own)
+
+
+def _denominator(model: Model, params: Params, norm: Norm) -> jax.Array:
+    power = model.spec.activation.power
+    if norm == "layer_product":
+        depth = len(params)
+        factors = [
+            safe_power(squared_norm(w), power ** (depth - 1 - k) / 2) for k, w in enumerate(params)
+        ]
+        return jnp.prod(jnp.stack(factors))
+    if norm == "l2":
+        return safe_power(squared_norm(params), model.degree / 2)
+    assert model.neurons is not None  # two layers, checked by the caller
+    theta = model.neurons.pack(params)
+    if norm == "mean_field":
+        return squared_norm(theta) / theta.shape[0] / model.neurons.radius(params) ** 2
+    outgoing = jnp.sum(theta[:, : model.spec.outputs or 1] ** 2, axis=1)
+    incoming = jnp.sum(theta[:, model.spec.outputs or 1 :] ** 2, axis=1)
+    # min over c > 0 of c^2 A + B / c^(2p) is (1 + 1/p) A^(p/(p+1)) (p B)^(1/(p+1)).
+    least = (1 + 1 / power) * (
+        safe_power(incoming, power / (power + 1)) * safe_power(power * outgoing, 1 / (power + 1))
+    )
+    return safe_power(jnp.sum(least), model.degree / 2)

@@ -1,0 +1,270 @@
+"""Positively homogeneous multi-layer perceptrons and their activations.
+
+A bias-free net of depth K = len(widths) + 1,
+
+    f(Theta; x) = s_K W_K phi(s_{K-1} W_{K-1} phi(... phi(s_1 W_1 x))),
+
+with phi positively homogeneous of degree p satisfies f(c Theta; x) = c^a f(Theta; x) for c > 0
+with a = 1 + p + p^2 + ... + p^{K-1}; for ReLU, a = K. The factors s_k and the standard
+deviations of the initial weights make the parameterization.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from kernelgap import _checks
+from kernelgap.typing import Key
+
+Parameterization = Literal["standard", "ntk", "mean_field"]
+Params = tuple[jax.Array, ...]
+
+
+class Activation(NamedTuple):
+    """phi(z) = positive * max(z, 0)^power + negative * max(-z, 0)^power.
+
+    Every function of one variable that is positively homogeneous of degree `power` has this
+    form. Its derivative at 0 is taken to be 0.
+    """
+
+    positive: float
+    negative: float
+    power: float
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """Apply the activation entrywise."""
+        value = jnp.zeros_like(z)
+        for slope, side, part in ((self.positive, z > 0, z), (self.negative, z < 0, -z)):
+            if slope:
+                base = jnp.where(side, part, 1)
+                value += jnp.where(side, slope * (base if self.power == 1 else base**self.power), 0)
+        return value
+
+
+def leaky_relu(slope: float = 0.01) -> Activation:
+    """max(z, 0) + slope * min(z, 0).
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> print(kg.models.leaky_relu(0.1)(jnp.array([-2.0, 3.0])))
+        [-0.2  3. ]
+    """
+    _checks.number(slope, "slope")
+    return Activation(1.0, -float(slope), 1.0)
+
+
+def relu_power(power: float) -> Activation:
+    """max(z, 0)^power, for power >= 1.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> print(kg.models.relu_power(2)(jnp.array([-2.0, 3.0])))
+        [0. 9.]
+    """
+    _checks.number(power, "power", minimum=1)
+    return Activation(1.0, 0.0, float(power))
+
+
+_ACTIVATIONS = {
+    "relu": Activation(1.0, 0.0, 1.0),
+    "leaky_relu": leaky_relu(),
+    "abs": Activation(1.0, 1.0, 1.0),
+}
+
+
+class MLPSpec(NamedTuple):
+    """The static, hashable description of a `homogeneous_mlp`."""
+
+    widths: tuple[int, ...]
+    activation: Activation
+    parameterization: Parameterization
+    outputs: int | None
+    init_scale: float
+
+    def layers(self, d: int) -> list[tuple[int, int, float, float]]:
+        """(fan_in, fan_out, forward factor s_k, initial standard deviation) of each layer."""
+        fans = [d, *self.widths, self.outputs or 1]
+        described = []
+        for k, (fan_in, fan_out) in enumerate(zip(fans, fans[1:], strict=False)):
+            root = fan_in**-0.5
+            if self.parameterization == "standard":
+                factor, std = 1.0, root
+            elif self.parameterization == "ntk":
+                factor, std = root, 1.0
+            else:
+                factor, std = (1.0, root) if k == 0 else (1.0 / fan_in, 1.0)
+            described.append((fan_in, fan_out, factor, std * self.init_scale))
+        return described
+
+    def neuron_radius(self, d: int) -> float:
+        """Radius on which one fresh neuron (w, u) of a two-layer net is drawn.
+
+        The output is a mean over neurons, (1/m) sum_j Phi(theta_j / r), with this r: a neuron on
+        the sphere of radius r is a unit neuron of the measure of mean-field theory.
+        """
+        (_, _, first, _), (_, _, second, _) = self.layers(d)
+        power = self.activation.power
+        return (self.widths[0] * second * first**power) ** (-1 / (power + 1))
+
+
+class Neurons(NamedTuple):
+    """How the parameters of a two-layer net read as m neurons theta_j = (w_j, u_j).
+
+    Attributes:
+        pack: params -> (m, k + d), the rows being neurons, output weights first.
+        unpack: (m, k + d) -> params.
+        radius: params -> the radius of the sphere on which fresh neurons are drawn.
+    """
+
+    pack: Callable[[Params], jax.Array]
+    unpack: Callable[[jax.Array], Params]
+    radius: Callable[[Params], float]
+
+
+class Model(NamedTuple):
+    """A network as a pair of pure functions.
+
+    Attributes:
+        init: `init(key, d, dtype=None) -> params`.
+        apply: `apply(params, x) -> (n,)`, or (n, k) with k outputs.
+        degree: the degree of positive homogeneity in the parameters.
+        spec: static description, from which `kernels.ntk` builds the kernel.
+        neurons: how to read the parameters as neurons; None unless the net has two layers.
+    """
+
+    init: Callable[..., Params]
+    apply: Callable[[Params, jax.Array], jax.Array]
+    degree: float
+    spec: MLPSpec
+    neurons: Neurons | None
+
+
+def homogeneous_mlp(
+    widths: Sequence[int],
+    *,
+    activation: Literal["relu", "leaky_relu", "abs"] | Activation = "relu",
+    parameterization: Parameterization = "standard",
+    outputs: int | None = None,
+    init_scale: float = 1.0,
+) -> Model:
+    r"""A bias-free multi-layer perceptron, positively homogeneous in its parameters.
+
+    Parameters are a tuple (W_1, ..., W_K) with W_k of shape (fan_out, fan_in); the last has shape
+    (fan_in,) when `outputs` is None. With c = `init_scale`:
+
+    | parameterization | factor s_k in the forward pass | initial weights of layer k |
+    |---|---|---|
+    | standard   | 1 | N(0, c^2 / fan_in) |
+    | ntk        | 1 / sqrt(fan_in) | N(0, c^2) |
+    | mean_field | 1 in the first layer, 1 / fan_in above | N(0, c^2 / d) first, N(0, c^2) above |
+
+    Args:
+        widths: hidden widths, each at least 1; an empty sequence gives a linear model.
+        activation: `"relu"`, `"leaky_relu"` (slope 0.01), `"abs"`, or an `Activation` such as
+            `models.leaky_relu(0.2)` or `models.relu_power(2)`.
+        parameterization: `"standard"`, `"ntk"` or `"mean_field"`.
+        outputs: None for one output of shape (n,); k >= 1 for outputs of shape (n, k).
+        init_scale: multiplies all initial weights; positive. sqrt(2) gives He's initialisation.
+
+    Returns:
+        A `Model`. Its `init` takes `(key, d, dtype=None)`, its `apply` takes `(params, x)`.
+
+    Raises:
+        TypeError: if `widths` is no sequence of integers, or `outputs` is no integer.
+        ValueError: if a width, `outputs` or `init_scale` is not positive, or an option is unknown.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> model = kg.models.homogeneous_mlp((64, 64), activation=kg.models.relu_power(2))
+        >>> params = model.init(jax.random.key(0), 10)
+        >>> model.apply(params, jax.numpy.ones((5, 10))).shape, model.degree
+        ((5,), 7.0)
+
+    References:
+        Paper A (homogeneous nets of degree a); the degree for powers is derived.
+    """
+    spec = _spec(widths, activation, parameterization, outputs, init_scale)
+    power = spec.activation.power
+    degree = float(sum(power**k for k in range(len(spec.widths) + 1)))
+
+    def init(key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
+        _checks.random_key(key)
+        d = _checks.integer(d, "d", minimum=1)
+        layers = spec.layers(d)
+        keys = jax.random.split(key, len(layers))
+        params = [
+            std * jax.random.normal(k, (fan_out, fan_in), dtype or float)
+            for k, (fan_in, fan_out, _, std) in zip(keys, layers, strict=True)
+        ]
+        if spec.outputs is None:
+            params[-1] = params[-1][0]
+        return tuple(params)
+
+    def apply(params: Params, x: jax.Array) -> jax.Array:
+        layers = _check_call(spec, params, x)
+        h = x
+        for k, (weights, (_, _, factor, _)) in enumerate(zip(params, layers, strict=True)):
+            if k > 0:
+                h = spec.activation(h)
+            h = h @ weights.T
+            h = h if factor == 1 else factor * h
+        return h
+
+    neurons = _two_layer_neurons(spec) if len(spec.widths) == 1 else None
+    return Model(init, apply, degree, spec, neurons)
+
+
+def _spec(
+    widths: Sequence[int],
+    activation: str | Activation,
+    parameterization: Parameterization,
+    outputs: int | None,
+    init_scale: float,
+) -> MLPSpec:
+    if isinstance(widths, str) or not isinstance(widths, Sequence):
+        raise TypeError(f"`widths` must be a sequence of hidden widths, such as (512,); "
+                        f"got {widths!r:.40}")  # fmt: skip
+    widths = tuple(_checks.integer(w, "widths", minimum=1) for w in widths)
+    if not isinstance(activation, Activation):
+        _checks.choice(activation, "activation", tuple(_ACTIVATIONS))
+        activation = _ACTIVATIONS[activation]
+    _checks.choice(parameterization, "parameterization", ("standard", "ntk", "mean_field"))
+    if outputs is not None:
+        outputs = _checks.integer(outputs, "outputs", minimum=1)
+    _checks.number(init_scale, "init_scale", minimum=0, exclusive=True)
+    return MLPSpec(widths, activation, parameterization, outputs, float(init_scale))
+
+
+def _check_call(spec: MLPSpec, params: Params, x: jax.Array) -> list[tuple]:
+    if np.ndim(x) != 2:
+        raise ValueError(f"`x` must have shape (n, d); got {np.shape(x)}")
+    layers = spec.layers(np.shape(x)[1])
+    expected = [(fan_out, fan_in) for fan_in, fan_out, _, _ in layers]
+    if spec.outputs is None:
+        expected[-1] = expected[-1][1:]
+    shapes = [np.shape(w) for w in params]
+    if shapes != expected:
+        raise ValueError(f"`params` must have the shapes {expected} for inputs with "
+                         f"d = {np.shape(x)[1]}; got {shapes}")  # fmt: skip
+    return layers
+
+
+def _two_layer_neurons(spec: MLPSpec) -> Neurons:
+    k = spec.outputs or 1
+
+    def pack(params: Params) -> jax.Array:
+        hidden, readout = params
+        return jnp.concatenate([readout.reshape(k, -1).T, hidden], axis=1)
+
+    def unpack(neurons: jax.Array) -> Params:
+        readout = neurons[:, 0] if spec.outputs is None else neurons[:, :k].T
+        return neurons[:, k:], readout
+
+    def radius(params: Params) -> float:
+        return spec.neuron_radius(params[0].shape[1])
+
+    return Neurons(pack, unpack, radius)

@@ -1,0 +1,157 @@
+"""Noisy gradient descent: the perturbed Wasserstein gradient flow, and Langevin dynamics.
+
+Paper A follows the flow of a measure rho on neurons theta = (w, u),
+
+    d rho / dt = -sigma rho + sigma U - div(v rho),
+
+where U is uniform on the unit sphere: mass moves along the velocity v = -grad L' and is re-drawn
+from U at rate sigma. It is a birth-death noise on neurons, not a Gaussian noise on gradients. One
+Euler step of size eta for the m neurons of a two-layer net is a gradient step, after which each
+neuron is replaced by a fresh draw with probability eta * sigma.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from kernelgap import _checks
+from kernelgap.models import Neurons
+from kernelgap.typing import Key, PyTree
+
+ScalarOrSchedule = float | ArrayLike | optax.Schedule
+
+
+class NoisyGDState(NamedTuple):
+    """Random key and step count of `noisy_gd`."""
+
+    key: Key
+    count: jax.Array
+
+
+def noisy_gd(
+    learning_rate: ScalarOrSchedule,
+    *,
+    temperature: ScalarOrSchedule = 0.0,
+    resample_rate: ScalarOrSchedule = 0.0,
+    neurons: Neurons | None = None,
+    key: Key,
+) -> optax.GradientTransformation:
+    r"""Gradient descent with Langevin noise and re-drawn neurons, as an optax transformation.
+
+        theta <- theta - eta grad + sqrt(2 eta tau) xi,    xi ~ N(0, I);
+        then, with probability eta * sigma, each neuron is replaced by a draw uniform on its sphere,
+
+    with eta = `learning_rate`, tau = `temperature` and sigma = `resample_rate`. With both noises
+    zero this is exactly gradient descent.
+
+    Time scale: a two-layer net is the measure (1/m) sum_j delta(theta_j / r) with
+    r = `neurons.radius(params)` (1/sqrt(m) in the standard parameterization). A step of size eta on
+    theta_j is a step of size eta * m on that measure's flow (standard parameterization), so mean-field
+    time is t = eta * m * steps, and the paper's rate sigma per unit of mean-field time is
+    `resample_rate = m * sigma` here.
+
+    The updates it returns are final: in an `optax.chain` put it last, and do not scale them again.
+    Under `optax.inject_hyperparams` name `("neurons", "key")` as static arguments.
+
+    Args:
+        learning_rate: eta > 0, or an optax schedule.
+        temperature: tau >= 0, or a schedule. In the potential L the stationary law is
+            proportional to exp(-L / tau) as eta -> 0.
+        resample_rate: sigma >= 0 with eta * sigma <= 1, or a schedule.
+        neurons: what a neuron is: `model.neurons` of a two-layer net. Needed for re-draws only.
+        key: JAX random key.
+
+    Returns:
+        An `optax.GradientTransformation`; its `update` needs `params`.
+
+    Raises:
+        TypeError: if `key` is no JAX key or a hyperparameter is no number or schedule.
+        ValueError: if `learning_rate` <= 0, `temperature` < 0, `resample_rate` < 0,
+            eta * sigma > 1, or re-draws are asked for without `neurons`.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> model = kg.models.homogeneous_mlp((64,))
+        >>> optimizer = kg.optim.noisy_gd(
+        ...     0.1, resample_rate=0.01, neurons=model.neurons, key=jax.random.key(1))
+        >>> params = model.init(jax.random.key(0), 5)
+        >>> state = optimizer.init(params)
+        >>> updates, state = optimizer.update(params, state, params)
+
+    References:
+        Paper A, the perturbed Wasserstein gradient flow. The time scale for finite m is derived by
+        this project. The Langevin variant is that of the mean-field Langevin literature.
+        `optax.noisy_sgd` is neither: it adds annealed noise to the gradient.
+    """
+    _checks.random_key(key)
+    if neurons is not None and not isinstance(neurons, Neurons):
+        raise TypeError(f"`neurons` must be model.neurons of a two-layer model; "
+                        f"got {type(neurons).__name__}")  # fmt: skip
+    for name, value, exclusive in (
+        ("learning_rate", learning_rate, True),
+        ("temperature", temperature, False),
+        ("resample_rate", resample_rate, False),
+    ):
+        if not callable(value):
+            _checks.number(value, name, minimum=0, exclusive=exclusive)
+    if neurons is None and not _is_zero(resample_rate):
+        raise ValueError(
+            "`resample_rate` needs `neurons`: pass neurons=model.neurons of a two-layer model "
+            "(the paper defines the re-draws for two layers only); got neurons=None"
+        )
+    if _is_number(learning_rate) and _is_number(resample_rate):
+        _checks.number(learning_rate * resample_rate, "learning_rate * resample_rate", maximum=1)  # type: ignore[operator]
+
+    def init(params: PyTree) -> NoisyGDState:
+        del params
+        return NoisyGDState(key, jnp.zeros((), jnp.int32))
+
+    def update(
+        gradient: PyTree, state: NoisyGDState, params: PyTree | None = None
+    ) -> tuple[PyTree, NoisyGDState]:
+        if params is None:
+            raise ValueError("noisy_gd needs the parameters: update(gradient, state, params)")
+        eta, tau, sigma = (
+            value(state.count) if callable(value) else value
+            for value in (learning_rate, temperature, resample_rate)
+        )
+        next_key, langevin_key, which_key, fresh_key = jax.random.split(state.key, 4)
+        updates = jax.tree.map(lambda g: -jnp.asarray(eta, g.dtype) * g, gradient)
+        if not _is_zero(temperature):
+            updates = _add_noise(langevin_key, updates, jnp.sqrt(2 * eta * tau))
+        if neurons is not None and not _is_zero(resample_rate):
+            moved = neurons.pack(jax.tree.map(jnp.add, params, updates))
+            fresh = _on_sphere(fresh_key, moved, neurons.radius(params))
+            redraw = jax.random.bernoulli(which_key, eta * sigma, moved.shape[:1])
+            final = neurons.unpack(jnp.where(redraw[:, None], fresh, moved))
+            updates = jax.tree.map(jnp.subtract, final, params)
+        return updates, NoisyGDState(next_key, optax.safe_int32_increment(state.count))
+
+    return optax.GradientTransformation(init, update)
+
+
+def _is_number(value: ScalarOrSchedule) -> bool:
+    return not callable(value) and _checks.is_concrete(value)
+
+
+def _is_zero(value: ScalarOrSchedule) -> bool:
+    """Known to be zero, so that the noise costs nothing and draws nothing."""
+    return _is_number(value) and float(value) == 0  # type: ignore[arg-type]
+
+
+def _add_noise(key: Key, updates: PyTree, scale: jax.Array) -> PyTree:
+    leaves, treedef = jax.tree.flatten(updates)
+    keys = jax.random.split(key, len(leaves))
+    noisy = [
+        leaf + scale.astype(leaf.dtype) * jax.random.normal(k, leaf.shape, leaf.dtype)
+        for k, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, noisy)
+
+
+def _on_sphere(key: Key, like: jax.Array, radius: float) -> jax.Array:
+    direction = jax.random.normal(key, like.shape, like.dtype)
+    return radius * direction / jnp.linalg.norm(direction, axis=1, keepdims=True)
