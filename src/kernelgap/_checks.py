@@ -105,9 +105,11 @@ def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
     if array.shape != (n,):
         raise ValueError(f"`{name}` must have shape ({n},), one label per row of x; "
                          f"got {array.shape}")  # fmt: skip
-    if is_concrete(array) and not bool(jnp.all(jnp.abs(array) == 1)):
-        bad = np.asarray(array)[np.abs(np.asarray(array)) != 1]
-        raise ValueError(f"`{name}` must hold labels -1 and +1 only; got {bad[:3].tolist()}")
+    if is_concrete(array):
+        values = np.asarray(array)
+        bad = values[np.abs(values) != 1]
+        if bad.size:
+            raise ValueError(f"`{name}` must hold labels -1 and +1 only; got {bad[:3].tolist()}")
     return array
 
 
@@ -119,9 +121,11 @@ def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
             f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},) for a model with "
             f"{k} outputs; got {array.dtype} of shape {array.shape}"
         )
-    if is_concrete(array) and not bool(jnp.all((array >= 0) & (array < k))):
-        bad = np.asarray(array)[(np.asarray(array) < 0) | (np.asarray(array) >= k)]
-        raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}")
+    if is_concrete(array):
+        values = np.asarray(array)
+        bad = values[(values < 0) | (values >= k)]
+        if bad.size:
+            raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}")
     return array
 
 
@@ -134,7 +138,8 @@ def _floating(x: ArrayLike, name: str) -> jax.Array:
 
 
 def _finite(array: jax.Array, name: str) -> None:
-    if is_concrete(array) and not bool(jnp.all(jnp.isfinite(array))):
-        where = np.argwhere(~np.isfinite(np.asarray(array)))
+    # In NumPy: a jnp operation would be compiled for every new shape.
+    if is_concrete(array) and not np.isfinite(values := np.asarray(array)).all():
+        where = np.argwhere(~np.isfinite(values))
         raise ValueError(f"`{name}` must be finite; found NaN or inf in {len(where)} entries, "
                          f"the first at index {tuple(where[0].tolist())}")  # fmt: skip

@@ -85,20 +85,22 @@ def xor_noise(
     _checks.number(flip, "flip", minimum=0, maximum=0.5)
     dtype = _floating_dtype(dtype)
 
-    signal_key, noise_key, flip_key = jax.random.split(key, 3)
+    sign_key, noise_key, flip_key = jax.random.split(key, 3)
+    # One draw of bits serves signal and noise: each random call costs compile time.
+    columns = d if noise == "sign" else 2
+    bits = jax.random.bits(sign_key, (n, columns), jnp.uint8) & 1
+    x = 2 * bits.astype(dtype) - 1
     if signal == "axis":
-        # The four atoms, in the order (+1, 0), (-1, 0), (0, +1), (0, -1).
-        atoms = jnp.array([[1, 0], [-1, 0], [0, 1], [0, -1]], dtype)
-        which = jax.random.randint(signal_key, (n,), 0, 4)
-        x_signal = atoms[which]
-        y = jnp.where(which < 2, 1, -1).astype(dtype)
+        # x_1 says which of the two coordinates carries the sign x_2.
+        first, sign = x[:, :1] > 0, x[:, 1:2]
+        y = x[:, 0]
+        x_signal = jnp.concatenate([jnp.where(first, sign, 0), jnp.where(first, 0, sign)], axis=1)
     else:
-        x_signal = jax.random.rademacher(signal_key, (n, 2), dtype)
-        y = x_signal[:, 0] * x_signal[:, 1]
-    if noise == "sign":
-        x_noise = jax.random.rademacher(noise_key, (n, d - 2), dtype)
-    else:
-        x_noise = jax.random.normal(noise_key, (n, d - 2), dtype)
+        y = x[:, 0] * x[:, 1]
+        x_signal = x[:, :2]
+    x_noise = x[:, 2:] if noise == "sign" else jax.random.normal(noise_key, (n, d - 2), dtype)
+    if _checks.is_concrete(flip) and flip == 0:
+        return Dataset(jnp.concatenate([x_signal, x_noise], axis=1), y)
     flipped = jax.random.bernoulli(flip_key, flip, (n,))
     return Dataset(jnp.concatenate([x_signal, x_noise], axis=1), jnp.where(flipped, -y, y))
 

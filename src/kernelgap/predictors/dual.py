@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from kernelgap._checks import is_concrete
+
 _PATIENCE = 3  # exchanges that may fail to lower the count of violations, idle pivots
 
 
@@ -34,17 +36,24 @@ class Certificate(NamedTuple):
     residual: Float[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("max_iterations",))
 def solve(
     gram: Float[Array, "n n"], y: Float[Array, " n"], tol: float, max_iterations: int
 ) -> tuple[Float[Array, " n"], Certificate, Int[Array, ""]]:
     """alpha >= 0, its certificate, and the number of linear systems solved."""
-    q = gram * y[:, None] * y[None, :]
+    q = _signed(gram, y)
     # A sample may fall short of its margin by slack without moving the gap beyond tol.
     slack = jnp.asarray(tol / 8, q.dtype)
     exchanged = _exchange(q, slack, max_iterations)
-    alpha, iterations = _pivot(q, slack, exchanged, max_iterations)
+    alpha, iterations = exchanged.alpha, exchanged.iteration
+    # Seldom needed: outside of jit it is not even compiled then.
+    if not (is_concrete(exchanged.optimal) and bool(exchanged.optimal)):
+        alpha, iterations = _pivot(q, slack, exchanged, max_iterations)
     return *_polish(q, alpha), iterations + 1
+
+
+@jax.jit
+def _signed(gram: jax.Array, y: jax.Array) -> jax.Array:
+    return gram * y[:, None] * y[None, :]
 
 
 class _Exchange(NamedTuple):
@@ -58,6 +67,7 @@ class _Exchange(NamedTuple):
     iteration: Int[Array, ""]
 
 
+@partial(jax.jit, static_argnames=("max_iterations",))
 def _exchange(q: jax.Array, slack: jax.Array, max_iterations: int) -> _Exchange:
     def step(s: _Exchange) -> _Exchange:
         start = jnp.where(s.free, s.point, 0)
@@ -108,6 +118,7 @@ class _Pivot(NamedTuple):
     iteration: Int[Array, ""]
 
 
+@partial(jax.jit, static_argnames=("max_iterations",))
 def _pivot(
     q: jax.Array, slack: jax.Array, exchanged: _Exchange, max_iterations: int
 ) -> tuple[jax.Array, jax.Array]:
@@ -163,15 +174,17 @@ def _pivot(
     return jnp.where(better, s.alpha, exchanged.alpha), s.iteration
 
 
+@jax.jit
 def _polish(q: jax.Array, alpha: jax.Array) -> tuple[jax.Array, Certificate]:
     """Refine on the support with residuals from compensated sums; keep what is better."""
     support = alpha > 0
     factor = _factor(q, support, _least_ridge(q))
-    polished = alpha
-    for _ in range(2):
-        error = jnp.where(support, 1 - accurate_product(q, polished), 0)
-        polished = jnp.where(support, polished + _cho_solve(factor, error), 0)
-    polished = jnp.maximum(polished, 0)
+
+    def refine(_: int, z: jax.Array) -> jax.Array:
+        error = jnp.where(support, 1 - accurate_product(q, z), 0)
+        return jnp.where(support, z + _cho_solve(factor, error), 0)
+
+    polished = jnp.maximum(jax.lax.fori_loop(0, 2, refine, alpha), 0)
     before = _certificate(alpha, accurate_product(q, alpha))
     after = _certificate(polished, accurate_product(q, polished))
     keep = after.gap < before.gap  # False where a factorisation failed

@@ -63,6 +63,11 @@ def checked_gram(kernel: KernelFunction, x: jax.Array) -> jax.Array:
     n = x.shape[0]
     if gram.shape != (n, n):
         raise ValueError(f"`kernel` must return shape ({n}, {n}) for {n} inputs; got {gram.shape}")
-    if _checks.is_concrete(gram) and not bool(jnp.all(jnp.isfinite(gram))):
+    if _checks.is_concrete(gram) and not bool(_all_finite(gram)):
         raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
     return gram
+
+
+@jax.jit
+def _all_finite(array: jax.Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(array))

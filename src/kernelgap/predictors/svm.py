@@ -10,7 +10,7 @@ sqrt(p' Q p) is an upper bound on the best margin: the pair is the certificate.
 
 import warnings
 
-import jax.numpy as jnp
+import numpy as np
 
 from kernelgap import _checks
 from kernelgap.predictors.dual import solve
@@ -76,8 +76,8 @@ def hard_margin_svm(
     y = _checks.signs(y, x.shape[0]).astype(x.dtype)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
-    if _checks.is_concrete(y) and bool(jnp.all(y == y[0])):
-        raise ValueError(f"`y` must hold both classes -1 and +1; got only {float(y[0]):+g}")
+    if _checks.is_concrete(y) and len(present := np.unique(np.asarray(y))) == 1:
+        raise ValueError(f"`y` must hold both classes -1 and +1; got only {present[0]:+g}")
     gram = checked_gram(kernel, x)
     alpha, (margin, upper, gap, residual), iterations = solve(gram, y, tol, max_iterations)
     if _checks.is_concrete(margin):

@@ -1,0 +1,133 @@
+"""The learners that studies compare: fit on given data, test on fresh data.
+
+Each stage is compiled by itself and cached by shape, so that grid points share what they can:
+compiling costs more than running in small studies. Errors count every sample without a positive
+margin, so that a NaN is an error, never a success.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kernelgap import metrics, objectives, optim, predictors
+from kernelgap.datasets import Dataset
+from kernelgap.kernels import Kernel
+from kernelgap.models import Model, Params
+from kernelgap.studies.journal import Row
+
+NAN = float("nan")
+
+
+@jax.jit
+def error_rate(outputs: jax.Array, y: jax.Array) -> jax.Array:
+    """Share of samples without a positive margin."""
+    return 1 - jnp.mean((metrics.output_margins(outputs, y) > 0).astype(outputs.dtype))
+
+
+def annealed_nets(
+    model: Model,
+    keys: jax.Array,
+    train: Dataset,
+    test: Dataset,
+    *,
+    l2_path: tuple[float, ...],
+    steps: int,
+    learning_rate: float,
+) -> list[Row]:
+    """Nets trained by Adam on the regularised logistic loss along a path of decreasing l2.
+
+    Each l2 gets `steps` full-batch steps from the parameters of the one before: the weakly
+    regularised minimiser of paper A, approached with warm starts. The protocol is ours.
+
+    Args:
+        model: the network.
+        keys: shape (seeds,), for the initial parameters.
+        train: training sets, x of shape (seeds, n, d).
+        test: test sets, x of shape (seeds, n_test, d).
+        l2_path: decreasing strengths of the weight decay.
+        steps: Adam steps for each.
+        learning_rate: of Adam.
+
+    Returns:
+        A row per seed: error, train_error, margin (normalised, l2), duality_gap (NaN).
+    """
+    params = _initial(model, keys, train.x.shape[-1])
+    params = _anneal(model, params, train, jnp.asarray(l2_path, train.x.dtype), steps, learning_rate)
+    errors, train_errors = (_errors(model, params, data) for data in (test, train))
+    return [
+        {"error": float(a), "train_error": float(b), "margin": float(c), "duality_gap": NAN}
+        for a, b, c in zip(errors, train_errors, _margins(model, params, train), strict=True)
+    ]
+
+
+@partial(jax.jit, static_argnames=("model", "d"))
+def _initial(model: Model, keys: jax.Array, d: int) -> Params:
+    return jax.vmap(lambda key: model.init(key, d))(keys)
+
+
+@partial(jax.jit, static_argnames=("model", "steps", "learning_rate"))
+def _anneal(
+    model: Model,
+    params: Params,
+    train: Dataset,
+    l2_path: jax.Array,
+    steps: int,
+    learning_rate: float,
+) -> Params:
+    optimizer = optax.adam(learning_rate)
+
+    def path(params: Params, train: Dataset) -> Params:
+        def stage(params: Params, l2: jax.Array) -> tuple[Params, None]:
+            loss = objectives.regularized_logistic(model.apply, l2=l2)
+            return optim.train(loss, params, train, optimizer, steps=steps).params, None
+
+        return jax.lax.scan(stage, params, l2_path)[0]
+
+    return jax.vmap(path)(params, train)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _errors(model: Model, params: Params, data: Dataset) -> jax.Array:
+    return jax.vmap(lambda p, xy: error_rate(model.apply(p, xy.x), xy.y))(params, data)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _margins(model: Model, params: Params, data: Dataset) -> jax.Array:
+    return jax.vmap(lambda p, xy: metrics.normalized_margin(model, p, *xy))(params, data)
+
+
+def kernel_svm(kernel: Kernel, train: Dataset, test: Dataset) -> Row:
+    """The hard-margin SVM of a kernel on one training set.
+
+    A training set of a single class gets the constant classifier of that class.
+    """
+    if len(np.unique(np.asarray(train.y))) == 1:
+        error = float(np.mean(np.asarray(test.y != train.y[0])))
+        return {"error": error, "train_error": 0.0, "margin": NAN, "duality_gap": NAN}
+    svm = predictors.hard_margin_svm(kernel, train.x, train.y)
+    return {
+        "error": float(error_rate(svm.decision_function(test.x), test.y)),
+        "train_error": float(error_rate(svm.decision_function(train.x), train.y)),
+        "margin": float(svm.margin),
+        "duality_gap": float(svm.gap),
+    }
+
+
+def kernel_span(kernel: Kernel, train: Dataset, test: Dataset, population: Dataset) -> Row:
+    """The best predictor in the span of the training inputs' kernel functions.
+
+    `train_error` is the error on (a part of) the population sample it was fitted on.
+    """
+    best = predictors.best_in_span(kernel, train.x, population.x, population.y)
+    some = slice(test.x.shape[0])  # enough to see how far the fit flatters itself
+    return {
+        "error": float(error_rate(best.decision_function(test.x), test.y)),
+        "train_error": float(
+            error_rate(best.decision_function(population.x[some]), population.y[some])
+        ),
+        "margin": NAN,
+        "duality_gap": NAN,
+    }
