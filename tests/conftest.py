@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 # Shapes in annotations are checked at run time under pytest only.
-install_import_hook("kernelgap", "beartype.beartype")
+install_import_hook("kernelgap", "shapecheck.shapes")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

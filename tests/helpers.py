@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 
-x64 = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 """`with x64(True):` switches double precision on, whatever the suite runs in."""
 
 seeds = st.integers(0, 2**31 - 1)

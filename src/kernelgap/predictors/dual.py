@@ -73,7 +73,8 @@ def _exchange(q: jax.Array, slack: jax.Array, max_iterations: int) -> _Exchange:
         start = jnp.where(s.free, s.point, 0)
         factor = _factor(q, s.free, _least_ridge(q))
         z = start + _cho_solve(factor, jnp.where(s.free, 1 - _times(q, start), 0))
-        outputs = _times(q, z)
+        # Samples off the support are judged here once and for all: no rounding beyond slack.
+        outputs = accurate_product(q, z)
         violated = jnp.where(s.free, ~(z >= 0), ~(outputs >= 1 - slack))  # NaN violates
         count = jnp.sum(violated)
         candidate = jnp.maximum(z, 0)

@@ -1,0 +1,185 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import PARAMETERIZATIONS, assert_close, keys
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+import kernelgap as kg
+
+key = jax.random.key(0)
+model = kg.models.homogeneous_mlp((50,))
+params = model.init(key, 3)
+gradient = jax.tree.map(lambda w: jnp.sin(17 * w), params)
+
+
+def _step(optimizer, params=params, gradient=gradient, state=None):
+    state = optimizer.init(params) if state is None else state
+    updates, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state
+
+
+@given(keys, st.sampled_from([1e-3, 0.5, 2.0]))
+def test_without_noise_it_is_gradient_descent_to_the_bit(key, eta):
+    with_neurons = kg.optim.noisy_gd(eta, neurons=model.neurons, key=key)
+    expected, _ = _step(optax.sgd(eta))
+    for optimizer in (kg.optim.noisy_gd(eta, key=key), with_neurons):
+        jax.tree.map(np.testing.assert_array_equal, _step(optimizer)[0], expected)
+
+
+@pytest.mark.parametrize("eta", [0.1, 0.5])
+def test_langevin_stationary_variance(eta):
+    """On k theta^2 / 2 the chain is AR(1): variance tau / (k (1 - eta k / 2)), exactly."""
+    tau, k, chains, steps = 0.3, 2.0, 20_000, 60
+    optimizer = kg.optim.noisy_gd(eta, temperature=tau, key=key)
+    theta = jnp.zeros(chains)
+
+    def step(carry, _):
+        theta, state = carry
+        updates, state = optimizer.update(k * theta, state, theta)
+        return (optax.apply_updates(theta, updates), state), None
+
+    (theta, _), _ = jax.lax.scan(step, (theta, optimizer.init(theta)), length=steps)
+    expected = tau / (k * (1 - eta * k / 2))
+    # chains * variance / expected is chi-squared; the start is forgotten to (1 - eta k)^(2 steps).
+    statistic = float(jnp.sum(theta**2)) / expected
+    assert min(stats.chi2.cdf(statistic, chains), stats.chi2.sf(statistic, chains)) > 1e-6
+
+
+def test_langevin_noise_is_independent_over_leaves_and_steps():
+    big = (jnp.zeros(5000), jnp.zeros(5000))
+    optimizer = kg.optim.noisy_gd(0.5, temperature=1.0, key=key)
+    first, state = _step(optimizer, big, big)
+    second, _ = _step(optimizer, big, big, state)
+    draws = np.stack([*first, *second])  # each N(0, 2 * 0.5 * 1)
+    assert stats.kstest(draws.ravel(), "norm").pvalue > 1e-6
+    correlations = np.corrcoef(draws)[np.triu_indices(4, 1)]
+    assert np.max(np.abs(correlations)) < 6 / 5000**0.5
+
+
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_redrawn_neurons_are_uniform_on_their_sphere(parameterization, outputs):
+    wide = kg.models.homogeneous_mlp((4000,), parameterization=parameterization, outputs=outputs)
+    start = wide.init(key, 3)
+    zero = jax.tree.map(jnp.zeros_like, start)
+    optimizer = kg.optim.noisy_gd(0.5, resample_rate=2.0, neurons=wide.neurons, key=key)  # all
+    after, _ = _step(optimizer, start, zero)
+    unit = np.asarray(wide.neurons.pack(after) / wide.neurons.radius(start))
+    # A re-draw is stored as an update: it returns to the sphere up to rounding of the old weight.
+    size = float(jnp.max(jnp.abs(wide.neurons.pack(start)))) / wide.neurons.radius(start)
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=8e-7 * max(1, size))
+    # On S^{k-1} each coordinate squared is Beta(1/2, (k-1)/2), and coordinates are uncorrelated.
+    k = unit.shape[1]
+    for coordinate in unit.T:
+        assert stats.kstest(coordinate**2, "beta", args=(0.5, (k - 1) / 2)).pvalue > 1e-6
+        assert stats.binomtest(int((coordinate > 0).sum()), 4000).pvalue > 1e-6
+    second = unit.T @ unit / 4000
+    np.testing.assert_allclose(second, np.eye(k) / k, atol=6 / 4000**0.5 / k**0.5)
+
+
+def test_share_and_independence_of_redraws():
+    wide = kg.models.homogeneous_mlp((20_000,))
+    start = wide.init(key, 2)
+    zero = jax.tree.map(jnp.zeros_like, start)
+    optimizer = kg.optim.noisy_gd(0.1, resample_rate=3.0, neurons=wide.neurons, key=key)
+    first, state = _step(optimizer, start, zero)
+    second, _ = _step(optimizer, start, zero, state)
+    moved = [np.any(np.asarray(p[0] != start[0]), axis=1) for p in (first, second)]
+    for which in moved:
+        assert stats.binomtest(int(which.sum()), 20_000, 0.3).pvalue > 1e-6
+    both = int((moved[0] & moved[1]).sum())
+    assert stats.binomtest(both, 20_000, 0.09).pvalue > 1e-6
+    # A neuron is re-drawn whole: readout and hidden weights move together.
+    np.testing.assert_array_equal(np.asarray(first[1] != start[1]), moved[0])
+
+
+def test_neurons_that_stay_take_the_gradient_step():
+    optimizer = kg.optim.noisy_gd(0.1, resample_rate=5.0, neurons=model.neurons, key=key)
+    after, _ = _step(optimizer)
+    expected, _ = _step(optax.sgd(0.1))
+    same = np.isclose(after[1], expected[1], rtol=1e-5, atol=1e-7)
+    assert 0 < same.sum() < 50
+    assert_close(after[0][same], expected[0][same])
+
+
+def test_finite_width_is_the_measure_flow():
+    """Splitting every neuron in two with weights / sqrt(2) leaves the function and its flow alone.
+
+    The measure is the same, so is f after a step of size 2 eta on the twice as wide net.
+    """
+    x, y = kg.datasets.xor_noise(key, 30, 3)
+    twice = kg.models.homogeneous_mlp((100,))
+    doubled = (jnp.concatenate([params[0]] * 2) / 2**0.5, jnp.concatenate([params[1]] * 2) / 2**0.5)
+
+    def outputs_after(model, params, eta):
+        loss = kg.objectives.regularized_logistic(model.apply, l2=0.01)
+        optimizer = kg.optim.noisy_gd(eta, key=key)
+        return model.apply(_step(optimizer, params, jax.grad(loss)(params, x, y))[0], x)
+
+    assert_close(outputs_after(twice, doubled, 0.2), outputs_after(model, params, 0.1))
+
+
+def test_schedules_hyperparameter_injection_and_chain():
+    def schedule(count):
+        return 0.1 / (1 + count)
+
+    optimizer = kg.optim.noisy_gd(
+        schedule, temperature=lambda count: 0.0 * count, resample_rate=lambda count: 0.0 * count,
+        neurons=model.neurons, key=key,
+    )  # fmt: skip
+    reference = optax.sgd(schedule)
+    (a, s), (b, t) = _step(optimizer), _step(reference)
+    (a, _), (b, _) = _step(optimizer, a, gradient, s), _step(reference, b, gradient, t)
+    jax.tree.map(assert_close, a, b)
+    injected = optax.inject_hyperparams(kg.optim.noisy_gd, static_args=("neurons", "key"))(
+        learning_rate=0.1, temperature=0.0, resample_rate=0.0, neurons=model.neurons, key=key
+    )
+    state = injected.init(params)
+    state.hyperparams["learning_rate"] = jnp.asarray(0.2)
+    assert_close(_step(injected, state=state)[0][0], _step(optax.sgd(0.2))[0][0])
+    chained = optax.chain(optax.clip_by_global_norm(1e-3), kg.optim.noisy_gd(0.1, key=key))
+    moved = optax.global_norm(jax.tree.map(jnp.subtract, _step(chained)[0], params))
+    np.testing.assert_allclose(moved, 1e-4, rtol=1e-2)
+
+
+def test_under_jit_and_vmap_over_keys():
+    def run(key):
+        optimizer = kg.optim.noisy_gd(
+            0.1, temperature=0.1, resample_rate=1.0, neurons=model.neurons, key=key
+        )
+        return _step(optimizer)[0][0]
+
+    split = jax.random.split(key, 3)
+    batched = jax.jit(jax.vmap(run))(split)
+    assert_close(batched[1], run(split[1]))
+    assert not np.allclose(batched[0], batched[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"key": 0}, TypeError, "`key` must be a JAX random key"),
+        ({"learning_rate": 0.0}, ValueError, "`learning_rate` must be a finite number > 0; got 0"),
+        ({"learning_rate": -1.0}, ValueError, "`learning_rate`"),
+        ({"temperature": -1.0}, ValueError, "`temperature` must be a finite number >= 0"),
+        ({"resample_rate": -1.0}, ValueError, "`resample_rate`"),
+        ({"resample_rate": 1.0}, ValueError, "`resample_rate` needs `neurons`"),
+        ({"resample_rate": 20.0, "neurons": model.neurons}, ValueError,
+         "`learning_rate \\* resample_rate` must be a finite number <= 1; got 2"),
+        ({"neurons": model}, TypeError, "`neurons` must be model.neurons"),
+        ({"temperature": "hot"}, TypeError, "`temperature`"),
+    ],
+)  # fmt: skip
+def test_refuses(options, error, match):
+    with pytest.raises(error, match=match):
+        kg.optim.noisy_gd(**({"learning_rate": 0.1, "key": key} | options))
+
+
+def test_update_needs_params():
+    optimizer = kg.optim.noisy_gd(0.1, key=key)
+    with pytest.raises(ValueError, match="needs the parameters"):
+        optimizer.update(gradient, optimizer.init(params))
