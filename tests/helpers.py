@@ -42,7 +42,7 @@ def eps() -> float:
 def labels_for(model: kg.models.Model, key: jax.Array, n: int) -> jax.Array:
     """Random labels of the kind the model needs."""
     if model.spec.outputs is None:
-        return 2.0 * jax.random.bernoulli(key, 0.5, (n,)) - 1
+        return jnp.where(jax.random.bernoulli(key, 0.5, (n,)), 1.0, -1.0)
     return jax.random.randint(key, (n,), 0, model.spec.outputs)
 
 

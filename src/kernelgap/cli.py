@@ -58,7 +58,7 @@ def _add_study(studies: Any, study: Study) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="start anew over a run in --out")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads; default: cores, at most 4")
+    parser.add_argument("--workers", type=int, metavar="N", help="cells at a time; default: 2")
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
     options = parser.add_argument_group("configuration, on top of the preset")
     for field in dataclasses.fields(study.config):

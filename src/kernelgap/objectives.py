@@ -62,9 +62,10 @@ def regularized_logistic(
     reduce = jnp.mean if reduction == "mean" else jnp.sum
 
     def loss(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
-        return reduce(logistic_losses(apply(params, x), y)) + l2 * safe_power(
-            squared_norm(params), power / 2
-        )
+        data_term = reduce(logistic_losses(apply(params, x), y))
+        if _checks.is_concrete(l2) and float(l2) == 0:
+            return data_term  # also where the norm overflows
+        return data_term + l2 * safe_power(squared_norm(params), power / 2)
 
     return loss
 

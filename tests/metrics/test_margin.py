@@ -112,7 +112,7 @@ def test_mean_field_margin_is_the_f1_margin(parameterization):
     _, x, y = _problem(model, key)
     particles = jax.random.normal(key, (5, 4))  # theta_j of f = mean_j w_j relu(u_j . x)
     params = model.neurons.unpack(model.neurons.radius(model.init(key, 3)) * particles)
-    outputs = jnp.mean(particles[:, 0] * jax.nn.relu(x @ particles[:, 1:].T), axis=1)
+    outputs = jax.nn.relu(x @ particles[:, 1:].T) @ particles[:, 0] / 5
     expected = jnp.min(y * outputs) / jnp.mean(jnp.sum(particles**2, axis=1))
     found = kg.metrics.normalized_margin(model, params, x, y, norm="mean_field")
     assert_close(found, expected, scale=jnp.max(jnp.abs(outputs)))

@@ -32,12 +32,14 @@ def test_equals_scikit_learn(seed, l2, columns):
 
 @given(seeds)
 def test_without_ridge_it_interpolates_with_least_norm(seed):
-    x, y = kg.datasets.xor_noise(jax.random.key(seed), 30, 8)
+    x, y = kg.datasets.xor_noise(jax.random.key(seed), 30, 8, noise="gaussian")
     found = ridge(ntk, x, y)
-    np.testing.assert_allclose(found.decision_function(x), y, atol=1e-4)
+    np.testing.assert_allclose(ntk(x) @ found.coef, y, atol=1e-4)
+    # At the training inputs themselves float32 loses the angle; see the bound in kernels.ntk.
+    np.testing.assert_allclose(found.decision_function(x), y, atol=1e-2)
     np.testing.assert_array_equal(found.predict(x), y)
     # Any other interpolant through more centres has a larger norm.
-    more = jnp.concatenate([x, kg.datasets.xor_noise(jax.random.key(seed + 1), 5, 8).x])
+    more = jnp.concatenate([x, kg.datasets.xor_noise(jax.random.key(seed + 1), 5, 8, noise="gaussian").x])
     other = ridge(ntk, more, jnp.concatenate([y, jnp.zeros(5)]))
     norms = [float(p.coef @ ntk(p.x) @ p.coef) for p in (found, other)]
     assert norms[0] <= norms[1] * (1 + 1e-4)
@@ -52,20 +54,20 @@ def test_singular_gram_gives_the_least_squares_solution():
     y = jnp.arange(14.0)
     averaged = jnp.arange(10.0).at[:4].set((y[:4] + y[10:]) / 2)
     found = ridge(ntk, doubled, y)
-    np.testing.assert_allclose(found.decision_function(x), averaged, atol=2e-2)
+    np.testing.assert_allclose(ntk(doubled)[:10] @ found.coef, averaged, atol=1e-2)
 
 
 def test_the_gap_bounds_the_suboptimality():
     with x64(True):
-        x, y = kg.datasets.xor_noise(key, 30, 8)
-        found = ridge(ntk, x, y, l2=0.1)
-    single = ridge(ntk, x.astype(jnp.float32), y.astype(jnp.float32), l2=0.1)
+        x, y = (np.asarray(a) for a in kg.datasets.xor_noise(key, 30, 8))
+        exact, gram = ridge(ntk, x, y, l2=0.1), np.asarray(ntk(x))
+    single = ridge(ntk, np.float32(x), np.float32(y), l2=0.1)
 
-    def primal(coef):
-        gram, coef = np.float64(ntk(x)), np.float64(coef)
-        return np.sum((np.float64(y) - gram @ coef) ** 2) + 0.1 * coef @ gram @ coef
+    def primal(predictor):
+        coef = np.float64(predictor.coef)
+        return np.sum((y - gram @ coef) ** 2) + 0.1 * coef @ gram @ coef
 
-    assert primal(single.coef) - primal(found.coef) <= (float(single.gap) + 1e-6) * primal(found.coef)
+    assert primal(single) <= (1 + float(single.gap) + 1e-6) * primal(exact)
 
 
 def test_transforms():

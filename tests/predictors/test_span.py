@@ -16,8 +16,8 @@ best_in_span = kg.predictors.best_in_span
 def test_it_is_the_least_squares_fit(seed):
     with x64(True):
         split = jax.random.split(jax.random.key(seed))
-        centers, _ = kg.datasets.xor_noise(split[0], 15, 6)
-        x, y = kg.datasets.xor_noise(split[1], 400, 6)
+        centers, _ = kg.datasets.xor_noise(split[0], 15, 6, noise="gaussian")
+        x, y = kg.datasets.xor_noise(split[1], 400, 6, noise="gaussian")
         found = best_in_span(ntk, centers, x, y, block=64)  # 64 does not divide 400
         features = np.asarray(ntk(x, centers))
         fitted = features @ np.linalg.lstsq(features, np.asarray(y), rcond=None)[0]
@@ -55,7 +55,7 @@ def test_it_beats_every_other_predictor_of_the_span_on_its_sample():
 
 
 def test_block_size_does_not_matter():
-    x, y = kg.datasets.xor_noise(key, 300, 6)
+    x, y = kg.datasets.xor_noise(key, 300, 6, noise="gaussian")
     a, b = (best_in_span(ntk, x[:20], x, y, block=block) for block in (7, 1000))
     np.testing.assert_allclose(a.decision_function(x), b.decision_function(x), atol=1e-4)
 

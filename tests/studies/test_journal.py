@@ -31,7 +31,8 @@ def test_what_was_added_is_found_again(tmp_path):
         assert row["a"] == 0.1
         assert np.isnan(row["b"])
         journal.add(("net", 3), RESULT)
-    assert len(Journal(tmp_path, HEADER, resume=True).done) == 4
+    with Journal(tmp_path, HEADER, resume=True) as journal:
+        assert len(journal.done) == 4
 
 
 @pytest.mark.parametrize("lost", [1, 20, 60])

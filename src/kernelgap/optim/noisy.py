@@ -47,11 +47,11 @@ def noisy_gd(
     with eta = `learning_rate`, tau = `temperature` and sigma = `resample_rate`. With both noises
     zero this is exactly gradient descent.
 
-    Time scale: a two-layer net is the measure (1/m) sum_j delta(theta_j / r) with
-    r = `neurons.radius(params)` (1/sqrt(m) in the standard parameterization). A step of size eta on
-    theta_j is a step of size eta * m on that measure's flow (standard parameterization), so mean-field
-    time is t = eta * m * steps, and the paper's rate sigma per unit of mean-field time is
-    `resample_rate = m * sigma` here.
+    Time scale: a two-layer net of degree 2 is the measure (1/m) sum_j delta(theta_j / r) with
+    r = `neurons.radius(params)`. A step of size eta moves it by a time eta / (m r^2) along the
+    paper's flow. In the standard parameterization r = 1/sqrt(m), so that time is eta * steps at
+    every width, and `resample_rate` is the paper's sigma; in the mean-field one r = 1, time is
+    eta * steps / m, and the paper's sigma is `resample_rate` * m.
 
     The updates it returns are final: in an `optax.chain` put it last, and do not scale them again.
     Under `optax.inject_hyperparams` name `("neurons", "key")` as static arguments.

@@ -97,7 +97,8 @@ def train(
     def step(carry: tuple, _: None) -> tuple[tuple, jax.Array]:
         params, state = carry
         value, gradient = jax.value_and_grad(loss)(params, x, y)
-        updates, state = optimizer.update(gradient, state, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax does not know the strict mode
+            updates, state = optimizer.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state), value
 
     carry = (params, optimizer.init(params) if opt_state is None else opt_state)

@@ -104,7 +104,7 @@ def _fit(
         second, first = carry
         rows, targets, w = item
         features = jax.scipy.linalg.solve_triangular(root, kernel(rows, centers).T, lower=True)
-        features = features * w
+        features = features * w[None, :]
         return (second + _matmul(features, features.T), first + _matmul(features, targets)), None
 
     zero = (jnp.zeros((n, n), gram.dtype), jnp.zeros(n, gram.dtype))

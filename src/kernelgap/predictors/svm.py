@@ -10,6 +10,7 @@ sqrt(p' Q p) is an upper bound on the best margin: the pair is the certificate.
 
 import warnings
 
+import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
@@ -28,7 +29,7 @@ def hard_margin_svm(
     y: ArrayLike,
     *,
     tol: float = 1e-4,
-    max_iterations: int = 2000,
+    max_iterations: int = 1000,
 ) -> KernelPredictor:
     r"""The maximum-margin classifier without bias in a kernel's Hilbert space.
 
@@ -82,11 +83,15 @@ def hard_margin_svm(
     alpha, (margin, upper, gap, residual), iterations = solve(gram, y, tol, max_iterations)
     if _checks.is_concrete(margin):
         if not bool(margin > 0):
+            why = (
+                f"a convex combination of the signed points has kernel norm {float(upper):.2g}, "
+                "and no margin exceeds that"
+                if bool(jnp.isfinite(upper))
+                else "its Gram matrix is not positive definite to rounding"
+            )
             raise ValueError(
-                f"the data are not separable by this kernel in {x.dtype}: a convex combination "
-                f"of the signed points has kernel norm {float(upper):.2g}, and no margin exceeds "
-                "that. Look for equal or nearly equal inputs with different labels, or try "
-                "float64 (jax_enable_x64)"
+                f"the data are not separable by this kernel in {x.dtype}: {why}. Look for equal or "
+                "nearly equal inputs with different labels, or try float64 (jax_enable_x64)"
             )
         if not bool(gap <= tol):
             warnings.warn(

@@ -146,7 +146,8 @@ def run(
         resume: go on from the journal of an interrupted run of the same configuration.
         overwrite: start anew in a folder that holds a run.
         progress: show a bar on stderr.
-        workers: threads that compile and run cells; as many as cores, at most 4, when None.
+        workers: threads that compile and run cells; as many as cores, at most 2, when None:
+            linear algebra within a cell uses all cores by itself.
 
     Returns:
         A `Result`, with `rows`, `summary`, `table()`, `plot()`, `to_pandas()` and `save(out)`.

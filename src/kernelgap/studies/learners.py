@@ -24,7 +24,7 @@ NAN = float("nan")
 @jax.jit
 def error_rate(outputs: jax.Array, y: jax.Array) -> jax.Array:
     """Share of samples without a positive margin."""
-    return 1 - jnp.mean((metrics.output_margins(outputs, y) > 0).astype(outputs.dtype))
+    return jnp.mean((~(metrics.output_margins(outputs, y) > 0)).astype(outputs.dtype))
 
 
 def annealed_nets(

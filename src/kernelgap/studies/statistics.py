@@ -61,7 +61,7 @@ def crossing(sizes: np.ndarray, errors: np.ndarray, target: float) -> np.ndarray
     low = np.take_along_axis(errors, last[..., None], -1)[..., 0]
     with np.errstate(invalid="ignore", divide="ignore"):
         share = (high - target) / (high - low)
-    n = np.exp(log_n[before] + share * (log_n[last] - log_n[before]))
+        n = np.exp(log_n[before] + share * (log_n[last] - log_n[before]))
     n = np.where(last == 0, np.nan, n)
     return np.where(reached.any(axis=-1), n, np.inf)
 

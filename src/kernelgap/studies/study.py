@@ -17,8 +17,8 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,7 +142,7 @@ def execute(
     if out is None and (resume or overwrite):
         raise ValueError("`resume` and `overwrite` need `out`, the folder of the run; got None")
     workers = _checks.integer(
-        workers if workers is not None else min(4, os.cpu_count() or 1), "workers", minimum=1
+        workers if workers is not None else min(2, os.cpu_count() or 1), "workers", minimum=1
     )
     cells = study.cells(config)
     started = time.perf_counter()
@@ -157,9 +157,15 @@ def execute(
         missing = [cell for cell in cells if cell.identity not in journal.done]
         bar = _progress_bar(len(cells), len(cells) - len(missing), progress, study.name)
         with bar:
-            for cell, result in _run_cells(study, config, missing, workers):
-                journal.add(cell.identity, result)
-                bar.update()
+            lock = threading.Lock()
+
+            def work(cell: Cell) -> None:
+                result = _timed(study, config, cell)
+                with lock:
+                    journal.add(cell.identity, result)
+                    bar.update()
+
+            _run_cells(work, missing, workers)
         results = [journal.done[cell.identity] for cell in cells]
     rows = [row for result in results for row in result.rows]
     provenance = describe_environment() | {
@@ -176,30 +182,23 @@ def execute(
     return result
 
 
-def _run_cells(
-    study: Study, config: Any, cells: Sequence[Cell], workers: int
-) -> Iterator[tuple[Cell, CellResult]]:
-    """Yield finished cells: those that need the machine alone last, the others on threads.
+def _run_cells(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int) -> None:
+    """Run cells on threads, then those that need the machine alone, one by one.
 
-    Threads, because compiling and running release the interpreter lock.
+    Threads, because compiling and running release the interpreter lock. When a cell fails or the
+    user interrupts, cells under way are finished and kept, and no further one starts.
     """
-    pool = ThreadPoolExecutor(workers)
-    try:
-        futures = {
-            pool.submit(_timed, study, config, cell): cell
-            for cell in cells
-            if not cell.alone
-        }
-        pending = set(futures)
-        while pending:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield futures[future], future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work, cell) for cell in cells if not cell.alone]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for cell in cells:
         if cell.alone:
-            yield cell, _timed(study, config, cell)
+            work(cell)
 
 
 class _CompileClock(threading.local):
