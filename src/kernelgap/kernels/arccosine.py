@@ -137,8 +137,13 @@ _ARCCOS = (
 
 @jax.custom_jvp
 def _angle(cosine: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """theta and sin(theta), with derivative 0 where |cosine| = 1 (it is infinite there)."""
-    size = jnp.minimum(jnp.abs(cosine), 1)
+    """theta and sin(theta), with derivative 0 where |cosine| = 1 (it is infinite there).
+
+    A cosine within rounding of 1 says nothing of the angle but that it is small: it is taken for 1,
+    so that equal inputs have equal kernel values wherever they meet.
+    """
+    size = jnp.abs(cosine)
+    size = jnp.where(size > 1 - 8 * jnp.finfo(cosine.dtype).eps, 1, size)
     root = jnp.sqrt(1 - size)
     if cosine.dtype == jnp.float64:
         acute = jnp.arccos(size)
