@@ -2,12 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import keys
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 import kernelgap as kg
+from helpers import keys
 
 key = jax.random.key(0)
 signals, noises = st.sampled_from(["axis", "cube"]), st.sampled_from(["sign", "gaussian"])

@@ -57,7 +57,9 @@ def test_only_optional_dependencies_are_imported_inside_functions():
             optional = name.split(".")[0] in OPTIONAL
             assert (id(node) in top) or optional, f"{path}: {name} inside a function"
             if optional and id(node) in top:
-                assert any(isinstance(b, ast.If) and node in b.body for b in tree.body), f"{path}: {name}"
+                assert any(isinstance(b, ast.If) and node in b.body for b in tree.body), (
+                    f"{path}: {name}"
+                )
 
 
 def test_no_private_jax():
@@ -96,10 +98,14 @@ def test_import_pulls_in_nothing_optional():
 def test_x64_is_never_switched():
     code = "import jax, kernelgap; assert jax.numpy.ones(()).dtype == jax.numpy.float32"
     subprocess.run(
-        [sys.executable, "-c", code], check=True, env={"JAX_ENABLE_X64": "0", "PATH": "/usr/bin:/bin"}
+        [sys.executable, "-c", code],
+        check=True,
+        env={"JAX_ENABLE_X64": "0", "PATH": "/usr/bin:/bin"},
     )
 
 
 def test_python_m_kernelgap():
-    done = subprocess.run([sys.executable, "-m", "kernelgap", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "kernelgap", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == f"kernelgap {kg.__version__}"

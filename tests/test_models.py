@@ -2,11 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import ACTIVATIONS, PARAMETERIZATIONS, assert_close, keys, models
 from hypothesis import given
 from hypothesis import strategies as st
 
 import kernelgap as kg
+from helpers import ACTIVATIONS, PARAMETERIZATIONS, assert_close, keys, models
 
 key = jax.random.key(0)
 

@@ -2,12 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, keys, labels_for, models
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
 import kernelgap as kg
+from helpers import assert_close, keys, labels_for, models
 
 key = jax.random.key(0)
 linear = kg.models.homogeneous_mlp(())

@@ -10,6 +10,7 @@ deviations of the initial weights make the parameterization.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import jax
@@ -89,7 +90,7 @@ class MLPSpec(NamedTuple):
         """(fan_in, fan_out, forward factor s_k, initial standard deviation) of each layer."""
         fans = [d, *self.widths, self.outputs or 1]
         described = []
-        for k, (fan_in, fan_out) in enumerate(zip(fans, fans[1:], strict=False)):
+        for k, (fan_in, fan_out) in enumerate(pairwise(fans)):
             root = fan_in**-0.5
             if self.parameterization == "standard":
                 factor, std = 1.0, root
@@ -243,7 +244,7 @@ def _check_call(spec: MLPSpec, params: Params, x: jax.Array) -> list[tuple]:
     if np.ndim(x) != 2:
         raise ValueError(f"`x` must have shape (n, d); got {np.shape(x)}")
     layers = spec.layers(np.shape(x)[1])
-    expected = [(fan_out, fan_in) for fan_in, fan_out, _, _ in layers]
+    expected: list[tuple[int, ...]] = [(fan_out, fan_in) for fan_in, fan_out, _, _ in layers]
     if spec.outputs is None:
         expected[-1] = expected[-1][1:]
     shapes = [np.shape(w) for w in params]

@@ -93,5 +93,5 @@ def logistic_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
         return jax.nn.softplus(-y.astype(outputs.dtype) * outputs)
     if outputs.ndim != 2:
         raise ValueError(f"`apply` must return shape (n,) or (n, k); got {outputs.shape}")
-    y = _checks.classes(y, *outputs.shape)
+    y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
     return -jnp.take_along_axis(jax.nn.log_softmax(outputs, axis=1), y[:, None], axis=1)[:, 0]

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import ACTIVATIONS, PARAMETERIZATIONS, assert_close, keys, x64
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate
 
 import kernelgap as kg
+from helpers import ACTIVATIONS, PARAMETERIZATIONS, assert_close, keys, x64
 
 key = jax.random.key(0)
 KERNELS = {"ntk": kg.kernels.ntk, "nngp": kg.kernels.nngp}
@@ -194,7 +194,9 @@ def test_finite_values_and_derivatives_at_the_edges(name, widths, kernel):
     """Equal, opposite, orthogonal, zero and nearly equal inputs."""
     kernel = kernel(kg.models.homogeneous_mlp(widths, activation=ACTIVATIONS[name]))
     a = jnp.array([1.0, 2.0, -2.0])
-    edges = jnp.stack([a, a, -a, 0 * a, 1e-20 * a, a * (1 + 3e-7), jnp.array([2.0, -1.0, 0.0]), 3 * a])
+    edges = jnp.stack(
+        [a, a, -a, 0 * a, 1e-20 * a, a * (1 + 3e-7), jnp.array([2.0, -1.0, 0.0]), 3 * a]
+    )
 
     def total(x, z=None):
         return jnp.sum(kernel(x, z))

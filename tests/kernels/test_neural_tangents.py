@@ -43,7 +43,8 @@ def test_loads_without_tensorflow_and_leaves_jax_as_it_was():
 
 def test_the_loaded_library_works():
     """Kernels, batching, Monte Carlo, prediction and the empirical NTK, with jit."""
-    _run("""
+    _run(
+        """
         import jax, jax.numpy as jnp, kernelgap as kg
         nt = kg.kernels.neural_tangents.load()
         init, apply, kernel_fn = nt.stax.serial(
@@ -56,7 +57,9 @@ def test_the_loaded_library_works():
         assert empirical(x, None, params).shape == (8, 8)
         predict = nt.predict.gradient_descent_mse(k, jnp.ones((8, 1)))
         assert jnp.isfinite(predict(1.0, 0.0)).all()
-    """, warnings="ignore")  # its own, about its own calls
+    """,
+        warnings="ignore",
+    )  # its own, about its own calls
 
 
 def test_a_library_imported_before_is_used_as_it_is():

@@ -2,12 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import ACTIVATIONS, assert_close, keys, labels_for, models
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
 import kernelgap as kg
+from helpers import ACTIVATIONS, assert_close, keys, labels_for, models
 
 key = jax.random.key(0)
 NORMS = ("l2", "balanced", "mean_field", "layer_product")
@@ -137,7 +137,10 @@ def test_transforms(norm, smooth):
     gradient = jax.grad(margin)(params)
     # Degree 0: the gradient is orthogonal to the parameters (Euler).
     radial = sum(float(jnp.vdot(g, p)) for g, p in zip(gradient, params, strict=True))
-    size = sum(float(jnp.linalg.norm(g) * jnp.linalg.norm(p)) for g, p in zip(gradient, params, strict=True))
+    size = sum(
+        float(jnp.linalg.norm(g) * jnp.linalg.norm(p))
+        for g, p in zip(gradient, params, strict=True)
+    )
     if not smooth:
         assert abs(radial) < 1e-4 * size
     assert all(np.isfinite(g).all() for g in gradient)

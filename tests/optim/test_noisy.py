@@ -3,12 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import PARAMETERIZATIONS, assert_close, keys
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 import kernelgap as kg
+from helpers import PARAMETERIZATIONS, assert_close, keys
 
 key = jax.random.key(0)
 model = kg.models.homogeneous_mlp((50,))

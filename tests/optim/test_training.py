@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import assert_close
 
 import kernelgap as kg
+from helpers import assert_close
 
 key = jax.random.key(0)
 model = kg.models.homogeneous_mlp((16,))
@@ -86,7 +86,11 @@ def test_compiles_once_for_one_shape():
         ({"optimizer": 0.1}, TypeError, "`optimizer` must be an optax transformation"),
         ({"steps": 0}, ValueError, "`steps` must be an integer >= 1; got 0"),
         ({"steps": 1.5}, TypeError, "`steps`"),
-        ({"record": lambda p: 0, "record_every": 3}, ValueError, "must divide `steps`; got 3 and 10"),
+        (
+            {"record": lambda p: 0, "record_every": 3},
+            ValueError,
+            "must divide `steps`; got 3 and 10",
+        ),
         ({"record_every": 0}, ValueError, "`record_every`"),
         ({"data": (data.x, data.y[:5])}, ValueError, "as many labels as rows"),
         ({"data": (data.x[0], data.y)}, ValueError, "`x` must have shape \\(n, d\\)"),

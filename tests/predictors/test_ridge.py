@@ -2,12 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import seeds, x64
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.kernel_ridge import KernelRidge
 
 import kernelgap as kg
+from helpers import seeds, x64
 
 key = jax.random.key(0)
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
@@ -37,7 +37,9 @@ def test_without_ridge_it_interpolates_with_least_norm(seed):
     np.testing.assert_allclose(found.decision_function(x), y, atol=1e-4)
     np.testing.assert_array_equal(found.predict(x), y)
     # Any other interpolant through more centres has a larger norm.
-    more = jnp.concatenate([x, kg.datasets.xor_noise(jax.random.key(seed + 1), 5, 8, noise="gaussian").x])
+    more = jnp.concatenate(
+        [x, kg.datasets.xor_noise(jax.random.key(seed + 1), 5, 8, noise="gaussian").x]
+    )
     other = ridge(ntk, more, jnp.concatenate([y, jnp.zeros(5)]))
     norms = [float(p.coef @ ntk(p.x) @ p.coef) for p in (found, other)]
     assert norms[0] <= norms[1] * (1 + 1e-4)

@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import seeds, x64
 from hypothesis import given
 
 import kernelgap as kg
+from helpers import seeds, x64
 
 key = jax.random.key(0)
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
@@ -63,7 +63,10 @@ def test_block_size_does_not_matter():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"x": jnp.ones((2, 2)), "y": jnp.ones(2)}, "at least as many rows as `centers`; got 2 and 3"),
+        (
+            {"x": jnp.ones((2, 2)), "y": jnp.ones(2)},
+            "at least as many rows as `centers`; got 2 and 3",
+        ),
         ({"x": jnp.ones((5, 3))}, "`x` must have shape \\(n, 2\\)"),
         ({"centers": jnp.ones(3)}, "`centers` must have shape"),
         ({"y": jnp.ones(4)}, "`y` must have shape \\(5,\\)"),
@@ -71,7 +74,11 @@ def test_block_size_does_not_matter():
     ],
 )
 def test_refuses(change, match):
-    arguments = {"centers": jnp.eye(3)[:, :2] + 1.0, "x": jnp.ones((5, 2)), "y": jnp.ones(5)} | change
+    arguments = {
+        "centers": jnp.eye(3)[:, :2] + 1.0,
+        "x": jnp.ones((5, 2)),
+        "y": jnp.ones(5),
+    } | change
     positional = [arguments.pop(name) for name in ("centers", "x", "y")]
     with pytest.raises(ValueError, match=match):
         best_in_span(ntk, *positional, **arguments)

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, keys, seeds, x64
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.svm import SVC
 
 import kernelgap as kg
+from helpers import assert_close, keys, seeds, x64
 from kernelgap.predictors import dual
 
 key = jax.random.key(0)
@@ -20,7 +20,11 @@ svm = kg.predictors.hard_margin_svm
 
 def _problem(seed, n, d):
     x = jax.random.normal(jax.random.key(seed), (n, d))
-    labels = jax.random.bernoulli(jax.random.key(seed + 1), 0.5, (n,)).at[:2].set(jnp.array([True, False]))
+    labels = (
+        jax.random.bernoulli(jax.random.key(seed + 1), 0.5, (n,))
+        .at[:2]
+        .set(jnp.array([True, False]))
+    )
     return x, jnp.where(labels, 1.0, -1.0)
 
 
@@ -100,7 +104,9 @@ def test_linear_kernel_with_few_support_vectors_and_singular_gram(precision):
         direction = np.float64(x.T @ found.coef)
         margins = np.float64(y) * (np.float64(x) @ direction) / np.linalg.norm(direction)
         angles = np.linspace(0, 2 * np.pi, 100_001)
-        candidates = np.float64(y)[:, None] * (np.float64(x) @ np.stack([np.cos(angles), np.sin(angles)]))
+        candidates = np.float64(y)[:, None] * (
+            np.float64(x) @ np.stack([np.cos(angles), np.sin(angles)])
+        )
         np.testing.assert_allclose(margins.min(), candidates.min(axis=0).max(), rtol=1e-3)
 
 

@@ -27,7 +27,11 @@ def tiny():
 def small():
     """One dimension at real size: what the study is about, in a few seconds."""
     config = gap.GapConfig(
-        dims=(20,), net_ratios=(2, 8), svm_ratios=(0.25, 1, 2), span_ratios=(0.25, 0.75), n_test=4000
+        dims=(20,),
+        net_ratios=(2, 8),
+        svm_ratios=(0.25, 1, 2),
+        span_ratios=(0.25, 0.75),
+        n_test=4000,
     )
     return gap.run(config)
 
@@ -110,9 +114,7 @@ def test_resuming_gives_the_same_rows(tiny, tmp_path, monkeypatch):
         gap.run(config, out=tmp_path)
     with pytest.raises(ValueError, match="seeds is 3 there and 4 here"):
         gap.run(dataclasses.replace(config, seeds=4), out=tmp_path, resume=True)
-    counted = gap.STUDY._replace(
-        run_cell=lambda c, i: calls.append(i) or gap._run_cell(c, i)
-    )
+    counted = gap.STUDY._replace(run_cell=lambda c, i: calls.append(i) or gap._run_cell(c, i))
     resumed = study.execute(counted, config, out=tmp_path, resume=True, workers=1)
     assert len(calls) == len(set(calls)) == 12  # nothing was run twice
     np.testing.assert_equal(resumed.rows, tiny.rows)
@@ -125,7 +127,17 @@ def test_interrupted_and_killed_runs_go_on_to_the_same_csv(tmp_path, how):
                "--steps", "60", "--no-progress", "--workers", "1"]  # fmt: skip
 
     def command(folder, *more):
-        return [sys.executable, "-m", "kernelgap", "run", "gap", "--out", str(folder), *options, *more]
+        return [
+            sys.executable,
+            "-m",
+            "kernelgap",
+            "run",
+            "gap",
+            "--out",
+            str(folder),
+            *options,
+            *more,
+        ]
 
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     process = subprocess.Popen(command(cut), stderr=subprocess.PIPE, text=True)
@@ -163,7 +175,9 @@ def test_digits(tmp_path):
 
 
 def test_label_flips_and_other_forms_run():
-    gaussian = gap.GapConfig(**(TINY | {"noise": "gaussian", "signal": "cube", "flip": 0.1, "dims": (4,)}))
+    gaussian = gap.GapConfig(
+        **(TINY | {"noise": "gaussian", "signal": "cube", "flip": 0.1, "dims": (4,)})
+    )
     result = gap.run(gaussian)
     assert result.summary["exponents"] == []
     assert "-" in result.table()

@@ -73,7 +73,9 @@ def test_refuses_another_configuration_and_names_the_difference(tmp_path):
     path = _filled(tmp_path)
     before = path.read_bytes()
     other = HEADER | {"config": {"d": [1, 3], "seeds": 3}}
-    with pytest.raises(ValueError, match="another configuration: d is \\[1, 2\\] there and \\[1, 3\\] here"):
+    with pytest.raises(
+        ValueError, match="another configuration: d is \\[1, 2\\] there and \\[1, 3\\] here"
+    ):
         Journal(tmp_path, other, resume=True)
     with pytest.raises(ValueError, match="x64 is False there and True here"):
         Journal(tmp_path, HEADER | {"x64": True}, resume=True)

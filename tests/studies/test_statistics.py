@@ -18,7 +18,10 @@ def test_mean_interval_is_students_t(values):
 
 def test_mean_interval_covers():
     rng = np.random.default_rng(0)
-    covered = sum(i.low <= 0 <= i.high for i in (statistics.mean_interval(rng.normal(size=10)) for _ in range(4000)))
+    covered = sum(
+        i.low <= 0 <= i.high
+        for i in (statistics.mean_interval(rng.normal(size=10)) for _ in range(4000))
+    )
     assert stats.binomtest(covered, 4000, 0.95).pvalue > 1e-6
 
 

@@ -65,9 +65,7 @@ def gram(
 
 
 @partial(jax.jit, static_argnames=("spec", "get"))
-def diagonal(
-    spec: MLPSpec, params: PyTree, x: Float[Array, "n d"], get: str
-) -> Float[Array, " n"]:
+def diagonal(spec: MLPSpec, params: PyTree, x: Float[Array, "n d"], get: str) -> Float[Array, " n"]:
     """k(x_i, x_i) for each row."""
     del params
     norms = jnp.sum(jnp.square(x), axis=1)
@@ -137,7 +135,7 @@ _ARCCOS = (
 
 @jax.custom_jvp
 def _angle(cosine: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """theta and sin(theta), with derivative 0 where |cosine| = 1 (it is infinite there).
+    """Theta and sin(theta), with derivative 0 where |cosine| = 1 (it is infinite there).
 
     A cosine within rounding of 1 says nothing of the angle but that it is small: it is taken for 1,
     so that equal inputs have equal kernel values wherever they meet.

@@ -18,7 +18,7 @@ def ntk(model: Model, *, engine: Engine = "auto") -> Kernel:
     output, with the model's own parameterization, `init_scale` and layer widths in it. For
     two layers with hidden weights N(0, r_u^2), readout weights N(0, r_w^2) and m units,
 
-        K = m [r_w^2 <x,z> (pi-theta)/(2 pi) + r_u^2 ||x|| ||z|| (sin theta + (pi-theta) cos theta)/(2 pi)],
+        K = m [r_w^2 <x,z> (pi-theta) + r_u^2 ||x|| ||z|| (sin theta + (pi-theta) cos theta)] / 2pi,
 
     so in the standard parameterization (r_w^2 = 1/m, r_u^2 = 1/d) the second term, that of the
     readout, grows with the width. Use `parameterization="ntk"` for a kernel in which all layers
@@ -33,8 +33,8 @@ def ntk(model: Model, *, engine: Engine = "auto") -> Kernel:
         A `Kernel`, called as `kernel(x1, x2=None) -> (n1, n2)`. By the closed form, values are
         finite and have finite gradients at equal and at zero inputs. In float32 they are accurate
         to about 1e-6 relative; inputs that form an angle below 1.4e-3 count as parallel, which
-        moves the kernel by at most 5e-4 relative per hidden layer (float64: 6e-8 and 2e-8). Equal inputs give the
-        diagonal value wherever they meet.
+        moves the kernel by at most 5e-4 relative per hidden layer (float64: 6e-8 and 2e-8).
+        Equal inputs give the diagonal value wherever they meet.
 
     Raises:
         TypeError: if `model` is no `Model`; from the kernel, if inputs are not floating.

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.core
 import jax.extend.core
 import jax.interpreters.ad
 
@@ -40,7 +41,8 @@ def load() -> types.ModuleType:
     Example:
         >>> import kernelgap as kg
         >>> nt = kg.kernels.neural_tangents.load()
-        >>> init, apply, kernel_fn = nt.stax.serial(nt.stax.Dense(64), nt.stax.Relu(), nt.stax.Dense(1))
+        >>> layers = nt.stax.Dense(64), nt.stax.Relu(), nt.stax.Dense(1)
+        >>> init, apply, kernel_fn = nt.stax.serial(*layers)
     """
     with _lock:
         if "neural_tangents" in sys.modules:
@@ -172,9 +174,7 @@ def _scale(spec: MLPSpec, get: str) -> float:
     return spec.init_scale ** (2 * degree - (2 if get == "ntk" else 0))
 
 
-def gram(
-    spec: MLPSpec, params: PyTree, x1: jax.Array, x2: jax.Array | None, get: str
-) -> jax.Array:
+def gram(spec: MLPSpec, params: PyTree, x1: jax.Array, x2: jax.Array | None, get: str) -> jax.Array:
     """The kernel by neural_tangents; see `arccosine.gram` for the arguments."""
     del params
     _kernel_fn(spec, x1.shape[1])  # import and build outside of any trace

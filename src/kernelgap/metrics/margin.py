@@ -52,19 +52,20 @@ def normalized_margin(
 ) -> Scalar:
     r"""The margin of the worst sample over the norm of the parameters to the degree of the model.
 
-    | norm | denominator | for |
-    |---|---|---|
-    | `"l2"` | \|\|Theta\|\|^a, all parameters | any depth |
-    | `"balanced"` | the least \|\|Theta\|\|^a over rescalings of units that keep f: for ReLU, 2 sum_j \|w_j\| \|\|u_j\|\| | two layers |
-    | `"mean_field"` | mean_j \|\|theta_j / r\|\|^2, the F1 bound, r as in `noisy_gd` | two layers, degree 2 |
-    | `"layer_product"` | the product of the layers' Frobenius norms, each to its own degree | any depth |
+    With theta = Theta's entries, a the degree and r the radius of `noisy_gd`, the denominators are:
+
+    - `"l2"`: ||Theta||^a over all parameters; any depth.
+    - `"balanced"`: the least ||Theta||^a over rescalings of units that keep f, for ReLU
+      2 sum_j |w_j| ||u_j||; two layers.
+    - `"mean_field"`: mean_j ||theta_j / r||^2, which bounds the F1 norm; two layers, degree 2.
+    - `"layer_product"`: the layers' Frobenius norms, each to its own degree; any depth.
 
     Args:
         model: a `homogeneous_mlp`.
         params: its parameters.
         x: inputs of shape (n, d).
         y: (n,) labels: -1 or +1 for one output, integers 0..k-1 for k outputs.
-        norm: the denominator, see the table. The balanced margin is never below the l2 one.
+        norm: the denominator, as listed. The balanced margin is never below the l2 one.
         smooth: replace the minimum by log(1 / sum_i exp(-margin_i)), over rivals too when
             multi-class. The result lies within log(n) / denominator (log(n (k-1)) for k classes)
             below the margin, and is smooth in the parameters.
@@ -93,7 +94,7 @@ def normalized_margin(
     _checks.choice(norm, "norm", ("l2", "balanced", "mean_field", "layer_product"))
     if norm in ("balanced", "mean_field") and len(model.spec.widths) != 1:
         raise ValueError(f"norm={norm!r} is defined for two-layer models; this one has "
-                         f"{len(model.spec.widths) + 1} layers. Use 'l2' or 'layer_product'")  # fmt: skip
+                         f"{len(model.spec.widths) + 1} layers")  # fmt: skip
     if norm == "mean_field" and model.degree != 2:
         raise ValueError(f"norm='mean_field' is defined for models of degree 2; "
                          f"this one has degree {model.degree:g}")  # fmt: skip
@@ -113,7 +114,7 @@ def _rival_gaps(outputs: jax.Array, y: ArrayLike) -> jax.Array:
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         raise ValueError(f"`outputs` must have shape (n,) or (n, k) with k >= 2; "
                          f"got {outputs.shape}")  # fmt: skip
-    y = _checks.classes(y, *outputs.shape)
+    y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
     own = jnp.take_along_axis(outputs, y[:, None], axis=1)
     is_own = jax.nn.one_hot(y, outputs.shape[1], dtype=bool)
     return jnp.where(is_own, -jnp.inf, outputs - own)

@@ -10,7 +10,7 @@ Euler step of size eta for the m neurons of a two-layer net is a gradient step, 
 neuron is replaced by a fresh draw with probability eta * sigma.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,10 @@ ScalarOrSchedule = float | ArrayLike | optax.Schedule
 
 
 class NoisyGDState(NamedTuple):
-    """Random key and step count of `noisy_gd`."""
+    """Random key and number of steps of `noisy_gd`."""
 
     key: Key
-    count: jax.Array
+    step: jax.Array
 
 
 def noisy_gd(
@@ -110,16 +110,16 @@ def noisy_gd(
         return NoisyGDState(key, jnp.zeros((), jnp.int32))
 
     def update(
-        gradient: PyTree, state: NoisyGDState, params: PyTree | None = None
+        updates: PyTree, state: Any, params: PyTree | None = None
     ) -> tuple[PyTree, NoisyGDState]:
         if params is None:
             raise ValueError("noisy_gd needs the parameters: update(gradient, state, params)")
         eta, tau, sigma = (
-            value(state.count) if callable(value) else value
+            value(state.step) if callable(value) else value
             for value in (learning_rate, temperature, resample_rate)
         )
         next_key, langevin_key, which_key, fresh_key = jax.random.split(state.key, 4)
-        updates = jax.tree.map(lambda g: -jnp.asarray(eta, g.dtype) * g, gradient)
+        updates = jax.tree.map(lambda g: -jnp.asarray(eta, g.dtype) * g, updates)
         if not _is_zero(temperature):
             updates = _add_noise(langevin_key, updates, jnp.sqrt(2 * eta * tau))
         if neurons is not None and not _is_zero(resample_rate):
@@ -128,7 +128,7 @@ def noisy_gd(
             redraw = jax.random.bernoulli(which_key, eta * sigma, moved.shape[:1])
             final = neurons.unpack(jnp.where(redraw[:, None], fresh, moved))
             updates = jax.tree.map(jnp.subtract, final, params)
-        return updates, NoisyGDState(next_key, optax.safe_int32_increment(state.count))
+        return updates, NoisyGDState(next_key, state.step + 1)
 
     return optax.GradientTransformation(init, update)
 

@@ -110,7 +110,5 @@ def train(
         carry, losses = jax.lax.scan(step, carry, length=record_every)
         return carry, (losses, record(carry[0]))
 
-    (params, opt_state), (losses, records) = jax.lax.scan(
-        leg, carry, length=steps // record_every
-    )
+    (params, opt_state), (losses, records) = jax.lax.scan(leg, carry, length=steps // record_every)
     return Trained(params, opt_state, losses.reshape(steps), records)

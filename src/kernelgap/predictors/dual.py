@@ -39,7 +39,7 @@ class Certificate(NamedTuple):
 def solve(
     gram: Float[Array, "n n"], y: Float[Array, " n"], tol: float, max_iterations: int
 ) -> tuple[Float[Array, " n"], Certificate, Int[Array, ""]]:
-    """alpha >= 0, its certificate, and the number of linear systems solved."""
+    """Alpha >= 0, its certificate, and the number of linear systems solved."""
     q = _signed(gram, y)
     # A sample may fall short of its margin by slack without moving the gap beyond tol.
     slack = jnp.asarray(tol / 8, q.dtype)
@@ -189,9 +189,7 @@ def _polish(q: jax.Array, alpha: jax.Array) -> tuple[jax.Array, Certificate]:
     before = _certificate(alpha, accurate_product(q, alpha))
     after = _certificate(polished, accurate_product(q, polished))
     keep = after.gap < before.gap  # False where a factorisation failed
-    return jax.tree.map(
-        lambda a, b: jnp.where(keep, a, b), (polished, after), (alpha, before)
-    )
+    return jax.tree.map(lambda a, b: jnp.where(keep, a, b), (polished, after), (alpha, before))
 
 
 def accurate_product(q: Float[Array, "n n"], v: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -38,7 +38,7 @@ class KernelPredictor(NamedTuple):
     iterations: jax.Array
 
     def decision_function(self, x: ArrayLike) -> jax.Array:
-        """f at the rows of x: shape (n_new,), or (n_new, k)."""
+        """F at the rows of x: shape (n_new,), or (n_new, k)."""
         return jnp.matmul(self.kernel(x, self.x), self.coef, precision=jax.lax.Precision.HIGHEST)
 
     def predict(self, x: ArrayLike) -> jax.Array:
@@ -50,7 +50,7 @@ class KernelPredictor(NamedTuple):
 
 
 def checked_kernel(kernel: KernelFunction) -> KernelFunction:
-    """The kernel as a pytree, so that predictors pass through `jit`; refuse what cannot be called."""
+    """The kernel as a pytree, so that predictors pass through `jit`; refuse what is no function."""
     if not callable(kernel):
         raise TypeError(f"`kernel` must be a function kernel(x1, x2=None), such as "
                         f"kernels.ntk(model); got {type(kernel).__name__}")  # fmt: skip

@@ -1,7 +1,7 @@
 r"""The hard-margin kernel support vector machine without bias.
 
-Over f in the kernel's Hilbert space, maximise min_i y_i f(x_i) / ||f||. With Q = (y y') o K the dual
-problem is min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha. It is the limit, as lambda -> 0, of
+Over f in the kernel's Hilbert space, maximise min_i y_i f(x_i) / ||f||. With Q = (y y') o K the
+dual problem is min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha. It is the limit, as lambda -> 0, of
 l2-regularised kernel logistic regression.
 
 For every alpha >= 0 the margin of its own f is a lower bound and, with p = alpha / sum(alpha),
@@ -23,6 +23,7 @@ from kernelgap.predictors.predictor import (
 )
 from kernelgap.typing import ArrayLike
 
+
 def hard_margin_svm(
     kernel: KernelFunction,
     x: ArrayLike,
@@ -35,8 +36,8 @@ def hard_margin_svm(
 
     Solved to high accuracy by a primal-dual active-set method on the dense Gram matrix (three to
     five Cholesky factorisations where most points are support vectors); where that stalls, as on
-    singular Gram matrices, one support vector at a time. Sums that decide the certificate are compensated, so that float32 reaches
-    gaps of about 1e-5 for n in the thousands.
+    singular Gram matrices, one support vector at a time. Sums that decide the certificate are
+    compensated, so that float32 reaches gaps of about 1e-5 for n in the thousands.
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`.

@@ -15,6 +15,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import jax
@@ -90,7 +91,7 @@ class GapConfig:
         _checks.number(self.target, "target", minimum=0, maximum=0.5, exclusive=True)
         for name in ("dims", "sizes", "net_ratios", "svm_ratios", "span_ratios"):
             values = getattr(self, name)
-            if any(b <= a for a, b in zip(values, values[1:], strict=False)):
+            if any(b <= a for a, b in pairwise(values)):
                 raise ValueError(f"`{name}` must increase; got {values}")
         if len(self.classes) != 2 or self.classes[0] == self.classes[1] or max(self.classes) > 9:
             raise ValueError(f"`classes` must be two different digits 0..9; got {self.classes}")
@@ -141,7 +142,7 @@ def run(
     """Run the gap study.
 
     Args:
-        config: what to run; `GapConfig()` when None. `GapConfig(**PRESETS["quick"])` is a quick one.
+        config: what to run; `GapConfig()` when None. `GapConfig(**PRESETS["quick"])` is quick.
         out: folder for gap.csv, gap.json, gap.png and the journal; nothing is written when None.
         resume: go on from the journal of an interrupted run of the same configuration.
         overwrite: start anew in a folder that holds a run.
@@ -248,13 +249,11 @@ def _model(width: int) -> models.Model:
 
 
 def _sample(config: GapConfig, keys: jax.Array, n: int, d: int, flip: float = 0.0) -> Dataset:
-    """n samples for each key: the first n of a stream, so that one program serves all n."""
+    """N samples for each key: the first n of a stream, so that one program serves all n."""
     ratios = {1: config.net_ratios, 2: config.svm_ratios}
     longest = max(config.n_test, *(round(max(r) * d**power) for power, r in ratios.items()))
     longest = max(longest, config.population * round(max(config.span_ratios) * d**2))
-    stream = jax.device_get(
-        _stream(keys, max(longest, n), d, config.signal, config.noise, flip)
-    )
+    stream = jax.device_get(_stream(keys, max(longest, n), d, config.signal, config.noise, flip))
     return Dataset(stream.x[:, :n], stream.y[:, :n])
 
 

@@ -89,7 +89,9 @@ def _scaling(ax: "Axes", config: "GapConfig", summary: dict[str, Any]) -> None:
             fit = np.polyfit(np.log(d), np.log(n), 1)
             ax.plot(d, np.exp(np.polyval(fit, np.log(d))), color=color, lw=1)
         error = np.nan_to_num([n - low, high - n])
-        ax.errorbar(d, n, np.maximum(error, 0), color=color, fmt=marker, ms=5, capsize=2, label=label)
+        ax.errorbar(
+            d, n, np.maximum(error, 0), color=color, fmt=marker, ms=5, capsize=2, label=label
+        )
     ax.set_xscale("log")
     ax.set_yscale("log")
     ticks = list(config.dims)

@@ -55,7 +55,9 @@ def annealed_nets(
         A row per seed: error, train_error, margin (normalised, l2), duality_gap (NaN).
     """
     params = _initial(model, keys, train.x.shape[-1])
-    params = _anneal(model, params, train, jnp.asarray(l2_path, train.x.dtype), steps, learning_rate)
+    params = _anneal(
+        model, params, train, jnp.asarray(l2_path, train.x.dtype), steps, learning_rate
+    )
     errors, train_errors = (_errors(model, params, data) for data in (test, train))
     return [
         {"error": float(a), "train_error": float(b), "margin": float(c), "duality_gap": NAN}

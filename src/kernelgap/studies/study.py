@@ -5,8 +5,8 @@ that cells can run in any order, on several threads, and be taken from the journ
 interrupted run without changing a number.
 """
 
-import csv
 import contextlib
+import csv
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -28,7 +28,14 @@ import jax.monitoring
 import jax.numpy as jnp
 
 from kernelgap import _checks
-from kernelgap.studies.journal import CellResult, Journal, Row, jsonable, prepare_folder, write_atomically
+from kernelgap.studies.journal import (
+    CellResult,
+    Journal,
+    Row,
+    jsonable,
+    prepare_folder,
+    write_atomically,
+)
 
 
 class Cell(NamedTuple):
@@ -212,9 +219,9 @@ _compile_clock = _CompileClock()
 def _start_compile_clock() -> None:
     """Have JAX report what it spends on tracing and compiling, to the thread that does it."""
 
-    def listen(event: str, seconds: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
-            _compile_clock.seconds += seconds
+            _compile_clock.seconds += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)
 
