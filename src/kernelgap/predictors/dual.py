@@ -79,7 +79,7 @@ def _exchange(q: jax.Array, slack: jax.Array, max_iterations: int) -> _Exchange:
         count = jnp.sum(violated)
         candidate = jnp.maximum(z, 0)
         gap = _gap(candidate, _times(q, candidate))
-        better = gap < s.gap
+        better = (gap < s.gap) | (count == 0)  # its gap is noisy, its optimality is not
         fewer = count < s.fewest
         return _Exchange(
             free=s.free ^ violated,

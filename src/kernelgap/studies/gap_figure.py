@@ -34,7 +34,9 @@ def figure(config: "GapConfig", rows: list[dict[str, Any]], summary: dict[str, A
         _errors(axes[1], summary, power=2, title="against n/d²: the kernel's curves do")
         _scaling(axes[2], config, summary)
         handles, labels = axes[2].get_legend_handles_labels()
-        axes[2].legend(handles, labels, frameon=False, fontsize=9)
+        axes[2].legend(handles, labels, frameon=False, fontsize=9, loc="upper left")
+        low, high = axes[2].get_ylim()
+        axes[2].set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
         dims = sorted({p["d"] for p in summary["points"]})
         made.suptitle(
             f"XOR with d − 2 noise coordinates, d = {', '.join(map(str, dims))} (light to dark), "
