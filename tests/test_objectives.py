@@ -25,7 +25,7 @@ def test_equals_its_formula_in_numpy(model, key, power, reduction):
     found = _loss(model, params, x, y, l2=0.3, power=power, reduction=reduction)
     outputs = np.float64(model.apply(params, x))
     if outputs.ndim == 1:
-        losses = np.log1p(np.exp(-np.float64(y) * outputs))
+        losses = np.logaddexp(0, -np.float64(y) * outputs)
     else:
         losses = special.logsumexp(outputs, axis=1) - outputs[np.arange(7), np.asarray(y)]
     norm = np.sqrt(sum(np.sum(np.float64(w) ** 2) for w in params))

@@ -112,7 +112,7 @@ def planted_xor(
 
     Axis: f(x) = relu(x_1) + relu(-x_1) - relu(x_2) - relu(-x_2), normalised margin 1/8.
     Cube: f(x) = (relu(x_1+x_2) + relu(-x_1-x_2) - relu(x_1-x_2) - relu(x_2-x_1)) / 2, normalised
-    margin 1/(4 sqrt 2). Units are balanced, |w_j| = ||u_j||, the representation of least norm.
+    margin 1/(4 sqrt 2). Units are balanced, ``|w_j| = ||u_j||``, the representation of least norm.
 
     Args:
         d: input dimension, at least 2.

@@ -155,13 +155,12 @@ def homogeneous_mlp(
     r"""A bias-free multi-layer perceptron, positively homogeneous in its parameters.
 
     Parameters are a tuple (W_1, ..., W_K) with W_k of shape (fan_out, fan_in); the last has shape
-    (fan_in,) when `outputs` is None. With c = `init_scale`:
+    (fan_in,) when `outputs` is None. With c = `init_scale`, the factor s_k of the forward pass and
+    the law of the initial weights of layer k are:
 
-    | parameterization | factor s_k in the forward pass | initial weights of layer k |
-    |---|---|---|
-    | standard   | 1 | N(0, c^2 / fan_in) |
-    | ntk        | 1 / sqrt(fan_in) | N(0, c^2) |
-    | mean_field | 1 in the first layer, 1 / fan_in above | N(0, c^2 / d) first, N(0, c^2) above |
+    - `"standard"`: s_k = 1, N(0, c^2 / fan_in);
+    - `"ntk"`: s_k = 1 / sqrt(fan_in), N(0, c^2);
+    - `"mean_field"`: s_1 = 1, N(0, c^2 / d) in the first layer, s_k = 1 / fan_in, N(0, c^2) above.
 
     Args:
         widths: hidden widths, each at least 1; an empty sequence gives a linear model.

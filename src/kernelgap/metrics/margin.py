@@ -56,7 +56,7 @@ def normalized_margin(
 
     - `"l2"`: ||Theta||^a over all parameters; any depth.
     - `"balanced"`: the least ||Theta||^a over rescalings of units that keep f, for ReLU
-      2 sum_j |w_j| ||u_j||; two layers.
+      ``2 sum_j |w_j| ||u_j||``; two layers.
     - `"mean_field"`: mean_j ||theta_j / r||^2, which bounds the F1 norm; two layers, degree 2.
     - `"layer_product"`: the layers' Frobenius norms, each to its own degree; any depth.
 

@@ -1,0 +1,39 @@
+"""The README's code and the examples run as printed."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_readme_code_runs_as_printed(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    assert len(blocks[0].strip().splitlines()) == 5
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    out = capsys.readouterr().out
+    assert "margin 0.0" in out
+    assert float(out.splitlines()[1].split()[0]) > 0.05
+
+
+def test_quickstart():
+    path = ROOT / "examples" / "quickstart.py"
+    spec = importlib.util.spec_from_file_location("quickstart", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    errors = module.main()
+    assert errors["net"] < 0.01
+    assert errors["kernel"] > 0.3
+    assert errors["noisy"] < 0.1
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/gap.md"])
+def test_links_inside_the_repository_exist(name):
+    document = ROOT / name
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
