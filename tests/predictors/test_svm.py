@@ -157,7 +157,8 @@ def test_under_jit_vmap_and_grad():
     batched = jax.jit(jax.vmap(lambda x, y: svm(ntk, x, y)))(x, y)
     for i, (a, b) in enumerate(data):
         single = svm(ntk, a, b)
-        np.testing.assert_allclose(batched.coef[i], single.coef, rtol=1e-3, atol=1e-5)
+        outputs = [ntk(a) @ coef for coef in (batched.coef[i], single.coef)]
+        np.testing.assert_allclose(*outputs, rtol=1e-3)  # equal inputs share their coefficient
         assert float(batched.gap[i]) <= 1e-4
     # A predictor differentiates in its input.
     slope = jax.grad(lambda z: single.decision_function(z[None])[0])(x[0, 0])
@@ -230,6 +231,6 @@ def test_accurate_product(key):
     q, v = a + a.T + 50.0, jax.random.normal(jax.random.fold_in(key, 1), (37,), jnp.float32)
     v = v - v.mean()  # the constant part of q cancels
     exact = np.float64(q) @ np.float64(v)
-    error = np.abs(dual.accurate_product(q, v) - exact)
+    error = np.abs(np.asarray(dual.accurate_product(q, v)) - exact)
     size = np.abs(np.float64(q)) @ np.abs(np.float64(v))
     assert np.max(error / size) < 3e-7

@@ -186,7 +186,8 @@ def _jitted() -> Any:
     def evaluate(spec: MLPSpec, x1: jax.Array, x2: jax.Array | None, get: str) -> jax.Array:
         # The library predates JAX's strict promotion modes.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return _scale(spec, get) * _kernel_fn(spec, x1.shape[1])(x1, x2, get)
+            found = _scale(spec, get) * _kernel_fn(spec, x1.shape[1])(x1, x2, get)
+        return found.astype(x1.dtype)  # its NumPy constants promote float32 under x64
 
     return jax.jit(evaluate, static_argnums=(0, 3))
 

@@ -51,7 +51,7 @@ def hard_margin_svm(
         y f(x) = 1, with `margin` (a lower bound on the best), `gap` = 1 - (margin / upper)^2,
         which is the relative duality gap, and `residual`, the largest violation of the optimality
         conditions, ``|y_i f(x_i) - 1|`` on the support or 1 - y_i f(x_i) off it. Under `jit` or
-        `vmap`, data that the kernel cannot separate give a margin <= 0 or NaN and a gap of 1 or NaN.
+        `vmap`, inseparable data give a margin <= 0 or NaN and a gap of 1 or NaN.
 
     Raises:
         TypeError: if `kernel` is not callable or x is not floating.
