@@ -12,7 +12,13 @@ Import it as `import kernelgap as kg`. Rooms:
 - `studies`: experiments, each with its configuration, rows, intervals and figure.
 """
 
-from kernelgap import datasets, kernels, metrics, models, objectives, optim, predictors, studies
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kernelgap import datasets, kernels, metrics, models, objectives, predictors
+
+if TYPE_CHECKING:
+    from kernelgap import optim, studies
 
 __version__ = "0.1.0"
 
@@ -27,3 +33,14 @@ __all__ = [
     "predictors",
     "studies",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # These two bring optax and scipy.special, a third of what `import jax` costs: on first use.
+    if name in ("optim", "studies"):
+        return import_module(f"kernelgap.{name}")
+    raise AttributeError(f"module 'kernelgap' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "optim", "studies"})
