@@ -193,10 +193,11 @@ def _run_cells(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int
     """Run cells on threads, then those that need the machine alone, one by one.
 
     Threads, because compiling and running release the interpreter lock. When a cell fails or the
-    user interrupts, cells under way are finished and kept, and no further one starts.
+    user interrupts, cells under way on threads are finished and kept, and no further one starts.
     """
+    shared = [] if workers == 1 else [cell for cell in cells if not cell.alone]
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, cell) for cell in cells if not cell.alone]
+        futures = [pool.submit(work, cell) for cell in shared]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -204,7 +205,7 @@ def _run_cells(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     for cell in cells:
-        if cell.alone:
+        if workers == 1 or cell.alone:
             work(cell)
 
 
