@@ -148,8 +148,8 @@ def run(
         overwrite: start anew in a folder that holds a run.
         progress: show a bar on stderr.
         workers: threads that compile and run cells; as many as cores, at most 2, when None:
-            linear algebra within a cell uses all cores by itself. Settings made by a context manager
-            of JAX are the calling thread's own, and reach the cells for workers=1 only.
+            linear algebra within a cell uses all cores by itself. What a context manager of JAX sets
+            belongs to the calling thread, and reaches the cells for workers=1 only.
 
     Returns:
         A `Result`, with `rows`, `summary`, `table()`, `plot()`, `to_pandas()` and `save(out)`.
