@@ -11,123 +11,22 @@ inputs fails while n << d^2. The study measures both, on fresh data, for three l
 On `data="digits"` it draws the learning curves of net and svm on two classes of real digits.
 """
 
-import dataclasses
 import os
-from collections.abc import Callable
 from functools import lru_cache, partial
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 
-from kernelgap import _checks, datasets, kernels, models
+from kernelgap import datasets, kernels, models
 from kernelgap.datasets import Dataset
 from kernelgap.studies import gap_figure, statistics
+from kernelgap.studies.gap_config import PRESETS, GapConfig
 from kernelgap.studies.journal import Row
 from kernelgap.studies.learners import annealed_nets, kernel_span, kernel_svm
 from kernelgap.studies.study import Cell, Result, Study, execute
 
 _ALONE_FROM = 4000  # training points from which a dense kernel cell wants the memory to itself
-
-
-def _option(default: Any, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
-
-
-@dataclasses.dataclass(frozen=True)
-class GapConfig:
-    """What the gap study runs; see the `help` of each field, or `kernelgap run gap --help`.
-
-    Example:
-        >>> from kernelgap.studies import gap
-        >>> gap.GapConfig(dims=(10, 20)).seeds
-        10
-    """
-
-    data: Literal["xor", "digits"] = _option("xor", "xor (paper A) or digits (scikit-learn)")
-    dims: tuple[int, ...] = _option((10, 14, 20, 28, 40), "input dimensions d (xor)")
-    signal: Literal["axis", "cube"] = _option("axis", "form of the xor signal: axis or cube")
-    noise: Literal["sign", "gaussian"] = _option("sign", "law of the noise: sign or gaussian")
-    flip: float = _option(0.0, "share of training labels flipped, in [0, 0.5] (xor)")
-    classes: tuple[int, ...] = _option((3, 8), "the two digits to tell apart (digits)")
-    sizes: tuple[int, ...] = _option((10, 20, 40, 80, 160, 240), "training sizes n (digits)")
-    net_ratios: tuple[float, ...] = _option(
-        (1, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 12), "n / d at which the net is trained (xor)"
-    )
-    svm_ratios: tuple[float, ...] = _option(
-        (0.125, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2), "n / d^2 for the kernel SVM (xor)"
-    )
-    span_ratios: tuple[float, ...] = _option(
-        (0.125, 0.25, 0.4, 0.45, 0.5, 0.55, 0.6, 0.75, 1), "n / d^2 for the best in the span (xor)"
-    )
-    seeds: int = _option(10, "independent repetitions of each point, at least 2")
-    seed: int = _option(0, "base of all random keys")
-    n_test: int = _option(10_000, "fresh test samples for each repetition (xor)")
-    width: int = _option(128, "hidden units of the net")
-    steps: int = _option(300, "full-batch Adam steps for each l2")
-    learning_rate: float = _option(0.02, "of Adam")
-    l2_path: tuple[float, ...] = _option(
-        (1e-2, 3e-3, 1e-3, 3e-4, 1e-4), "decreasing strengths of the weight decay"
-    )
-    population: int = _option(16, "population sample of the span learner, in multiples of n")
-    target: float = _option(0.1, "test error at which sample sizes are compared")
-
-    def __post_init__(self) -> None:
-        """Check every field, and turn lists into tuples."""
-        _checks.choice(self.data, "data", ("xor", "digits"))
-        _checks.choice(self.signal, "signal", ("axis", "cube"))
-        _checks.choice(self.noise, "noise", ("sign", "gaussian"))
-        _checks.number(self.flip, "flip", minimum=0, maximum=0.5)
-        for name, minimum in (("dims", 2), ("sizes", 2), ("classes", 0)):
-            self._sequence(name, lambda v, n, m=minimum: _checks.integer(v, n, minimum=m))
-        for name in ("net_ratios", "svm_ratios", "span_ratios", "l2_path"):
-            self._sequence(name, _positive)
-        for name, minimum in (
-            ("seeds", 2), ("seed", 0), ("n_test", 1), ("width", 1), ("steps", 1), ("population", 1),
-        ):  # fmt: skip
-            _checks.integer(getattr(self, name), name, minimum=minimum)
-        _positive(self.learning_rate, "learning_rate")
-        _checks.number(self.target, "target", minimum=0, maximum=0.5, exclusive=True)
-        for name in ("dims", "sizes", "net_ratios", "svm_ratios", "span_ratios"):
-            values = getattr(self, name)
-            if any(b <= a for a, b in pairwise(values)):
-                raise ValueError(f"`{name}` must increase; got {values}")
-        if len(self.classes) != 2 or self.classes[0] == self.classes[1] or max(self.classes) > 9:
-            raise ValueError(f"`classes` must be two different digits 0..9; got {self.classes}")
-
-    def _sequence(self, name: str, check: Callable[[Any, str], Any]) -> None:
-        values = getattr(self, name)
-        if isinstance(values, str) or not isinstance(values, tuple | list) or not values:
-            raise TypeError(f"`{name}` must be a non-empty tuple of numbers; got {values!r:.40}")
-        for value in values:
-            check(value, name)
-        object.__setattr__(self, name, tuple(values))
-
-
-def _positive(value: Any, name: str) -> None:
-    _checks.number(value, name, minimum=0, exclusive=True)
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {
-        "dims": (10, 14, 20),
-        "net_ratios": (1, 2, 3, 4, 6, 8),
-        "svm_ratios": (0.25, 0.5, 1, 1.5, 2),
-        "span_ratios": (0.25, 0.45, 0.55, 0.75),
-        "n_test": 4000,
-        "width": 64,
-        "steps": 200,
-    },
-    "default": {},
-    "large": {
-        "dims": (20, 28, 40, 56, 80),
-        "svm_ratios": (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2),
-        "span_ratios": (0.25, 0.45, 0.5, 0.55, 0.6, 0.75),
-        "width": 256,
-        "population": 8,
-    },
-}
 
 
 def run(
@@ -148,8 +47,8 @@ def run(
         overwrite: start anew in a folder that holds a run.
         progress: show a bar on stderr.
         workers: threads that compile and run cells; as many as cores, at most 2, when None:
-            linear algebra within a cell uses all cores by itself. What a context manager of JAX sets
-            belongs to the calling thread, and reaches the cells for workers=1 only.
+            linear algebra within a cell uses all cores by itself. What JAX's context managers
+            set belongs to the calling thread, and reaches the cells for workers=1 only.
 
     Returns:
         A `Result`, with `rows`, `summary`, `table()`, `plot()`, `to_pandas()` and `save(out)`.

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kernelgap.studies.gap_config import GapConfig
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from kernelgap.studies.gap import GapConfig
 
 # Okabe and Ito's palette, distinguishable under colour blindness; markers say the same again.
 _STYLE = {
@@ -18,7 +18,7 @@ _STYLE = {
 }
 
 
-def figure(config: "GapConfig", rows: list[dict[str, Any]], summary: dict[str, Any]) -> "Figure":
+def figure(config: GapConfig, rows: list[dict[str, Any]], summary: dict[str, Any]) -> "Figure":
     """Error against n/d and n/d^2, and n at the target error against d; or learning curves."""
     from matplotlib.figure import Figure
 
@@ -76,7 +76,7 @@ def _curve(
     ax.fill_between(x, low, high, color=color, alpha=0.15 * shade, lw=0)
 
 
-def _scaling(ax: "Axes", config: "GapConfig", summary: dict[str, Any]) -> None:
+def _scaling(ax: "Axes", config: GapConfig, summary: dict[str, Any]) -> None:
     exponents = {e["learner"]: e for e in summary["exponents"]}
     for learner, (color, marker, name) in _STYLE.items():
         entries = [e for e in summary["n_at_target"] if e["learner"] == learner]
@@ -104,7 +104,7 @@ def _scaling(ax: "Axes", config: "GapConfig", summary: dict[str, Any]) -> None:
     ax.set_title(f"samples at {config.target:.0%} test error", fontsize=10)
 
 
-def _digits(axes: "np.ndarray", config: "GapConfig", summary: dict[str, Any]) -> None:
+def _digits(axes: "np.ndarray", config: GapConfig, summary: dict[str, Any]) -> None:
     for learner in ("net", "svm"):
         color, marker, name = _STYLE[learner]
         curve = [p for p in summary["points"] if p["learner"] == learner]
