@@ -224,7 +224,8 @@ def _certificate(alpha: jax.Array, outputs: jax.Array) -> Certificate:
     upper = jnp.where(total > 0, norm / jnp.where(total > 0, total, 1), jnp.inf)
     violation = jnp.where(alpha > 0, jnp.abs(outputs - 1), jnp.maximum(1 - outputs, 0))
     ratio = jnp.maximum(margin, 0) / jnp.where(positive, upper, 1)
-    return Certificate(margin, upper, 1 - jnp.square(ratio), jnp.max(violation))
+    gap = jnp.maximum(1 - jnp.square(ratio), 0)
+    return Certificate(margin, upper, gap, jnp.max(violation))
 
 
 def _gap(alpha: jax.Array, outputs: jax.Array) -> jax.Array:
