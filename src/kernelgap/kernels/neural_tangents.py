@@ -14,7 +14,7 @@ import types
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -178,22 +178,15 @@ def gram(spec: MLPSpec, params: PyTree, x1: jax.Array, x2: jax.Array | None, get
     """The kernel by neural_tangents; see `arccosine.gram` for the arguments."""
     del params
     _kernel_fn(spec, x1.shape[1])  # import and build outside of any trace
-    return _gram(spec, x1, x2, get)
+    return _evaluate(spec, x1, x2, get)
 
 
-@lru_cache(maxsize=1)
-def _jitted() -> Any:
-    def evaluate(spec: MLPSpec, x1: jax.Array, x2: jax.Array | None, get: str) -> jax.Array:
-        # The library predates JAX's strict promotion modes.
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            found = _scale(spec, get) * _kernel_fn(spec, x1.shape[1])(x1, x2, get)
-        return found.astype(x1.dtype)  # its NumPy constants promote float32 under x64
-
-    return jax.jit(evaluate, static_argnums=(0, 3))
-
-
-def _gram(spec: MLPSpec, x1: jax.Array, x2: jax.Array | None, get: str) -> jax.Array:
-    return _jitted()(spec, x1, x2, get)
+@partial(jax.jit, static_argnums=(0, 3))
+def _evaluate(spec: MLPSpec, x1: jax.Array, x2: jax.Array | None, get: str) -> jax.Array:
+    # The library predates JAX's strict promotion modes.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        found = _scale(spec, get) * _kernel_fn(spec, x1.shape[1])(x1, x2, get)
+    return found.astype(x1.dtype)  # its NumPy constants promote float32 under x64
 
 
 def diagonal(spec: MLPSpec, params: PyTree, x: jax.Array, get: str) -> jax.Array:
