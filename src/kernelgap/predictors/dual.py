@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap._checks import is_concrete
+from kernelgap.predictors.predictor import matmul
 
 _PATIENCE = 3  # exchanges that may fail to lower the count of violations, idle pivots
 
@@ -39,7 +40,7 @@ class Certificate(NamedTuple):
 def solve(
     gram: Float[Array, "n n"], y: Float[Array, " n"], tol: float, max_iterations: int
 ) -> tuple[Float[Array, " n"], Certificate, Int[Array, ""]]:
-    """Alpha >= 0, its certificate, and the number of linear systems solved."""
+    """Find alpha >= 0, its certificate, and the number of linear systems solved."""
     q = _signed(gram, y)
     # A sample may fall short of its margin by slack without moving the gap beyond tol.
     slack = jnp.asarray(tol / 8, q.dtype)
@@ -72,13 +73,13 @@ def _exchange(q: jax.Array, slack: jax.Array, max_iterations: int) -> _Exchange:
     def step(s: _Exchange) -> _Exchange:
         start = jnp.where(s.free, s.point, 0)
         factor = _factor(q, s.free, _least_ridge(q))
-        z = start + _cho_solve(factor, jnp.where(s.free, 1 - _times(q, start), 0))
+        z = start + _cho_solve(factor, jnp.where(s.free, 1 - matmul(q, start), 0))
         # Samples off the support are judged here once and for all: no rounding beyond slack.
         outputs = accurate_product(q, z)
         violated = jnp.where(s.free, ~(z >= 0), ~(outputs >= 1 - slack))  # NaN violates
         count = jnp.sum(violated)
         candidate = jnp.maximum(z, 0)
-        gap = _gap(candidate, _times(q, candidate))
+        gap = _certificate(candidate, matmul(q, candidate)).gap
         better = (gap < s.gap) | (count == 0)  # its gap is noisy, its optimality is not
         fewer = count < s.fewest
         return _Exchange(
@@ -125,7 +126,7 @@ def _pivot(
 ) -> tuple[jax.Array, jax.Array]:
     def step(s: _Pivot) -> _Pivot:
         factor = _factor(q, s.free, _least_ridge(q))
-        error = jnp.where(s.free, 1 - _times(q, s.alpha), 0)
+        error = jnp.where(s.free, 1 - matmul(q, s.alpha), 0)
         z = jnp.where(s.free, s.alpha + _cho_solve(factor, error), 0)
         blocked = s.free & ~(z > 0)
         # Towards z as far as all stay nonnegative; whoever reaches 0 first leaves the free set.
@@ -137,17 +138,17 @@ def _pivot(
         free = s.free & (inside | (lengths > length))
         alpha = jnp.where(free, alpha, 0)
         # Optimal on the free set: the most violated sample joins it.
-        outputs = _times(q, alpha)
+        outputs = matmul(q, alpha)
+        certificate = _certificate(alpha, outputs)
         shortfall = jnp.where(free, -jnp.inf, 1 - outputs)
         worst = jnp.argmax(shortfall)
         joined = free.at[worst].set(True)
-        optimal = inside & ((shortfall[worst] <= slack) | (_gap(alpha, outputs) <= 2 * slack))
+        optimal = inside & ((shortfall[worst] <= slack) | (certificate.gap <= 2 * slack))
         moved = inside | (length > 0)
-        upper = _certificate(alpha, outputs).upper
-        alpha = jnp.where(jnp.isfinite(upper), alpha, s.alpha)
+        alpha = jnp.where(jnp.isfinite(certificate.upper), alpha, s.alpha)
         return _Pivot(
             alpha=alpha,
-            hopeless=~(jnp.square(upper) > jnp.finfo(q.dtype).eps * _size(q)),
+            hopeless=~(jnp.square(certificate.upper) > jnp.finfo(q.dtype).eps * _size(q)),
             free=jnp.where(inside & ~optimal, joined, free),
             optimal=optimal,
             idle=jnp.where(moved, 0, s.idle + 1),
@@ -169,7 +170,7 @@ def _pivot(
         iteration=exchanged.iteration,
     )
     s = jax.lax.while_loop(running, step, start)
-    ours, theirs = (_certificate(a, _times(q, a)) for a in (s.alpha, exchanged.alpha))
+    ours, theirs = (_certificate(a, matmul(q, a)) for a in (s.alpha, exchanged.alpha))
     # Where neither separates, keep what shows it best: the smaller upper bound.
     better = (ours.gap < theirs.gap) | (~(theirs.gap < 1) & (ours.upper < theirs.upper))
     return jnp.where(better, s.alpha, exchanged.alpha), s.iteration
@@ -193,7 +194,7 @@ def _polish(q: jax.Array, alpha: jax.Array) -> tuple[jax.Array, Certificate]:
 
 
 def accurate_product(q: Float[Array, "n n"], v: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Q @ v for symmetric Q, four columns at a time, their sum compensated (Neumaier).
+    """The product q @ v for symmetric Q, four columns at a time, their sum compensated (Neumaier).
 
     The terms cancel by factors of a thousand and more, so that a plain product loses in float32
     what the certificate is about.
@@ -205,7 +206,7 @@ def accurate_product(q: Float[Array, "n n"], v: Float[Array, " n"]) -> Float[Arr
 
     def add(carry: tuple, item: tuple) -> tuple[tuple, None]:
         total, lost = carry
-        term = _times(item[1], item[0])
+        term = matmul(item[1], item[0])
         after = total + term
         kept = after - total
         return (after, lost + ((total - (after - kept)) + (term - kept))), None
@@ -226,14 +227,6 @@ def _certificate(alpha: jax.Array, outputs: jax.Array) -> Certificate:
     ratio = jnp.maximum(margin, 0) / jnp.where(positive, upper, 1)
     gap = jnp.maximum(1 - jnp.square(ratio), 0)
     return Certificate(margin, upper, gap, jnp.max(violation))
-
-
-def _gap(alpha: jax.Array, outputs: jax.Array) -> jax.Array:
-    return _certificate(alpha, outputs).gap
-
-
-def _times(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _size(q: jax.Array) -> jax.Array:

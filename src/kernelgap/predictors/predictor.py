@@ -38,8 +38,8 @@ class KernelPredictor(NamedTuple):
     iterations: jax.Array
 
     def decision_function(self, x: ArrayLike) -> jax.Array:
-        """F at the rows of x: shape (n_new,), or (n_new, k)."""
-        return jnp.matmul(self.kernel(x, self.x), self.coef, precision=jax.lax.Precision.HIGHEST)
+        """The values of f at the rows of x: shape (n_new,), or (n_new, k)."""
+        return matmul(self.kernel(x, self.x), self.coef)
 
     def predict(self, x: ArrayLike) -> jax.Array:
         """Predicted labels: the sign of f (0 counts as -1), or the class of the largest output."""
@@ -71,3 +71,8 @@ def checked_gram(kernel: KernelFunction, x: jax.Array) -> jax.Array:
 @jax.jit
 def _all_finite(array: jax.Array) -> jax.Array:
     return jnp.all(jnp.isfinite(array))
+
+
+def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The product in full precision: TF32 would move kernel values by 1e-3."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

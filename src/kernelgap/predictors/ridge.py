@@ -9,6 +9,7 @@ from kernelgap.predictors.predictor import (
     KernelPredictor,
     checked_gram,
     checked_kernel,
+    matmul,
 )
 from kernelgap.typing import ArrayLike
 
@@ -53,10 +54,10 @@ def kernel_ridge(
     l2 = jnp.asarray(l2, x.dtype)
     system = gram + l2 * jnp.eye(x.shape[0], dtype=x.dtype)
     coef = _solve(system, y)
-    error = y - _matmul(system, coef)
+    error = y - matmul(system, coef)
     residual = jnp.linalg.norm(error) / jnp.maximum(jnp.linalg.norm(y), jnp.finfo(x.dtype).tiny)
 
-    fitted = _matmul(gram, coef)
+    fitted = matmul(gram, coef)
     energy = jnp.sum(coef * fitted)
     # P / l2 and D / l2 of the problem; their difference is ||error||^2 / (2 l2).
     primal = 0.5 * jnp.sum(jnp.square(y - fitted)) / l2 + 0.5 * energy
@@ -71,9 +72,9 @@ def _solve(system: jax.Array, y: jax.Array) -> jax.Array:
     """Cholesky, or the pseudo-inverse where that fails, with one step of refinement."""
     factor = jnp.linalg.cholesky(system)
     coef = jax.scipy.linalg.cho_solve((factor, True), y)
-    coef += jax.scipy.linalg.cho_solve((factor, True), y - _matmul(system, coef))
+    coef += jax.scipy.linalg.cho_solve((factor, True), y - matmul(system, coef))
     # A factor of a matrix that is singular but for rounding exists often and solves nothing.
-    error = jnp.linalg.norm(y - _matmul(system, coef))
+    error = jnp.linalg.norm(y - matmul(system, coef))
     solved = error <= 1e-3 * jnp.linalg.norm(y)  # False for NaN
 
     def singular() -> jax.Array:
@@ -83,13 +84,9 @@ def _solve(system: jax.Array, y: jax.Array) -> jax.Array:
         inverse = inverse.reshape((-1,) + (1,) * (y.ndim - 1))
 
         def pseudo_solve(b: jax.Array) -> jax.Array:
-            return _matmul(vectors, inverse * _matmul(vectors.T, b))
+            return matmul(vectors, inverse * matmul(vectors.T, b))
 
         coef = pseudo_solve(y)
-        return coef + pseudo_solve(y - _matmul(system, coef))
+        return coef + pseudo_solve(y - matmul(system, coef))
 
     return jax.lax.cond(solved, lambda: coef, singular)
-
-
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -17,6 +17,7 @@ from kernelgap.predictors.predictor import (
     KernelPredictor,
     checked_gram,
     checked_kernel,
+    matmul,
 )
 from kernelgap.typing import ArrayLike
 
@@ -105,18 +106,14 @@ def _fit(
         rows, targets, w = item
         features = jax.scipy.linalg.solve_triangular(root, kernel(rows, centers).T, lower=True)
         features = features * w[None, :]
-        return (second + _matmul(features, features.T), first + _matmul(features, targets)), None
+        return (second + matmul(features, features.T), first + matmul(features, targets)), None
 
     zero = (jnp.zeros((n, n), gram.dtype), jnp.zeros(n, gram.dtype))
     (second, first), _ = jax.lax.scan(accumulate, zero, (x, y, weight))
     ridge = eps / 8 * jnp.trace(second) * eye
     factor = jnp.linalg.cholesky(second + ridge)
     fit = jax.scipy.linalg.cho_solve((factor, True), first)
-    gradient = first - _matmul(second, fit)
+    gradient = first - matmul(second, fit)
     fit = fit + jax.scipy.linalg.cho_solve((factor, True), gradient)
-    residual = jnp.linalg.norm(first - _matmul(second, fit)) / jnp.linalg.norm(first)
+    residual = jnp.linalg.norm(first - matmul(second, fit)) / jnp.linalg.norm(first)
     return jax.scipy.linalg.solve_triangular(root.T, fit, lower=False), residual
-
-
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

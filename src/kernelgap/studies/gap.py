@@ -149,7 +149,7 @@ def _model(width: int) -> models.Model:
 
 
 def _sample(config: GapConfig, keys: jax.Array, n: int, d: int, flip: float = 0.0) -> Dataset:
-    """N samples for each key: the first n of a stream, so that one program serves all n."""
+    """Draw n samples for each key: the first n of a stream, so that one program serves all n."""
     ratios = {1: config.net_ratios, 2: config.svm_ratios}
     longest = max(config.n_test, *(round(max(r) * d**power) for power, r in ratios.items()))
     longest = max(longest, config.population * round(max(config.span_ratios) * d**2))
