@@ -139,8 +139,10 @@ def _floating(x: ArrayLike, name: str) -> jax.Array:
 
 
 def _finite(array: jax.Array, name: str) -> None:
-    # In NumPy: a jnp operation would be compiled for every new shape.
-    if is_concrete(array) and not np.isfinite(values := np.asarray(array)).all():
+    # In NumPy: a jnp operation would be compiled for every new shape. What lies on the devices of
+    # other processes cannot be read here.
+    readable = is_concrete(array) and array.is_fully_addressable
+    if readable and not np.isfinite(values := np.asarray(array)).all():
         where = np.argwhere(~np.isfinite(values))
         raise ValueError(f"`{name}` must be finite; found NaN or inf in {len(where)} entries, "
                          f"the first at index {tuple(where[0].tolist())}")  # fmt: skip

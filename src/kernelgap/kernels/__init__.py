@@ -7,5 +7,7 @@ pass for ReLU-like activations, and `neural_tangents`, the library of that name.
 
 from kernelgap.kernels.infinite import nngp, ntk
 from kernelgap.kernels.kernel import Kernel
+from kernelgap.kernels.products import matmul
+from kernelgap.kernels.storage import gram
 
-__all__ = ["Kernel", "nngp", "ntk"]
+__all__ = ["Kernel", "gram", "matmul", "nngp", "ntk"]
