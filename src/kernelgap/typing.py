@@ -26,4 +26,7 @@ Apply: TypeAlias = Callable[[PyTree, jax.Array], jax.Array]
 Loss: TypeAlias = Callable[[PyTree, jax.Array, jax.Array], jax.Array]
 """`loss(params, x, y) -> scalar`."""
 
-__all__ = ["Apply", "ArrayLike", "Key", "Loss", "PyTree", "Scalar"]
+Device: TypeAlias = Any
+"""A `jax.Device`."""
+
+__all__ = ["Apply", "ArrayLike", "Device", "Key", "Loss", "PyTree", "Scalar"]

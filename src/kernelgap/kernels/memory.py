@@ -5,6 +5,8 @@ from pathlib import Path
 
 import jax
 
+from kernelgap.typing import Device
+
 _WORKSPACE = 8  # tiles that the evaluation of one tile may hold at a time
 
 
@@ -14,7 +16,7 @@ def default_tile(platform: str) -> int:
 
 
 def require(
-    needed: int, what: str, advice: str, device: jax.Device | None = None, *, traced: bool = False
+    needed: int, what: str, advice: str, device: Device | None = None, *, traced: bool = False
 ) -> None:
     """Refuse a run that cannot fit, with the numbers; nothing is known under `jit`."""
     available = None if traced else available_bytes(device)
@@ -30,9 +32,10 @@ def working_set(rows: int, columns: int, itemsize: int) -> int:
     return _WORKSPACE * rows * columns * itemsize
 
 
-def available_bytes(device: jax.Device | None = None) -> int | None:
+def available_bytes(device: Device | None = None) -> int | None:
     """Bytes that a run may take on a device: free memory, or None where nobody says."""
-    device = device or jax.local_devices()[0]
+    if device is None:
+        device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)

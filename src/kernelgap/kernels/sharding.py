@@ -1,5 +1,6 @@
 """Work over the devices of a mesh: the one place that knows how JAX spells it."""
 
+import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,10 +9,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-try:
-    from jax import shard_map as _shard_map
-except ImportError:  # JAX before 0.6
-    from jax.experimental.shard_map import shard_map as _shard_map
+from kernelgap import _checks
+from kernelgap.typing import Device
+
+_shard_map: Any = getattr(jax, "shard_map", None)
+if _shard_map is None:  # JAX before 0.6
+    _shard_map = importlib.import_module("jax.experimental.shard_map").shard_map
 
 _UNCHECKED = {
     name: False
@@ -37,7 +40,7 @@ def devices(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.size
 
 
-def first_device(mesh: Mesh | None) -> jax.Device | None:
+def first_device(mesh: Mesh | None) -> Device | None:
     """A device of this process, to ask for its memory."""
     return None if mesh is None else mesh.local_devices[0]
 
@@ -72,7 +75,7 @@ def total(value: jax.Array, mesh: Mesh | None) -> jax.Array:
 
 def replicate(array: jax.Array, mesh: Mesh | None) -> jax.Array:
     """The array on all devices of the mesh, in every process that takes part."""
-    if mesh is None or isinstance(array, jax.core.Tracer):
+    if mesh is None or not _checks.is_concrete(array):
         return array
     sharding = NamedSharding(mesh, PartitionSpec())
     if array.sharding == sharding:

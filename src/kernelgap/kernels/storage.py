@@ -162,7 +162,7 @@ def _panels(
     # The last panel overlaps the one before it instead of reaching over the edge.
     starts = np.minimum(np.arange(0, n, tile, dtype=np.int32), n - tile)
     columns = (x1 if x2 is None else x2).shape[0]
-    return jax.lax.scan(write, jnp.zeros((n, columns), rows.dtype), starts)[0]
+    return jax.lax.scan(write, jnp.zeros((n, columns), rows.dtype), jnp.asarray(starts))[0]
 
 
 def _fill(
