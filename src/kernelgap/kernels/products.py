@@ -19,7 +19,7 @@ from kernelgap.kernels import memory, sharding
 from kernelgap.kernels.functions import KernelFunction, checked_block, checked_kernel
 from kernelgap.typing import ArrayLike
 
-_CHUNK = 8  # terms that are added up in plain floating point by `accurate_matmul`
+_CHUNK = 32  # rows that compensated sums handle side by side
 
 
 def matmul(
@@ -175,8 +175,7 @@ def accurate_matmul(
             total, lost = carry
             (i, j), weight = item
             terms = (_tile(kernel, xs, j, i) - shift) * (weight * vs[j])[:, None]
-            chunks = jnp.sum(terms.reshape(-1, _CHUNK, side), axis=1)
-            found, rest = compensated_sum(chunks, (total[i], lost[i]))
+            found, rest = compensated_sum(terms, (total[i], lost[i]))
             return (total.at[i].set(found), lost.at[i].set(rest)), None
 
         zeros = jnp.zeros((count, side), v.dtype)
@@ -190,27 +189,40 @@ def accurate_matmul(
     return found + shift * accurate_sum(v)
 
 
+def add_compensated(
+    carry: tuple[jax.Array, jax.Array], term: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """A sum and what rounding lost of it, with one more term (Neumaier)."""
+    total, lost = carry
+    after = total + term
+    kept = after - total
+    return after, lost + ((total - (after - kept)) + (term - kept))
+
+
 def compensated_sum(
     terms: Float[Array, "m n"], start: tuple[Float[Array, " n"], Float[Array, " n"]]
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """The sum over the first axis and what rounding lost of it (Neumaier), from a start of both."""
+    """The sum over the first axis and what rounding lost of it, from a start of both.
+
+    In two passes, m being a multiple of _CHUNK: over rows _CHUNK apart, then over what is left.
+    """
 
     def add(carry: tuple, term: jax.Array) -> tuple[tuple, None]:
-        total, lost = carry
-        after = total + term
-        kept = after - total
-        return (after, lost + ((total - (after - kept)) + (term - kept))), None
+        return add_compensated(carry, term), None
 
-    return jax.lax.scan(add, start, terms)[0]
+    wide = terms.reshape(-1, _CHUNK, terms.shape[1])
+    zeros = jnp.zeros(wide.shape[1:], terms.dtype)
+    (total, lost), _ = jax.lax.scan(add, (zeros, zeros), wide)
+    (found, rest), _ = jax.lax.scan(add, start, total)
+    return found, rest + jnp.sum(lost, axis=0)
 
 
 def accurate_sum(v: Float[Array, " n"]) -> Float[Array, ""]:
     """The compensated sum of a vector."""
-    rows = _blocks(v, -(-v.shape[0] // 256), 256)
-    zeros = jnp.zeros(256, v.dtype)
-    total, lost = compensated_sum(rows, (zeros, zeros))
-    last, rest = compensated_sum(total[:, None], (zeros[:1], zeros[:1]))
-    return last[0] + (rest[0] + jnp.sum(lost))
+    terms = _blocks(v, -(-v.shape[0] // _CHUNK), _CHUNK).reshape(-1, 1)
+    zero = jnp.zeros(1, v.dtype)
+    total, lost = compensated_sum(terms, (zero, zero))
+    return (total + lost)[0]
 
 
 def _tiles(n: int, tile: int, multiple: int = 1) -> tuple[int, int]:

@@ -16,25 +16,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap._checks import is_concrete
-from kernelgap.predictors.predictor import matmul
+from kernelgap.predictors.certificate import Certificate, certify
+from kernelgap.predictors.operators import GramMatrix, matmul
 
 _PATIENCE = 3  # exchanges that may fail to lower the count of violations, idle pivots
-
-
-class Certificate(NamedTuple):
-    """What alpha proves: margin <= best margin <= upper.
-
-    Attributes:
-        margin: min_i y_i f(x_i) / ||f|| of f = sum_i alpha_i y_i K(x_i, .).
-        upper: ||sum_i p_i y_i K(x_i, .)|| for p = alpha / sum(alpha).
-        gap: 1 - (margin / upper)^2, the relative duality gap; 1 if the margin is not positive.
-        residual: the largest violation of the optimality conditions.
-    """
-
-    margin: Float[Array, ""]
-    upper: Float[Array, ""]
-    gap: Float[Array, ""]
-    residual: Float[Array, ""]
 
 
 def solve(
@@ -75,11 +60,11 @@ def _exchange(q: jax.Array, slack: jax.Array, max_iterations: int) -> _Exchange:
         factor = _factor(q, s.free, _least_ridge(q))
         z = start + _cho_solve(factor, jnp.where(s.free, 1 - matmul(q, start), 0))
         # Samples off the support are judged here once and for all: no rounding beyond slack.
-        outputs = accurate_product(q, z)
+        outputs = _accurate(q, z)
         violated = jnp.where(s.free, ~(z >= 0), ~(outputs >= 1 - slack))  # NaN violates
         count = jnp.sum(violated)
         candidate = jnp.maximum(z, 0)
-        gap = _certificate(candidate, matmul(q, candidate)).gap
+        gap = certify(candidate, matmul(q, candidate)).gap
         better = (gap < s.gap) | (count == 0)  # its gap is noisy, its optimality is not
         fewer = count < s.fewest
         return _Exchange(
@@ -139,7 +124,7 @@ def _pivot(
         alpha = jnp.where(free, alpha, 0)
         # Optimal on the free set: the most violated sample joins it.
         outputs = matmul(q, alpha)
-        certificate = _certificate(alpha, outputs)
+        certificate = certify(alpha, outputs)
         shortfall = jnp.where(free, -jnp.inf, 1 - outputs)
         worst = jnp.argmax(shortfall)
         joined = free.at[worst].set(True)
@@ -170,7 +155,7 @@ def _pivot(
         iteration=exchanged.iteration,
     )
     s = jax.lax.while_loop(running, step, start)
-    ours, theirs = (_certificate(a, matmul(q, a)) for a in (s.alpha, exchanged.alpha))
+    ours, theirs = (certify(a, matmul(q, a)) for a in (s.alpha, exchanged.alpha))
     # Where neither separates, keep what shows it best: the smaller upper bound.
     better = (ours.gap < theirs.gap) | (~(theirs.gap < 1) & (ours.upper < theirs.upper))
     return jnp.where(better, s.alpha, exchanged.alpha), s.iteration
@@ -183,50 +168,18 @@ def _polish(q: jax.Array, alpha: jax.Array) -> tuple[jax.Array, Certificate]:
     factor = _factor(q, support, _least_ridge(q))
 
     def refine(_: int, z: jax.Array) -> jax.Array:
-        error = jnp.where(support, 1 - accurate_product(q, z), 0)
+        error = jnp.where(support, 1 - _accurate(q, z), 0)
         return jnp.where(support, z + _cho_solve(factor, error), 0)
 
     polished = jnp.maximum(jax.lax.fori_loop(0, 2, refine, alpha), 0)
-    before = _certificate(alpha, accurate_product(q, alpha))
-    after = _certificate(polished, accurate_product(q, polished))
+    before = certify(alpha, _accurate(q, alpha))
+    after = certify(polished, _accurate(q, polished))
     keep = after.gap < before.gap  # False where a factorisation failed
     return jax.tree.map(lambda a, b: jnp.where(keep, a, b), (polished, after), (alpha, before))
 
 
-def accurate_product(q: Float[Array, "n n"], v: Float[Array, " n"]) -> Float[Array, " n"]:
-    """The product q @ v for symmetric Q, four columns at a time, their sum compensated (Neumaier).
-
-    The terms cancel by factors of a thousand and more, so that a plain product loses in float32
-    what the certificate is about.
-    """
-    block = 4
-    pad = -q.shape[0] % block
-    rows = jnp.pad(q, ((0, pad), (0, 0))).reshape(-1, block, q.shape[1])
-    weights = jnp.pad(v, (0, pad)).reshape(-1, block)
-
-    def add(carry: tuple, item: tuple) -> tuple[tuple, None]:
-        total, lost = carry
-        term = matmul(item[1], item[0])
-        after = total + term
-        kept = after - total
-        return (after, lost + ((total - (after - kept)) + (term - kept))), None
-
-    zeros = jnp.zeros(q.shape[1], q.dtype)
-    (total, lost), _ = jax.lax.scan(add, (zeros, zeros), (rows, weights))
-    return total + lost
-
-
-def _certificate(alpha: jax.Array, outputs: jax.Array) -> Certificate:
-    """The certificate of alpha >= 0, given outputs = Q alpha = y f."""
-    norm = jnp.sqrt(jnp.maximum(alpha @ outputs, 0))
-    total = jnp.sum(alpha)
-    positive = (norm > 0) & (total > 0)
-    margin = jnp.where(positive, jnp.min(outputs) / jnp.where(positive, norm, 1), 0)
-    upper = jnp.where(total > 0, norm / jnp.where(total > 0, total, 1), jnp.inf)
-    violation = jnp.where(alpha > 0, jnp.abs(outputs - 1), jnp.maximum(1 - outputs, 0))
-    ratio = jnp.maximum(margin, 0) / jnp.where(positive, upper, 1)
-    gap = jnp.maximum(1 - jnp.square(ratio), 0)
-    return Certificate(margin, upper, gap, jnp.max(violation))
+def _accurate(q: jax.Array, v: jax.Array) -> jax.Array:
+    return GramMatrix(q).accurate(v, jnp.zeros((), q.dtype))
 
 
 def _size(q: jax.Array) -> jax.Array:

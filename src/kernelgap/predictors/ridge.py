@@ -1,21 +1,36 @@
 """Kernel ridge regression and minimum-norm interpolation."""
 
+import warnings
+from functools import partial
+from typing import Literal, NamedTuple
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
 from kernelgap import _checks
-from kernelgap.predictors.predictor import (
-    KernelFunction,
-    KernelPredictor,
-    checked_gram,
-    checked_kernel,
-    matmul,
-)
+from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.predictors.conjugate import nystroem, solve, woodbury
+from kernelgap.predictors.operators import GramMatrix, Operator, matmul, prepare
+from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
 from kernelgap.typing import ArrayLike
+
+_REFINEMENTS = 12  # of an iterative solve, each by a factor of a thousand or until rounding
+_PRODUCTS = 1000  # of one of them
 
 
 def kernel_ridge(
-    kernel: KernelFunction, x: ArrayLike, y: ArrayLike, *, l2: float | jax.Array = 0.0
+    kernel: KernelFunction,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    l2: float | jax.Array = 0.0,
+    classes: int | None = None,
+    tol: float = 1e-5,
+    method: Literal["auto", "direct", "iterative", "matrix_free"] = "auto",
+    tile: int | None = None,
+    mesh: Mesh | None = None,
 ) -> KernelPredictor:
     r"""Minimise sum_i (f(x_i) - y_i)^2 + l2 ||f||^2 over the kernel's Hilbert space.
 
@@ -26,17 +41,33 @@ def kernel_ridge(
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`.
         x: inputs of shape (n, d).
-        y: targets of shape (n,), or (n, k) for k outputs at once.
+        y: targets of shape (n,), or (n, k) for k outputs at once; or, with `classes`, integers
+            0..classes-1, all present, fitted by their indicators minus 1 / classes.
         l2: ridge >= 0; may be traced.
+        classes: number of classes, at least 2, or None for real targets.
+        tol: relative residual that iterative methods must reach, positive; the direct one goes to
+            rounding.
+        method: `"direct"` factorises K + l2 I (an eigendecomposition where that fails),
+            `"iterative"` holds the Gram matrix and uses only products, `"matrix_free"` does not
+            hold it; `"auto"` is direct if the Gram matrix fits into memory, else matrix-free.
+        tile: largest side of a tile, for `"matrix_free"`; see `kernels.matmul`.
+        mesh: devices that share the products, for `"matrix_free"`.
 
     Returns:
         A `KernelPredictor`; `residual` is ||(K + l2 I) coef - y|| / ||y||, `gap` the relative
         duality gap for l2 > 0 (NaN for l2 = 0 with a residual that is not 0: the dual then says
-        nothing), `margin` that of y read as signs, for y of shape (n,).
+        nothing), `margin` that of y read as signs, for y of shape (n,), else NaN. `iterations` is
+        1 for direct solves and the number of refinements else.
 
     Raises:
-        TypeError: if `kernel` is not callable, or x, y are not floating, or `l2` is no number.
-        ValueError: if shapes disagree, x or y is not finite, or `l2` < 0.
+        TypeError: if `kernel` is not callable, or x, y are not floating, `l2` is no number or
+            `mesh` no mesh.
+        ValueError: if shapes disagree, x or y is not finite, `l2` < 0, `tol` <= 0, or an option is
+            unknown.
+        MemoryError: if the Gram matrix does not fit and `method` asks for it.
+
+    Warns:
+        RuntimeWarning: if an iterative method stays above `tol`.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -48,27 +79,61 @@ def kernel_ridge(
     """
     kernel = checked_kernel(kernel)
     x = _checks.inputs(x)
-    y = _checks.targets(y, x.shape[0], columns=True).astype(x.dtype)
+    if classes is None:
+        y = _checks.targets(y, x.shape[0], columns=True).astype(x.dtype)
+    else:
+        y = (one_versus_rest(y, x, classes) + 1) / 2 - 1 / classes
     _checks.number(l2, "l2", minimum=0)
-    gram = checked_gram(kernel, x)
+    _checks.number(tol, "tol", minimum=0, exclusive=True)
+    _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
+    wanted = {"direct": "dense", "iterative": "dense"}.get(method, method)
+    operator = prepare(kernel, x, wanted, tile, mesh)
     l2 = jnp.asarray(l2, x.dtype)
-    system = gram + l2 * jnp.eye(x.shape[0], dtype=x.dtype)
-    coef = _solve(system, y)
-    error = y - matmul(system, coef)
-    residual = jnp.linalg.norm(error) / jnp.maximum(jnp.linalg.norm(y), jnp.finfo(x.dtype).tiny)
+    if isinstance(operator, GramMatrix) and method != "iterative":
+        fit = _direct(operator, y, l2)
+    else:
+        fit = _iterative(operator, y, l2, jnp.asarray(tol, x.dtype), x.shape[1])
+        if _checks.is_concrete(fit.residual) and not bool(fit.residual <= tol):
+            warnings.warn(
+                f"kernel_ridge stopped at a relative residual of {float(fit.residual):.1e}, above "
+                f"tol={tol:.1e}, in {x.dtype}; a larger l2, method='direct' or float64 "
+                "(jax_enable_x64) goes further",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return KernelPredictor(kernel, x, *fit)
 
-    fitted = matmul(gram, coef)
+
+class _Fit(NamedTuple):
+    coef: Float[Array, "n *k"]
+    margin: Float[Array, ""]
+    gap: Float[Array, ""]
+    residual: Float[Array, ""]
+    iterations: Int[Array, ""]
+
+
+def _certified(
+    coef: jax.Array, fitted: jax.Array, y: jax.Array, l2: jax.Array, iterations: jax.Array
+) -> _Fit:
+    """The certificate of coef, given fitted = K coef."""
+    error = y - fitted - l2 * coef
+    residual = jnp.linalg.norm(error) / jnp.maximum(jnp.linalg.norm(y), jnp.finfo(y.dtype).tiny)
     energy = jnp.sum(coef * fitted)
     # P / l2 and D / l2 of the problem; their difference is ||error||^2 / (2 l2).
     primal = 0.5 * jnp.sum(jnp.square(y - fitted)) / l2 + 0.5 * energy
     gap = 0.5 * jnp.sum(jnp.square(error)) / l2 / primal
-    margin = jnp.asarray(jnp.nan, x.dtype)
+    margin = jnp.asarray(jnp.nan, y.dtype)
     if y.ndim == 1:
         margin = jnp.min(y * fitted) / jnp.sqrt(energy)
-    return KernelPredictor(kernel, x, coef, margin, gap, residual, jnp.asarray(1))
+    return _Fit(coef, margin, gap, residual, iterations)
 
 
-def _solve(system: jax.Array, y: jax.Array) -> jax.Array:
+def _direct(operator: GramMatrix, y: jax.Array, l2: jax.Array) -> _Fit:
+    coef = _factorise(operator.gram + l2 * jnp.eye(operator.size, dtype=operator.dtype), y)
+    return _certified(coef, operator.product(coef), y, l2, jnp.asarray(1))
+
+
+def _factorise(system: jax.Array, y: jax.Array) -> jax.Array:
     """Cholesky, or the pseudo-inverse where that fails, with one step of refinement."""
     factor = jnp.linalg.cholesky(system)
     coef = jax.scipy.linalg.cho_solve((factor, True), y)
@@ -90,3 +155,46 @@ def _solve(system: jax.Array, y: jax.Array) -> jax.Array:
         return coef + pseudo_solve(y - matmul(system, coef))
 
     return jax.lax.cond(solved, lambda: coef, singular)
+
+
+@partial(jax.jit, static_argnames=("d",))
+def _iterative(operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, d: int) -> _Fit:
+    """Conjugate gradients, refined with accurate residuals until `tol` or rounding."""
+    approximation = nystroem(operator, d)
+    targets = y.reshape(y.shape[0], -1)
+    inverse = woodbury(
+        approximation.factor, jnp.full(operator.size, approximation.rest + l2, operator.dtype)
+    )
+    size = jnp.maximum(jnp.linalg.norm(targets), jnp.finfo(y.dtype).tiny)
+
+    def accurate(coef: jax.Array) -> jax.Array:
+        return jax.lax.map(lambda c: operator.accurate(c, approximation.mean), coef.T).T
+
+    def step(state: tuple) -> tuple:
+        coef, fitted, error, _, iteration = state
+        left = targets - fitted - l2 * coef
+        change = solve(
+            lambda v: operator.product(v) + l2 * v,
+            inverse,
+            left,
+            tol=jnp.maximum(1e-3, 0.3 * tol / jnp.where(error > 0, error, 1)),
+            max_products=_PRODUCTS,
+        )
+        after = coef + change.value
+        outputs = accurate(after)
+        found = jnp.linalg.norm(targets - outputs - l2 * after) / size
+        better = found < error
+        keep = jax.tree.map(
+            lambda new, old: jnp.where(better, new, old), (after, outputs, found),
+            (coef, fitted, error),
+        )  # fmt: skip
+        return *keep, found < 0.5 * error, iteration + 1
+
+    def running(state: tuple) -> jax.Array:
+        _, _, error, progress, iteration = state
+        return (error > tol) & progress & (iteration < _REFINEMENTS)
+
+    zeros = jnp.zeros_like(targets)
+    start = zeros, zeros, jnp.ones_like(size), jnp.asarray(True), jnp.asarray(0)
+    coef, fitted, _, _, iterations = jax.lax.while_loop(running, step, start)
+    return _certified(coef.reshape(y.shape), fitted.reshape(y.shape), y, l2, iterations)

@@ -12,13 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap.predictors.predictor import (
-    KernelFunction,
-    KernelPredictor,
-    checked_gram,
-    checked_kernel,
-    matmul,
-)
+from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.predictors.operators import dense, matmul
+from kernelgap.predictors.predictor import KernelPredictor
 from kernelgap.typing import ArrayLike
 
 
@@ -77,7 +73,7 @@ def best_in_span(
     if x.shape[0] < centers.shape[0]:
         raise ValueError(f"`x` must have at least as many rows as `centers`; "
                          f"got {x.shape[0]} and {centers.shape[0]}")  # fmt: skip
-    gram = checked_gram(kernel, centers)
+    gram = dense(kernel, centers).gram
     coef, residual = _fit(kernel, gram, centers, x, y, min(block, x.shape[0]))
     nan = jnp.asarray(jnp.nan, x.dtype)
     return KernelPredictor(kernel, centers, coef, nan, nan, residual, jnp.asarray(1))

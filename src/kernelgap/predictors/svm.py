@@ -9,19 +9,24 @@ sqrt(p' Q p) is an upper bound on the best margin: the pair is the certificate.
 """
 
 import warnings
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from kernelgap import _checks
-from kernelgap.predictors.dual import solve
-from kernelgap.predictors.predictor import (
-    KernelFunction,
-    KernelPredictor,
-    checked_gram,
-    checked_kernel,
-)
+from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.predictors import dual
+from kernelgap.predictors.certificate import Certificate
+from kernelgap.predictors.exchange import exchange
+from kernelgap.predictors.operators import GramMatrix, Operator, prepare
+from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
 from kernelgap.typing import ArrayLike
+
+_SMALL = 1500  # inputs up to which factorisations are as fast as products
+_FALLBACK = 8000  # inputs up to which factorisations are tried where products failed
 
 
 def hard_margin_svm(
@@ -29,34 +34,48 @@ def hard_margin_svm(
     x: ArrayLike,
     y: ArrayLike,
     *,
+    classes: int | None = None,
     tol: float = 1e-4,
     max_iterations: int = 1000,
+    method: Literal["auto", "direct", "iterative", "matrix_free"] = "auto",
+    tile: int | None = None,
+    mesh: Mesh | None = None,
 ) -> KernelPredictor:
     r"""The maximum-margin classifier without bias in a kernel's Hilbert space.
-
-    Solved to high accuracy by a primal-dual active-set method on the dense Gram matrix (three to
-    five Cholesky factorisations where most points are support vectors); where that stalls, as on
-    singular Gram matrices, one support vector at a time. Sums that decide the certificate are
-    compensated, so that float32 reaches gaps of about 1e-5 for n in the thousands.
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`.
         x: inputs of shape (n, d).
-        y: (n,) labels, -1 or +1, both present.
-        tol: relative duality gap to reach, positive; the iteration may stop below it.
+        y: (n,) labels, -1 or +1, both present; or, with `classes`, integers 0..classes-1, all
+            present, for one machine per class against the rest.
+        classes: number of classes, at least 2, or None for labels -1 and +1.
+        tol: relative duality gap to reach, positive. The iteration goes on to a tenth of it as
+            long as that helps.
         max_iterations: at most this many linear systems.
+        method: `"direct"` factorises the Gram matrix, three to five times where most points are
+            support vectors, and moves one support vector at a time where that stalls, as on
+            singular matrices. `"iterative"` holds the Gram matrix and uses only products with it,
+            50 to 100 as a rule. `"matrix_free"` does not hold it either. `"auto"` chooses by n and
+            by the memory at hand, and turns to factorisations where products did not succeed.
+        tile: largest side of a tile, for `"matrix_free"`; see `kernels.matmul`.
+        mesh: devices that share the products, for `"matrix_free"`.
 
     Returns:
         A `KernelPredictor` whose `coef` are alpha_i y_i, scaled so that support vectors have
         y f(x) = 1, with `margin` (a lower bound on the best), `gap` = 1 - (margin / upper)^2,
         which is the relative duality gap, and `residual`, the largest violation of the optimality
-        conditions, ``|y_i f(x_i) - 1|`` on the support or 1 - y_i f(x_i) off it. Under `jit` or
-        `vmap`, inseparable data give a margin <= 0 or NaN and a gap of 1 or NaN.
+        conditions, ``|y_i f(x_i) - 1|`` on the support or 1 - y_i f(x_i) off it; with `classes`,
+        coef has shape (n, classes) and the rest (classes,). They are about the kernel as evaluated
+        in its dtype, and computed with compensated sums: float32 carries gaps of about 1e-5 for n
+        in the ten thousands. Under `jit` or `vmap`, inseparable data give a margin <= 0 or NaN and
+        a gap of 1 or NaN.
 
     Raises:
-        TypeError: if `kernel` is not callable or x is not floating.
-        ValueError: if shapes disagree, x is not finite, labels are not -1 and +1 or only one class
-            is there, `tol` <= 0, or the data are not separable by this kernel.
+        TypeError: if `kernel` is not callable, x is not floating, or `mesh` is no mesh.
+        ValueError: if shapes disagree, x is not finite, labels are not what is said above or a
+            class is missing, `tol` <= 0, `method` is unknown, `mesh` is given to another method
+            than `"matrix_free"`, or the data are not separable by this kernel.
+        MemoryError: if the Gram matrix does not fit and `method` asks for it.
 
     Warns:
         RuntimeWarning: if the gap stays above `tol`; float64 then goes further.
@@ -71,35 +90,82 @@ def hard_margin_svm(
 
     References:
         Paper A (the kernel predictor it compares with). Methods: L. Portugal et al., Math. Comp.
-        1994 (block pivoting); C. Lawson, R. Hanson, Solving Least Squares Problems, 1974, ch. 23.
+        1994 (block pivoting); C. Lawson, R. Hanson, Solving Least Squares Problems, 1974, ch. 23;
+        `predictors/exchange.py` and `predictors/conjugate.py` for large n.
     """
     kernel = checked_kernel(kernel)
     x = _checks.inputs(x)
-    y = _checks.signs(y, x.shape[0]).astype(x.dtype)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
-    if _checks.is_concrete(y) and len(present := np.unique(np.asarray(y))) == 1:
-        raise ValueError(f"`y` must hold both classes -1 and +1; got only {present[0]:+g}")
-    gram = checked_gram(kernel, x)
-    alpha, (margin, upper, gap, residual), iterations = solve(gram, y, tol, max_iterations)
-    if _checks.is_concrete(margin):
-        if not bool(margin > 0):
-            why = (
-                f"a convex combination of the signed points has kernel norm {float(upper):.2g}, "
-                "and no margin exceeds that"
-                if bool(jnp.isfinite(upper))
-                else "its Gram matrix is not positive definite to rounding"
-            )
-            raise ValueError(
-                f"the data are not separable by this kernel in {x.dtype}: {why}. Look for equal or "
-                "nearly equal inputs with different labels, or try float64 (jax_enable_x64)"
-            )
-        if not bool(gap <= tol):
-            warnings.warn(
-                f"hard_margin_svm stopped at a relative duality gap of {float(gap):.1e}, above "
-                f"tol={tol:.1e}, after {int(iterations)} iterations in {x.dtype}; "
-                "float64 (jax_enable_x64) goes further",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-    return KernelPredictor(kernel, x, alpha * y, margin, gap, residual, iterations)
+    _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
+    if classes is None:
+        y = _checks.signs(y, x.shape[0]).astype(x.dtype)
+        if _checks.is_concrete(y) and len(present := np.unique(np.asarray(y))) == 1:
+            raise ValueError(f"`y` must hold both classes -1 and +1; got only {present[0]:+g}")
+        signs = y[:, None]
+    else:
+        signs = one_versus_rest(y, x, classes)
+    wanted = {"direct": "dense", "iterative": "dense"}.get(method, method)
+    operator = prepare(kernel, x, wanted, tile, mesh)
+
+    def one(y: jax.Array) -> tuple:
+        alpha, certificate, iterations = _solve(operator, x, y, tol, max_iterations, method)
+        _judge(certificate, tol, iterations, x.dtype, operator)
+        return alpha * y, *certificate, iterations
+
+    found = [one(signs[:, j]) for j in range(signs.shape[1])]
+    if classes is None:
+        coef, margin, _, gap, residual, iterations = found[0]
+    else:
+        coef, margin, _, gap, residual, iterations = (
+            jnp.stack(parts, axis=-1) for parts in zip(*found, strict=True)
+        )
+    return KernelPredictor(kernel, x, coef, margin, gap, residual, iterations)
+
+
+def _solve(
+    operator: Operator, x: jax.Array, y: jax.Array, tol: float, max_iterations: int, method: str
+) -> tuple[jax.Array, Certificate, jax.Array]:
+    n, d = x.shape
+    dense = isinstance(operator, GramMatrix)
+    if dense and (method == "direct" or (method == "auto" and n <= _SMALL)):
+        return dual.solve(operator.gram, y, tol, max_iterations)
+    target = jnp.asarray(tol / 10, x.dtype)
+    found = exchange(operator, y, target, d, max_iterations)
+    gap = found.certificate.gap
+    failed = _checks.is_concrete(gap) and not bool(gap <= tol)
+    if failed and dense and method == "auto" and n <= _FALLBACK:
+        return dual.solve(operator.gram, y, tol, max_iterations)
+    return found.alpha, found.certificate, found.iterations
+
+
+def _judge(
+    certificate: Certificate,
+    tol: float,
+    iterations: jax.Array,
+    dtype: np.dtype,
+    operator: Operator,
+) -> None:
+    """Refuse data that are not separable; warn where the gap is above `tol`."""
+    margin, upper, gap, _ = certificate
+    if not _checks.is_concrete(margin):
+        return
+    if not bool(margin > 0):
+        if not bool(jnp.isfinite(upper)):
+            why = "its Gram matrix is not positive definite to rounding"
+        else:
+            why = (f"a convex combination of the signed points has kernel norm {float(upper):.2g}, "
+                   "and no margin exceeds that")  # fmt: skip
+        raise ValueError(
+            f"the data are not separable by this kernel in {dtype}: {why}. Look for equal or "
+            "nearly equal inputs with different labels, or try float64 (jax_enable_x64)"
+        )
+    if not bool(gap <= tol):
+        other = "" if isinstance(operator, GramMatrix) else "method='direct' or "
+        warnings.warn(
+            f"hard_margin_svm stopped at a relative duality gap of {float(gap):.1e}, above "
+            f"tol={tol:.1e}, after {int(iterations)} iterations in {dtype}; "
+            f"{other}float64 (jax_enable_x64) goes further",
+            RuntimeWarning,
+            stacklevel=4,
+        )

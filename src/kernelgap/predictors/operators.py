@@ -1,0 +1,168 @@
+"""A kernel's Gram matrix as the solvers see it: held in memory, or evaluated in every product.
+
+Both forms are pytrees with the same five methods, so that one compiled solver serves both.
+`accurate` compensates its sums: a vector of dual variables has entries whose terms cancel by
+factors of a thousand and more, and in float32 a plain product loses what a certificate is about.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from kernelgap import _checks
+from kernelgap.kernels import memory, sharding
+from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
+from kernelgap.kernels.products import (
+    accurate_matmul,
+    accurate_sum,
+    add_compensated,
+    symmetric_matmul,
+)
+
+_TRACED = 20_000  # inputs up to which the Gram matrix is held where nothing is known of memory
+
+
+def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The product in full precision: TF32 would move kernel values by 1e-3."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["gram"], meta_fields=[])
+@dataclass(frozen=True)
+class GramMatrix:
+    """The Gram matrix in memory."""
+
+    gram: Float[Array, "n n"]
+
+    @property
+    def size(self) -> int:
+        """Number of inputs."""
+        return self.gram.shape[0]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the entries."""
+        return self.gram.dtype
+
+    def diagonal(self) -> Float[Array, " n"]:
+        """The entries (i, i)."""
+        return jnp.diagonal(self.gram)
+
+    def columns(self, index: Int[Array, " r"]) -> Float[Array, "n r"]:
+        """Some columns."""
+        return self.gram[index].T
+
+    def product(self, v: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
+        """K @ v."""
+        return matmul(self.gram, v)
+
+    def accurate(self, v: Float[Array, " n"], shift: Float[Array, ""]) -> Float[Array, " n"]:
+        """K @ v by compensated sums over four rows at a time; `shift` is near their mean."""
+        n = self.size
+        block = min(4, n)
+
+        def add(carry: tuple, i: jax.Array) -> tuple[tuple, None]:
+            # The last block overlaps the one before it, with weight 0: no padded copy of K.
+            start = jnp.minimum(i * block, n - block)
+            rows = jax.lax.dynamic_slice_in_dim(self.gram, start, block)
+            weight = jax.lax.dynamic_slice_in_dim(v, start, block)
+            weight = jnp.where(start + jnp.arange(block) >= i * block, weight, 0)
+            return add_compensated(carry, matmul(weight, rows - shift)), None
+
+        zeros = jnp.zeros(n, v.dtype)
+        (total, lost), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(-(-n // block)))
+        return total + lost + shift * accurate_sum(v)
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["kernel", "x"], meta_fields=["tile", "mesh"]
+)
+@dataclass(frozen=True)
+class KernelOperator:
+    """The Gram matrix of x, evaluated tile by tile whenever it is needed."""
+
+    kernel: KernelFunction
+    x: Float[Array, "n d"]
+    tile: int
+    mesh: Mesh | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of inputs."""
+        return self.x.shape[0]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the entries."""
+        return self.x.dtype
+
+    def diagonal(self) -> Float[Array, " n"]:
+        """The entries (i, i)."""
+        return diagonal(self.kernel, self.x)
+
+    def columns(self, index: Int[Array, " r"]) -> Float[Array, "n r"]:
+        """Some columns."""
+        return self.kernel(self.x, self.x[index])
+
+    def product(self, v: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
+        """K @ v."""
+        return symmetric_matmul(self.kernel, self.x, v, self.tile, self.mesh)
+
+    def accurate(self, v: Float[Array, " n"], shift: Float[Array, ""]) -> Float[Array, " n"]:
+        """K @ v by compensated sums; `shift` is near the mean of the entries."""
+        return accurate_matmul(self.kernel, self.x, v, shift, self.tile, self.mesh)
+
+
+Operator: TypeAlias = GramMatrix | KernelOperator
+
+
+def dense(kernel: KernelFunction, x: Float[Array, "n d"]) -> GramMatrix:
+    """The Gram matrix in memory; refuse what cannot fit or is no finite Gram matrix."""
+    n, concrete = x.shape[0], _checks.is_concrete(x)
+    memory.require(
+        _dense_bytes(x),
+        f"the Gram matrix of {n} inputs",
+        "method='matrix_free' does not hold it",
+        traced=not concrete,
+    )
+    gram = checked_block(kernel, x, None)
+    if _checks.is_concrete(gram) and not bool(_all_finite(gram)):
+        raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
+    return GramMatrix(gram)
+
+
+def prepare(
+    kernel: KernelFunction,
+    x: Float[Array, "n d"],
+    method: str,
+    tile: int | None,
+    mesh: Mesh | None,
+) -> Operator:
+    """The Gram matrix in memory ("dense") or not ("matrix_free"), or what fits ("auto")."""
+    mesh = sharding.checked_mesh(mesh)
+    if mesh is not None and method == "dense":
+        raise ValueError("`mesh` is for method='matrix_free'; this method holds the Gram matrix")
+    tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
+    if method == "auto":
+        available = memory.available_bytes() if _checks.is_concrete(x) else None
+        fits = x.shape[0] <= _TRACED if available is None else _dense_bytes(x) <= available / 2
+        method = "dense" if fits and mesh is None else "matrix_free"
+    if method == "dense":
+        return dense(kernel, x)
+    device = sharding.first_device(mesh) or jax.local_devices()[0]
+    x = sharding.replicate(x, mesh)
+    return KernelOperator(kernel, x, tile or memory.default_tile(device.platform), mesh)
+
+
+@jax.jit
+def _all_finite(array: jax.Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(array))
+
+
+def _dense_bytes(x: jax.Array) -> int:
+    return 2 * x.shape[0] ** 2 * x.dtype.itemsize  # the matrix, and as much to work with
