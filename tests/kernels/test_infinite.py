@@ -168,7 +168,7 @@ def test_the_formula_of_the_paper():
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "abs"])
 @pytest.mark.parametrize("widths", [(3,), (3, 3), (3, 3, 3)])
 def test_float32_error_away_from_coincident_points(name, widths):
-    """1e-6 of sqrt(K(x, x) K(z, z)) from an angle of 0.4 per hidden layer, and of large entries."""
+    """1e-6 of sqrt(K(x, x) K(z, z)) from an angle of 0.4 per hidden layer."""
     model = kg.models.homogeneous_mlp(widths, activation=name, parameterization="ntk")
     for d in (3, 30):
         x, z = (_inputs(jax.random.key(s), 150, d).astype(jnp.float32) for s in (0, 1))
@@ -182,8 +182,6 @@ def test_float32_error_away_from_coincident_points(name, widths):
             units = [a / np.linalg.norm(a, axis=1, keepdims=True) for a in wide]
             apart = np.abs(units[0] @ units[1].T) < np.cos(0.4 * len(widths))
             assert np.max((np.abs(single - double) / size)[apart]) < 1e-6
-            large = apart & (np.abs(double) > 0.5 * size)
-            assert np.max(np.abs(single / double - 1)[large]) < 1e-6
 
 
 @given(keys, st.floats(1e-5, 1e-1), st.sampled_from([(3,), (3, 3), (3, 3, 3)]))

@@ -192,8 +192,20 @@ def test_a_target_that_is_never_reached_is_said():
 
 
 def test_presets_are_valid_configurations():
-    assert set(gap.PRESETS) == {"quick", "default", "large"}
-    assert max(gap.GapConfig(**gap.PRESETS["large"]).dims) == 80
+    largest = {name: max(gap.GapConfig(**preset).dims) for name, preset in gap.PRESETS.items()}
+    assert largest == {"quick": 20, "default": 40, "large": 160, "huge": 320}
+
+
+def test_the_span_stops_at_its_limit():
+    config = gap.GapConfig(
+        dims=(4, 6), net_ratios=(2,), svm_ratios=(1,), span_ratios=(1,), span_limit=5, seeds=2,
+        n_test=100, width=4, steps=2,
+    )  # fmt: skip
+    result = gap.run(config)
+    assert {row["d"] for row in result.rows if row["learner"] == "span"} == {4}
+    assert {row["d"] for row in result.rows if row["learner"] == "net"} == {4, 6}
+    line = next(line for line in result.table().splitlines() if line.startswith("span"))
+    assert line.split()[-1] == "-"
     assert gap.GapConfig().dims == (10, 14, 20, 28, 40)
 
 

@@ -91,10 +91,11 @@ def _cells(config: GapConfig) -> list[Cell]:
                 f"some for testing; got {config.sizes[-1]}"
             )
         return [Cell((learner, 64, n)) for learner in ("net", "svm") for n in config.sizes]
+    span_dims = [d for d in config.dims if d <= config.span_limit]
     grids = {
         "net": [(d, r * d) for d in config.dims for r in config.net_ratios],
         "svm": [(d, r * d**2) for d in config.dims for r in config.svm_ratios],
-        "span": [(d, r * d**2) for d in config.dims for r in config.span_ratios],
+        "span": [(d, r * d**2) for d in span_dims for r in config.span_ratios],
     }
     identities = [
         (learner, d, max(2, round(n))) for learner, grid in grids.items() for d, n in grid
@@ -152,7 +153,8 @@ def _sample(config: GapConfig, keys: jax.Array, n: int, d: int, flip: float = 0.
     """Draw n samples for each key: the first n of a stream, so that one program serves all n."""
     ratios = {1: config.net_ratios, 2: config.svm_ratios}
     longest = max(config.n_test, *(round(max(r) * d**power) for power, r in ratios.items()))
-    longest = max(longest, config.population * round(max(config.span_ratios) * d**2))
+    if d <= config.span_limit:
+        longest = max(longest, config.population * round(max(config.span_ratios) * d**2))
     stream = jax.device_get(_stream(keys, max(longest, n), d, config.signal, config.noise, flip))
     return Dataset(stream.x[:, :n], stream.y[:, :n])
 
@@ -231,7 +233,8 @@ def _table(config: GapConfig, summary: dict[str, Any]) -> str:
     lines = [f"samples at {config.target:.0%} test error", f"{'learner':8}{head}   exponent in d"]
     for learner in dict.fromkeys(entry["learner"] for entry in summary["n_at_target"]):
         found = {e["d"]: e["value"] for e in summary["n_at_target"] if e["learner"] == learner}
-        cells = "".join(f"{found[d]:>9.0f}" if np.isfinite(found[d]) else f"{'-':>9}" for d in dims)
+        values = [found.get(d, np.nan) for d in dims]
+        cells = "".join(f"{n:>9.0f}" if np.isfinite(n) else f"{'-':>9}" for n in values)
         exponent = exponents.get(learner)
         lines.append(f"{learner:8}{cells}   " + (_interval(exponent, ".2f") if exponent else "-"))
     return "\n".join(lines)

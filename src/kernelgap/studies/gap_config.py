@@ -38,6 +38,7 @@ class GapConfig:
     span_ratios: tuple[float, ...] = _option(
         (0.125, 0.25, 0.4, 0.45, 0.5, 0.55, 0.6, 0.75, 1), "n / d^2 for the best in the span (xor)"
     )
+    span_limit: int = _option(80, "largest d for the best in the span, which costs most (xor)")
     seeds: int = _option(10, "independent repetitions of each point, at least 2")
     seed: int = _option(0, "base of all random keys")
     n_test: int = _option(10_000, "fresh test samples for each repetition (xor)")
@@ -62,6 +63,7 @@ class GapConfig:
             self._sequence(name, _positive)
         for name, minimum in (
             ("seeds", 2), ("seed", 0), ("n_test", 1), ("width", 1), ("steps", 1), ("population", 1),
+            ("span_limit", 1),
         ):  # fmt: skip
             _checks.integer(getattr(self, name), name, minimum=minimum)
         _positive(self.learning_rate, "learning_rate")
@@ -98,10 +100,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "default": {},
     "large": {
-        "dims": (20, 28, 40, 56, 80),
+        "dims": (20, 40, 80, 160),
+        "net_ratios": (1, 2, 3, 3.5, 4, 5, 6, 8),
         "svm_ratios": (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2),
         "span_ratios": (0.25, 0.45, 0.5, 0.55, 0.6, 0.75),
+        "seeds": 5,
         "width": 256,
+        "population": 8,
+    },
+    "huge": {
+        "dims": (40, 80, 160, 320),
+        "net_ratios": (1, 2, 3, 3.5, 4, 5, 6, 8),
+        "svm_ratios": (0.5, 0.75, 1, 1.25),
+        "span_ratios": (0.25, 0.45, 0.5, 0.55, 0.6, 0.75),
+        "seeds": 3,
+        "width": 512,
         "population": 8,
     },
 }
