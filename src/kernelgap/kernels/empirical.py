@@ -64,7 +64,7 @@ def empirical_ntk(
         layers: of a `homogeneous_mlp`, sum over these layers only: `"first"`, `"last"`, or distinct
             indices such as `(0, -1)`. The kernels of the parts of a partition sum to the whole.
         chunk: of a function, the number of examples, at least 1, whose Jacobians are held at once;
-            by default as many as fit into 2^24 entries. It need not divide n.
+            by default as many as fit into 2^25 entries. It need not divide n.
 
     Returns:
         A `Kernel` with the parameters as its arrays. `kernel(x1, x2=None)` has shape (n1, n2) for
@@ -126,10 +126,10 @@ def _checked_params(spec: MLPSpec, params: Params) -> Params:
         raise ValueError(f"`params` must be the tuple of {depth} weight arrays that model.init "
                          f"returns; got {jax.tree.structure(params)!s:.80}")  # fmt: skip
     params = _checks.parameters(tuple(params))
-    d = (np.shape(params[0]) or (1,))[-1]
+    d = max((np.shape(params[0]) or (1,))[-1], 1)
     shapes = [np.shape(weights) for weights in params]
-    if shapes != spec.shapes(d) or d == 0:
-        raise ValueError(f"`params` must have the shapes {spec.shapes(d)} for inputs with "
+    if shapes != (expected := spec.shapes(d)):
+        raise ValueError(f"`params` must have the shapes {expected} for inputs with "
                          f"d = {d}; got {shapes}")  # fmt: skip
     if len(dtypes := {str(weights.dtype) for weights in params}) > 1:
         raise TypeError(f"`params` must have one dtype; got {', '.join(sorted(dtypes))}")

@@ -2,8 +2,8 @@
 
 K(x, z)_{ab} = <grad f_a(params; x), grad f_b(params; z)> is a product of Jacobians. The Gram matrix
 is evaluated tile by tile, a tile being the product of two blocks of `chunk` rows, leaf by leaf of
-the parameters. Each block is differentiated once per tile: next to the product of `chunk` rows
-with it, that is cheap.
+the parameters. The block of rows is differentiated once, that of columns once per tile, which
+is cheap next to the product with `chunk` rows.
 """
 
 import math
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from kernelgap import _checks
 from kernelgap.typing import Apply, PyTree
 
-ENTRIES = 2**24
+ENTRIES = 2**25
 """Entries of a block of Jacobians, where the user does not say how many rows it has."""
 
 
@@ -49,18 +49,33 @@ def gram(
 ) -> jax.Array:
     """The kernel between all rows of x1 and x2, or among x1 when x2 is None."""
     del get
-    _check_outputs(spec, params, x1)
-    return _gram(spec, params, x1, x2)
+    outputs = _checked_outputs(spec, params, x1)
+    rows = _blocks(spec, params, x1, outputs)
+    columns = rows if x2 is None else _blocks(spec, params, x2, outputs)
+    if _in_python(len(rows) * len(columns), rows, columns, params):
+        tiles = _python_tiles(spec, params, rows, None if x2 is None else columns)
+    else:
+        tiles = _scanned_tiles(spec, params, rows, columns)
+    n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
+    found = _joined(tiles, n1, n2, x2 is None)
+    return _as_outputs(found, outputs)
 
 
 def diagonal(spec: FunctionSpec, params: PyTree, x: jax.Array, get: str) -> jax.Array:
     """K(x_i, x_i) for each row."""
     del get
-    _check_outputs(spec, params, x)
-    return _diagonal(spec, params, x)
+    outputs = _checked_outputs(spec, params, x)
+    blocks = _blocks(spec, params, x, outputs)
+    part = partial(_diagonal, spec, params)
+    if _in_python(len(blocks), blocks, params):
+        found = jnp.concatenate([jax.block_until_ready(part(block)) for block in blocks])
+    else:
+        found = jax.lax.map(jax.checkpoint(part), blocks)
+        found = found.reshape(-1, *found.shape[2:])
+    return _as_outputs(found[: x.shape[0]], outputs)
 
 
-def _check_outputs(spec: FunctionSpec, params: PyTree, x: jax.Array) -> None:
+def _checked_outputs(spec: FunctionSpec, params: PyTree, x: jax.Array) -> jax.ShapeDtypeStruct:
     found = jax.eval_shape(spec.apply, params, x)
     shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
     n = x.shape[0]
@@ -69,79 +84,15 @@ def _check_outputs(spec: FunctionSpec, params: PyTree, x: jax.Array) -> None:
                          f"got {type(found).__name__ if shape is None else shape}")  # fmt: skip
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"`model` must return floating-point outputs; got dtype {dtype}")
+    return found
 
 
-@partial(jax.jit, static_argnames="spec")
-def _gram(
-    spec: FunctionSpec,
-    params: PyTree,
-    x1: Float[Array, "n1 *shape"],
-    x2: Float[Array, "n2 *shape"] | None,
-) -> Float[Array, "n1 n2 *outputs"]:
-    rows = _blocks(spec, params, x1)
-    columns = rows if x2 is None else _blocks(spec, params, x2)
-
-    @jax.checkpoint  # else a gradient in params would store every Jacobian
-    def tile(left: list[jax.Array], block: jax.Array) -> jax.Array:
-        right = _jacobian(spec, params, block)
-        return _sum("iap,jbp->ijab", left, right)
-
-    @jax.checkpoint
-    def row(i: jax.Array, block: jax.Array) -> jax.Array:
-        left = _jacobian(spec, params, block)
-
-        def entry(item: tuple[jax.Array, jax.Array]) -> jax.Array:
-            if x2 is not None:
-                return tile(left, item[1])
-            # Tiles above the diagonal are mirrored below.
-            shape = jax.eval_shape(tile, left, item[1])
-            nothing = jnp.zeros(shape.shape, shape.dtype)
-            return jax.lax.cond(item[0] <= i, lambda: tile(left, item[1]), lambda: nothing)
-
-        return jax.lax.map(entry, (jnp.arange(len(columns)), columns))
-
-    tiles = jax.lax.map(lambda item: row(*item), (jnp.arange(len(rows)), rows))
-    # (row block, column block, i, j, a, b) -> (n1, n2, a, b), without the rows that were added.
-    found = jnp.moveaxis(tiles, 2, 1)
-    outputs = found.shape[4:]
-    found = found.reshape(found.shape[0] * found.shape[1], -1, *outputs)
-    n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
-    found = found[:n1, :n2]
-    if x2 is None:
-        below = jnp.tri(n1, dtype=bool)[:, :, None, None]
-        found = jnp.where(below, found, 0)
-        mirrored = found.transpose(1, 0, 3, 2)
-        same = jnp.eye(n1, dtype=bool)[:, :, None, None]
-        found = jnp.where(same, (found + mirrored) / 2, found + mirrored)
-    return _as_outputs(spec, params, x1, found)
-
-
-@partial(jax.jit, static_argnames="spec")
-def _diagonal(
-    spec: FunctionSpec, params: PyTree, x: Float[Array, "n *shape"]
-) -> Float[Array, "n *outputs"]:
-    @jax.checkpoint
-    def block_diagonal(block: jax.Array) -> jax.Array:
-        rows = _jacobian(spec, params, block)
-        return _sum("iap,ibp->iab", rows, rows)
-
-    found = jax.lax.map(block_diagonal, _blocks(spec, params, x))
-    found = found.reshape(-1, *found.shape[2:])[: x.shape[0]]
-    return _as_outputs(spec, params, x, found)
-
-
-def _as_outputs(spec: FunctionSpec, params: PyTree, x: jax.Array, found: jax.Array) -> jax.Array:
-    """In the dtype of the outputs, and without output axes where the function has none."""
-    outputs = jax.eval_shape(spec.apply, params, x)
-    found = found.astype(outputs.dtype)
-    return found[..., 0, 0] if outputs.ndim == 1 else found
-
-
-def _blocks(spec: FunctionSpec, params: PyTree, x: jax.Array) -> jax.Array:
+def _blocks(
+    spec: FunctionSpec, params: PyTree, x: jax.Array, outputs: jax.ShapeDtypeStruct
+) -> jax.Array:
     """The examples in blocks of equal size, (blocks, rows, ...), the last one filled up."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(params)) * math.prod(outputs.shape[1:])
     n = x.shape[0]
-    size = sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
-    size *= math.prod(jax.eval_shape(spec.apply, params, x).shape[1:])
     chunk = min(n, spec.chunk or max(1, ENTRIES // max(1, size)))
     blocks = -(-n // chunk)
     # Filled with a true example: zeros could be where the function has no derivative.
@@ -149,8 +100,74 @@ def _blocks(spec: FunctionSpec, params: PyTree, x: jax.Array) -> jax.Array:
     return x[rows].reshape(blocks, chunk, *x.shape[1:])
 
 
-def _jacobian(spec: FunctionSpec, params: PyTree, x: jax.Array) -> list[jax.Array]:
-    """The Jacobian of each example in each leaf, (rows, outputs, entries of the leaf)."""
+def _in_python(steps: int, *arrays: PyTree) -> bool:
+    """Whether Python does the loop: outside of jit, or where there is nothing to repeat.
+
+    XLA runs convolutions in the bodies of its loops far slower on the CPU: 15 times in one case.
+    """
+    return steps == 1 or _checks.is_concrete(*jax.tree.leaves(arrays))
+
+
+def _python_tiles(
+    spec: FunctionSpec, params: PyTree, rows: jax.Array, columns: jax.Array | None
+) -> jax.Array:
+    """All tiles, (blocks, blocks, rows, rows, k, k); those above the diagonal are mirrored."""
+    tiles: list[list[jax.Array]] = []
+    for i, block in enumerate(rows):
+        left = _jacobian(spec, params, block)
+        others = rows[:i] if columns is None else columns
+        # Waiting keeps the blocks of tiles that are yet to come out of memory.
+        found = [
+            jax.block_until_ready(_product(left, _jacobian(spec, params, other)))
+            for other in others
+        ]
+        tiles.append(found if columns is not None else [*found, _product(left, left)])
+    if columns is None:
+        for i, row in enumerate(tiles):
+            row += [tiles[j][i].transpose(1, 0, 3, 2) for j in range(i + 1, len(tiles))]
+    return jnp.stack([jnp.stack(row) for row in tiles])
+
+
+@partial(jax.jit, static_argnames="spec")
+def _scanned_tiles(
+    spec: FunctionSpec, params: PyTree, rows: jax.Array, columns: jax.Array
+) -> jax.Array:
+    """The same by loops of XLA's, that compile in a time that does not grow with n."""
+
+    # Without checkpoints a gradient in params would store every Jacobian.
+    @jax.checkpoint
+    def tile(left: list[jax.Array], block: jax.Array) -> jax.Array:
+        return _product(left, _jacobian(spec, params, block))
+
+    @jax.checkpoint
+    def row(block: jax.Array) -> jax.Array:
+        left = _jacobian(spec, params, block)
+        return jax.lax.map(partial(tile, left), columns)
+
+    return jax.lax.map(row, rows)
+
+
+@partial(jax.jit, static_argnames=("n1", "n2", "symmetric"))
+def _joined(tiles: jax.Array, n1: int, n2: int, symmetric: bool) -> jax.Array:
+    """The Gram matrix (n1, n2, k, k) without the rows that blocks were filled up with."""
+    joined = jnp.moveaxis(tiles, 2, 1)
+    i, rows, j, columns, k, _ = joined.shape
+    joined = joined.reshape(i * rows, j * columns, k, k)[:n1, :n2]
+    # Products of a matrix with itself are symmetric only up to rounding.
+    return (joined + joined.transpose(1, 0, 3, 2)) / 2 if symmetric else joined
+
+
+def _as_outputs(found: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
+    """In the dtype of the outputs, and without output axes where the function has none."""
+    found = found.astype(outputs.dtype)
+    return found[..., 0, 0] if len(outputs.shape) == 1 else found
+
+
+@partial(jax.jit, static_argnames="spec")
+def _jacobian(
+    spec: FunctionSpec, params: PyTree, x: Float[Array, "rows *shape"]
+) -> list[Float[Array, "rows k _"]]:
+    """The Jacobian of each example in each leaf."""
 
     def outputs(params: PyTree, example: jax.Array) -> jax.Array:
         return spec.apply(params, example[None]).reshape(-1)
@@ -159,9 +176,26 @@ def _jacobian(spec: FunctionSpec, params: PyTree, x: jax.Array) -> list[jax.Arra
     return [leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(found)]
 
 
+@jax.jit
+def _product(
+    left: list[Float[Array, "rows k _"]], right: list[Float[Array, "columns k _"]]
+) -> Float[Array, "rows columns k k"]:
+    """The products of all leaves, summed."""
+    return _sum("iap,jbp->ijab", left, right)
+
+
+@partial(jax.jit, static_argnames="spec")
+def _diagonal(
+    spec: FunctionSpec, params: PyTree, x: Float[Array, "rows *shape"]
+) -> Float[Array, "rows k k"]:
+    """The same of each example with itself."""
+    rows = _jacobian(spec, params, x)
+    return _sum("iap,ibp->iab", rows, rows)
+
+
 def _sum(formula: str, left: list[jax.Array], right: list[jax.Array]) -> jax.Array:
-    """The products of all leaves, summed, in the widest of their dtypes."""
-    dtype = jnp.result_type(*left)
+    """The products of all leaves, summed in the widest of their dtypes."""
+    dtype = max((leaf.dtype for leaf in left), key=lambda dtype: jnp.finfo(dtype).bits)
     total = jnp.zeros((), dtype)
     for a, b in zip(left, right, strict=True):
         total += jnp.einsum(formula, a, b, precision=jax.lax.Precision.HIGHEST).astype(dtype)
