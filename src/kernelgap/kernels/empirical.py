@@ -63,8 +63,9 @@ def empirical_ntk(
             to be differentiated is closed over: `lambda p, x: apply((p, rest), x)`.
         layers: of a `homogeneous_mlp`, sum over these layers only: `"first"`, `"last"`, or distinct
             indices such as `(0, -1)`. The kernels of the parts of a partition sum to the whole.
-        chunk: of a function, the number of examples, at least 1, whose Jacobians are held at once;
-            by default as many as fit into 2^25 entries. It need not divide n.
+        chunk: of a function, the largest number of examples, at least 1, of a block of Jacobians.
+            It need not divide n; the default is as many as make 2^27 entries (0.5 GiB in float32).
+            Larger blocks are faster.
 
     Returns:
         A `Kernel` with the parameters as its arrays. `kernel(x1, x2=None)` has shape (n1, n2) for

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from kernelgap import _checks
 from kernelgap.typing import Apply, PyTree
 
-ENTRIES = 2**25
+ENTRIES = 2**27
 """Entries of a block of Jacobians, where the user does not say how many rows it has."""
 
 
@@ -93,8 +93,8 @@ def _blocks(
     """The examples in blocks of equal size, (blocks, rows, ...), the last one filled up."""
     size = sum(leaf.size for leaf in jax.tree.leaves(params)) * math.prod(outputs.shape[1:])
     n = x.shape[0]
-    chunk = min(n, spec.chunk or max(1, ENTRIES // max(1, size)))
-    blocks = -(-n // chunk)
+    blocks = -(-n // (spec.chunk or max(1, ENTRIES // max(1, size))))
+    chunk = -(-n // blocks)  # of nearly equal size: the last one is not mostly filling
     # Filled with a true example: zeros could be where the function has no derivative.
     rows = jnp.minimum(jnp.arange(blocks * chunk), n - 1)
     return x[rows].reshape(blocks, chunk, *x.shape[1:])
