@@ -13,7 +13,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap.typing import ArrayLike
+from kernelgap.typing import ArrayLike, PyTree
 
 
 def is_concrete(*arrays: Any) -> bool:
@@ -87,6 +87,39 @@ def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
         raise ValueError(f"`{name}` must have shape (n, {d}); got {array.shape}")
     _finite(array, name)
     return array
+
+
+def examples(x: ArrayLike, name: str = "x", *, shape: tuple[int, ...] | None = None) -> jax.Array:
+    """A floating array of shape (n, ...), n >= 1, of examples of any shape; finite if concrete."""
+    array = _floating(x, name)
+    if array.ndim == 0 or 0 in array.shape:
+        raise ValueError(f"`{name}` must have shape (n, ...) with n >= 1 and no empty axis; "
+                         f"got {array.shape}")  # fmt: skip
+    if shape is not None and array.shape[1:] != shape:
+        wanted = ", ".join(["n", *map(str, shape)])
+        raise ValueError(f"`{name}` must have shape ({wanted}); got {array.shape}")
+    _finite(array, name)
+    return array
+
+
+def parameters(params: PyTree, name: str = "params") -> PyTree:
+    """A tree of floating arrays, at least one, finite where concrete."""
+    if not jax.tree.leaves(params):
+        raise ValueError(f"`{name}` must hold at least one array; got {params!r:.40}")
+
+    def checked(path: Any, leaf: Any) -> jax.Array:
+        where = f"{name}{jax.tree_util.keystr(path)}"
+        dtype = getattr(leaf, "dtype", None) or np.result_type(type(leaf))
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"`{name}` must hold floating-point arrays only; `{where}` has dtype {dtype}. "
+                "Close over what is not differentiated, as in lambda p, x: apply((p, rest), x)"
+            )
+        array = jnp.asarray(leaf)
+        _finite(array, where)
+        return array
+
+    return jax.tree_util.tree_map_with_path(checked, params)
 
 
 def targets(y: ArrayLike, n: int, name: str = "y", *, columns: bool = False) -> jax.Array:

@@ -101,6 +101,11 @@ class MLPSpec(NamedTuple):
             described.append((fan_in, fan_out, factor, std * self.init_scale))
         return described
 
+    def shapes(self, d: int) -> list[tuple[int, ...]]:
+        """The shape of each layer's weights; the last is (fan_in,) when `outputs` is None."""
+        shapes: list[tuple[int, ...]] = [(out, fan_in) for fan_in, out, _, _ in self.layers(d)]
+        return shapes if self.outputs else [*shapes[:-1], shapes[-1][1:]]
+
     def neuron_radius(self, d: int) -> float:
         """Radius on which one fresh neuron (w, u) of a two-layer net is drawn.
 
@@ -242,15 +247,12 @@ def _spec(
 def _check_call(spec: MLPSpec, params: Params, x: jax.Array) -> list[tuple]:
     if np.ndim(x) != 2:
         raise ValueError(f"`x` must have shape (n, d); got {np.shape(x)}")
-    layers = spec.layers(np.shape(x)[1])
-    expected: list[tuple[int, ...]] = [(fan_out, fan_in) for fan_in, fan_out, _, _ in layers]
-    if spec.outputs is None:
-        expected[-1] = expected[-1][1:]
+    expected = spec.shapes(np.shape(x)[1])
     shapes = [np.shape(w) for w in params]
     if shapes != expected:
         raise ValueError(f"`params` must have the shapes {expected} for inputs with "
                          f"d = {np.shape(x)[1]}; got {shapes}")  # fmt: skip
-    return layers
+    return spec.layers(np.shape(x)[1])
 
 
 def _two_layer_neurons(spec: MLPSpec) -> Neurons:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -14,23 +14,28 @@ from kernelgap.typing import ArrayLike, PyTree
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["params"],
-    meta_fields=["evaluate", "evaluate_diag", "spec", "default"],
+    meta_fields=["evaluate", "evaluate_diag", "spec", "default", "kinds", "ndim"],
 )
-@dataclass(frozen=True, eq=True)
+@dataclass(frozen=True, eq=False)
 class Kernel:
     """A positive semi-definite function of two inputs.
 
     Call it as `kernel(x1, x2=None, get=None)`: the Gram matrix of shape (n1, n2), or (n1, n1),
     symmetric with exact diagonal, when `x2` is None. `get` is neural_tangents' third argument:
     `"ntk"`, `"nngp"` or a tuple of them; by default the kernel that the object was made for.
-    Kernels of equal description are equal and hash alike, so that jitted code is not traced anew.
+    Kernels of equal description are equal and hash alike, so that jitted code is not traced anew;
+    those that depend on arrays are equal only if they hold the same array objects.
+
+    The empirical kernel of k outputs has shape (n1, n2, k, k), and its diagonal (n, k, k).
 
     Attributes:
-        evaluate: `evaluate(spec, params, x1, x2, get) -> (n1, n2)`.
-        evaluate_diag: `evaluate_diag(spec, params, x, get) -> (n,)`.
+        evaluate: `evaluate(spec, params, x1, x2, get) -> (n1, n2, ...)`.
+        evaluate_diag: `evaluate_diag(spec, params, x, get) -> (n, ...)`.
         spec: static, hashable description.
         default: what a call returns when `get` is None.
         params: arrays the kernel depends on, or None.
+        kinds: the names that `get` may ask for.
+        ndim: number of axes of a set of inputs, 2 for (n, d); None if examples have any shape.
     """
 
     evaluate: Callable[..., jax.Array]
@@ -38,29 +43,47 @@ class Kernel:
     spec: Any
     default: str
     params: PyTree = None
+    kinds: tuple[str, ...] = ("ntk", "nngp")
+    ndim: Literal[2] | None = 2
 
     def __call__(
         self, x1: ArrayLike, x2: ArrayLike | None = None, get: str | Sequence[str] | None = None
     ) -> Any:
         """The Gram matrix of x1 (n1, d) and x2 (n2, d); a tuple of them when `get` is a tuple."""
-        x1 = _checks.inputs(x1, "x1")
+        x1 = self._inputs(x1, "x1")
         if x2 is not None:
-            x2 = _checks.inputs(x2, "x2", d=x1.shape[1])
+            x2 = self._inputs(x2, "x2", x1.shape[1:])
         return self._each(get, lambda g: self.evaluate(self.spec, self.params, x1, x2, g))
 
     def diag(self, x: ArrayLike, get: str | Sequence[str] | None = None) -> Any:
         """k(x_i, x_i) for each row of x: shape (n,), without the Gram matrix."""
-        x = _checks.inputs(x)
+        x = self._inputs(x, "x")
         return self._each(get, lambda g: self.evaluate_diag(self.spec, self.params, x, g))
+
+    def _inputs(self, x: ArrayLike, name: str, shape: tuple[int, ...] | None = None) -> jax.Array:
+        if self.ndim is None:
+            return _checks.examples(x, name, shape=shape)
+        return _checks.inputs(x, name, d=None if shape is None else shape[0])
 
     def _each(
         self, get: str | Sequence[str] | None, evaluate: Callable[[str], jax.Array]
     ) -> jax.Array | tuple[jax.Array, ...]:
         names = (get,) if isinstance(get, str) else tuple(get or (self.default,))
         for name in names:
-            _checks.choice(name, "get", ("ntk", "nngp"))
+            _checks.choice(name, "get", self.kinds)
         values = tuple(evaluate(name) for name in names)
         return values[0] if get is None or isinstance(get, str) else values
+
+    def _identity(self) -> tuple:
+        # Arrays have no hash and no single truth value: which ones they are decides.
+        leaves, tree = jax.tree.flatten(self)
+        return (tree, *map(id, leaves))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kernel) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
 
     def __repr__(self) -> str:
         return f"Kernel({self.default}, {self.spec})"
