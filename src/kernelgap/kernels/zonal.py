@@ -1,0 +1,3 @@
+"""x."""
+class ZonalSpectrum: pass
+def zonal_spectrum(): pass
