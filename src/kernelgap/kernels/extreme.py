@@ -1,32 +1,27 @@
 r"""The ends of the spectrum of a Gram matrix, from products with it alone.
 
-SciPy's LOBPCG on a block of vectors: a product with a block costs hardly more than one with a
-vector, because evaluating the kernel dominates. At the lower end the residuals are preconditioned
-by a Nystroem approximation U S U' of the matrix from a random subset of the inputs,
-
-    M = U mu / (S + mu) U' + (1 - U U'),    mu the least entry of S,
-
-and the block starts from e_i - e_j for the nearest pairs of inputs: where two inputs nearly
-coincide, that is the eigenvector. The choices were made by measurement, on NTK matrices of Gaussian,
-XOR and digits data: Lanczos (ARPACK) without inverting took about ten times the products.
+SciPy's LOBPCG on a block of vectors. At the lower end the residuals are preconditioned by a
+Nystroem approximation of the matrix, and the block starts from e_i - e_j for the nearest pairs of
+inputs: where two inputs nearly coincide, that is the eigenvector. The choices were made by
+measurement, on NTK matrices of Gaussian, XOR and digits data: Lanczos (ARPACK) without inverting
+took about ten times the products, or did not converge.
 
 For a Ritz pair (theta, v) with unit v, some eigenvalue lies within ||Kv - theta v|| of theta, and
-theta >= lambda_min. References: A. Knyazev, SIAM J. Sci. Comput. 23, 2001 (LOBPCG); B. Parlett,
-The Symmetric Eigenvalue Problem, chapters 10 and 11 (bounds).
+theta >= lambda_min. Reference: B. Parlett, The Symmetric Eigenvalue Problem, chapters 10 and 11.
 """
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse.linalg
 from jaxtyping import Array, Bool, Float
 
 from kernelgap import _checks
-from kernelgap.kernels.gram import matmul
+from kernelgap.kernels.kernel import Kernel
+from kernelgap.kernels.lobpcg import Gram, Ritz, lobpcg, nystroem, preconditioner
 from kernelgap.kernels.separation import (
     checked_kernel,
     concrete_inputs,
@@ -65,12 +60,6 @@ class ExtremeEigenvalues(NamedTuple):
     rounding: float
     converged: Bool[Array, " k"]
     products: int
-
-
-class _Ritz(NamedTuple):
-    values: np.ndarray
-    vectors: np.ndarray
-    residual: np.ndarray
 
 
 def extreme_eigenvalues(
@@ -136,14 +125,14 @@ def extreme_eigenvalues(
     rank = min(_checks.integer(rank, "rank", minimum=1), max(n // 4, 1))
 
     block = k + 8
-    gram = _Gram(kernel, x, block, tile, mesh)
+    gram = Gram(kernel, x, block, tile, mesh)
     pairs = pairs_for(kernel, x, block // 2)
     dense = n <= max(256, 6 * block)  # LOBPCG wants n >= 5 block
     if dense:
-        start = np.eye(n)
+        start = basis = spectrum = np.eye(n)
         low = high = gram.ritz(np.linalg.eigh(gram.symmetric())[1])
     else:
-        basis, spectrum = _nystroem(kernel, x, rank)
+        basis, spectrum = nystroem(kernel, x, rank)
         start = np.random.default_rng(0).normal(size=(n, block))
         top = start.copy()
         top[:, : basis.shape[1]] = basis[:, ::-1][:, :block]
@@ -158,20 +147,21 @@ def extreme_eigenvalues(
             for column, pair in enumerate(pairs):
                 start[:, column] = 0
                 start[[pair.i, pair.j], column] = 1, -1
-            precondition = _preconditioner(basis, spectrum)
-            low = _lobpcg(gram, start, precondition, k, False, tol, rounding, max_products)
+            low = lobpcg(
+                gram, start, preconditioner(basis, spectrum), k, False, tol, rounding, max_products
+            )
         ends.append(_end(low, slice(0, k), False, tol, rounding))
     if which != "smallest":
         if not dense:
-            high = _lobpcg(gram, high.vectors, None, k, True, tol, rounding, max_products)
+            high = lobpcg(gram, high.vectors, None, k, True, tol, rounding, max_products)
         ends.append(_end(high, slice(-k, None), True, tol, rounding))
     parts = [np.concatenate([end[p] for end in ends], axis=-1) for p in range(6)]
     values, vectors, lower, upper, residuals, converged = parts
     if not converged.all():
         worst = int(np.argmax(residuals / np.abs(values)))
         warnings.warn(
-            f"{np.sum(~converged)} of {len(values)} eigenvalues did not converge in {gram.products} "
-            f"products: {values[worst]:.4g} has residual {residuals[worst]:.2g}, wanted tol = "
+            f"{np.sum(~converged)} of {len(values)} eigenvalues did not converge in "
+            f"{gram.products} products: {values[worst]:.4g} has residual {residuals[worst]:.2g}, wanted tol = "
             f"{tol:g} relative. Raise max_products or rank, or use kernels.spectrum",
             RuntimeWarning,
             stacklevel=2,
@@ -186,84 +176,7 @@ def extreme_eigenvalues(
     )
 
 
-class _Gram:
-    """Products with the Gram matrix in the dtype of x, of float64 vectors, counted."""
-
-    def __init__(self, kernel: Callable, x: jax.Array, block: int, tile: Any, mesh: Any) -> None:
-        self.kernel, self.x, self.block = kernel, x, block
-        self.options = {"tile": tile, "mesh": mesh}
-        self.products = 0
-
-    def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """K @ vectors; padded to one width, as LOBPCG drops columns and jit would trace anew."""
-        columns = vectors.reshape(len(vectors), -1)
-        width = max(self.block, columns.shape[1])
-        padded = np.zeros((len(vectors), width), self.x.dtype)
-        padded[:, : columns.shape[1]] = columns
-        found = np.asarray(matmul(self.kernel, self.x, jnp.asarray(padded), **self.options))
-        self.products += 1
-        if not np.isfinite(found).all():
-            raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
-        return found[:, : columns.shape[1]].astype(np.float64).reshape(vectors.shape)
-
-    def symmetric(self) -> np.ndarray:
-        """The matrix itself, for small n."""
-        found = self(np.eye(self.x.shape[0]))
-        return (found + found.T) / 2
-
-    def ritz(self, vectors: np.ndarray) -> _Ritz:
-        """Rayleigh-Ritz in the span of the columns."""
-        basis = np.linalg.qr(vectors)[0]
-        image = self(basis)
-        inner = basis.T @ image
-        values, turn = np.linalg.eigh((inner + inner.T) / 2)
-        vectors = basis @ turn
-        return _Ritz(values, vectors, image @ turn - values * vectors)
-
-
-def _lobpcg(
-    gram: _Gram,
-    start: np.ndarray,
-    precondition: Any,
-    k: int,
-    largest: bool,
-    tol: float,
-    rounding: float,
-    max_products: int,
-) -> _Ritz:
-    """LOBPCG in pieces: SciPy would go on until the whole block has converged, not only k."""
-    n, first = start.shape[0], gram.products
-    operator = scipy.sparse.linalg.LinearOperator(
-        (n, n),
-        matvec=gram,  # pyright: ignore[reportCallIssue]
-        matmat=gram,
-        dtype=np.float64,
-    )
-    ritz = gram.ritz(start)
-    part = slice(-k, None) if largest else slice(0, k)
-    for piece in (5, 15, *[20] * max_products):
-        wanted = np.maximum(tol * np.abs(ritz.values[part]), rounding)
-        left = max_products - (gram.products - first) - 3
-        if np.all(np.linalg.norm(ritz.residual[:, part], axis=0) <= wanted) or left < 1:
-            break
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # SciPy's, of what is judged here
-                vectors = scipy.sparse.linalg.lobpcg(
-                    operator,
-                    ritz.vectors,
-                    M=precondition,
-                    largest=largest,
-                    maxiter=min(piece, left),
-                    tol=0.1 * float(np.min(wanted)),
-                )[1]
-        except np.linalg.LinAlgError:
-            break
-        ritz = gram.ritz(vectors)
-    return ritz
-
-
-def _end(ritz: _Ritz, part: slice, largest: bool, tol: float, rounding: float) -> tuple:
+def _end(ritz: Ritz, part: slice, largest: bool, tol: float, rounding: float) -> tuple:
     """Values, vectors, lower and upper ends, residuals and convergence of one end."""
     values, residual = ritz.values[part], ritz.residual[:, part]
     sizes, together = np.linalg.norm(residual, axis=0), np.linalg.norm(residual, 2)
@@ -279,35 +192,9 @@ def _end(ritz: _Ritz, part: slice, largest: bool, tol: float, rounding: float) -
     )
 
 
-def _nystroem(kernel: Callable, x: jax.Array, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvectors and eigenvalues, ascending, of the approximation from `rank` random inputs."""
-    chosen = np.sort(np.random.default_rng(1).choice(x.shape[0], rank, replace=False))
-    columns = np.asarray(kernel(x, x[chosen]), np.float64)
-    if not np.isfinite(columns).all():
-        raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
-    values, vectors = np.linalg.eigh((columns[chosen] + columns[chosen].T) / 2)
-    keep = values > 1e-6 * values[-1]  # below, float32 has only noise
-    features = columns @ (vectors[:, keep] / np.sqrt(values[keep]))
-    squared, turn = np.linalg.eigh(features.T @ features)
-    return features @ (turn / np.sqrt(squared)), squared
-
-
-def _preconditioner(basis: np.ndarray, spectrum: np.ndarray) -> Any:
-    shrink = spectrum[0] / (spectrum + spectrum[0]) - 1
-
-    def apply(vectors: np.ndarray) -> np.ndarray:
-        return vectors + basis @ ((shrink * (vectors.T @ basis)).T)
-
-    n = basis.shape[0]
-    return scipy.sparse.linalg.LinearOperator(
-        (n, n),
-        matvec=apply,  # pyright: ignore[reportCallIssue]
-        matmat=apply,
-        dtype=np.float64,
-    )
-
-
 @jax.jit
 def _diagonal(kernel: Callable, x: jax.Array) -> jax.Array:
-    """k(x_i, x_i); one by one, for any function of two sets of inputs."""
+    """k(x_i, x_i); one by one for a function that is no `Kernel`."""
+    if isinstance(kernel, Kernel):
+        return kernel.diag(x)
     return jax.lax.map(lambda row: kernel(row[None], None)[0, 0], x)

@@ -90,13 +90,13 @@ def close_pairs(x: jax.Array, metric: Metric, count: int = 1) -> list[NearestPai
     found, doubtful = _candidates(work)
     pairs = {(i, j): _squares(points, i, np.array([j]))[0] for i, j in found}
     best = min(pairs.values())
-    for i in np.flatnonzero(doubtful <= best):
+    for i in np.flatnonzero(doubtful <= best).tolist():
         if best == 0:
             break
         others = np.arange(i + 1, len(points))
         squares = _squares(points, i, others)
         nearest = int(np.argmin(squares))
-        pairs[int(i), int(others[nearest])] = squares[nearest]
+        pairs[i, int(others[nearest])] = squares[nearest]
         best = min(best, squares[nearest])
     ordered = sorted(pairs, key=lambda pair: pairs[pair])[:count]
     return [_describe(raw, norms, int(keep[i]), int(keep[j])) for i, j in ordered]
@@ -136,7 +136,7 @@ def _describe(raw: np.ndarray, norms: np.ndarray, i: int, j: int) -> NearestPair
 
 
 def concrete_inputs(x: ArrayLike, name: str) -> jax.Array:
-    """x checked, and refused where it is being traced."""
+    """Checked x, refused where it is being traced."""
     x = _checks.inputs(x)
     if not _checks.is_concrete(x):
         raise TypeError(f"`{name}` runs on the host: call it outside of jit, vmap and grad")
