@@ -52,7 +52,9 @@ def first_layer_exact(d, t):
         size += math.lgamma(s + (d - 1) / 2) - math.lgamma(p + 1) - math.lgamma(s - p + (d - 1) / 2)
         return math.exp(size - s * math.log(2)) / math.sqrt(math.pi)
 
-    below = t * a(t - 1) ** 2 if t else 0.0
+    if t == 0:
+        return a(1) ** 2
+    below = t * a(t - 1) ** 2
     return ((t + d - 2) * a(t + 1) ** 2 + below) / (2 * t + d - 2)
 
 

@@ -39,7 +39,7 @@ class ExtremeEigenvalues(NamedTuple):
 
     Attributes:
         values: Ritz values, ascending; with `which="both"` the k smallest, then the k largest.
-        vectors: unit Ritz vectors as columns, (n, k) or (n, 2k).
+        vectors: unit Ritz vectors as columns, (n, k) or (n, 2k); orthogonal within each end.
         lower: lower ends of the eigenvalues of the same rank. Holds up to `rounding` for the
             largest; for the smallest it is theta - ||R|| - rounding, R the residuals of the k
             pairs together, which assumes that no eigenvalue below the found ones was missed.
@@ -87,7 +87,7 @@ def extreme_eigenvalues(
         which: `"smallest"`, `"largest"` or `"both"`.
         tol: residual to reach, relative to the value. The value itself is usually far closer:
             its error goes with the square of the residual.
-        max_products: where to give up, for each end.
+        max_products: where to give up, for each end (one more is made for the scale).
         rank: inputs drawn for the preconditioner of the lower end; at most n / 4 are used.
         tile: passed on to `kernels.matmul`.
         mesh: passed on to `kernels.matmul`.
@@ -161,8 +161,8 @@ def extreme_eigenvalues(
         worst = int(np.argmax(residuals / np.abs(values)))
         warnings.warn(
             f"{np.sum(~converged)} of {len(values)} eigenvalues did not converge in "
-            f"{gram.products} products: {values[worst]:.4g} has residual {residuals[worst]:.2g}, wanted tol = "
-            f"{tol:g} relative. Raise max_products or rank, or use kernels.spectrum",
+            f"{gram.products} products: {values[worst]:.4g} has residual {residuals[worst]:.2g}, "
+            f"wanted tol = {tol:g} relative. Raise max_products or rank, or use kernels.spectrum",
             RuntimeWarning,
             stacklevel=2,
         )
