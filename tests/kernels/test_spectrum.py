@@ -16,7 +16,7 @@ shallow = kg.kernels.ntk(kg.models.homogeneous_mlp((7,), parameterization="ntk")
 deep = kg.kernels.nngp(kg.models.homogeneous_mlp((7, 7), parameterization="ntk"))
 kernels = st.sampled_from([shallow, deep])
 extreme = kg.kernels.extreme_eigenvalues
-N, D = 320, 12
+N, D = 264, 12
 MODULE = sys.modules["kernelgap.kernels.spectrum"]  # the name itself is the function
 
 
@@ -134,7 +134,8 @@ def test_the_matrix_is_never_formed():
     x = draw(jax.random.key(3), "gaussian")
     found = extreme(kernel, x, rank=20)
     with_matrix = shallow(x)
-    assert_close(found.values, jnp.linalg.eigvalsh(with_matrix)[:1], factor=1e4, scale=1.0)
+    error = abs(float(found.values[0] - jnp.linalg.eigvalsh(with_matrix)[0]))
+    assert error <= float(found.residuals[0]) + found.rounding
     # Traced once in `matmul`, whatever the number of products; else columns of the approximation.
     assert found.products > 10
     assert rows.count((N, N)) <= 2
@@ -212,7 +213,7 @@ def test_not_converging_is_said():
 
 @given(keys, st.sampled_from(["euclidean", "angle"]), st.sampled_from([1.0, 1e3]), st.booleans())
 def test_nearest_pair_is_the_minimum_over_all_pairs(key, metric, offset, cluster):
-    x = np.float64(jax.random.normal(key, (30, 4), float))
+    x = np.array(jax.random.normal(key, (30, 4), float), np.float64)
     if cluster:  # differences that a product cannot see
         x[10:20] = x[10] + 1e-6 * x[10:20]
     x = np.asarray(x + offset, dtype=np.asarray(jnp.zeros(())).dtype)

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from kernelgap import _checks
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.kernels.lobpcg import Gram, Ritz, lobpcg, nystroem, preconditioner
+from kernelgap.kernels.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
 from kernelgap.kernels.separation import (
     checked_kernel,
     concrete_inputs,
@@ -48,7 +48,8 @@ class ExtremeEigenvalues(NamedTuple):
         residuals: ||K v - theta v||: some eigenvalue lies within residual + rounding of theta.
         rounding: estimated error of the products and kernel values in this dtype, included in
             `lower` and `upper`. An estimate, usually pessimistic, not a bound.
-        converged: whether the residual is at most tol |theta|, or below `rounding`.
+        converged: whether the residual is at most tol |theta|, or at the level of
+            noise, a quarter of `rounding`.
         products: how often the Gram matrix was multiplied with a block of vectors.
     """
 
@@ -181,7 +182,7 @@ def _end(ritz: Ritz, part: slice, largest: bool, tol: float, rounding: float) ->
     values, residual = ritz.values[part], ritz.residual[:, part]
     sizes, together = np.linalg.norm(residual, axis=0), np.linalg.norm(residual, 2)
     below, above = (0.0, together) if largest else (together, 0.0)
-    converged = sizes <= np.maximum(tol * np.abs(values), rounding)
+    converged = sizes <= np.maximum(tol * np.abs(values), NOISE * rounding)
     return (
         values,
         ritz.vectors[:, part],
