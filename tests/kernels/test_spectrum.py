@@ -181,6 +181,17 @@ def test_single_precision_warns_of_the_pair_that_it_cannot_separate(call, n):
         np.testing.assert_allclose(float(double.values[0]), exact[0], rtol=1e-3)
 
 
+@pytest.mark.parametrize("distance", [3e-4, 1e-3, 3e-3])
+def test_the_stated_error_covers_what_a_small_angle_costs(distance):
+    """Here it is many times the rounding of the largest eigenvalue."""
+    x = near_duplicates(8, distance)
+    single = quiet(kg.kernels.spectrum, shallow, x.astype(np.float32))
+    exact = truth(shallow, x)
+    error = abs(float(single.values[0]) - exact[0])
+    assert error <= single.error
+    assert distance > 1e-3 or error > 8 * np.finfo(np.float32).eps * exact[-1]
+
+
 @pytest.mark.parametrize("call", [extreme, kg.kernels.spectrum])
 def test_equal_inputs_are_named_in_any_precision(call):
     x = near_duplicates(40, distance=0.0)
