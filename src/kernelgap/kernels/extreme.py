@@ -49,7 +49,7 @@ class ExtremeEigenvalues(NamedTuple):
         rounding: estimated error of the products and kernel values in this dtype, included in
             `lower` and `upper`. An estimate, usually pessimistic, not a bound.
         converged: whether the residual is at most tol |theta|, or at the level of
-            noise, a quarter of `rounding`.
+            noise, an eighth of `rounding`.
         products: how often the Gram matrix was multiplied with a block of vectors.
     """
 

@@ -21,8 +21,8 @@ import scipy.sparse.linalg
 
 from kernelgap.kernels.gram import matmul
 
-NOISE = 0.25
-"""Residuals below this part of the rounding error are noise (measured: about 0.04 of it)."""
+NOISE = 0.125
+"""Residuals below this part of the rounding error are noise (measured: about 0.02 of it)."""
 
 
 class Ritz(NamedTuple):
