@@ -188,7 +188,7 @@ def test_fourier_in_two_dimensions():
 
 
 def test_gram_matrices_of_many_points_approach_the_population():
-    n, d = 1500, 4
+    n, d = 700, 4
     x = jax.random.normal(jax.random.key(0), (n, d), float)
     x = 2 * x / jnp.linalg.norm(x, axis=1, keepdims=True)
     kernel = kg.kernels.ntk(shallow)
