@@ -1,17 +1,55 @@
-"""Kernels induced by networks: the neural tangent kernel and the NNGP kernel.
+"""Kernels induced by networks, and what they are made of: values, products, spectra.
 
 `ntk` and `nngp` are the limits of large width at initialisation; `empirical_ntk` is the tangent
-kernel of one finite net, trained or not.
+kernel of one finite net, trained or not. A `Kernel` is a plain callable, `kernel(x1, x2=None) ->
+(n1, n2)`, and a pytree, so that it passes through `jit` and `vmap`. Two engines evaluate the
+infinite-width kernels: `closed_form`, one fused pass for ReLU-like activations, and
+`neural_tangents`, the library of that name.
 
-A `Kernel` is a plain callable, `kernel(x1, x2=None) -> (n1, n2)`, and a pytree, so that it passes
-through `jit` and `vmap`. Two engines evaluate the infinite-width kernels: `closed_form`, one fused
-pass for ReLU-like activations, and `neural_tangents`, the library of that name.
+`gram` and `matmul` take any kernel to any n: by panels, on disk, over devices, or as products alone.
+`spectrum` and `extreme_eigenvalues` are the eigenvalues of Gram matrices, `zonal_spectrum` those of
+the kernel itself on the sphere; `nearest_pair` says how well separated the inputs are.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from kernelgap.kernels.empirical import empirical_ntk
 from kernelgap.kernels.infinite import nngp, ntk
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.products import matmul
+from kernelgap.kernels.separation import NearestPair, nearest_pair
+from kernelgap.kernels.spectrum import Spectrum, spectrum
 from kernelgap.kernels.storage import gram
+from kernelgap.kernels.zonal import ZonalSpectrum, zonal_spectrum
 
-__all__ = ["Kernel", "empirical_ntk", "gram", "matmul", "nngp", "ntk"]
+if TYPE_CHECKING:
+    from kernelgap.kernels.extreme import ExtremeEigenvalues, extreme_eigenvalues
+
+__all__ = [
+    "ExtremeEigenvalues",
+    "Kernel",
+    "NearestPair",
+    "Spectrum",
+    "ZonalSpectrum",
+    "empirical_ntk",
+    "extreme_eigenvalues",
+    "gram",
+    "matmul",
+    "nearest_pair",
+    "nngp",
+    "ntk",
+    "spectrum",
+    "zonal_spectrum",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # These bring scipy.sparse.linalg: on first use.
+    if name in ("ExtremeEigenvalues", "extreme_eigenvalues"):
+        return getattr(import_module("kernelgap.kernels.extreme"), name)
+    raise AttributeError(f"module 'kernelgap.kernels' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "ExtremeEigenvalues", "extreme_eigenvalues"})

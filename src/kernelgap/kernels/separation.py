@@ -1,0 +1,188 @@
+r"""How well separated the inputs are, and what that does to the smallest eigenvalue of a kernel.
+
+For the kernels of ReLU-like networks, lambda_min of the Gram matrix is at most of the order of the
+smallest angle between two inputs (take v = e_i - e_j), and rounding moves an entry of two inputs
+at angle t by about 4 eps K / t, at most 4 sqrt(eps) K: the cosine carries its digits, the angle
+does not. The rounding of everything else is taken for 16 eps lambda_max: what relative errors of 8
+eps in all entries could do at worst, and as much for solvers (measured: up to 8 in float64, below 1
+in float32). Both are derived by this project
+and held against float64 by its tests; they are estimates, not bounds.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernelgap import _checks
+from kernelgap.kernels.kernel import Kernel
+from kernelgap.typing import ArrayLike
+
+Metric = Literal["euclidean", "angle"]
+_TILE = 2**23
+
+
+class NearestPair(NamedTuple):
+    """Two rows of x.
+
+    Attributes:
+        i: index of the first row.
+        j: index of the second row, j > i.
+        distance: ||x_i - x_j||, computed from the difference in float64.
+        angle: the angle between the rows in radians, from the difference of the normalised rows in
+            float64; NaN where one of them is zero.
+    """
+
+    i: int
+    j: int
+    distance: float
+    angle: float
+
+
+def nearest_pair(x: ArrayLike, *, metric: Metric = "euclidean") -> NearestPair:
+    """The two inputs that are nearest to each other: the separation of the data.
+
+    Candidates come from tiles of a matrix product; what a product cannot tell apart is computed
+    from differences in float64. No (n, n) array is formed. The result is the minimum up to the
+    rounding of those differences. Runs in NumPy on the host, not under `jit`, in O(n^2 d); slower
+    where most inputs lie within rounding of each other.
+
+    Args:
+        x: inputs of shape (n, d), n >= 2.
+        metric: `"euclidean"`, or `"angle"`: the distance of the normalised rows, which is what
+            counts for the kernels of bias-free homogeneous networks. Opposite rows are far apart
+            in both; zero rows have no angle and are left out.
+
+    Returns:
+        A `NearestPair` with indices, distance and angle.
+
+    Raises:
+        TypeError: if x is not a floating array, or traced.
+        ValueError: if x is not a finite matrix with n >= 2 rows, or `metric` is unknown, or there
+            are less than two rows with an angle.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [3.0, 0.1]])
+        >>> kg.kernels.nearest_pair(x)[:2], kg.kernels.nearest_pair(x, metric="angle")[:2]
+        ((0, 1), (0, 2))
+    """
+    x = concrete_inputs(x, "nearest_pair")
+    _checks.choice(metric, "metric", ("euclidean", "angle"))
+    if x.shape[0] < 2:
+        raise ValueError(f"`x` must have n >= 2 rows to have a nearest pair; got {x.shape}")
+    rows = np.asarray(x, np.float64)
+    if metric == "angle" and np.count_nonzero(np.any(rows != 0, axis=1)) < 2:
+        raise ValueError("`x` must have at least two rows that are not zero for metric='angle'")
+    return close_pairs(x, metric)[0]
+
+
+def close_pairs(x: jax.Array, metric: Metric, count: int = 1) -> list[NearestPair]:
+    """The nearest pair, and up to `count` - 1 others among the nearest (these not exhaustively)."""
+    raw = np.asarray(x, np.float64)
+    norms = np.linalg.norm(raw, axis=1)
+    keep = np.arange(len(raw)) if metric == "euclidean" else np.flatnonzero(norms > 0)
+    points = raw[keep] / (norms[keep, None] if metric == "angle" else 1)
+    work = points.astype(np.float32 if x.dtype.itemsize < 4 else x.dtype)
+    found, doubtful = _candidates(work)
+    pairs = {(i, j): _squares(points, i, np.array([j]))[0] for i, j in found}
+    best = min(pairs.values())
+    for i in np.flatnonzero(doubtful <= best).tolist():
+        if best == 0:
+            break
+        others = np.arange(i + 1, len(points))
+        squares = _squares(points, i, others)
+        nearest = int(np.argmin(squares))
+        pairs[i, int(others[nearest])] = squares[nearest]
+        best = min(best, squares[nearest])
+    ordered = sorted(pairs, key=lambda pair: pairs[pair])[:count]
+    return [_describe(raw, norms, int(keep[i]), int(keep[j])) for i, j in ordered]
+
+
+def _candidates(work: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """For each row i the j > i that is nearest by products, and a lower bound of its square."""
+    n, d = work.shape
+    squares = np.sum(np.square(work), axis=1)
+    # What rounding can do to |a|^2 + |b|^2 - 2 a.b.
+    error = 2 * (d + 4) * float(np.finfo(work.dtype).eps) * float(np.max(squares))
+    pairs, lowest = [], np.full(n, np.inf)
+    tile = max(1, _TILE // n)
+    for start in range(0, n - 1, tile):
+        rows = np.arange(start, min(start + tile, n - 1))
+        found = squares[rows, None] + squares[None, start:] - 2 * work[rows] @ work[start:].T
+        found[np.arange(start, n)[None, :] <= rows[:, None]] = np.inf
+        nearest = np.argmin(found, axis=1)
+        lowest[rows] = found[np.arange(len(rows)), nearest] - error
+        pairs += [(int(i), int(start + j)) for i, j in zip(rows, nearest, strict=True)]
+    return pairs, lowest
+
+
+def _squares(points: np.ndarray, i: int, others: np.ndarray) -> np.ndarray:
+    """||x_i - x_j||^2 from differences, in pieces of bounded memory."""
+    piece = max(1, _TILE // points.shape[1])
+    parts = [others[start : start + piece] for start in range(0, len(others), piece)]
+    return np.concatenate([np.sum(np.square(points[part] - points[i]), axis=1) for part in parts])
+
+
+def _describe(raw: np.ndarray, norms: np.ndarray, i: int, j: int) -> NearestPair:
+    distance, angle = float(np.linalg.norm(raw[i] - raw[j])), np.nan
+    if norms[i] > 0 and norms[j] > 0:
+        a, b = raw[i] / norms[i], raw[j] / norms[j]
+        angle = 2 * float(np.arctan2(np.linalg.norm(a - b), np.linalg.norm(a + b)))
+    return NearestPair(i, j, distance, angle)
+
+
+def concrete_inputs(x: ArrayLike, name: str) -> jax.Array:
+    """Checked x, refused where it is being traced."""
+    x = _checks.inputs(x)
+    if not _checks.is_concrete(x):
+        raise TypeError(f"`{name}` runs on the host: call it outside of jit, vmap and grad")
+    return x
+
+
+def checked_kernel(kernel: Callable) -> Callable:
+    """The kernel as a pytree; refuse what is no function."""
+    if not callable(kernel):
+        raise TypeError(f"`kernel` must be a function kernel(x1, x2=None), such as "
+                        f"kernels.ntk(model); got {type(kernel).__name__}")  # fmt: skip
+    return kernel if isinstance(kernel, Kernel) else jax.tree_util.Partial(kernel)
+
+
+def pairs_for(kernel: Callable, x: jax.Array, count: int = 1) -> list[NearestPair]:
+    """Close pairs as this kernel sees them: by angle where it is that of a homogeneous network."""
+    if x.shape[0] < 2:
+        return []
+    angles = isinstance(kernel, Kernel) and np.count_nonzero(np.any(np.asarray(x) != 0, axis=1)) > 1
+    return close_pairs(x, "angle" if angles else "euclidean", count)
+
+
+def rounding_error(
+    dtype: np.dtype, largest: float, diagonal: float = 0.0, pair: NearestPair | None = None
+) -> float:
+    """Estimated rounding error of an eigenvalue; see the head of this file."""
+    eps = float(jnp.finfo(dtype).eps)
+    error = 16 * eps * abs(largest)
+    if pair is not None and not np.isnan(pair.angle):
+        error += 4 * diagonal * eps / max(pair.angle, eps**0.5)
+    return error
+
+
+def warn_if_hidden(
+    smallest: float, rounding: float, dtype: np.dtype, pair: NearestPair | None, stacklevel: int = 3
+) -> None:
+    """RuntimeWarning where the smallest eigenvalue drowns in rounding, with the reason at hand."""
+    if smallest >= rounding:
+        return
+    text = (f"{dtype} does not carry the smallest eigenvalue: found {smallest:.2g} with a rounding "
+            f"error of about {rounding:.1g}.")  # fmt: skip
+    if pair is not None:
+        text += (f" The nearest inputs are rows {pair.i} and {pair.j}, at distance "
+                 f"{pair.distance:.2g} and angle {pair.angle:.2g}.")  # fmt: skip
+    if pair is not None and pair.angle == 0:
+        text += " They are parallel, so that the Gram matrix may be singular: drop one of them"
+    elif dtype != np.float64:
+        text += " Use float64: jax.config.update('jax_enable_x64', True) and x in float64"
+    warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)

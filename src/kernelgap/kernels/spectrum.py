@@ -1,0 +1,122 @@
+"""All eigenvalues of a Gram matrix, by a dense solver that does not break at n = 32,767.
+
+LAPACK's syevd needs 1 + 6n + 2n^2 entries of workspace for eigenvectors, which leaves 32-bit
+integers at n = 32,767. `jax.numpy.linalg.eigvalsh` asks for vectors even so: on CPU it refuses
+there (JAX 0.10.2, tried), or returned NaN (older versions; jax issues 10420 and 20904). Without
+vectors the workspace is 2n + 1, so that NumPy's `eigvalsh` has no such limit.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from kernelgap import _checks
+from kernelgap.kernels.separation import (
+    checked_kernel,
+    concrete_inputs,
+    pairs_for,
+    rounding_error,
+    warn_if_hidden,
+)
+from kernelgap.typing import ArrayLike
+
+_INT32 = 2**31 - 1
+
+
+class Spectrum(NamedTuple):
+    """All eigenvalues of a Gram matrix.
+
+    Attributes:
+        values: shape (n,), ascending.
+        error: estimated rounding error of each: of the kernel values in this dtype, and of the
+            solver. An estimate, usually pessimistic, not a bound.
+    """
+
+    values: Float[Array, " n"]
+    error: float
+
+
+def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None = None) -> Spectrum:
+    """All eigenvalues of the Gram matrix of a kernel, in ascending order.
+
+    O(n^3) time and O(n^2) memory, for any n that fits; in the dtype at hand, on the accelerator
+    where there is one and n < 32,767, else on the host by NumPy. Not under `jit`. For the
+    ends of the spectrum without the matrix see `extreme_eigenvalues`.
+
+    Args:
+        kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`; or, when `x` is left out,
+            a symmetric Gram matrix of shape (n, n).
+        x: inputs of shape (n, d).
+
+    Returns:
+        `Spectrum(values, error)`.
+
+    Raises:
+        TypeError: if `kernel` is neither a function nor a floating matrix, or x not floating or
+            being traced.
+        ValueError: if the Gram matrix is not square, symmetric and finite, or x is no finite
+            matrix.
+
+    Warns:
+        RuntimeWarning: if rounding hides the smallest eigenvalue, with the nearest pair of inputs.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x, _ = kg.datasets.xor_noise(jax.random.key(0), 50, 10)
+        >>> kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((512,), parameterization="ntk"))
+        >>> values, error = kg.kernels.spectrum(kernel, x)
+        >>> values.shape, bool(values[0] > 100 * error)
+        ((50,), True)
+    """
+    if x is None:
+        gram, pair = _checked_matrix(kernel), None
+    else:
+        kernel = checked_kernel(kernel)  # pyright: ignore[reportArgumentType]
+        x = concrete_inputs(x, "spectrum")
+        gram = kernel(x)
+        if gram.shape != (x.shape[0],) * 2:
+            raise ValueError(f"`kernel` must return shape ({x.shape[0]}, {x.shape[0]}) for "
+                             f"{x.shape[0]} inputs; got {gram.shape}")  # fmt: skip
+        pair = next(iter(pairs_for(kernel, x)), None)
+    host = np.asarray(gram)
+    if not np.isfinite(host).all():
+        raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
+    dtype = np.dtype(np.float32) if host.dtype.itemsize < 4 else host.dtype
+    platform = next(iter(gram.devices())).platform
+    if solver(host.shape[0], platform) == "device":
+        values = jnp.linalg.eigvalsh(gram.astype(dtype))
+    else:
+        values = jnp.asarray(np.linalg.eigvalsh(host.astype(dtype, copy=False)))
+    smallest, largest = float(values[0]), float(values[-1])
+    error = rounding_error(host.dtype, largest, float(np.max(np.diag(host))), pair)
+    warn_if_hidden(smallest, error, host.dtype, pair)
+    return Spectrum(values.astype(gram.dtype), error)
+
+
+def solver(n: int, platform: str) -> str:
+    """`"device"` for JAX's solver, `"host"` for NumPy's.
+
+    On CPU, JAX's is the same LAPACK and computes vectors that nobody wants.
+    """
+    return "host" if platform == "cpu" or 1 + 6 * n + 2 * n**2 > _INT32 else "device"
+
+
+def _checked_matrix(gram: object) -> jax.Array:
+    if callable(gram):
+        raise TypeError("`x` is missing: spectrum(kernel, x) for a kernel, spectrum(gram) "
+                        "for a Gram matrix")  # fmt: skip
+    array = _checks.inputs(gram, "kernel")  # pyright: ignore[reportArgumentType]
+    if array.shape[0] != array.shape[1]:
+        raise ValueError(f"`kernel`, as a Gram matrix, must have shape (n, n); got {array.shape}")
+    if not _checks.is_concrete(array):
+        raise TypeError("`spectrum` runs on the host: call it outside of jit, vmap and grad")
+    host = np.asarray(array, np.float64)
+    skew = float(np.max(np.abs(host - host.T)))
+    if skew > 100 * float(jnp.finfo(array.dtype).eps) * float(np.max(np.abs(host))):
+        raise ValueError(f"`kernel`, as a Gram matrix, must be symmetric; entries differ from the "
+                         f"transposed ones by up to {skew:.2g}")  # fmt: skip
+    return array
