@@ -6,7 +6,7 @@ kernel of one finite net, trained or not. A `Kernel` is a plain callable, `kerne
 infinite-width kernels: `closed_form`, one fused pass for ReLU-like activations, and
 `neural_tangents`, the library of that name.
 
-`gram` and `matmul` take any kernel to any n: by panels, on disk, over devices, or as products alone.
+`gram` and `matmul` take any kernel to any n: by panels, on disk, over devices, as mere products.
 `spectrum` and `extreme_eigenvalues` are the eigenvalues of Gram matrices, `zonal_spectrum` those of
 the kernel itself on the sphere; `nearest_pair` says how well separated the inputs are.
 """

@@ -12,11 +12,9 @@ Derived by this project; its tests hold the coefficients against exact ones and 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from kernelgap.kernels import arccosine
 from kernelgap.models import MLPSpec
 
 _Parts = list[tuple[np.ndarray, np.ndarray]]
@@ -70,12 +68,23 @@ def _value_parts(p: int, w: np.ndarray) -> _Parts:
     """(E_q(w), O_q(w)) for q = 0..p, at cosines w."""
     w = np.clip(w, -1, 1)
     theta, sine = np.arccos(w), np.sqrt((1 - w) * (1 + w))
-    evaluate: Any = arccosine._arccosine
     found = []
     for q in range(p + 1):
-        there, back = evaluate(q, theta, sine, w), evaluate(q, np.pi - theta, sine, -w)
+        there, back = _arccosine(q, theta, sine, w), _arccosine(q, np.pi - theta, sine, -w)
         found.append(((there + back) / 2, (there - back) / 2))
     return found
+
+
+def _arccosine(p: int, theta: np.ndarray, sine: np.ndarray, cosine: np.ndarray) -> np.ndarray:
+    """J_p(theta) of Cho and Saul (2009), eq. 4 and 5."""
+    rest = np.pi - theta
+    if p == 0:
+        return rest
+    if p == 1:
+        return sine + rest * cosine
+    if p == 2:
+        return 3 * sine * cosine + rest * (1 + 2 * cosine**2)
+    return (4 * sine**2 + 15 * cosine**2) * sine + rest * cosine * (9 * sine**2 + 15 * cosine**2)
 
 
 def _series_parts(p: int, w: np.ndarray) -> _Parts:
