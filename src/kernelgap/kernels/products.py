@@ -3,9 +3,10 @@ r"""Products K(x1, x2) V without the Gram matrix, tile by tile.
 A tile is evaluated, used and forgotten, so that memory is n (d + k) plus some tiles, for any n.
 With x2 None each tile below the diagonal serves twice: T V_j goes to block i and T' V_i to block
 j. Over the devices of a mesh the list of tiles is dealt out evenly and the partial results are
-added up.
+added up. Below, `kernel` is a pytree (`functions.checked_kernel`) and so passes through `jit`.
 """
 
+import math
 from functools import partial
 
 import jax
@@ -16,7 +17,12 @@ from jaxtyping import Array, Float
 
 from kernelgap import _checks
 from kernelgap.kernels import memory, sharding
-from kernelgap.kernels.functions import KernelFunction, checked_block, checked_kernel
+from kernelgap.kernels.functions import (
+    KernelFunction,
+    checked_block,
+    checked_inputs,
+    checked_kernel,
+)
 from kernelgap.typing import ArrayLike
 
 _CHUNK = 8  # terms that are added up in plain floating point by `accurate_matmul`
@@ -34,9 +40,10 @@ def matmul(
     r"""K(x1, x2) @ v without ever holding K(x1, x2).
 
     Args:
-        kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`, or any function of that form.
+        kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`, or any function of that form
+            that JAX can trace, pure and symmetric in its two inputs.
         x1: inputs of shape (n1, d).
-        v: (n2,) or (n2, k), one row per column of the Gram matrix.
+        v: (n2,) or (n2, k), one row per column of the Gram matrix; it gets the dtype of x1.
         x2: inputs of shape (n2, d); None for x2 = x1, which halves the work.
         tile: largest side of a tile, at least 1; by default 1024 on a CPU, 8192 elsewhere. No
             number of inputs needs to be a multiple of it.
@@ -44,13 +51,15 @@ def matmul(
             program of several processes each passes the same arguments and gets the same result.
 
     Returns:
-        An array of shape (n1,) or (n1, k). It can be differentiated: tiles are then computed
-        again in the backward pass instead of being kept.
+        An array of shape (n1,) or (n1, k), on every device of the mesh. It can be differentiated:
+        tiles are then computed again in the backward pass instead of being kept.
 
     Raises:
-        TypeError: if `kernel` is not callable, x1, x2 or v is not floating, `tile` no integer, or
-            `mesh` no mesh.
-        ValueError: if shapes disagree, an array is empty or not finite, or `tile` < 1.
+        TypeError: if `kernel` is not callable or returns another dtype than that of x1; if x1, x2
+            or v is not floating, x1 and x2 differ in dtype, `tile` is no integer, or `mesh` no
+            mesh.
+        ValueError: if shapes disagree, an array is empty or not finite, `tile` < 1, the mesh has
+            no device of this process, or `kernel` returns the wrong shape.
         MemoryError: if not even tiles and vectors fit.
 
     Example:
@@ -62,28 +71,24 @@ def matmul(
         True
     """
     kernel = checked_kernel(kernel)
-    x1 = _checks.inputs(x1, "x1")
-    x2 = None if x2 is None else _checks.inputs(x2, "x2", d=x1.shape[1])
+    x1, x2 = checked_inputs(x1, x2)
     v = _checks.targets(v, (x1 if x2 is None else x2).shape[0], "v", columns=True)
     v = v.astype(x1.dtype)
     tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
     mesh = sharding.checked_mesh(mesh)
-    device = sharding.first_device(mesh)
-    side = tile or memory.default_tile((device or jax.local_devices()[0]).platform)
-    n = max(a.shape[0] for a in (x1, x2) if a is not None)
-    columns = 1 if v.ndim == 1 else v.shape[1]
+    device = sharding.first_device(mesh, x1)
+    tile = tile or memory.default_tile(device.platform)
     memory.require(
-        memory.working_set(min(side, n), min(side, n), x1.dtype.itemsize)
-        + 4 * n * (x1.shape[1] + columns) * x1.dtype.itemsize,
+        _needed(x1, v, tile) * sharding.sharing_memory(mesh),
         "a product with this kernel",
         "A smaller `tile` needs less",
         device,
-        traced=not _checks.is_concrete(x1, v, *([] if x2 is None else [x2])),
+        traced=not _checks.is_concrete(x1, x2, v, *jax.tree.leaves(kernel)),
     )
     x1, v = sharding.replicate(x1, mesh), sharding.replicate(v, mesh)
     if x2 is None:
-        return symmetric_matmul(kernel, x1, v, side, mesh)
-    return _cross_matmul(kernel, x1, sharding.replicate(x2, mesh), v, side, mesh)
+        return symmetric_matmul(kernel, x1, v, tile, mesh)
+    return _cross_matmul(kernel, x1, sharding.replicate(x2, mesh), v, tile, mesh)
 
 
 @partial(jax.jit, static_argnames=("tile", "mesh"))
@@ -95,19 +100,19 @@ def symmetric_matmul(
     mesh: Mesh | None,
 ) -> Float[Array, "n *k"]:
     """K(x, x) @ v, each tile evaluated once."""
-    count, side = _tiles(x.shape[0], tile)
+    count, side = _tiles(x.shape[0], tile, mesh)
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
 
     def sums(xs: jax.Array, vs: jax.Array, pairs: tuple, weights: jax.Array) -> jax.Array:
         @jax.checkpoint
-        def both(i: jax.Array, j: jax.Array, vi: jax.Array, vj: jax.Array) -> tuple:
+        def both(i: jax.Array, j: jax.Array, weight: jax.Array) -> tuple:
             block = _tile(kernel, xs, i, j)
-            return _product(block, vj), _product(block, vi, axis=0)
+            below = jnp.where(i == j, 0, weight)  # a tile on the diagonal serves once
+            return _product(block, weight * vs[j]), _product(block, below * vs[i], axis=0)
 
         def add(total: jax.Array, item: tuple) -> tuple[jax.Array, None]:
             (i, j), weight = item
-            to_i, to_j = both(i, j, weight * vs[i], weight * vs[j])
-            to_j = jnp.where(i == j, 0, to_j)
+            to_i, to_j = both(i, j, weight)
             return total.at[i].add(to_i).at[j].add(to_j), None
 
         found, _ = jax.lax.scan(add, jnp.zeros_like(vs), (pairs, weights))
@@ -128,8 +133,8 @@ def _cross_matmul(
     mesh: Mesh | None,
 ) -> Float[Array, "n1 *k"]:
     """K(x1, x2) @ v."""
-    count1, side1 = _tiles(x1.shape[0], tile)
-    count2, side2 = _tiles(x2.shape[0], tile)
+    count1, side1 = _tiles(x1.shape[0], tile, mesh)
+    count2, side2 = _tiles(x2.shape[0], tile, mesh)
     xs1, xs2 = _blocks(x1, count1, side1, mode="edge"), _blocks(x2, count2, side2, mode="edge")
     shape = (count1, side1, *v.shape[1:])
 
@@ -137,12 +142,12 @@ def _cross_matmul(
         xs1: jax.Array, xs2: jax.Array, vs: jax.Array, pairs: tuple, weights: jax.Array
     ) -> jax.Array:
         @jax.checkpoint
-        def one(xi: jax.Array, xj: jax.Array, vj: jax.Array) -> jax.Array:
-            return _product(checked_block(kernel, xi, xj), vj)
+        def one(i: jax.Array, j: jax.Array, weight: jax.Array) -> jax.Array:
+            return _product(checked_block(kernel, xs1[i], xs2[j]), weight * vs[j])
 
         def add(total: jax.Array, item: tuple) -> tuple[jax.Array, None]:
             (i, j), weight = item
-            return total.at[i].add(one(xs1[i], xs2[j], weight * vs[j])), None
+            return total.at[i].add(one(i, j, weight)), None
 
         found, _ = jax.lax.scan(add, jnp.zeros(shape, v.dtype), (pairs, weights))
         return sharding.total(found, mesh)
@@ -167,7 +172,7 @@ def accurate_matmul(
     `shift` is a constant that is taken from all entries and given back in a sum of its own: with
     the mean of the entries most of the cancellation happens there.
     """
-    count, side = _tiles(x.shape[0], tile, multiple=_CHUNK)
+    count, side = _tiles(x.shape[0], tile, mesh, multiple=_CHUNK)
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
 
     def sums(xs: jax.Array, vs: jax.Array, pairs: tuple, weights: jax.Array) -> jax.Array:
@@ -181,8 +186,10 @@ def accurate_matmul(
 
         zeros = jnp.zeros((count, side), v.dtype)
         (total, lost), _ = jax.lax.scan(add, (zeros, zeros), (pairs, weights))
-        # Over devices, totals are added apart from what rounding lost of them.
-        return sharding.total(total, mesh) + sharding.total(lost, mesh)
+        # What devices found cancels too: their totals are added in the same way.
+        start = jnp.zeros_like(total), sharding.total(lost, mesh)
+        total, lost = compensated_sum(sharding.gathered(total, mesh), start)
+        return total + lost
 
     pairs, weights = _dealt(_all(count, count), sharding.devices(mesh), v.dtype)
     run = sharding.split(sums, mesh, [False, False, True, True], result=False)
@@ -191,9 +198,9 @@ def accurate_matmul(
 
 
 def compensated_sum(
-    terms: Float[Array, "m n"], start: tuple[Float[Array, " n"], Float[Array, " n"]]
-) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """The sum over the first axis and what rounding lost of it (Neumaier), from a start of both."""
+    terms: Float[Array, "m *n"], start: tuple[Float[Array, "*n"], Float[Array, "*n"]]
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    """The sum over the first axis and what rounding lost of it (Knuth), from a start of both."""
 
     def add(carry: tuple, term: jax.Array) -> tuple[tuple, None]:
         total, lost = carry
@@ -213,11 +220,20 @@ def accurate_sum(v: Float[Array, " n"]) -> Float[Array, ""]:
     return last[0] + (rest[0] + jnp.sum(lost))
 
 
-def _tiles(n: int, tile: int, multiple: int = 1) -> tuple[int, int]:
-    """How many tiles of which side: even ones, so that little is padded."""
-    count = -(-n // tile)
-    side = -(-n // count)
-    return count, -(-side // multiple) * multiple
+def _needed(x1: jax.Array, v: jax.Array, tile: int) -> int:
+    """Bytes of a product on one device: a tile, and inputs and outputs before and after padding."""
+    rows, columns, size = x1.shape[0], v.shape[0], x1.dtype.itemsize
+    vectors = 4 * (rows + columns) * (x1.shape[1] + math.prod(v.shape[1:])) * size
+    return memory.working_set(min(tile, rows), min(tile, columns), size) + vectors
+
+
+def _tiles(n: int, tile: int, mesh: Mesh | None, multiple: int = 1) -> tuple[int, int]:
+    """How many tiles of which side: even ones, so that little is padded, enough for all devices."""
+    # 8 p tiles in a square are 4 p in a triangle: the last round, where some wait, is one of four.
+    least = 1 if mesh is None else math.isqrt(8 * mesh.size - 1) + 1
+    side = -(-n // max(-(-n // tile), least))
+    side = -(-side // multiple) * multiple
+    return -(-n // side), side
 
 
 def _blocks(array: jax.Array, count: int, side: int, mode: str = "constant") -> jax.Array:

@@ -24,7 +24,7 @@ _UNCHECKED = {
 
 
 def checked_mesh(mesh: Any) -> Mesh | None:
-    """A mesh with at least one device, or None."""
+    """A mesh with at least one device of this process, or None."""
     if mesh is None:
         return None
     if not isinstance(mesh, Mesh):
@@ -32,6 +32,9 @@ def checked_mesh(mesh: Any) -> Mesh | None:
                         f"('rows',)); got {type(mesh).__name__}")  # fmt: skip
     if mesh.empty:
         raise ValueError("`mesh` must hold at least one device; got an empty mesh")
+    if not mesh.local_devices:
+        raise ValueError("`mesh` must hold a device of each process that uses it; it holds none "
+                         f"of process {jax.process_index()}")  # fmt: skip
     return mesh
 
 
@@ -40,9 +43,20 @@ def devices(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.size
 
 
-def first_device(mesh: Mesh | None) -> Device | None:
-    """A device of this process, to ask for its memory."""
-    return None if mesh is None else mesh.local_devices[0]
+def first_device(mesh: Mesh | None, array: jax.Array) -> Device:
+    """A device of this process that will do the work, to ask for its memory."""
+    if mesh is not None:
+        return mesh.local_devices[0]
+    if _checks.is_concrete(array):
+        return min(array.sharding.addressable_devices, key=lambda device: device.id)
+    return jax.local_devices()[0]
+
+
+def sharing_memory(mesh: Mesh | None) -> int:
+    """How many devices of the mesh live on one memory: all CPU devices of a process."""
+    if mesh is None or mesh.local_devices[0].platform != "cpu":
+        return 1
+    return len(mesh.local_devices)
 
 
 def split(
@@ -73,6 +87,11 @@ def total(value: jax.Array, mesh: Mesh | None) -> jax.Array:
     return value if mesh is None else jax.lax.psum(value, mesh.axis_names)
 
 
+def gathered(value: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """The values of all devices along a new first axis, within a `split` function."""
+    return value[None] if mesh is None else jax.lax.all_gather(value, mesh.axis_names)
+
+
 def replicate(array: jax.Array, mesh: Mesh | None) -> jax.Array:
     """The array on all devices of the mesh, in every process that takes part."""
     if mesh is None or not _checks.is_concrete(array):
@@ -80,7 +99,7 @@ def replicate(array: jax.Array, mesh: Mesh | None) -> jax.Array:
     sharding = NamedSharding(mesh, PartitionSpec())
     if array.sharding == sharding:
         return array
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+    if not array.is_fully_addressable:
         return jax.device_put(array, sharding)
     host = np.asarray(array)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
