@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kernelgap.typing import Device
 
-_WORKSPACE = 8  # tiles that the evaluation of one tile may hold at a time
+_WORKSPACE = 3  # tiles: the inner products, the kernel, and one of what is in between
 
 # Of each version of Linux's control groups: where it is mounted, and what it calls the limit, the
 # use, and the cached file pages in that, which are given back on demand.

@@ -102,8 +102,9 @@ def symmetric_matmul(
     """K(x, x) @ v, each tile evaluated once."""
     count, side = _tiles(x.shape[0], tile, mesh)
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
+    pairs = np.tril_indices(count)
 
-    def sums(xs: jax.Array, vs: jax.Array, pairs: tuple, weights: jax.Array) -> jax.Array:
+    def sums(xs: jax.Array, vs: jax.Array) -> jax.Array:
         @jax.checkpoint
         def both(i: jax.Array, j: jax.Array, weight: jax.Array) -> tuple:
             block = _tile(kernel, xs, i, j)
@@ -115,12 +116,11 @@ def symmetric_matmul(
             to_i, to_j = both(i, j, weight)
             return total.at[i].add(to_i).at[j].add(to_j), None
 
-        found, _ = jax.lax.scan(add, jnp.zeros_like(vs), (pairs, weights))
+        found, _ = jax.lax.scan(add, jnp.zeros_like(vs), _dealt(pairs, v.dtype, mesh))
         return sharding.total(found, mesh)
 
-    pairs, weights = _dealt(np.tril_indices(count), sharding.devices(mesh), v.dtype)
-    run = sharding.split(sums, mesh, [False, False, True, True], result=False)
-    return run(xs, vs, pairs, weights).reshape(-1, *v.shape[1:])[: v.shape[0]]
+    found = sharding.split(sums, mesh, result=False)(xs, vs)
+    return found.reshape(-1, *v.shape[1:])[: v.shape[0]]
 
 
 @partial(jax.jit, static_argnames=("tile", "mesh"))
@@ -136,11 +136,9 @@ def _cross_matmul(
     count1, side1 = _tiles(x1.shape[0], tile, mesh)
     count2, side2 = _tiles(x2.shape[0], tile, mesh)
     xs1, xs2 = _blocks(x1, count1, side1, mode="edge"), _blocks(x2, count2, side2, mode="edge")
-    shape = (count1, side1, *v.shape[1:])
+    pairs, shape = _all(count1, count2), (count1, side1, *v.shape[1:])
 
-    def sums(
-        xs1: jax.Array, xs2: jax.Array, vs: jax.Array, pairs: tuple, weights: jax.Array
-    ) -> jax.Array:
+    def sums(xs1: jax.Array, xs2: jax.Array, vs: jax.Array) -> jax.Array:
         @jax.checkpoint
         def one(i: jax.Array, j: jax.Array, weight: jax.Array) -> jax.Array:
             return _product(checked_block(kernel, xs1[i], xs2[j]), weight * vs[j])
@@ -149,12 +147,10 @@ def _cross_matmul(
             (i, j), weight = item
             return total.at[i].add(one(i, j, weight)), None
 
-        found, _ = jax.lax.scan(add, jnp.zeros(shape, v.dtype), (pairs, weights))
+        found, _ = jax.lax.scan(add, jnp.zeros(shape, v.dtype), _dealt(pairs, v.dtype, mesh))
         return sharding.total(found, mesh)
 
-    pairs, weights = _dealt(_all(count1, count2), sharding.devices(mesh), v.dtype)
-    run = sharding.split(sums, mesh, [False, False, False, True, True], result=False)
-    found = run(xs1, xs2, _blocks(v, count2, side2), pairs, weights)
+    found = sharding.split(sums, mesh, result=False)(xs1, xs2, _blocks(v, count2, side2))
     return found.reshape(-1, *v.shape[1:])[: x1.shape[0]]
 
 
@@ -174,8 +170,9 @@ def accurate_matmul(
     """
     count, side = _tiles(x.shape[0], tile, mesh, multiple=_CHUNK)
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
+    pairs = _all(count, count)
 
-    def sums(xs: jax.Array, vs: jax.Array, pairs: tuple, weights: jax.Array) -> jax.Array:
+    def sums(xs: jax.Array, vs: jax.Array) -> jax.Array:
         def add(carry: tuple, item: tuple) -> tuple[tuple, None]:
             total, lost = carry
             (i, j), weight = item
@@ -185,16 +182,14 @@ def accurate_matmul(
             return (total.at[i].set(found), lost.at[i].set(rest)), None
 
         zeros = jnp.zeros((count, side), v.dtype)
-        (total, lost), _ = jax.lax.scan(add, (zeros, zeros), (pairs, weights))
+        (total, lost), _ = jax.lax.scan(add, (zeros, zeros), _dealt(pairs, v.dtype, mesh))
         # What devices found cancels too: their totals are added in the same way.
         start = jnp.zeros_like(total), sharding.total(lost, mesh)
         total, lost = compensated_sum(sharding.gathered(total, mesh), start)
         return total + lost
 
-    pairs, weights = _dealt(_all(count, count), sharding.devices(mesh), v.dtype)
-    run = sharding.split(sums, mesh, [False, False, True, True], result=False)
-    found = run(xs, vs, pairs, weights).reshape(-1)[: v.shape[0]]
-    return found + shift * accurate_sum(v)
+    found = sharding.split(sums, mesh, result=False)(xs, vs)
+    return found.reshape(-1)[: v.shape[0]] + shift * accurate_sum(v)
 
 
 def compensated_sum(
@@ -255,13 +250,13 @@ def _all(rows: int, columns: int) -> tuple[np.ndarray, ...]:
     return tuple(index.ravel() for index in np.indices((rows, columns)))
 
 
-def _dealt(
-    pairs: tuple[np.ndarray, ...], devices: int, dtype: np.dtype
-) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Tiles for each device, equally many: what is missing gets a weight of 0."""
-    pad = -len(pairs[0]) % devices
+def _dealt(pairs: tuple[np.ndarray, ...], dtype: np.dtype, mesh: Mesh | None) -> tuple:
+    """This device's tiles and their weights: as many as others have, what is missing weighs 0."""
+    pad = -len(pairs[0]) % sharding.devices(mesh)
+    padded = [np.pad(index.astype(np.int32), (0, pad)) for index in pairs]
     weights = np.pad(np.ones(len(pairs[0]), dtype), (0, pad))
-    return tuple(np.pad(index.astype(np.int32), (0, pad)) for index in pairs), weights
+    i, j, weights = (sharding.share(array, mesh) for array in (*padded, weights))
+    return (i, j), weights
 
 
 def _product(block: jax.Array, v: jax.Array, axis: int = 1) -> jax.Array:

@@ -2,10 +2,11 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -59,27 +60,35 @@ def sharing_memory(mesh: Mesh | None) -> int:
     return len(mesh.local_devices)
 
 
-def split(
-    function: Callable, mesh: Mesh | None, arguments: Sequence[bool], *, result: bool
-) -> Callable:
-    """Run `function` on every device of the mesh, with its part of the arguments.
+def split(function: Callable, mesh: Mesh | None, *, result: bool) -> Callable:
+    """Run `function` on every device of the mesh, with all of its arguments.
 
     Args:
-        function: gets the parts; it may sum over devices with `total`.
+        function: takes its part of the work by `share`; it may sum over devices by `total`.
         mesh: None runs it as it is.
-        arguments: for each argument, whether its first axis is split; else all devices have it all.
         result: whether results are parts of an array, or the same on all devices.
     """
     if mesh is None:
         return function
-    part, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
+    # Arguments that are split would have to come split on meshes of explicit axes, which is what
+    # jax.make_mesh makes.
     return _shard_map(
         function,
         mesh=mesh,
-        in_specs=tuple(part if is_split else whole for is_split in arguments),
-        out_specs=part if result else whole,
+        in_specs=PartitionSpec(),
+        out_specs=PartitionSpec(mesh.axis_names) if result else PartitionSpec(),
         **_UNCHECKED,
     )
+
+
+def share(array: jax.Array | np.ndarray, mesh: Mesh | None) -> jax.Array:
+    """This device's part of the first axis, within a `split` function; parts are equally long."""
+    array = jnp.asarray(array)
+    if mesh is None:
+        return array
+    length = array.shape[0] // mesh.size
+    start = length * jax.lax.axis_index(mesh.axis_names)
+    return jax.lax.dynamic_slice_in_dim(array, start, length)
 
 
 def total(value: jax.Array, mesh: Mesh | None) -> jax.Array:

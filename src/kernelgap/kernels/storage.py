@@ -142,16 +142,16 @@ def _in_memory(
 ) -> Float[Array, "n1 n2"]:
     n1, parts = x1.shape[0], sharding.devices(mesh)
     each = -(-n1 // parts)
-    rows = jnp.pad(x1, ((0, each * parts - n1), (0, 0)), mode="edge")
     index = np.arange(each * parts, dtype=np.int32)
     even = each * parts == n1
 
-    def part(rows: jax.Array, index: jax.Array, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
-        found = _rows(kernel, rows, index, x1, x2, tile)
+    def part(x1: jax.Array, x2: jax.Array | None) -> jax.Array:
+        own = sharding.share(np.minimum(index, n1 - 1), mesh)
+        found = _rows(kernel, x1[own], own, x1, x2, tile)
         # JAX splits arrays evenly or not at all.
         return found if even else sharding.gathered(found, mesh).reshape(-1, found.shape[1])[:n1]
 
-    return sharding.split(part, mesh, [True, True, False, False], result=even)(rows, index, x1, x2)
+    return sharding.split(part, mesh, result=even)(x1, x2)
 
 
 def _rows(
