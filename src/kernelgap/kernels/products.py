@@ -23,9 +23,8 @@ from kernelgap.kernels.functions import (
     checked_inputs,
     checked_kernel,
 )
+from kernelgap.kernels.summation import accurate_sum, compensated_sum, leading, two_sum
 from kernelgap.typing import ArrayLike
-
-_CHUNK = 8  # terms that are added up in plain floating point by `accurate_matmul`
 
 
 def matmul(
@@ -120,7 +119,7 @@ def symmetric_matmul(
         return sharding.total(found, mesh)
 
     found = sharding.split(sums, mesh, result=False)(xs, vs)
-    return found.reshape(-1, *v.shape[1:])[: v.shape[0]]
+    return found.reshape(count * side, *v.shape[1:])[: v.shape[0]]
 
 
 @partial(jax.jit, static_argnames=("tile", "mesh"))
@@ -151,7 +150,7 @@ def _cross_matmul(
         return sharding.total(found, mesh)
 
     found = sharding.split(sums, mesh, result=False)(xs1, xs2, _blocks(v, count2, side2))
-    return found.reshape(-1, *v.shape[1:])[: x1.shape[0]]
+    return found.reshape(count1 * side1, *v.shape[1:])[: x1.shape[0]]
 
 
 @partial(jax.jit, static_argnames=("tile", "mesh"))
@@ -163,12 +162,17 @@ def accurate_matmul(
     tile: int,
     mesh: Mesh | None,
 ) -> Float[Array, " n"]:
-    """K(x, x) @ v with compensated sums, where terms cancel by factors of a thousand and more.
+    """K(x, x) @ v where terms cancel by factors of a thousand and more.
 
-    `shift` is a constant that is taken from all entries and given back in a sum of its own: with
-    the mean of the entries most of the cancellation happens there.
+    The leading bits of entries and coefficients are multiplied and summed without any rounding,
+    which an ordinary product does if they are few enough (the idea of Ozaki et al., 2012); the
+    rest is small, and so is its error. Sums over tiles are compensated. `shift` is a constant
+    that is taken from all entries and given back in a sum of its own: with the mean of the
+    entries much of the cancellation happens there.
     """
-    count, side = _tiles(x.shape[0], tile, mesh, multiple=_CHUNK)
+    count, side = _tiles(x.shape[0], tile, mesh)
+    # The sum of `side` products of two numbers of so many bits is exact.
+    bits = (jnp.finfo(v.dtype).nmant + 1 - math.ceil(math.log2(side))) // 2
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
     pairs = _all(count, count)
 
@@ -176,10 +180,14 @@ def accurate_matmul(
         def add(carry: tuple, item: tuple) -> tuple[tuple, None]:
             total, lost = carry
             (i, j), weight = item
-            terms = (_tile(kernel, xs, j, i) - shift) * (weight * vs[j])[:, None]
-            chunks = jnp.sum(terms.reshape(-1, _CHUNK, side), axis=1)
-            found, rest = compensated_sum(chunks, (total[i], lost[i]))
-            return (total.at[i].set(found), lost.at[i].set(rest)), None
+            # What `cond` returns lies in memory, so that all uses below see the same roundings.
+            entries, rounding = two_sum(_tile(kernel, xs, j, i), -shift)
+            high, low = leading(entries, bits)
+            v_high, v_low = leading(weight * vs[j], bits)
+            after, rest = two_sum(total[i], _product(high, v_high, axis=0))
+            small = _product(low + rounding, weight * vs[j], axis=0)
+            rest += small + _product(high, v_low, axis=0)
+            return (total.at[i].set(after), lost.at[i].add(rest)), None
 
         zeros = jnp.zeros((count, side), v.dtype)
         (total, lost), _ = jax.lax.scan(add, (zeros, zeros), _dealt(pairs, v.dtype, mesh))
@@ -192,42 +200,18 @@ def accurate_matmul(
     return found.reshape(-1)[: v.shape[0]] + shift * accurate_sum(v)
 
 
-def compensated_sum(
-    terms: Float[Array, "m *n"], start: tuple[Float[Array, "*n"], Float[Array, "*n"]]
-) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
-    """The sum over the first axis and what rounding lost of it (Knuth), from a start of both."""
-
-    def add(carry: tuple, term: jax.Array) -> tuple[tuple, None]:
-        total, lost = carry
-        after = total + term
-        kept = after - total
-        return (after, lost + ((total - (after - kept)) + (term - kept))), None
-
-    return jax.lax.scan(add, start, terms)[0]
-
-
-def accurate_sum(v: Float[Array, " n"]) -> Float[Array, ""]:
-    """The compensated sum of a vector."""
-    rows = _blocks(v, -(-v.shape[0] // 256), 256)
-    zeros = jnp.zeros(256, v.dtype)
-    total, lost = compensated_sum(rows, (zeros, zeros))
-    last, rest = compensated_sum(total[:, None], (zeros[:1], zeros[:1]))
-    return last[0] + (rest[0] + jnp.sum(lost))
-
-
 def _needed(x1: jax.Array, v: jax.Array, tile: int) -> int:
     """Bytes of a product on one device: a tile, and inputs and outputs before and after padding."""
     rows, columns, size = x1.shape[0], v.shape[0], x1.dtype.itemsize
-    vectors = 4 * (rows + columns) * (x1.shape[1] + math.prod(v.shape[1:])) * size
+    vectors = (rows + columns) * (x1.shape[1] + math.prod(v.shape[1:])) * size
     return memory.working_set(min(tile, rows), min(tile, columns), size) + vectors
 
 
-def _tiles(n: int, tile: int, mesh: Mesh | None, multiple: int = 1) -> tuple[int, int]:
+def _tiles(n: int, tile: int, mesh: Mesh | None) -> tuple[int, int]:
     """How many tiles of which side: even ones, so that little is padded, enough for all devices."""
     # 8 p tiles in a square are 4 p in a triangle: the last round, where some wait, is one of four.
     least = 1 if mesh is None else math.isqrt(8 * mesh.size - 1) + 1
     side = -(-n // max(-(-n // tile), least))
-    side = -(-side // multiple) * multiple
     return -(-n // side), side
 
 
