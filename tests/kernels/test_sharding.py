@@ -28,6 +28,9 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((7,), parameterization="ntk"))
 x, z, v = np.load(sys.argv[1]).values()
 
+def scaled(scale, x1, x2=None):
+    return scale * kernel(x1, x2)
+
 def close(found, expected, factor=100):
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape and found.dtype == expected.dtype
@@ -95,7 +98,13 @@ for mesh in meshes:
     file = kg.kernels.gram(kernel, x, out=sys.argv[1] + ".npy", tile=7, overwrite=True, mesh=mesh)
     close(np.array(file), kernel(x))
     # Inputs that are on the mesh already, split or whole.
-    close(kg.kernels.matmul(kernel, split[:, :3], v, mesh=mesh), kernel(split[:, :3]) @ v)
+    some = np.asarray(split)[:, :3]
+    close(kg.kernels.matmul(kernel, split[:, :3], v, mesh=mesh), kernel(some) @ v)
+
+    # A kernel with parameters that lie elsewhere.
+    three = jax.tree_util.Partial(scaled, jax.device_put(jnp.full((), 3.0), devices[3]))
+    close(kg.kernels.matmul(three, x, v, tile=7, mesh=mesh), 3 * kernel(x) @ v)
+    close(kg.kernels.gram(three, x, tile=7, mesh=mesh), 3 * kernel(x))
 
 mesh = meshes[0]
 
@@ -149,6 +158,8 @@ assert len(jax.devices()) == 4 and len(jax.local_devices()) == 2
 mesh = jax.make_mesh((4,), ("rows",))
 close(kg.kernels.matmul(kernel, x, v, tile=7, mesh=mesh), expected["symmetric"])
 close(kg.kernels.matmul(kernel, z, v, x, tile=7, mesh=mesh), expected["cross"])
+three = jax.tree_util.Partial(scaled, jnp.full((), 3.0))
+close(kg.kernels.matmul(three, x, v, tile=7, mesh=mesh), 3 * expected["symmetric"])
 shift = jnp.full((), 0.1)
 placed = [jax.device_put(a, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
           for a in (x, v[:, 0], shift)]

@@ -84,10 +84,10 @@ def matmul(
         device,
         traced=not _checks.is_concrete(x1, x2, v, *jax.tree.leaves(kernel)),
     )
-    x1, v = sharding.replicate(x1, mesh), sharding.replicate(v, mesh)
+    kernel, x1, x2, v = sharding.replicate((kernel, x1, x2, v), mesh)
     if x2 is None:
         return symmetric_matmul(kernel, x1, v, tile, mesh)
-    return _cross_matmul(kernel, x1, sharding.replicate(x2, mesh), v, tile, mesh)
+    return _cross_matmul(kernel, x1, x2, v, tile, mesh)
 
 
 @partial(jax.jit, static_argnames=("tile", "mesh"))
@@ -103,7 +103,7 @@ def symmetric_matmul(
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
     pairs = np.tril_indices(count)
 
-    def sums(xs: jax.Array, vs: jax.Array) -> jax.Array:
+    def sums(kernel: KernelFunction, xs: jax.Array, vs: jax.Array) -> jax.Array:
         @jax.checkpoint
         def both(i: jax.Array, j: jax.Array, weight: jax.Array) -> tuple:
             block = _tile(kernel, xs, i, j)
@@ -118,7 +118,7 @@ def symmetric_matmul(
         found, _ = jax.lax.scan(add, jnp.zeros_like(vs), _dealt(pairs, v.dtype, mesh))
         return sharding.total(found, mesh)
 
-    found = sharding.split(sums, mesh, result=False)(xs, vs)
+    found = sharding.split(sums, mesh, result=False)(kernel, xs, vs)
     return found.reshape(count * side, *v.shape[1:])[: v.shape[0]]
 
 
@@ -137,7 +137,7 @@ def _cross_matmul(
     xs1, xs2 = _blocks(x1, count1, side1, mode="edge"), _blocks(x2, count2, side2, mode="edge")
     pairs, shape = _all(count1, count2), (count1, side1, *v.shape[1:])
 
-    def sums(xs1: jax.Array, xs2: jax.Array, vs: jax.Array) -> jax.Array:
+    def sums(kernel: KernelFunction, xs1: jax.Array, xs2: jax.Array, vs: jax.Array) -> jax.Array:
         @jax.checkpoint
         def one(i: jax.Array, j: jax.Array, weight: jax.Array) -> jax.Array:
             return _product(checked_block(kernel, xs1[i], xs2[j]), weight * vs[j])
@@ -149,7 +149,7 @@ def _cross_matmul(
         found, _ = jax.lax.scan(add, jnp.zeros(shape, v.dtype), _dealt(pairs, v.dtype, mesh))
         return sharding.total(found, mesh)
 
-    found = sharding.split(sums, mesh, result=False)(xs1, xs2, _blocks(v, count2, side2))
+    found = sharding.split(sums, mesh, result=False)(kernel, xs1, xs2, _blocks(v, count2, side2))
     return found.reshape(count1 * side1, *v.shape[1:])[: x1.shape[0]]
 
 
@@ -176,7 +176,7 @@ def accurate_matmul(
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
     pairs = _all(count, count)
 
-    def sums(xs: jax.Array, vs: jax.Array) -> jax.Array:
+    def sums(kernel: KernelFunction, shift: jax.Array, xs: jax.Array, vs: jax.Array) -> jax.Array:
         def add(carry: tuple, item: tuple) -> tuple[tuple, None]:
             total, lost = carry
             (i, j), weight = item
@@ -196,7 +196,7 @@ def accurate_matmul(
         total, lost = compensated_sum(sharding.gathered(total, mesh), start)
         return total + lost
 
-    found = sharding.split(sums, mesh, result=False)(xs, vs)
+    found = sharding.split(sums, mesh, result=False)(kernel, shift, xs, vs)
     return found.reshape(-1)[: v.shape[0]] + shift * accurate_sum(v)
 
 

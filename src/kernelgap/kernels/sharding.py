@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kernelgap import _checks
-from kernelgap.typing import Device
+from kernelgap.typing import Device, PyTree
 
 _shard_map: Any = getattr(jax, "shard_map", None)
 if _shard_map is None:  # JAX before 0.6
@@ -101,14 +101,20 @@ def gathered(value: jax.Array, mesh: Mesh | None) -> jax.Array:
     return value[None] if mesh is None else jax.lax.all_gather(value, mesh.axis_names)
 
 
-def replicate(array: jax.Array, mesh: Mesh | None) -> jax.Array:
-    """The array on all devices of the mesh, in every process that takes part."""
-    if mesh is None or not _checks.is_concrete(array):
-        return array
-    sharding = NamedSharding(mesh, PartitionSpec())
-    if array.sharding == sharding:
-        return array
-    if not array.is_fully_addressable:
-        return jax.device_put(array, sharding)
-    host = np.asarray(array)
-    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+def replicate(arrays: PyTree, mesh: Mesh | None) -> PyTree:
+    """The arrays of a tree on all devices of the mesh, in every process that takes part."""
+    if mesh is None:
+        return arrays
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def one(array: Any) -> Any:
+        if not isinstance(array, jax.Array) or not _checks.is_concrete(array):
+            return array
+        if array.sharding == everywhere:
+            return array
+        if not array.is_fully_addressable:
+            return jax.device_put(array, everywhere)
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, everywhere, lambda index: host[index])
+
+    return jax.tree.map(one, arrays)

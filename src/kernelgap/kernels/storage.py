@@ -100,9 +100,7 @@ def gram(
             device,
             traced=traced,
         )
-        x1 = sharding.replicate(x1, mesh)
-        x2 = None if x2 is None else sharding.replicate(x2, mesh)
-        return _in_memory(kernel, x1, x2, tile, mesh)
+        return _in_memory(*sharding.replicate((kernel, x1, x2), mesh), tile, mesh)
     if traced:
         raise TypeError("`out` is filled now, not under jit, vmap or grad; got traced arguments")
     if mesh is not None and mesh.is_multi_process:
@@ -145,13 +143,13 @@ def _in_memory(
     index = np.arange(each * parts, dtype=np.int32)
     even = each * parts == n1
 
-    def part(x1: jax.Array, x2: jax.Array | None) -> jax.Array:
+    def part(kernel: KernelFunction, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
         own = sharding.share(np.minimum(index, n1 - 1), mesh)
         found = _rows(kernel, x1[own], own, x1, x2, tile)
         # JAX splits arrays evenly or not at all.
         return found if even else sharding.gathered(found, mesh).reshape(-1, found.shape[1])[:n1]
 
-    return sharding.split(part, mesh, result=even)(x1, x2)
+    return sharding.split(part, mesh, result=even)(kernel, x1, x2)
 
 
 def _rows(
@@ -197,7 +195,7 @@ def _fill(
     A symmetric matrix is evaluated up to its diagonal, and each tile mirrored: panel i is then
     done in rows and columns.
     """
-    n1 = x1.shape[0]
+    n1, kernel = x1.shape[0], sharding.replicate(kernel, mesh)
     for top in range(target.done, n1, tile):
         end = min(top + tile, n1)
         rows = sharding.replicate(x1[top:end], mesh)
