@@ -136,8 +136,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, cro
     with pytest.raises(FileExistsError, match="is unfinished: pass resume=True to go on"):
         kg.kernels.gram(gaussian, x, z, out=out, tile=TILE)
     tops = []
-    inner = GramFile.close
-    monkeypatch.setattr(GramFile, "close", lambda *a: (tops.append(a[2]), inner(*a)))
+    inner = GramFile.keep
+    monkeypatch.setattr(GramFile, "keep", lambda *a: (tops.append(a[1]), inner(*a)))
     kg.kernels.gram(gaussian, x, z, out=out, tile=TILE, resume=True)
     assert tops == [N]  # only what was missing
     assert out.read_bytes() == (tmp_path / "whole.npy").read_bytes()
@@ -264,12 +264,13 @@ def test_a_full_disk_is_seen_before_any_work(tmp_path, monkeypatch):
 
 
 RESIDENT = """
-import resource, sys
-import jax.numpy as jnp, numpy as np
+import pathlib, sys
+import numpy as np
 import kernelgap as kg
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # getrusage would count the process that started this one
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((7,), parameterization="ntk"))
 x = np.random.default_rng(0).normal(size=(6000, 5)).astype(np.float32)
@@ -281,11 +282,12 @@ print(peak() - before)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_resident_memory_of_writing_a_file_is_bounded(tmp_path):
     done = subprocess.run([sys.executable, "-c", RESIDENT, str(tmp_path)], capture_output=True,
                           text=True, timeout=120)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 72e6  # half of the matrix
+    assert int(done.stdout) < 36e6  # a quarter of the matrix
     assert (tmp_path / "large.npy").stat().st_size > 6000**2 * 4
 
 

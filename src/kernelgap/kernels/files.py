@@ -61,11 +61,11 @@ class GramArray:
             raise ValueError("`resume` and `overwrite` are about files; got an array as `out`")
         self.array, self.done = array, 0
 
-    def open(self) -> np.ndarray:
-        """The array to write a panel to."""
-        return self.array
+    def write(self, top: int, left: int, block: np.ndarray) -> None:
+        """Put a block in its place."""
+        _put(self.array, top, left, block)
 
-    def close(self, array: np.ndarray, done: int) -> None:
+    def keep(self, done: int) -> None:
         """Note that `done` rows are written."""
 
     def finish(self) -> np.ndarray:
@@ -120,14 +120,14 @@ class GramFile:
             )
         self.done = noted["done"]
 
-    def open(self) -> np.ndarray:
-        """The file, mapped anew for each panel: pages of a closed map no longer count as ours."""
-        return np.load(self._part, mmap_mode="r+")
+    def write(self, top: int, left: int, block: np.ndarray) -> None:
+        """Put a block in its place, by a map of its own: closed, its pages no longer are ours."""
+        _put(np.load(self._part, mmap_mode="r+"), top, left, block)
 
-    def close(self, array: np.ndarray, done: int) -> None:
-        """Put a panel on disk and note it."""
-        assert isinstance(array, np.memmap)
-        array.flush()
+    def keep(self, done: int) -> None:
+        """Wait until all that was written is on disk, and note it."""
+        with self._part.open("rb+") as file:
+            os.fsync(file.fileno())
         self._save(done)
 
     def finish(self) -> np.ndarray:
@@ -140,6 +140,10 @@ class GramFile:
         temporary = self._note.with_name(self._note.name + ".tmp")
         temporary.write_text(json.dumps(self.about | {"done": done}))
         os.replace(temporary, self._note)
+
+
+def _put(array: np.ndarray, top: int, left: int, block: np.ndarray) -> None:
+    array[top : top + block.shape[0], left : left + block.shape[1]] = block
 
 
 def checked_path(out: str | os.PathLike) -> Path:

@@ -195,22 +195,25 @@ def _fill(
     A symmetric matrix is evaluated up to its diagonal, and each tile mirrored: panel i is then
     done in rows and columns.
     """
-    n1, kernel = x1.shape[0], sharding.replicate(kernel, mesh)
-    for top in range(target.done, n1, tile):
-        end = min(top + tile, n1)
-        rows = sharding.replicate(x1[top:end], mesh)
-        array = target.open()
-        for left in range(0, end if x2 is None else x2.shape[0], tile):
+    kernel = sharding.replicate(kernel, mesh)
+    # On the host: JAX would compile a slice for each place.
+    rows, columns = np.asarray(x1), np.asarray(x1 if x2 is None else x2)
+
+    def block(*sides: np.ndarray | None) -> np.ndarray:
+        placed = (None if side is None else jnp.asarray(side) for side in sides)
+        return np.asarray(_in_memory(kernel, *sharding.replicate(tuple(placed), mesh), tile, mesh))
+
+    for top in range(target.done, len(rows), tile):
+        end = min(top + tile, len(rows))
+        for left in range(0, end if x2 is None else len(columns), tile):
+            right = min(left + tile, len(columns))
             if x2 is None and left == top:
-                block = np.asarray(_in_memory(kernel, rows, None, tile, mesh))
-                array[top:end, top:end] = np.tril(block) + np.tril(block, -1).T
+                found = block(rows[top:end], None)
+                target.write(top, top, np.tril(found) + np.tril(found, -1).T)
                 continue
-            others = sharding.replicate((x1 if x2 is None else x2)[left : left + tile], mesh)
-            block = np.asarray(_in_memory(kernel, rows, others, tile, mesh))
-            right = left + block.shape[1]
-            array[top:end, left:right] = block
+            found = block(rows[top:end], columns[left:right])
+            target.write(top, left, found)
             if x2 is None:
-                array[left:right, top:end] = block.T
-        target.close(array, end)
-        del array  # the map, before the next one is opened
+                target.write(left, top, found.T)
+        target.keep(end)
     return target.finish()
