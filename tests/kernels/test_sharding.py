@@ -21,7 +21,7 @@ import re, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh
 import kernelgap as kg
-from kernelgap.kernels import products
+from kernelgap.kernels import memory, products
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -41,7 +41,6 @@ def close(found, expected, factor=100):
 
 def _environment(devices):
     flags = f"--xla_force_host_platform_device_count={devices}"
-    # One thread for each device is enough, and all that fits beside other tests.
     return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
@@ -75,9 +74,10 @@ def inputs(tmp_path):
 EIGHT = (
     SETUP
     + """
-devices = np.array(jax.devices())
-assert len(devices) == 8
-meshes = [Mesh(devices.reshape(4, 2), ("a", "b")), jax.make_mesh((8,), ("rows",))]
+sixteen = np.array(jax.devices())
+assert len(sixteen) == 16
+devices = sixteen[:8]
+meshes = [Mesh(devices.reshape(4, 2), ("a", "b")), jax.make_mesh((8,), ("rows",), devices=devices)]
 for mesh in meshes:
     close(kg.kernels.matmul(kernel, x, v[:, 0], tile=7, mesh=mesh), kernel(x) @ v[:, 0])
     close(kg.kernels.matmul(kernel, x, v, tile=7, mesh=mesh), kernel(x) @ v)
@@ -116,17 +116,30 @@ found, expected = (jax.jit(jax.grad(total, (0, 1, 2)), static_argnums=3)(x, z, v
 for a, b in zip(found, expected):
     close(a, b)
 
-# Terms that cancel over devices: exact integers, of which plain sums of partial sums lose bits.
-def exact(x1, x2=None):
-    return jnp.matmul(x1, (x1 if x2 is None else x2).T, precision="highest")
+# Terms that cancel over devices, here one entry on each: plain sums of them lose the small one.
+def ones(x1, x2=None):
+    return jnp.ones((len(x1), len(x1 if x2 is None else x2)), x1.dtype)
 
-one = jnp.ones((800, 1), jnp.float32)
-rng = np.random.default_rng(0)
-big = rng.integers(2**20, 2**23, 400).astype(np.float32)
-u = np.concatenate([big, -rng.permutation(big)]) + np.float32(1)
-expected = np.float64(u).sum()
-kept = products.accurate_matmul(jax.tree_util.Partial(exact), one, jnp.asarray(u), jnp.float32(0), 100, mesh)
-assert np.max(np.abs(np.asarray(kept) - expected)) <= 1e-3 * abs(expected)
+nine = Mesh(sixteen[:9], ("rows",))
+big = 2 / jnp.finfo(v.dtype).eps
+for u in ((big, 1, -big), (big, -big, 1), (1, big, -big)):
+    found = products.accurate_matmul(
+        jax.tree_util.Partial(ones), jnp.ones((3, 1)), jnp.array(u), jnp.zeros(()), 1, nine)
+    np.testing.assert_array_equal(found, 1)
+
+# All devices of a CPU take from one memory.
+needed = products._needed(jnp.asarray(x), jnp.asarray(v), 7)
+memory.available_bytes = lambda device: 4 * needed
+kg.kernels.matmul(kernel, x, v, tile=7)
+for call in (lambda: kg.kernels.matmul(kernel, x, v, tile=7, mesh=mesh),
+             lambda: kg.kernels.gram(kernel, np.tile(x, (4, 1)), mesh=mesh)):
+    try:
+        call()
+    except MemoryError as error:
+        assert "needs about" in str(error)
+    else:
+        raise AssertionError("more than there is")
+memory.available_bytes = lambda device: None
 
 # Each device gets its share of the tiles: of 36 in a triangle, of 6 x 3.
 text = str(jax.make_jaxpr(lambda x: kg.kernels.matmul(kernel, x, v, tile=5, mesh=mesh))(x))
@@ -140,7 +153,7 @@ assert re.findall(r"length=(\\d+)", text) == ["8"], text
 
 
 def test_eight_devices(inputs):
-    _finish(_start(EIGHT, 8, inputs))
+    _finish(_start(EIGHT, 16, inputs))
 
 
 TWO = (
