@@ -5,58 +5,67 @@ of a symmetric matrix, columns) are done. A run that was killed goes on from the
 `K.npy` appears only when all is there.
 """
 
+import errno
 import hashlib
 import json
+import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from kernelgap.kernels.functions import KernelFunction
+from kernelgap.kernels.functions import KernelFunction, checked_block
 from kernelgap.kernels.kernel import Kernel
 
+_PROBES = 8  # inputs of each side at which two kernels are compared
 
-def describe(kernel: KernelFunction, x1: jax.Array, x2: jax.Array | None) -> dict[str, Any]:
-    """What a Gram matrix is: shape, dtype, and a digest of the kernel and its inputs."""
-    # A function's repr holds its address, which another process does not know.
-    name = repr(kernel) if isinstance(kernel, Kernel) else _name(kernel)
-    digest = hashlib.sha256(name.encode())
+
+def describe(
+    kernel: KernelFunction, x1: jax.Array, x2: jax.Array | None, tile: int
+) -> dict[str, Any]:
+    """What a Gram matrix is: shape, dtype, tile, a digest of what goes in, some values of it."""
+    digest = hashlib.sha256(repr(kernel).encode() if isinstance(kernel, Kernel) else b"")
     for array in (*jax.tree.leaves(kernel), x1, *([] if x2 is None else [x2])):
         digest.update(np.ascontiguousarray(array).tobytes())
+    # A function has no name that tells it from all others, in another process: its values do.
+    some, others = (
+        side[np.linspace(0, len(side) - 1, _PROBES).astype(int)]
+        for side in (x1, x1 if x2 is None else x2)
+    )
+    values = np.asarray(checked_block(kernel, some, others))
     return {
         "shape": [x1.shape[0], (x1 if x2 is None else x2).shape[0]],
         "dtype": str(x1.dtype),
         "symmetric": x2 is None,
+        "tile": tile,
         "inputs": digest.hexdigest(),
+        "values": values.astype(float).ravel().tolist(),
     }
-
-
-def _name(function: Any) -> str:
-    while hasattr(function, "func"):  # partials
-        function = function.func
-    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 class GramArray:
     """A user's array, filled in place."""
 
-    def __init__(self, array: np.ndarray, about: dict[str, Any], file_options: bool) -> None:
-        if list(array.shape) != about["shape"] or array.dtype != about["dtype"]:
-            raise ValueError(f"`out` must have shape {tuple(about['shape'])} and dtype "
-                             f"{about['dtype']}; got {array.shape}, {array.dtype}")  # fmt: skip
+    def __init__(
+        self, array: np.ndarray, shape: tuple[int, int], dtype: np.dtype, file_options: bool
+    ) -> None:
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(f"`out` must have shape {shape} and dtype {dtype}; "
+                             f"got {array.shape}, {array.dtype}")  # fmt: skip
         if not array.flags.writeable:
             raise ValueError("`out` must be writable; got a read-only array")
         if file_options:
             raise ValueError("`resume` and `overwrite` are about files; got an array as `out`")
         self.array, self.done = array, 0
 
-    def open(self) -> np.ndarray:
-        """The array to write a panel to."""
-        return self.array
+    def write(self, top: int, left: int, block: np.ndarray) -> None:
+        """Put a block in its place."""
+        _put(self.array, top, left, block)
 
-    def close(self, array: np.ndarray, done: int) -> None:
+    def keep(self, done: int) -> None:
         """Note that `done` rows are written."""
 
     def finish(self) -> np.ndarray:
@@ -68,34 +77,41 @@ class GramFile:
     """A `.npy` file with a note of what is done."""
 
     def __init__(
-        self, out: str | os.PathLike, about: dict[str, Any], resume: bool, overwrite: bool
+        self, out: str | os.PathLike, about: dict[str, Any], *, resume: bool, overwrite: bool
     ) -> None:
-        self.path, self.about, self.done = Path(out), about, 0
-        if self.path.suffix != ".npy":
-            raise ValueError(f"`out` must be the name of a .npy file; got {str(out)!r}")
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(f"the folder {str(self.path.parent)!r} of `out` does not exist")
+        self.path, self.about, self.done = checked_path(out), about, 0
         if self.path.exists() and not overwrite:
             raise FileExistsError(f"{str(self.path)!r} exists; pass overwrite=True to replace it")
         self._part = self.path.with_name(self.path.name + ".part")
         self._note = self.path.with_name(self.path.name + ".part.json")
-        if self._note.exists() and resume:
+        unfinished = self._note.exists() and self._part.exists()
+        if unfinished and resume:
             self._read()
-        elif self._note.exists() and not overwrite:
+        elif unfinished and not overwrite:
             raise FileExistsError(f"{str(self._part)!r} is unfinished: pass resume=True to go on, "
                                   "or overwrite=True to start anew")  # fmt: skip
         else:
-            self._note.unlink(missing_ok=True)
-            shape = tuple(about["shape"])
-            np.lib.format.open_memmap(self._part, "w+", np.dtype(about["dtype"]), shape)
-            self._save(0)
+            self._create()
+
+    def _create(self) -> None:
+        self._note.unlink(missing_ok=True)
+        self._part.unlink(missing_ok=True)
+        shape, dtype = tuple(self.about["shape"]), np.dtype(self.about["dtype"])
+        # Writing to a map of a full disk would kill the process, late, without a word.
+        needed, free = math.prod(shape) * dtype.itemsize, shutil.disk_usage(self.path.parent).free
+        if needed > free:
+            raise OSError(errno.ENOSPC, f"{str(self.path)!r} takes {needed / 2**30:.2f} GiB and "
+                                        f"{free / 2**30:.2f} GiB are free")  # fmt: skip
+        np.lib.format.open_memmap(self._part, "w+", dtype, shape)
+        self._save(0)
 
     def _read(self) -> None:
         noted = json.loads(self._note.read_text())
-        found = {name: noted.get(name) for name in self.about}
-        if found != self.about:
-            raise ValueError(f"the unfinished file {str(self._part)!r} belongs to another run; "
-                             f"expected {self.about}, got {found}")  # fmt: skip
+        wrong = [name for name in self.about if not _agree(name, noted.get(name), self.about[name])]
+        if wrong:
+            found, expected = ({n: note.get(n) for n in wrong} for note in (noted, self.about))
+            raise ValueError(f"the unfinished file {str(self._part)!r} belongs to another run: "
+                             f"it has {found}, this one {expected}")  # fmt: skip
         held = np.load(self._part, mmap_mode="r")
         if list(held.shape) != self.about["shape"] or held.dtype != self.about["dtype"]:
             raise ValueError(
@@ -104,18 +120,18 @@ class GramFile:
             )
         self.done = noted["done"]
 
-    def open(self) -> np.ndarray:
-        """The file, mapped anew for each panel: pages of a closed map no longer count as ours."""
-        return np.load(self._part, mmap_mode="r+")
+    def write(self, top: int, left: int, block: np.ndarray) -> None:
+        """Put a block in its place, by a map of its own: closed, its pages no longer are ours."""
+        _put(np.load(self._part, mmap_mode="r+"), top, left, block)
 
-    def close(self, array: np.ndarray, done: int) -> None:
-        """Put a panel on disk and note it."""
-        assert isinstance(array, np.memmap)
-        array.flush()
+    def keep(self, done: int) -> None:
+        """Wait until all that was written is on disk, and note it."""
+        with self._part.open("rb+") as file:
+            os.fsync(file.fileno())
         self._save(done)
 
     def finish(self) -> np.ndarray:
-        """Give the file its name."""
+        """Give the file its name. A note without its file, left by a kill in between, is void."""
         os.replace(self._part, self.path)
         self._note.unlink()
         return np.load(self.path, mmap_mode="r")
@@ -124,3 +140,29 @@ class GramFile:
         temporary = self._note.with_name(self._note.name + ".tmp")
         temporary.write_text(json.dumps(self.about | {"done": done}))
         os.replace(temporary, self._note)
+
+
+def _put(array: np.ndarray, top: int, left: int, block: np.ndarray) -> None:
+    array[top : top + block.shape[0], left : left + block.shape[1]] = block
+
+
+def checked_path(out: str | os.PathLike) -> Path:
+    """The name of a `.npy` file in a folder that exists."""
+    if not isinstance(out, str | os.PathLike):
+        raise TypeError(f"`out` must be the name of a .npy file or a NumPy array; "
+                        f"got {type(out).__name__}")  # fmt: skip
+    path = Path(out)
+    if path.suffix != ".npy":
+        raise ValueError(f"`out` must be the name of a .npy file; got {str(out)!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {str(path.parent)!r} of `out` does not exist")
+    return path
+
+
+def _agree(name: str, noted: Any, own: Any) -> bool:
+    if name != "values":
+        return noted == own
+    if not isinstance(noted, list) or len(noted) != len(own):
+        return False
+    # Devices round differently from run to run, as their compilers choose.
+    return bool(np.allclose(noted, own, rtol=1e-4, atol=1e-6 * np.max(np.abs(own))))

@@ -1,13 +1,15 @@
 """Any function of two input sets as a kernel: what tiles, products and predictors ask of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import jax
 
+from kernelgap import _checks
 from kernelgap.kernels.kernel import Kernel
+from kernelgap.typing import ArrayLike
 
 KernelFunction = Callable[..., jax.Array]
-"""`kernel(x1, x2=None) -> (n1, n2)`: a `kernels.Kernel` or any function of that form."""
+"""`kernel(x1, x2=None) -> (n1, n2)`: a `kernels.Kernel` or any pure function of that form."""
 
 
 def checked_kernel(kernel: KernelFunction) -> KernelFunction:
@@ -15,16 +17,36 @@ def checked_kernel(kernel: KernelFunction) -> KernelFunction:
     if not callable(kernel):
         raise TypeError(f"`kernel` must be a function kernel(x1, x2=None), such as "
                         f"kernels.ntk(model); got {type(kernel).__name__}")  # fmt: skip
-    return kernel if isinstance(kernel, Kernel) else jax.tree_util.Partial(kernel)
+    if not jax.tree_util.all_leaves([kernel]):  # a pytree already, with its parameters as leaves
+        return kernel
+    if _is_hashable(kernel):
+        return jax.tree_util.Partial(kernel)
+    # What cannot be hashed may change between calls: a new function each time is traced anew.
+    return jax.tree_util.Partial(lambda *inputs: kernel(*inputs))
+
+
+def checked_inputs(x1: ArrayLike, x2: ArrayLike | None) -> tuple[jax.Array, jax.Array | None]:
+    """Two sets of inputs of one dimension and dtype, the second perhaps None."""
+    x1 = _checks.inputs(x1, "x1")
+    if x2 is None:
+        return x1, None
+    x2 = _checks.inputs(x2, "x2", d=x1.shape[1])
+    if x2.dtype != x1.dtype:
+        raise TypeError(f"`x1` and `x2` must have the same dtype; got {x1.dtype}, {x2.dtype}")
+    return x1, x2
 
 
 def checked_block(kernel: KernelFunction, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
     """kernel(x1, x2), refused unless it has one row per row of x1 and one column per row of x2."""
     block = kernel(x1) if x2 is None else kernel(x1, x2)
     shape = (x1.shape[0], (x1 if x2 is None else x2).shape[0])
-    if block.shape != shape:
+    found = getattr(block, "shape", type(block).__name__)
+    if found != shape:
         raise ValueError(f"`kernel` must return shape {shape} for {shape[0]} and {shape[1]} "
-                         f"inputs; got {block.shape}")  # fmt: skip
+                         f"inputs; got {found}")  # fmt: skip
+    if block.dtype != x1.dtype:
+        raise TypeError(f"`kernel` must return the dtype of its inputs, {x1.dtype}; "
+                        f"got {block.dtype}")  # fmt: skip
     return block
 
 
@@ -32,4 +54,14 @@ def diagonal(kernel: KernelFunction, x: jax.Array) -> jax.Array:
     """k(x_i, x_i) for each row: what kernel(x) has on its diagonal."""
     if isinstance(kernel, Kernel):
         return kernel.diag(x)
-    return jax.vmap(lambda row: kernel(row[None])[0, 0])(x)
+    return jax.vmap(lambda row: checked_block(kernel, row[None], None)[0, 0])(x)
+
+
+def _is_hashable(kernel: KernelFunction) -> bool:
+    if not isinstance(kernel, Hashable):
+        return False
+    try:
+        hash(kernel)
+    except TypeError:  # a partial of arrays, for one
+        return False
+    return True

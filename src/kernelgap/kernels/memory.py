@@ -3,11 +3,16 @@
 import os
 from pathlib import Path
 
-import jax
-
 from kernelgap.typing import Device
 
-_WORKSPACE = 8  # tiles that the evaluation of one tile may hold at a time
+_WORKSPACE = 3  # tiles: the inner products, the kernel, and one of what is in between
+
+# Of each version of Linux's control groups: where it is mounted, and what it calls the limit, the
+# use, and the cached file pages in that, which are given back on demand.
+_CONTROL_GROUPS = {
+    2: ("", "memory.max", "memory.current", "inactive_file"),
+    1: ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
 def default_tile(platform: str) -> int:
@@ -15,9 +20,7 @@ def default_tile(platform: str) -> int:
     return 1024 if platform == "cpu" else 8192
 
 
-def require(
-    needed: int, what: str, advice: str, device: Device | None = None, *, traced: bool = False
-) -> None:
+def require(needed: int, what: str, advice: str, device: Device, *, traced: bool = False) -> None:
     """Refuse a run that cannot fit, with the numbers; nothing is known under `jit`."""
     available = None if traced else available_bytes(device)
     if available is not None and needed > available:
@@ -32,25 +35,24 @@ def working_set(rows: int, columns: int, itemsize: int) -> int:
     return _WORKSPACE * rows * columns * itemsize
 
 
-def available_bytes(device: Device | None = None) -> int | None:
+def available_bytes(device: Device) -> int | None:
     """Bytes that a run may take on a device: free memory, or None where nobody says."""
-    if device is None:
-        device = jax.local_devices()[0]
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     if device.platform != "cpu":
-        return None
-    known = [size for size in (_machine(), _control_group()) if size is not None]
+        stats = device.memory_stats()
+        if not stats or "bytes_limit" not in stats:
+            return None
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    known = [size for size in (machine_bytes(), control_group_bytes()) if size is not None]
     return min(known, default=None)
 
 
-def _machine() -> int | None:
+def machine_bytes(root: Path = Path("/")) -> int | None:
+    """Memory that the machine can give away."""
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in (root / "proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    except OSError:
+    except (OSError, ValueError, IndexError):
         pass
     try:  # all of it, where the system does not say what is free
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -58,16 +60,36 @@ def _machine() -> int | None:
         return None
 
 
-def _control_group() -> int | None:
-    """What is left below the limit of a container."""
-    group = Path("/sys/fs/cgroup")
+def control_group_bytes(root: Path = Path("/")) -> int | None:
+    """What is left below the limits of this process's control groups: a container, a batch job."""
     try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-        # Cached file pages count as used and are given back on demand.
-        for line in (group / "memory.stat").read_text().splitlines():
-            if line.startswith("inactive_file "):
-                used -= int(line.split()[1])
-        return None if limit == "max" else max(int(limit) - used, 0)
-    except (OSError, ValueError):
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
         return None
+    left = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        version = 2 if not controllers else 1 if "memory" in controllers.split(",") else None
+        if version is None:
+            continue
+        mount, *names = _CONTROL_GROUPS[version]
+        base = root / "sys/fs/cgroup" / mount
+        # A limit of any group above holds too. Inside a container the path is often the host's:
+        # then only the mount itself exists, which is the container's group.
+        own = base / group.lstrip("/")
+        above = [own, *own.parents]
+        folders = above[: above.index(base) + 1] if base in above else [base]
+        left += [size for folder in folders if (size := _left(folder, *names)) is not None]
+    return min(left, default=None)
+
+
+def _left(folder: Path, limit: str, use: str, cached: str) -> int | None:
+    try:
+        most = int((folder / limit).read_text())
+        used = int((folder / use).read_text())
+        for line in (folder / "memory.stat").read_text().splitlines():
+            if line.startswith(f"{cached} "):
+                used -= int(line.split()[1])
+    except (OSError, ValueError):  # no such file, or a limit of "max"
+        return None
+    return max(most - used, 0)

@@ -2,15 +2,16 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kernelgap import _checks
-from kernelgap.typing import Device
+from kernelgap.typing import Device, PyTree
 
 _shard_map: Any = getattr(jax, "shard_map", None)
 if _shard_map is None:  # JAX before 0.6
@@ -24,7 +25,7 @@ _UNCHECKED = {
 
 
 def checked_mesh(mesh: Any) -> Mesh | None:
-    """A mesh with at least one device, or None."""
+    """A mesh with at least one device of this process, or None."""
     if mesh is None:
         return None
     if not isinstance(mesh, Mesh):
@@ -32,6 +33,9 @@ def checked_mesh(mesh: Any) -> Mesh | None:
                         f"('rows',)); got {type(mesh).__name__}")  # fmt: skip
     if mesh.empty:
         raise ValueError("`mesh` must hold at least one device; got an empty mesh")
+    if not mesh.local_devices:
+        raise ValueError("`mesh` must hold a device of each process that uses it; it holds none "
+                         f"of process {jax.process_index()}")  # fmt: skip
     return mesh
 
 
@@ -40,32 +44,51 @@ def devices(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.size
 
 
-def first_device(mesh: Mesh | None) -> Device | None:
-    """A device of this process, to ask for its memory."""
-    return None if mesh is None else mesh.local_devices[0]
+def first_device(mesh: Mesh | None, array: jax.Array) -> Device:
+    """A device of this process that will do the work, to ask for its memory."""
+    if mesh is not None:
+        return mesh.local_devices[0]
+    if _checks.is_concrete(array):
+        return min(array.sharding.addressable_devices, key=lambda device: device.id)
+    return jax.local_devices()[0]
 
 
-def split(
-    function: Callable, mesh: Mesh | None, arguments: Sequence[bool], *, result: bool
-) -> Callable:
-    """Run `function` on every device of the mesh, with its part of the arguments.
+def sharing_memory(mesh: Mesh | None) -> int:
+    """How many devices of the mesh live on one memory: all CPU devices of a process."""
+    if mesh is None or mesh.local_devices[0].platform != "cpu":
+        return 1
+    return len(mesh.local_devices)
+
+
+def split(function: Callable, mesh: Mesh | None, *, result: bool) -> Callable:
+    """Run `function` on every device of the mesh, with all of its arguments.
 
     Args:
-        function: gets the parts; it may sum over devices with `total`.
+        function: takes its part of the work by `share`; it may sum over devices by `total`.
         mesh: None runs it as it is.
-        arguments: for each argument, whether its first axis is split; else all devices have it all.
         result: whether results are parts of an array, or the same on all devices.
     """
     if mesh is None:
         return function
-    part, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
+    # Arguments that are split would have to come split on meshes of explicit axes, which is what
+    # jax.make_mesh makes.
     return _shard_map(
         function,
         mesh=mesh,
-        in_specs=tuple(part if is_split else whole for is_split in arguments),
-        out_specs=part if result else whole,
+        in_specs=PartitionSpec(),
+        out_specs=PartitionSpec(mesh.axis_names) if result else PartitionSpec(),
         **_UNCHECKED,
     )
+
+
+def share(array: jax.Array | np.ndarray, mesh: Mesh | None) -> jax.Array:
+    """This device's part of the first axis, within a `split` function; parts are equally long."""
+    array = jnp.asarray(array)
+    if mesh is None:
+        return array
+    length = array.shape[0] // mesh.size
+    start = length * jax.lax.axis_index(mesh.axis_names)
+    return jax.lax.dynamic_slice_in_dim(array, start, length)
 
 
 def total(value: jax.Array, mesh: Mesh | None) -> jax.Array:
@@ -73,14 +96,25 @@ def total(value: jax.Array, mesh: Mesh | None) -> jax.Array:
     return value if mesh is None else jax.lax.psum(value, mesh.axis_names)
 
 
-def replicate(array: jax.Array, mesh: Mesh | None) -> jax.Array:
-    """The array on all devices of the mesh, in every process that takes part."""
-    if mesh is None or not _checks.is_concrete(array):
-        return array
-    sharding = NamedSharding(mesh, PartitionSpec())
-    if array.sharding == sharding:
-        return array
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return jax.device_put(array, sharding)
-    host = np.asarray(array)
-    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+def gathered(value: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """The values of all devices along a new first axis, within a `split` function."""
+    return value[None] if mesh is None else jax.lax.all_gather(value, mesh.axis_names)
+
+
+def replicate(arrays: PyTree, mesh: Mesh | None) -> PyTree:
+    """The arrays of a tree on all devices of the mesh, in every process that takes part."""
+    if mesh is None:
+        return arrays
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def one(array: Any) -> Any:
+        if not isinstance(array, jax.Array) or not _checks.is_concrete(array):
+            return array
+        if array.sharding == everywhere:
+            return array
+        if not array.is_fully_addressable:
+            return jax.device_put(array, everywhere)
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, everywhere, lambda index: host[index])
+
+    return jax.tree.map(one, arrays)

@@ -1,6 +1,6 @@
-"""Gram matrices that are kept: in device memory, over a mesh, or in a file, by panels of rows.
+"""Gram matrices that are kept: in device memory, over a mesh, or in a file, tile by tile.
 
-No second matrix of their size is ever held, whatever the kernel keeps while it evaluates a panel,
+No second matrix of their size is ever held, whatever the kernel keeps while it evaluates a tile,
 and no size needs to divide another.
 """
 
@@ -16,10 +16,14 @@ from jaxtyping import Array, Float
 from kernelgap import _checks
 from kernelgap.kernels import memory, sharding
 from kernelgap.kernels.files import GramArray, GramFile, describe
-from kernelgap.kernels.functions import KernelFunction, checked_block, checked_kernel, diagonal
+from kernelgap.kernels.functions import (
+    KernelFunction,
+    checked_block,
+    checked_inputs,
+    checked_kernel,
+    diagonal,
+)
 from kernelgap.typing import ArrayLike
-
-_ADVICE = "Write it to a file with `out`, or use kernels.matmul, which never holds it"
 
 
 def gram(
@@ -33,36 +37,43 @@ def gram(
     tile: int | None = None,
     mesh: Mesh | None = None,
 ) -> jax.Array | np.ndarray:
-    """The Gram matrix K(x1, x2) by panels of rows, in memory, over devices, or on disk.
+    """The Gram matrix K(x1, x2) by tiles: in memory, split over devices, or on disk.
 
     Args:
-        kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`, or any function of that form.
+        kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`, or any function of that form
+            that JAX can trace, pure and symmetric in its two inputs.
         x1: inputs of shape (n1, d).
         x2: inputs of shape (n2, d); None for x2 = x1: then the diagonal is the kernel's exact one.
         out: None for a JAX array; the name of a `.npy` file to write; or a writable array (a
-            memory-map, say) of shape (n1, n2) and the kernel's dtype to fill.
-        resume: go on with the unfinished file of an interrupted run with the same arguments.
-        overwrite: replace the file `out` if there is one.
-        tile: rows of a panel, at least 1; by default 1024 on a CPU, 8192 elsewhere.
+            memory-map, say) of shape (n1, n2) and the dtype of x1 to fill.
+        resume: go on with the unfinished file of an interrupted run with the same arguments, if
+            there is one. It is finished as the first run would have finished it.
+        overwrite: replace the file `out` once the new one is there, and, unless `resume` is set,
+            drop what is unfinished of it.
+        tile: largest side of a tile, at least 1; by default 1024 on a CPU, 8192 elsewhere.
         mesh: devices over which rows are split, a `jax.sharding.Mesh`; all of its axes are used.
             Without `out` the result stays there, split by rows, if n1 is a multiple of the number
             of devices; else every device gets all of it.
 
     Returns:
         An array of shape (n1, n2): a JAX array, or for a file the read-only memory-map of it.
-        Symmetric when x2 is None: exactly in a file, where each tile is evaluated once, to
+        Symmetric when x2 is None: exactly with `out`, where each tile is evaluated once, to
         rounding of one dot product in memory.
 
     Raises:
-        TypeError: if `kernel` is not callable, x1 or x2 is not floating, `tile` no integer, `mesh`
-            no mesh.
-        ValueError: if shapes disagree, an array is empty or not finite, `tile` < 1, `out` has the
-            wrong shape or dtype or no name ending in .npy, the unfinished file belongs to other
-            arguments, or `out` is used over several processes.
+        TypeError: if `kernel` is not callable or returns another dtype than that of x1; if x1 or
+            x2 is not floating, they differ in dtype, `tile` is no integer, `mesh` no mesh, `out`
+            neither a name nor an array, or `out` is used under a transformation.
+        ValueError: if shapes disagree, an array is empty or not finite, `tile` < 1, the mesh has
+            no device of this process, `kernel` returns the wrong shape, `out` has the wrong shape
+            or dtype, is read-only or has no name ending in .npy, the unfinished file belongs to
+            other arguments, `out` is used over several processes, or `resume` or `overwrite` is
+            set without a file.
         FileExistsError: if `out` exists and `overwrite` is False, or an unfinished file exists and
             neither `resume` nor `overwrite` is set.
         FileNotFoundError: if the folder of `out` does not exist.
-        MemoryError: if the result, or a panel of it, cannot fit.
+        OSError: if the disk has no room for the file.
+        MemoryError: if the result, or a tile of it, cannot fit.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -72,43 +83,51 @@ def gram(
         (100, 30)
     """
     kernel = checked_kernel(kernel)
-    x1 = _checks.inputs(x1, "x1")
-    x2 = None if x2 is None else _checks.inputs(x2, "x2", d=x1.shape[1])
+    x1, x2 = checked_inputs(x1, x2)
     tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
     mesh = sharding.checked_mesh(mesh)
     if out is None and (resume or overwrite):
         raise ValueError("`resume` and `overwrite` are about the file `out`; got out=None")
     n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
-    device = sharding.first_device(mesh)
-    tile = min(tile or memory.default_tile((device or jax.local_devices()[0]).platform), n1)
-    size = x1.dtype.itemsize
-    if out is not None:
-        if mesh is not None and mesh.is_multi_process:
-            raise ValueError("`out` is written by one process; got a mesh over several. Let each "
-                             "write its rows: gram(kernel, x[a:b], x, out=...)")  # fmt: skip
+    device = sharding.first_device(mesh, x1)
+    tile = tile or memory.default_tile(device.platform)
+    traced = not _checks.is_concrete(x1, x2, *jax.tree.leaves(kernel))
+    if out is None:
         memory.require(
-            2 * tile * n2 * size + memory.working_set(tile, n2, size),
-            f"a panel of {tile} rows of this Gram matrix",
-            "A smaller `tile` needs less",
+            _needed(n1, n2, x1, tile, mesh) * sharding.sharing_memory(mesh),
+            f"the Gram matrix of shape ({n1}, {n2})",
+            "Write it to a file with `out`, or use kernels.matmul, which never holds it",
             device,
+            traced=traced,
         )
-        about = describe(kernel, x1, x2)
-        if isinstance(out, np.ndarray):
-            target: GramArray | GramFile = GramArray(out, about, resume or overwrite)
-        else:
-            target = GramFile(out, about, resume, overwrite)
-        return _fill(target, kernel, x1, x2, tile, mesh)
-    parts = sharding.devices(mesh)
-    share = 1 if n1 % parts else parts
+        return _in_memory(*sharding.replicate((kernel, x1, x2), mesh), tile, mesh)
+    if traced:
+        raise TypeError("`out` is filled now, not under jit, vmap or grad; got traced arguments")
+    if mesh is not None and mesh.is_multi_process:
+        raise ValueError("`out` is written by one process; got a mesh over several. Let each "
+                         "write its rows: gram(kernel, x[a:b], x, out=...)")  # fmt: skip
+    rows, columns = min(tile, n1), min(tile, n2)
     memory.require(
-        n1 * n2 * size // share + memory.working_set(tile, n2, size),
-        f"the Gram matrix of shape ({n1}, {n2})",
-        _ADVICE,
+        memory.working_set(rows, columns, x1.dtype.itemsize) * sharding.sharing_memory(mesh),
+        f"a tile of shape ({rows}, {columns}) of this Gram matrix",
+        "A smaller `tile` needs less",
         device,
-        traced=not _checks.is_concrete(x1, *([] if x2 is None else [x2])),
     )
-    x1 = sharding.replicate(x1, mesh)
-    return _in_memory(kernel, x1, None if x2 is None else sharding.replicate(x2, mesh), tile, mesh)
+    if isinstance(out, np.ndarray):
+        target: GramArray | GramFile = GramArray(out, (n1, n2), x1.dtype, resume or overwrite)
+    else:
+        about = describe(kernel, x1, x2, tile)
+        target = GramFile(out, about, resume=resume, overwrite=overwrite)
+    return _fill(target, kernel, x1, x2, tile, mesh)
+
+
+def _needed(n1: int, n2: int, x1: jax.Array, tile: int, mesh: Mesh | None) -> int:
+    """Bytes of a Gram matrix on one device: its rows, a tile, and the inputs."""
+    parts, size = sharding.devices(mesh), x1.dtype.itemsize
+    rows = -(-n1 // parts)
+    held = rows * n2 if n1 % parts == 0 else rows * n2 + 2 * parts * rows * n2
+    inputs = 2 * (n1 + n2) * x1.shape[1]
+    return (held + inputs) * size + memory.working_set(min(tile, rows), min(tile, n2), size)
 
 
 @partial(jax.jit, static_argnames=("tile", "mesh"))
@@ -121,19 +140,19 @@ def _in_memory(
 ) -> Float[Array, "n1 n2"]:
     n1, parts = x1.shape[0], sharding.devices(mesh)
     each = -(-n1 // parts)
-    rows = jnp.pad(x1, ((0, each * parts - n1), (0, 0)), mode="edge")
     index = np.arange(each * parts, dtype=np.int32)
-    run = sharding.split(
-        lambda rows, index, x1, x2: _panels(kernel, rows, index, x1, x2, tile),
-        mesh,
-        [True, True, False, False],
-        result=True,
-    )
-    found = run(rows, index, x1, x2)
-    return found if each * parts == n1 else found[:n1]
+    even = each * parts == n1
+
+    def part(kernel: KernelFunction, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
+        own = sharding.share(np.minimum(index, n1 - 1), mesh)
+        found = _rows(kernel, x1[own], own, x1, x2, tile)
+        # JAX splits arrays evenly or not at all.
+        return found if even else sharding.gathered(found, mesh).reshape(-1, found.shape[1])[:n1]
+
+    return sharding.split(part, mesh, result=even)(kernel, x1, x2)
 
 
-def _panels(
+def _rows(
     kernel: KernelFunction,
     rows: jax.Array,
     index: jax.Array,
@@ -141,28 +160,26 @@ def _panels(
     x2: jax.Array | None,
     tile: int,
 ) -> jax.Array:
-    """Some rows of the Gram matrix; `index` says which they are."""
+    """Some rows of the Gram matrix, tile by tile; `index` says which they are."""
+    others = x1 if x2 is None else x2
+    n, m = rows.shape[0], others.shape[0]
+    height, width = min(tile, n), min(tile, m)
 
-    def panel(start: jax.Array | int, height: int) -> jax.Array:
-        some = jax.lax.dynamic_slice_in_dim(rows, start, height)
-        block = checked_block(kernel, some, x1 if x2 is None else x2)
-        if x2 is not None:
-            return block
-        own = jax.lax.dynamic_slice_in_dim(index, start, height)
-        on_diagonal = own[:, None] == jnp.arange(x1.shape[0], dtype=index.dtype)[None, :]
-        return jnp.where(on_diagonal, diagonal(kernel, some)[:, None], block)
+    def write(found: jax.Array, corner: jax.Array) -> tuple[jax.Array, None]:
+        top, left = corner
+        some = jax.lax.dynamic_slice_in_dim(rows, top, height)
+        block = checked_block(kernel, some, jax.lax.dynamic_slice_in_dim(others, left, width))
+        if x2 is None:
+            own = jax.lax.dynamic_slice_in_dim(index, top, height)
+            on_diagonal = own[:, None] == left + jnp.arange(width, dtype=index.dtype)[None, :]
+            block = jnp.where(on_diagonal, diagonal(kernel, some)[:, None], block)
+        return jax.lax.dynamic_update_slice(found, block, (top, left)), None
 
-    n = rows.shape[0]
-    if n <= tile:
-        return panel(0, n)
-
-    def write(found: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
-        return jax.lax.dynamic_update_slice_in_dim(found, panel(start, tile), start, 0), None
-
-    # The last panel overlaps the one before it instead of reaching over the edge.
-    starts = np.minimum(np.arange(0, n, tile, dtype=np.int32), n - tile)
-    columns = (x1 if x2 is None else x2).shape[0]
-    return jax.lax.scan(write, jnp.zeros((n, columns), rows.dtype), jnp.asarray(starts))[0]
+    # The last tiles overlap the ones before them instead of reaching over the edge.
+    tops = np.minimum(np.arange(0, n, height, dtype=np.int32), n - height)
+    lefts = np.minimum(np.arange(0, m, width, dtype=np.int32), m - width)
+    corners = np.stack([np.repeat(tops, len(lefts)), np.tile(lefts, len(tops))], axis=1)
+    return jax.lax.scan(write, jnp.zeros((n, m), rows.dtype), jnp.asarray(corners))[0]
 
 
 def _fill(
@@ -173,22 +190,30 @@ def _fill(
     tile: int,
     mesh: Mesh | None,
 ) -> np.ndarray:
-    """Write all panels that are missing; return the finished matrix.
+    """Write all panels that are missing, tile by tile; return the finished matrix.
 
-    A symmetric matrix goes tile by tile up to the diagonal, each mirrored: few shapes to compile.
+    A symmetric matrix is evaluated up to its diagonal, and each tile mirrored: panel i is then
+    done in rows and columns.
     """
-    n1, width = x1.shape[0], tile if x2 is None else x2.shape[0]
-    for start in range(target.done, n1, tile):
-        end = min(start + tile, n1)
-        rows = sharding.replicate(x1[start:end], mesh)
-        array = target.open()
-        for first in range(0, end if x2 is None else width, width):
-            others = None if first == start and x2 is None else (x1 if x2 is None else x2)
-            others = None if others is None else others[first : first + width]
-            others = None if others is None else sharding.replicate(others, mesh)
-            block = np.asarray(_in_memory(kernel, rows, others, end - start, mesh))
-            array[start:end, first : first + block.shape[1]] = block
-            if x2 is None and others is not None:
-                array[first : first + block.shape[1], start:end] = block.T
-        target.close(array, end)
+    kernel = sharding.replicate(kernel, mesh)
+    # On the host: JAX would compile a slice for each place.
+    rows, columns = np.asarray(x1), np.asarray(x1 if x2 is None else x2)
+
+    def block(*sides: np.ndarray | None) -> np.ndarray:
+        placed = (None if side is None else jnp.asarray(side) for side in sides)
+        return np.asarray(_in_memory(kernel, *sharding.replicate(tuple(placed), mesh), tile, mesh))
+
+    for top in range(target.done, len(rows), tile):
+        end = min(top + tile, len(rows))
+        for left in range(0, end if x2 is None else len(columns), tile):
+            right = min(left + tile, len(columns))
+            if x2 is None and left == top:
+                found = block(rows[top:end], None)
+                target.write(top, top, np.tril(found) + np.tril(found, -1).T)
+                continue
+            found = block(rows[top:end], columns[left:right])
+            target.write(top, left, found)
+            if x2 is None:
+                target.write(left, top, found.T)
+        target.keep(end)
     return target.finish()

@@ -190,8 +190,7 @@ def _path(
         signs = _checks.signs(y, x.shape[0]).astype(x.dtype)[:, None]
     else:
         signs = one_versus_rest(y, x, classes)
-    wanted = {"direct": "dense", "iterative": "dense"}.get(method, method)
-    operator = prepare(kernel, x, wanted, tile, mesh)
+    operator = prepare(kernel, x, method, tile, mesh)
     n, d = x.shape
     direct = isinstance(operator, GramMatrix) and (
         method == "direct" or (method == "auto" and n <= _SMALL)

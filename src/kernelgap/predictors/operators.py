@@ -15,15 +15,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from kernelgap import _checks
-from kernelgap.kernels import memory, sharding
+from kernelgap.kernels import memory, sharding, storage
 from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
-from kernelgap.kernels.products import (
-    accurate_matmul,
-    accurate_sum,
-    add_compensated,
-    symmetric_matmul,
-)
+from kernelgap.kernels.products import accurate_matmul, symmetric_matmul
+from kernelgap.kernels.summation import accurate_product, accurate_sum
 
+_PANELS = 4096  # inputs from which the Gram matrix is evaluated by panels
 _TRACED = 20_000  # inputs up to which the Gram matrix is held where nothing is known of memory
 
 
@@ -62,9 +59,9 @@ class GramMatrix:
         return matmul(self.gram, v)
 
     def accurate(self, v: Float[Array, " n"], shift: Float[Array, ""]) -> Float[Array, " n"]:
-        """K @ v by compensated sums over four rows at a time; `shift` is near their mean."""
+        """K @ v, exact but for the rounding of what is left when sums cancel; see `summation`."""
         n = self.size
-        block = min(4, n)
+        block = min(256, n)
 
         def add(carry: tuple, i: jax.Array) -> tuple[tuple, None]:
             # The last block overlaps the one before it, with weight 0: no padded copy of K.
@@ -72,7 +69,7 @@ class GramMatrix:
             rows = jax.lax.dynamic_slice_in_dim(self.gram, start, block)
             weight = jax.lax.dynamic_slice_in_dim(v, start, block)
             weight = jnp.where(start + jnp.arange(block) >= i * block, weight, 0)
-            return add_compensated(carry, matmul(weight, rows - shift)), None
+            return accurate_product(rows, shift, weight, carry), None
 
         zeros = jnp.zeros(n, v.dtype)
         (total, lost), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(-(-n // block)))
@@ -121,16 +118,22 @@ class KernelOperator:
 Operator: TypeAlias = GramMatrix | KernelOperator
 
 
-def dense(kernel: KernelFunction, x: Float[Array, "n d"]) -> GramMatrix:
-    """The Gram matrix in memory; refuse what cannot fit or is no finite Gram matrix."""
-    n, concrete = x.shape[0], _checks.is_concrete(x)
+def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0) -> GramMatrix:
+    """The Gram matrix in memory; refuse what cannot fit or is no finite Gram matrix.
+
+    `copies` is the memory that a solver takes in all, in matrices of this size.
+    """
+    concrete = _checks.is_concrete(x)
     memory.require(
-        _dense_bytes(x),
-        f"the Gram matrix of {n} inputs",
+        _bytes(x, copies),
+        f"this method with the Gram matrix of {x.shape[0]} inputs",
         "method='matrix_free' does not hold it",
+        jax.local_devices()[0],
         traced=not concrete,
     )
-    gram = checked_block(kernel, x, None)
+    # By panels, for kernels that keep more than the result while they evaluate it.
+    gram = storage.gram(kernel, x) if x.shape[0] > _PANELS else checked_block(kernel, x, None)
+    assert isinstance(gram, jax.Array)
     if _checks.is_concrete(gram) and not bool(_all_finite(gram)):
         raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
     return GramMatrix(gram)
@@ -143,18 +146,19 @@ def prepare(
     tile: int | None,
     mesh: Mesh | None,
 ) -> Operator:
-    """The Gram matrix in memory ("dense") or not ("matrix_free"), or what fits ("auto")."""
+    """The Gram matrix in memory or not ("matrix_free"), or what fits ("auto")."""
     mesh = sharding.checked_mesh(mesh)
-    if mesh is not None and method == "dense":
+    if mesh is not None and method in ("direct", "iterative"):
         raise ValueError("`mesh` is for method='matrix_free'; this method holds the Gram matrix")
     tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
+    device = jax.local_devices()[0] if mesh is None else sharding.first_device(mesh)
     if method == "auto":
-        available = memory.available_bytes() if _checks.is_concrete(x) else None
-        fits = x.shape[0] <= _TRACED if available is None else _dense_bytes(x) <= available / 2
-        method = "dense" if fits and mesh is None else "matrix_free"
-    if method == "dense":
-        return dense(kernel, x)
-    device = sharding.first_device(mesh) or jax.local_devices()[0]
+        available = memory.available_bytes(device) if _checks.is_concrete(x) else None
+        needed = _bytes(x, 1.5)
+        fits = x.shape[0] <= _TRACED if available is None else needed <= 0.8 * available
+        method = "iterative" if fits and mesh is None else "matrix_free"
+    if method != "matrix_free":
+        return dense(kernel, x, copies=3.0 if method == "direct" else 1.2)
     x = sharding.replicate(x, mesh)
     return KernelOperator(kernel, x, tile or memory.default_tile(device.platform), mesh)
 
@@ -164,5 +168,5 @@ def _all_finite(array: jax.Array) -> jax.Array:
     return jnp.all(jnp.isfinite(array))
 
 
-def _dense_bytes(x: jax.Array) -> int:
-    return 2 * x.shape[0] ** 2 * x.dtype.itemsize  # the matrix, and as much to work with
+def _bytes(x: jax.Array, copies: float) -> int:
+    return int(copies * x.shape[0] ** 2 * x.dtype.itemsize)

@@ -86,8 +86,7 @@ def kernel_ridge(
     _checks.number(l2, "l2", minimum=0)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
-    wanted = {"direct": "dense", "iterative": "dense"}.get(method, method)
-    operator = prepare(kernel, x, wanted, tile, mesh)
+    operator = prepare(kernel, x, method, tile, mesh)
     l2 = jnp.asarray(l2, x.dtype)
     if isinstance(operator, GramMatrix) and method != "iterative":
         fit = _direct(operator, y, l2)

@@ -105,8 +105,7 @@ def hard_margin_svm(
         signs = y[:, None]
     else:
         signs = one_versus_rest(y, x, classes)
-    wanted = {"direct": "dense", "iterative": "dense"}.get(method, method)
-    operator = prepare(kernel, x, wanted, tile, mesh)
+    operator = prepare(kernel, x, method, tile, mesh)
 
     def one(y: jax.Array) -> tuple:
         alpha, certificate, iterations = _solve(operator, x, y, tol, max_iterations, method)
