@@ -15,12 +15,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from kernelgap import _checks
-from kernelgap.kernels import memory, sharding, storage
+from kernelgap.kernels import memory, sharding
 from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
 from kernelgap.kernels.products import accurate_matmul, symmetric_matmul
 from kernelgap.kernels.summation import accurate_product, accurate_sum
 
-_PANELS = 4096  # inputs from which the Gram matrix is evaluated by panels
 _TRACED = 20_000  # inputs up to which the Gram matrix is held where nothing is known of memory
 
 
@@ -128,12 +127,10 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
         _bytes(x, copies),
         f"this method with the Gram matrix of {x.shape[0]} inputs",
         "method='matrix_free' does not hold it",
-        jax.local_devices()[0],
+        sharding.first_device(None, x),
         traced=not concrete,
     )
-    # By panels, for kernels that keep more than the result while they evaluate it.
-    gram = storage.gram(kernel, x) if x.shape[0] > _PANELS else checked_block(kernel, x, None)
-    assert isinstance(gram, jax.Array)
+    gram = checked_block(kernel, x, None)
     if _checks.is_concrete(gram) and not bool(_all_finite(gram)):
         raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
     return GramMatrix(gram)
@@ -151,7 +148,7 @@ def prepare(
     if mesh is not None and method in ("direct", "iterative"):
         raise ValueError("`mesh` is for method='matrix_free'; this method holds the Gram matrix")
     tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
-    device = jax.local_devices()[0] if mesh is None else sharding.first_device(mesh)
+    device = sharding.first_device(mesh, x)
     if method == "auto":
         available = memory.available_bytes(device) if _checks.is_concrete(x) else None
         needed = _bytes(x, 1.5)
