@@ -41,14 +41,14 @@ class ExtremeEigenvalues(NamedTuple):
         values: Ritz values, ascending; with `which="both"` the k smallest, then the k largest.
         vectors: unit Ritz vectors as columns, (n, k) or (n, 2k); orthogonal within each end.
         lower: lower ends of the eigenvalues of the same rank. Holds up to `rounding` for the
-            largest; for the smallest it is theta - ||R|| - rounding, R the residuals of the k
+            largest; for the smallest it is theta - the norm of R - rounding, R the residuals of the k
             pairs together, which assumes that no eigenvalue below the found ones was missed.
         upper: upper ends: holds up to `rounding` for the smallest (theta_i >= lambda_i for the
             exact matrix), assumes the same of the largest.
-        residuals: ||K v - theta v||: some eigenvalue lies within residual + rounding of theta.
+        residuals: norms of K v - theta v: some eigenvalue lies within residual + rounding of theta.
         rounding: estimated error of the products and kernel values in this dtype, included in
             `lower` and `upper`. An estimate, usually pessimistic, not a bound.
-        converged: whether the residual is at most tol |theta|, or at the level of
+        converged: whether the residual is at most tol times abs(theta), or at the level of
             noise, an eighth of `rounding`.
         products: how often the Gram matrix was multiplied with a block of vectors.
     """
