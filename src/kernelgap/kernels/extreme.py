@@ -41,7 +41,7 @@ class ExtremeEigenvalues(NamedTuple):
         values: Ritz values, ascending; with `which="both"` the k smallest, then the k largest.
         vectors: unit Ritz vectors as columns, (n, k) or (n, 2k); orthogonal within each end.
         lower: lower ends of the eigenvalues of the same rank. Holds up to `rounding` for the
-            largest; for the smallest it is theta - the norm of R - rounding, R the residuals of the k
+            largest; for the smallest it is theta - norm(R) - rounding, R the residuals of the k
             pairs together, which assumes that no eigenvalue below the found ones was missed.
         upper: upper ends: holds up to `rounding` for the smallest (theta_i >= lambda_i for the
             exact matrix), assumes the same of the largest.

@@ -78,7 +78,7 @@ def nngp(model: Model, *, engine: Engine = "auto") -> Kernel:
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
         >>> kernel = kg.kernels.nngp(kg.models.homogeneous_mlp((512,)))
-        >>> print(kernel.diag(jnp.ones((1, 10))))  # E[relu(u)^2] = 1/2 for unit variance
+        >>> print(kernel.diag(jnp.ones((1, 10))).round(6))  # E[relu(u)^2] = 1/2 for unit variance
         [0.5]
 
     References:
