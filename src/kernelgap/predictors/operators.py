@@ -151,7 +151,7 @@ def prepare(
     device = sharding.first_device(mesh, x)
     if method == "auto":
         available = memory.available_bytes(device) if _checks.is_concrete(x) else None
-        needed = _bytes(x, 1.5)
+        needed = _bytes(x, 1.2)
         fits = x.shape[0] <= _TRACED if available is None else needed <= 0.8 * available
         method = "iterative" if fits and mesh is None else "matrix_free"
     if method != "matrix_free":
