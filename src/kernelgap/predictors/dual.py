@@ -66,6 +66,7 @@ def _exchange(q: jax.Array, slack: jax.Array, max_iterations: int) -> _Exchange:
         candidate = jnp.maximum(z, 0)
         gap = certify(candidate, matmul(q, candidate)).gap
         better = (gap < s.gap) | (count == 0)  # its gap is noisy, its optimality is not
+        better |= (s.iteration == 0) & jnp.isfinite(gap)  # anything is better than nothing
         fewer = count < s.fewest
         return _Exchange(
             free=s.free ^ violated,

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from kernelgap import _checks
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
-from kernelgap.predictors.newton import newton
+from kernelgap.predictors.newton import Fit, newton
 from kernelgap.predictors.operators import GramMatrix, prepare
 from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
 from kernelgap.typing import ArrayLike
@@ -26,6 +26,7 @@ from kernelgap.typing import ArrayLike
 Method = Literal["auto", "direct", "iterative", "matrix_free"]
 
 _SMALL = 1500  # inputs up to which factorisations are as fast as products
+_FALLBACK = 8000  # inputs up to which factorisations are tried where products failed
 
 
 def kernel_logistic(
@@ -181,20 +182,26 @@ def _path(
     wanted = {"direct": "dense", "iterative": "dense"}.get(method, method)
     operator = prepare(kernel, x, wanted, tile, mesh)
     n, d = x.shape
-    direct = isinstance(operator, GramMatrix) and (
-        method == "direct" or (method == "auto" and n <= _SMALL)
-    )
+    dense = isinstance(operator, GramMatrix)
+    direct = dense and (method == "direct" or (method == "auto" and n <= _SMALL))
+    fallback = dense and method == "auto" and not direct and n <= _FALLBACK
     other = "" if direct else "method='direct' or "
     scale = n if reduction == "mean" else 1
     starts = [jnp.zeros(n, x.dtype)] * signs.shape[1]
     fits = []
     for l2 in l2s:
         b = 2 * scale * jnp.asarray(l2, x.dtype)
-        found = [
-            newton(operator, signs[:, j], b, starts[j], jnp.asarray(tol, x.dtype), d,
-                    max_iterations, direct)
-            for j in range(signs.shape[1])
-        ]  # fmt: skip
+
+        def fit(y: jax.Array, start: jax.Array, b: jax.Array = b) -> Fit:
+            def run(direct: bool) -> Fit:
+                goal = jnp.asarray(tol, x.dtype)
+                return newton(operator, y, b, start, goal, d, max_iterations, direct)
+
+            found = run(direct)
+            failed = _checks.is_concrete(found.gap) and not bool(found.gap <= tol)
+            return run(True) if failed and fallback else found
+
+        found = [fit(signs[:, j], start) for j, start in enumerate(starts)]
         starts = [one.coef for one in found]
         for one in found:
             if _checks.is_concrete(one.gap) and not bool(one.gap <= tol):
