@@ -1,11 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import kernelgap as kg
-from helpers import eps, seeds
+from helpers import eps, seeds, x64
 from kernelgap.predictors.conjugate import nystroem, solve, woodbury
 from kernelgap.predictors.operators import GramMatrix
 
@@ -126,13 +127,18 @@ def test_a_failed_factorisation_costs_speed_only():
     assert float(found.rest) == float(found.scale) == 1
 
 
-def test_preconditioning_helps():
-    x, y = kg.datasets.xor_noise(jax.random.key(0), 600, 20)
-    gram = GramMatrix(ntk(x))
-    approximation = nystroem(gram, 20)
-    inverse = woodbury(approximation.factor, jnp.full(600, approximation.rest))
-    counts = [
-        int(solve(gram.product, by, y, tol=1e-3, max_products=2000).products)
-        for by in (inverse, lambda v: v)
-    ]
-    assert 3 * counts[0] <= counts[1]
+@pytest.mark.parametrize(("precision", "factor"), [(False, 3), (True, 2)])
+def test_preconditioning_helps(precision, factor):
+    """In float64 by 2.1 to 3.1 only: in float32 rounding slows the plain method down as well."""
+    counts = np.zeros(2)
+    with x64(precision):
+        for seed in range(2):
+            x, y = kg.datasets.xor_noise(jax.random.key(seed), 600, 20)
+            gram = GramMatrix(ntk(x))
+            approximation = nystroem(gram, 20)
+            inverse = woodbury(approximation.factor, jnp.full(600, approximation.rest))
+            counts += [
+                int(solve(gram.product, by, y, tol=1e-3, max_products=2000).products)
+                for by in (inverse, lambda v: v)
+            ]
+    assert factor * counts[0] <= counts[1]

@@ -59,7 +59,8 @@ def test_accurate_product_of_the_evaluated_matrix():
     gram = ntk(x)
     exact = np.float64(gram) @ np.float64(v)
     size = np.abs(np.float64(gram)) @ np.abs(np.float64(v))
-    error = np.abs(KernelOperator(ntk, x, tile=300).accurate(v, jnp.mean(gram)) - exact)
+    found = KernelOperator(ntk, x, tile=300).accurate(v, jnp.mean(gram))
+    error = np.abs(np.float64(found) - exact)
     assert np.max(error / size) < np.finfo(np.float32).eps / 2
 
 
