@@ -70,6 +70,12 @@ def test_products_are_counted_and_bounded():
     found = _run(_definite(1, 25, 100.0), b, tol=1e-5, max_products=2)
     assert int(found.products) == 2
     assert float(found.residual) > 1e-5  # and it says so
+    # Of the worst column, as it is: one is solved by the first product, the other is not.
+    b = jnp.stack([jnp.eye(25)[0], b], axis=1)
+    found = _run(a, b, tol=1e-4, max_products=1)
+    left = np.linalg.norm(b - a @ np.float64(found.value), axis=0) / np.linalg.norm(b, axis=0)
+    assert left[0] < 1e-6 < 0.1 < left[1]
+    np.testing.assert_allclose(found.residual, left[1], rtol=1e-4)
 
 
 @given(seeds)

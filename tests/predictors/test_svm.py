@@ -368,6 +368,21 @@ def test_invariances_of_each_method(method):
     np.testing.assert_allclose(16 * scaled.coef, base.coef, atol=2e-2 * float(base.coef.max()))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_dtype_follows_the_inputs(method):
+    """Single precision stays so where double precision is switched on."""
+    with x64(True):
+        x, y = kg.datasets.xor_noise(key, 40, 8, noise="gaussian", dtype=jnp.float32)
+        fits = [
+            svm(ntk, x, y, method=method),
+            kg.predictors.kernel_logistic(ntk, x, y, l2=1e-3, method=method),
+            kg.predictors.kernel_ridge(ntk, x, y, l2=1e-1, method=method),
+        ]
+    for fit in fits:
+        assert {a.dtype for a in (fit.coef, fit.margin, fit.gap, fit.residual)} == {x.dtype}
+        assert float(fit.gap) <= 1e-4
+
+
 def test_a_mesh_of_one_device_changes_nothing():
     x, y = kg.datasets.xor_noise(key, 130, 10, noise="gaussian")
     mesh = Mesh(np.array(jax.devices()[:1]), ("rows",))

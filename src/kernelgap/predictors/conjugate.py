@@ -51,7 +51,7 @@ class Solution(NamedTuple):
 
 def nystroem(operator: Operator, d: int) -> Nystroem:
     """The Nystroem approximation from evenly spaced inputs, three for each of d dimensions."""
-    n, eps = operator.size, jnp.finfo(operator.dtype).eps
+    n, eps = operator.size, float(jnp.finfo(operator.dtype).eps)
     rank = min(max(128, 3 * d), 1024, n)
     index = jnp.asarray((np.arange(rank) * n) // rank, jnp.int32)  # no overflow for large n
     columns = operator.columns(index)
@@ -104,7 +104,7 @@ def solve(
     def dot(u: jax.Array, v: jax.Array) -> jax.Array:
         return jnp.sum(u * v, axis=0, keepdims=True)
 
-    tiny = jnp.finfo(b.dtype).tiny
+    tiny = float(jnp.finfo(b.dtype).tiny)
     target = jnp.square(jnp.asarray(tol, b.dtype)) * dot(b, b)
 
     def running(s: tuple) -> jax.Array:

@@ -134,7 +134,7 @@ def _pivot(
         alpha = jnp.where(jnp.isfinite(certificate.upper), alpha, s.alpha)
         return _Pivot(
             alpha=alpha,
-            hopeless=~(jnp.square(certificate.upper) > jnp.finfo(q.dtype).eps * _size(q)),
+            hopeless=~(jnp.square(certificate.upper) > float(jnp.finfo(q.dtype).eps) * _size(q)),
             free=jnp.where(inside & ~optimal, joined, free),
             optimal=optimal,
             idle=jnp.where(moved, 0, s.idle + 1),
@@ -188,7 +188,7 @@ def _size(q: jax.Array) -> jax.Array:
 
 
 def _least_ridge(q: jax.Array) -> jax.Array:
-    return 4 * jnp.finfo(q.dtype).eps * _size(q)
+    return 4 * float(jnp.finfo(q.dtype).eps) * _size(q)
 
 
 def _factor(q: jax.Array, free: jax.Array, ridge: jax.Array) -> jax.Array:

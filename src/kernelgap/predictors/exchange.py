@@ -62,7 +62,7 @@ def exchange(
     operator: Operator, y: Float[Array, " n"], tol: Float[Array, ""], d: int, max_iterations: int
 ) -> Exchange:
     """Minimise until the relative duality gap is at most `tol`, or progress ends."""
-    n, eps = operator.size, jnp.finfo(operator.dtype).eps
+    n, eps = operator.size, float(jnp.finfo(operator.dtype).eps)
     approximation = nystroem(operator, d)
     factor = y[:, None] * approximation.factor
     strong = 1e-3 * approximation.scale

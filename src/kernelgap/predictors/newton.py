@@ -73,7 +73,7 @@ def newton(
     def step(s: _State) -> _State:
         p = jax.nn.sigmoid(-y * s.outputs)
         u = jnp.sqrt(p * jax.nn.sigmoid(y * s.outputs))
-        u = jnp.maximum(u, jnp.finfo(u.dtype).tiny ** 0.5)
+        u = jnp.maximum(u, float(jnp.finfo(u.dtype).tiny) ** 0.5)
         change = u * _solve(operator, approximation, u, b, (y * p - b * s.coef) / u)
         slope = operator.product(change)
 
@@ -83,7 +83,7 @@ def newton(
             return ~(value <= before) & (halvings < _HALVINGS)
 
         # Rounding may hide the decrease of the last steps.
-        before = objective(s.coef, s.outputs) * (1 + 4 * jnp.finfo(b.dtype).eps)
+        before = objective(s.coef, s.outputs) * (1 + 4 * float(jnp.finfo(b.dtype).eps))
         length, _ = jax.lax.while_loop(
             too_long, lambda state: (state[0] / 2, state[1] + 1), (jnp.ones_like(b), jnp.asarray(0))
         )
@@ -134,7 +134,7 @@ def _solve(
     if approximation is None:
         assert isinstance(operator, GramMatrix)
         system = u[:, None] * operator.gram * u[None, :]
-        trace, eps = jnp.trace(system), jnp.finfo(u.dtype).eps
+        trace, eps = jnp.trace(system), float(jnp.finfo(u.dtype).eps)
         eye = jnp.eye(len(u), dtype=u.dtype)
         # A ridge at rounding level keeps the factorisation alive; it costs steps, not the answer.
         factor = jnp.linalg.cholesky(system + (b + 4 * eps * trace / len(u)) * eye)
@@ -153,7 +153,7 @@ def _solve(
 def relative_gap(coef: jax.Array, outputs: jax.Array, y: jax.Array, b: jax.Array) -> jax.Array:
     """sum_i KL(q_i || p_i) / P, at most 1; 1 if q = b y coef is not within [0, 1]."""
     q, margins = b * y * coef, y * outputs
-    inside = jnp.all((q >= 0) & (q <= 1 + 4 * jnp.finfo(q.dtype).eps))
+    inside = jnp.all((q >= 0) & (q <= 1 + 4 * float(jnp.finfo(q.dtype).eps)))
     q = jnp.clip(q, 0, 1)
     primal = jnp.sum(jax.nn.softplus(-margins)) + 0.5 * b * jnp.sum(coef * outputs)
     divergence = jnp.sum(_bregman(q, -margins) + _bregman(1 - q, margins))
@@ -164,7 +164,7 @@ def relative_gap(coef: jax.Array, outputs: jax.Array, y: jax.Array, b: jax.Array
 def _bregman(q: jax.Array, logit: jax.Array) -> jax.Array:
     """Q log(q / p) - q + p >= 0, for q >= 0 and p = sigmoid(logit)."""
     p = jax.nn.sigmoid(logit)
-    safe = jnp.maximum(p, jnp.finfo(p.dtype).tiny)
+    safe = jnp.maximum(p, float(jnp.finfo(p.dtype).tiny))
     change = (q - safe) / safe
     # For q near p by its series: the difference of the other form is all rounding.
     close = jnp.square(change) * safe * (0.5 - change / 6 + jnp.square(change) / 12)

@@ -150,7 +150,7 @@ def _factorise(system: jax.Array, y: jax.Array) -> jax.Array:
 
     def singular() -> jax.Array:
         values, vectors = jnp.linalg.eigh(system)
-        cut = jnp.finfo(system.dtype).eps * system.shape[0] * jnp.max(jnp.abs(values))
+        cut = float(jnp.finfo(system.dtype).eps) * system.shape[0] * jnp.max(jnp.abs(values))
         inverse = jnp.where(values > cut, 1 / jnp.where(values > cut, values, 1), 0)
         inverse = inverse.reshape((-1,) + (1,) * (y.ndim - 1))
 

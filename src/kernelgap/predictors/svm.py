@@ -156,7 +156,7 @@ def _judge(
         return ""
     dtype = operator.dtype
     # A bound that is 0 to rounding is a proof; a point that does not separate is none.
-    zero = 4 * jnp.finfo(dtype).eps * jnp.mean(operator.diagonal())
+    zero = 4 * float(jnp.finfo(dtype).eps) * jnp.mean(operator.diagonal())
     if not bool(margin > 0) and not bool(jnp.square(upper) > zero):
         raise ValueError(
             f"{which} are not separable by this kernel in {dtype}: a convex combination of the "
