@@ -114,6 +114,19 @@ def test_methods_agree_and_their_residuals_are_honest(columns, l2):
         )  # fmt: skip
 
 
+def test_the_gap_is_the_duality_gap_of_a_rough_solution():
+    """P - D from their definitions, with the dual point l2 coef."""
+    x, _ = kg.datasets.xor_noise(key, 130, 10, noise="gaussian")
+    y, l2 = jax.random.normal(jax.random.key(1), (130,)), 0.01
+    found = ridge(ntk, x, y, l2=l2, method="iterative", tol=0.1)
+    gram, coef, targets = np.float64(ntk(x)), np.float64(found.coef), np.float64(y)
+    energy = coef @ gram @ coef
+    primal = np.sum((gram @ coef - targets) ** 2) + l2 * energy
+    dual = 2 * l2 * coef @ targets - l2**2 * coef @ coef - l2 * energy
+    assert (primal - dual) / primal > 1e-4
+    np.testing.assert_allclose(found.gap, (primal - dual) / primal, rtol=1e-2)
+
+
 def test_classes_are_indicators():
     x = jax.random.normal(key, (60, 5))
     y = jnp.argmax(x[:, :3], axis=1)

@@ -67,8 +67,8 @@ def hard_margin_svm(
         conditions, ``|y_i f(x_i) - 1|`` on the support or 1 - y_i f(x_i) off it; with `classes`,
         coef has shape (n, classes) and the rest (classes,). They are about the kernel as evaluated
         in its dtype, and computed with compensated sums: float32 carries gaps of about 1e-5 for n
-        in the ten thousands. Under `jit` or `vmap`, inseparable data give a margin <= 0 or NaN and
-        a gap of 1 or NaN.
+        in the ten thousands. Under `jit` or `vmap`, inseparable data give a margin that is not
+        positive but for rounding, or NaN, and a gap that is near 1, or far above `tol`, or NaN.
 
     Raises:
         TypeError: if `kernel` is not callable, x is not floating, or `mesh` is no mesh.
@@ -111,11 +111,11 @@ def hard_margin_svm(
 
     found = []
     for j in range(signs.shape[1]):
-        alpha, certificate, iterations = _solve(
+        alpha, certificate, iterations, factorised = _solve(
             operator, x, signs[:, j], tol, max_iterations, method
         )
         which = "the data" if classes is None else f"class {j} and the rest"
-        message = _judge(operator, certificate, tol, iterations, method, which)
+        message = _judge(operator, certificate, tol, iterations, factorised, which)
         if message:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         margin, _, gap, residual = certificate
@@ -128,18 +128,19 @@ def hard_margin_svm(
 
 def _solve(
     operator: Operator, x: jax.Array, y: jax.Array, tol: float, max_iterations: int, method: str
-) -> tuple[jax.Array, Certificate, jax.Array]:
+) -> tuple[jax.Array, Certificate, jax.Array, bool]:
+    """What was found, the number of linear systems, and whether factorisations solved them."""
     n, d = x.shape
     dense = isinstance(operator, GramMatrix)
     if dense and (method == "direct" or (method == "auto" and n <= _SMALL)):
-        return dual.solve(operator.gram, y, tol, max_iterations)
-    target = jnp.asarray(tol / 10, x.dtype)
+        return *dual.solve(operator.gram, y, tol, max_iterations), True
+    target = jnp.asarray(tol / 10, x.dtype)  # exchanges are content with ten times that
     found = exchange(operator, y, target, d, max_iterations)
     gap = found.certificate.gap
     failed = _checks.is_concrete(gap) and not bool(gap <= tol)
     if failed and dense and method == "auto" and n <= _FALLBACK:
-        return dual.solve(operator.gram, y, tol, max_iterations)
-    return found.alpha, found.certificate, found.iterations
+        return *dual.solve(operator.gram, y, tol, max_iterations), True
+    return found.alpha, found.certificate, found.iterations, False
 
 
 def _judge(
@@ -147,17 +148,18 @@ def _judge(
     certificate: Certificate,
     tol: float,
     iterations: jax.Array,
-    method: str,
+    factorised: bool,
     which: str,
 ) -> str:
     """Refuse data that are not separable; a warning where the gap is above `tol`, or nothing."""
-    margin, upper, gap, _ = certificate
+    _, upper, gap, _ = certificate
     if not _checks.is_concrete(gap):
         return ""
     dtype = operator.dtype
-    # A bound that is 0 to rounding is a proof; a point that does not separate is none.
+    # A bound that is 0 to rounding is a proof, whatever rounding made of the margin; a point that
+    # does not separate is none.
     zero = 4 * float(jnp.finfo(dtype).eps) * jnp.mean(operator.diagonal())
-    if not bool(margin > 0) and not bool(jnp.square(upper) > zero):
+    if not bool(gap <= tol) and not bool(jnp.square(upper) > zero):
         raise ValueError(
             f"{which} are not separable by this kernel in {dtype}: a convex combination of the "
             f"signed points has kernel norm {float(upper):.2g}, and no margin exceeds that. Look "
@@ -171,7 +173,7 @@ def _judge(
         )
     if bool(gap <= tol):
         return ""
-    other = "" if method == "direct" else "method='direct' or "
+    other = "" if factorised else "method='direct' or "
     return (
         f"hard_margin_svm stopped at a relative duality gap of {float(gap):.1e}, above "
         f"tol={tol:.1e}, for {which} after {int(iterations)} iterations in {dtype}; "
