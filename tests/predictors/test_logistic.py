@@ -202,20 +202,24 @@ def test_inseparable_data_and_small_penalties(method):
     assert 0 <= float(found.gap) <= 1
 
 
+@pytest.mark.parametrize("precision", [False, True])
 @pytest.mark.parametrize("l2", [1e-4, 1e-8, 1e-12])
-def test_singular_gram_matrices_by_factorisation(l2):
-    """Rank 2 of 60: the certificate is that of the true optimum, not of rounding."""
-    x, _ = _problem(0, n=60, d=2)
-    x = x.at[:, 0].add(0.2 * jnp.sign(x[:, 0]))
-    y = jnp.sign(x[:, 0])
-    found = logistic(linear, x, y, l2=l2, method="direct", tol=1e-4)
-    w = np.float64(x).T @ np.float64(found.coef)
-    least = minimize(
-        lambda w: np.mean(np.logaddexp(0, -np.float64(y) * (np.float64(x) @ w))) + l2 * w @ w,
-        w, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-18, "maxiter": 4000},
-    ).fun  # fmt: skip
-    value = np.mean(np.logaddexp(0, -np.float64(y) * (np.float64(x) @ w))) + l2 * w @ w
-    assert value <= least * (1 + 1e-3)
+def test_singular_gram_matrices_by_factorisation(l2, precision):
+    """Rank 2 of 400: the certificate is that of the true optimum, not of rounding."""
+    with x64(precision):
+        x = jax.random.normal(key, (400, 2))
+        y = jnp.sign(x[:, 0])
+        found = logistic(linear, x, y, l2=l2, method="direct", tol=1e-4)
+    assert float(found.gap) <= 1e-4
+    x, y, coef = (np.float64(a) for a in (x, y, found.coef))
+
+    def primal(w):
+        return np.mean(np.logaddexp(0, -y * (x @ w))) + l2 * w @ w
+
+    w = x.T @ coef
+    options = {"xatol": 1e-9, "fatol": 1e-18, "maxiter": 4000}
+    least = minimize(primal, w, method="Nelder-Mead", options=options).fun
+    assert primal(w) <= least * (1 + 1e-3)
 
 
 def test_classes_are_separate_machines():

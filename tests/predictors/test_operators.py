@@ -18,7 +18,7 @@ def _both(n, seed=0):
     return x, GramMatrix(ntk(x)), KernelOperator(ntk, x, tile=5)
 
 
-@given(st.sampled_from([1, 2, 3, 4, 5, 17]), seeds)
+@given(st.sampled_from([1, 3, 4, 17]), seeds)
 def test_held_and_evaluated_gram_matrices_agree(n, seed):
     """Sizes below four rows, and no multiples of four or of the tile."""
     x, held, evaluated = _both(n, seed)
