@@ -58,7 +58,7 @@ def number(
     bounds = [low] if np.isfinite(minimum) else []
     bounds += [f"<= {maximum:g}"] if np.isfinite(maximum) else []
     expected = "a finite number" + (" " + " and ".join(bounds) if bounds else "")
-    if not is_concrete(value):
+    if not is_concrete(value) and value.ndim == 0:
         return
     if isinstance(value, str | bytes | bool | complex) or np.ndim(value) != 0:
         raise TypeError(f"`{name}` must be {expected}; got {value!r:.40}")

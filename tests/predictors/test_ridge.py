@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.sharding import Mesh
 from sklearn.kernel_ridge import KernelRidge
 
 import kernelgap as kg
-from helpers import seeds, x64
+from helpers import eps, seeds, x64
 
 key = jax.random.key(0)
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
@@ -79,6 +80,87 @@ def test_transforms():
     np.testing.assert_allclose(slope, (ahead - behind) / 0.1, rtol=2e-2)
 
 
+def _residual_in_float64(found, y, l2):
+    gram, coef, y = np.float64(ntk(found.x)), np.float64(found.coef), np.float64(y)
+    error = y - gram @ coef - l2 * coef
+    return np.max(np.linalg.norm(error, axis=0) / np.linalg.norm(y, axis=0))
+
+
+@pytest.mark.parametrize("columns", [(), (3,)])
+@pytest.mark.parametrize("l2", [0.0, 1e-2, 10.0])
+def test_methods_agree_and_their_residuals_are_honest(columns, l2):
+    x, _ = kg.datasets.xor_noise(key, 130, 10, noise="gaussian")
+    y = jax.random.normal(jax.random.key(1), (130, *columns))
+    y = y * jnp.array([[1.0, 1e-4, 0.1]]) if columns else y  # each output counts for itself
+    mesh = Mesh(np.array(jax.devices()[:1]), ("rows",))
+    exact = np.linalg.solve(np.float64(ntk(x)) + l2 * np.eye(130), np.float64(y))
+    condition = np.linalg.cond(np.float64(ntk(x)) + l2 * np.eye(130))
+    options = [{"method": "direct"}, {"method": "iterative"}, {"method": "matrix_free", "tile": 40},
+               {"method": "auto", "mesh": mesh}]  # fmt: skip
+    for option in options:
+        found = ridge(ntk, x, y, l2=l2, **option)
+        assert found.coef.shape == y.shape
+        assert float(found.residual) <= 1e-5 or option["method"] == "direct"
+        honest = _residual_in_float64(found, y, l2)
+        assert honest <= 1.1 * float(found.residual) + 30 * eps()
+        assert np.isnan(found.margin)  # these targets are no signs
+        assert bool(jnp.isnan(found.gap)) == (l2 == 0)
+        error = np.linalg.norm(found.coef - exact, axis=0)
+        bound = (honest + condition * 30 * eps()) * np.linalg.norm(exact, axis=0) * condition
+        assert (error <= bound).all()
+        np.testing.assert_allclose(
+            found.decision_function(x), np.float64(ntk(x)) @ exact,
+            atol=2e-3 * float(jnp.abs(y).max()),
+        )  # fmt: skip
+
+
+def test_the_gap_is_the_duality_gap_of_a_rough_solution():
+    """P - D from their definitions, with the dual point l2 coef."""
+    x, _ = kg.datasets.xor_noise(key, 130, 10, noise="gaussian")
+    y, l2 = jax.random.normal(jax.random.key(1), (130,)), 0.01
+    found = ridge(ntk, x, y, l2=l2, method="iterative", tol=0.1)
+    gram, coef, targets = np.float64(ntk(x)), np.float64(found.coef), np.float64(y)
+    energy = coef @ gram @ coef
+    primal = np.sum((gram @ coef - targets) ** 2) + l2 * energy
+    dual = 2 * l2 * coef @ targets - l2**2 * coef @ coef - l2 * energy
+    assert (primal - dual) / primal > 1e-4
+    np.testing.assert_allclose(found.gap, (primal - dual) / primal, rtol=1e-2)
+
+
+def test_classes_are_indicators():
+    x = jax.random.normal(key, (60, 5))
+    y = jnp.argmax(x[:, :3], axis=1)
+    found = ridge(ntk, x, y, l2=0.1, classes=3)
+    assert found.coef.shape == (60, 3)
+    for j in range(3):
+        alone = ridge(ntk, x, jnp.where(y == j, 2 / 3, -1 / 3), l2=0.1)
+        np.testing.assert_allclose(found.coef[:, j], alone.coef, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(found.predict(x), np.argmax(found.decision_function(x), axis=1))
+    assert float(jnp.mean(found.predict(x) == y)) > 0.95
+    iterative = ridge(ntk, x, y, l2=0.1, classes=3, method="iterative")
+    np.testing.assert_allclose(
+        iterative.decision_function(x), found.decision_function(x), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("method", ["iterative", "matrix_free"])
+def test_iterative_methods_say_what_they_did_not_reach(method):
+    x = jax.random.normal(key, (100, 3))
+    doubled, y = jnp.concatenate([x, x]), jnp.arange(200.0)
+    with pytest.warns(RuntimeWarning, match="relative residual of .*float64"):
+        found = ridge(ntk, doubled, y, method=method)
+    np.testing.assert_allclose(_residual_in_float64(found, y, 0), found.residual, rtol=1e-2)
+    assert float(found.residual) > 0.1
+    zero = ridge(ntk, x, 0 * y[:100], l2=0.1, method=method)
+    assert (np.asarray(zero.coef) == 0).all()
+    batched = jax.vmap(lambda l2: ridge(ntk, x, y[:100], l2=l2, method=method).coef)(
+        jnp.array([0.1, 10.0])
+    )
+    np.testing.assert_allclose(
+        ntk(x) @ batched[1], ntk(x) @ ridge(ntk, x, y[:100], l2=10.0).coef, atol=1e-2
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
@@ -86,6 +168,11 @@ def test_transforms():
         ({"y": jnp.ones(2)}, ValueError, "`y` must have shape \\(3,\\) or \\(3, k\\)"),
         ({"y": jnp.ones(3, int)}, TypeError, "`y` must be a floating-point array"),
         ({"y": jnp.array([1.0, jnp.nan, 0.0])}, ValueError, "`y` must be finite"),
+        ({"tol": 0.0}, ValueError, "`tol` must be a finite number > 0"),
+        ({"method": "fast"}, ValueError, "`method` must be one of 'auto', 'direct'"),
+        ({"mesh": 3}, TypeError, "`mesh` must be a jax.sharding.Mesh"),
+        ({"classes": 2}, ValueError, "`y` must hold integer classes 0..1"),
+        ({"classes": 4, "y": jnp.arange(3)}, ValueError, "every class 0..3; missing: \\[3\\]"),
         ({"l2": -1.0}, ValueError, "`l2` must be a finite number >= 0"),
         ({"x": jnp.ones((3, 0))}, ValueError, "`x` must have shape \\(n, d\\) with n, d >= 1"),
     ],

@@ -137,7 +137,7 @@ def _arccosines(p: int, cosine: jax.Array) -> tuple[jax.Array, jax.Array]:
     obtuse = cosine < 0
     size = jnp.where(obtuse, -cosine, cosine)
     w = jnp.maximum(0.5 - 0.5 * size, 0)
-    root = jnp.sqrt(w) * (w > 4 * jnp.finfo(w.dtype).eps).astype(w.dtype)
+    root = jnp.sqrt(w) * (w > 4 * float(jnp.finfo(w.dtype).eps)).astype(w.dtype)
     coefficients = _tail(p, cosine.dtype == jnp.float64)
     tail = jnp.full_like(w, coefficients[-1])
     for coefficient in coefficients[-2::-1]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kernelgap.predictors.operators import Operator, matmul
@@ -50,9 +51,9 @@ class Solution(NamedTuple):
 
 def nystroem(operator: Operator, d: int) -> Nystroem:
     """The Nystroem approximation from evenly spaced inputs, three for each of d dimensions."""
-    n, eps = operator.size, jnp.finfo(operator.dtype).eps
+    n, eps = operator.size, float(jnp.finfo(operator.dtype).eps)
     rank = min(max(128, 3 * d), 1024, n)
-    index = (jnp.arange(rank, dtype=jnp.int32) * n) // rank
+    index = jnp.asarray((np.arange(rank) * n) // rank, jnp.int32)  # no overflow for large n
     columns = operator.columns(index)
     own = columns[index]
     diagonal = operator.diagonal()
@@ -91,12 +92,19 @@ def solve(
     tol: float | jax.Array,
     max_products: int | jax.Array,
 ) -> Solution:
-    """Preconditioned conjugate gradients from 0, until ||b - A x|| <= tol ||b|| in every column."""
+    """Preconditioned conjugate gradients from 0, until ||b - A x|| <= tol ||b|| in every column.
+
+    `precondition` must be linear. `residual` is that of the recursion, the largest of all columns.
+    """
+    # Squares of tiny numbers underflow: columns are brought to size 1 first.
+    size = jnp.max(jnp.abs(b), axis=0, keepdims=True)
+    size = jnp.where(size > 0, size, 1)
+    b = b / size
 
     def dot(u: jax.Array, v: jax.Array) -> jax.Array:
-        return jnp.sum(u * v, axis=0)
+        return jnp.sum(u * v, axis=0, keepdims=True)
 
-    tiny = jnp.finfo(b.dtype).tiny
+    tiny = float(jnp.finfo(b.dtype).tiny)
     target = jnp.square(jnp.asarray(tol, b.dtype)) * dot(b, b)
 
     def running(s: tuple) -> jax.Array:
@@ -119,5 +127,6 @@ def solve(
     z = precondition(b)
     start = (jnp.zeros_like(b), b, z, dot(b, z), dot(b, b) > 0, jnp.asarray(0))
     x, r, _, _, _, count = jax.lax.while_loop(running, step, start)
-    size = jnp.sqrt(dot(b, b))
-    return Solution(x, count, jnp.max(jnp.sqrt(dot(r, r)) / jnp.where(size > 0, size, 1)))
+    norm = jnp.sqrt(dot(b, b))
+    residual = jnp.sqrt(dot(r, r)) / jnp.where(norm > 0, norm, 1)
+    return Solution(size * x, count, jnp.max(residual))

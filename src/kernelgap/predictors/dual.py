@@ -66,6 +66,7 @@ def _exchange(q: jax.Array, slack: jax.Array, max_iterations: int) -> _Exchange:
         candidate = jnp.maximum(z, 0)
         gap = certify(candidate, matmul(q, candidate)).gap
         better = (gap < s.gap) | (count == 0)  # its gap is noisy, its optimality is not
+        better |= (s.iteration == 0) & jnp.isfinite(gap)  # anything is better than nothing
         fewer = count < s.fewest
         return _Exchange(
             free=s.free ^ violated,
@@ -133,7 +134,7 @@ def _pivot(
         alpha = jnp.where(jnp.isfinite(certificate.upper), alpha, s.alpha)
         return _Pivot(
             alpha=alpha,
-            hopeless=~(jnp.square(certificate.upper) > jnp.finfo(q.dtype).eps * _size(q)),
+            hopeless=~(jnp.square(certificate.upper) > float(jnp.finfo(q.dtype).eps) * _size(q)),
             free=jnp.where(inside & ~optimal, joined, free),
             optimal=optimal,
             idle=jnp.where(moved, 0, s.idle + 1),
@@ -187,7 +188,7 @@ def _size(q: jax.Array) -> jax.Array:
 
 
 def _least_ridge(q: jax.Array) -> jax.Array:
-    return 4 * jnp.finfo(q.dtype).eps * _size(q)
+    return 4 * float(jnp.finfo(q.dtype).eps) * _size(q)
 
 
 def _factor(q: jax.Array, free: jax.Array, ridge: jax.Array) -> jax.Array:

@@ -1,43 +1,32 @@
 r"""l2-regularised kernel logistic regression, and its path to the hard margin.
 
 Over f in the kernel's Hilbert space, minimise reduce_i log(1 + exp(-y_i f(x_i))) + l2 ||f||^2. With
-w = 1/n for means and 1 for sums, and b = 2 l2 / w, the solution is f = sum_i coef_i K(x_i, .) with
-b coef_i = y_i p_i, p_i = sigmoid(-y_i f(x_i)).
+w = 1/n for means and 1 for sums, and b = 2 l2 / w, that is w times the minimum of
+sum_i log(1 + exp(-y_i f(x_i))) + b ||f||^2 / 2.
 
-Newton's method: with u^2 = p (1 - p), coefficients change by u s, where
-
-    (b I + u K u) s = (y p - b coef) / u.
-
-For any f = sum_i coef_i K(x_i, .) with q_i = b y_i coef_i in [0, 1], the dual point q proves that f
-is within w sum_i KL(q_i || p_i) of the optimum (Fenchel duality; the sum is what each sample leaves
-in its Fenchel-Young inequality).
-
-Reference: C. Rasmussen, C. Williams, Gaussian Processes for Machine Learning, 2006, alg. 3.1 (the
-system); the certificate is derived by this project.
+The solver and its certificate are in `predictors/newton.py`.
 """
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
 
 from kernelgap import _checks
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
-from kernelgap.predictors.conjugate import Nystroem, nystroem, solve, woodbury
-from kernelgap.predictors.operators import GramMatrix, Operator, prepare
+from kernelgap.predictors.newton import Fit, newton
+from kernelgap.predictors.operators import GramMatrix, prepare
 from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
 from kernelgap.typing import ArrayLike
 
 Method = Literal["auto", "direct", "iterative", "matrix_free"]
 
 _SMALL = 1500  # inputs up to which factorisations are as fast as products
-_HALVINGS = 30  # of a Newton step
+_FALLBACK = 8000  # inputs up to which factorisations are tried where products failed
 
 
 def kernel_logistic(
@@ -68,7 +57,7 @@ def kernel_logistic(
         reduction: `"mean"` or `"sum"` over the samples.
         classes: number of classes, at least 2, or None for labels -1 and +1.
         tol: relative duality gap (P - D) / P to reach, positive.
-        max_iterations: at most this many Newton steps.
+        max_iterations: at most this many Newton steps, each one linear system.
         method: `"direct"` factorises, `"iterative"` holds the Gram matrix and uses only products,
             `"matrix_free"` does not hold it; `"auto"` chooses by n and by the memory at hand.
         tile: largest side of a tile, for `"matrix_free"`; see `kernels.matmul`.
@@ -99,7 +88,7 @@ def kernel_logistic(
 
     References:
         Paper A, its regularised loss over functions linear in the parameters. Method and
-        certificate: see `predictors/logistic.py`.
+        certificate: see `predictors/newton.py`.
     """
     _checks.number(l2, "l2", minimum=0, exclusive=True)
     options = (reduction, classes, tol, max_iterations, method, tile, mesh)
@@ -192,147 +181,36 @@ def _path(
         signs = one_versus_rest(y, x, classes)
     operator = prepare(kernel, x, method, tile, mesh)
     n, d = x.shape
-    direct = isinstance(operator, GramMatrix) and (
-        method == "direct" or (method == "auto" and n <= _SMALL)
-    )
+    dense = isinstance(operator, GramMatrix)
+    direct = dense and (method == "direct" or (method == "auto" and n <= _SMALL))
+    fallback = dense and method == "auto" and not direct and n <= _FALLBACK
+    other = "" if direct else "method='direct' or "
     scale = n if reduction == "mean" else 1
     starts = [jnp.zeros(n, x.dtype)] * signs.shape[1]
     fits = []
     for l2 in l2s:
         b = 2 * scale * jnp.asarray(l2, x.dtype)
-        found = [
-            _newton(operator, signs[:, j], b, starts[j], jnp.asarray(tol, x.dtype), d,
-                    max_iterations, direct)
-            for j in range(signs.shape[1])
-        ]  # fmt: skip
+
+        def fit(y: jax.Array, start: jax.Array, b: jax.Array = b) -> Fit:
+            def run(direct: bool) -> Fit:
+                goal = jnp.asarray(tol, x.dtype)
+                return newton(operator, y, b, start, goal, d, max_iterations, direct)
+
+            found = run(direct)
+            failed = _checks.is_concrete(found.gap) and not bool(found.gap <= tol)
+            return run(True) if failed and fallback else found
+
+        found = [fit(signs[:, j], start) for j, start in enumerate(starts)]
         starts = [one.coef for one in found]
         for one in found:
             if _checks.is_concrete(one.gap) and not bool(one.gap <= tol):
                 warnings.warn(
                     f"kernel_logistic stopped at a relative duality gap of {float(one.gap):.1e}, "
                     f"above tol={tol:.1e}, after {int(one.iterations)} Newton steps in {x.dtype}; "
-                    "float64 (jax_enable_x64) or method='direct' goes further",
+                    f"{other}float64 (jax_enable_x64) goes further",
                     RuntimeWarning,
                     stacklevel=3,
                 )
         stacked = found[0] if classes is None else jax.tree.map(lambda *a: jnp.stack(a, -1), *found)
         fits.append(KernelPredictor(kernel, x, *stacked))
     return fits
-
-
-class _Fit(NamedTuple):
-    coef: Float[Array, " n"]
-    margin: Float[Array, ""]
-    gap: Float[Array, ""]
-    residual: Float[Array, ""]
-    iterations: Int[Array, ""]
-
-
-class _State(NamedTuple):
-    coef: jax.Array
-    outputs: jax.Array  # f = K coef
-    gap: jax.Array
-    stalled: jax.Array
-    iteration: jax.Array
-
-
-@partial(jax.jit, static_argnames=("d", "max_iterations", "direct"))
-def _newton(
-    operator: Operator,
-    y: Float[Array, " n"],
-    b: Float[Array, ""],
-    start: Float[Array, " n"],
-    tol: Float[Array, ""],
-    d: int,
-    max_iterations: int,
-    direct: bool,
-) -> _Fit:
-    approximation = None if direct else nystroem(operator, d)
-    mean = jnp.mean(operator.columns(jnp.zeros(1, int))) if approximation is None else (
-        approximation.mean
-    )  # fmt: skip
-
-    def objective(coef: jax.Array, outputs: jax.Array) -> jax.Array:
-        # Divided by w. Its terms are small together when l2 is, so that their sum keeps its digits.
-        return jnp.sum(jax.nn.softplus(-y * outputs)) + 0.5 * b * jnp.sum(coef * outputs)
-
-    def step(s: _State) -> _State:
-        p = jax.nn.sigmoid(-y * s.outputs)
-        u = jnp.sqrt(p * jax.nn.sigmoid(y * s.outputs))
-        u = jnp.maximum(u, jnp.finfo(u.dtype).tiny ** 0.5)
-        change = u * _solve(operator, approximation, u, b, (y * p - b * s.coef) / u)
-        slope = operator.product(change)
-
-        def too_long(state: tuple) -> jax.Array:
-            length, halvings = state
-            value = objective(s.coef + length * change, s.outputs + length * slope)
-            return ~(value <= before) & (halvings < _HALVINGS)
-
-        # Rounding may hide the decrease of the last steps.
-        before = objective(s.coef, s.outputs) * (1 + 4 * jnp.finfo(b.dtype).eps)
-        length, _ = jax.lax.while_loop(
-            too_long, lambda state: (state[0] / 2, state[1] + 1), (jnp.ones_like(b), jnp.asarray(0))
-        )
-        coef = s.coef + length * change
-        outputs = operator.accurate(coef, mean)
-        gap = _gap(coef, outputs, y, b)
-        better = gap < s.gap
-        return _State(
-            coef=coef,
-            outputs=outputs,
-            gap=gap,
-            stalled=jnp.where(better | (gap >= 1), 0, s.stalled + 1),
-            iteration=s.iteration + 1,
-        )
-
-    def running(s: _State) -> jax.Array:
-        finite = jnp.all(jnp.isfinite(s.outputs))
-        return (s.gap > tol) & finite & (s.stalled < 3) & (s.iteration < max_iterations)
-
-    outputs = operator.accurate(start, mean)
-    begin = _State(start, outputs, jnp.ones_like(b), jnp.asarray(0), jnp.asarray(0))
-    s = jax.lax.while_loop(running, step, begin)
-    p = jax.nn.sigmoid(-y * s.outputs)
-    residual = jnp.max(jnp.abs(b * y * s.coef - p)) / jnp.max(p)
-    margin = jnp.min(y * s.outputs) / jnp.sqrt(jnp.sum(s.coef * s.outputs))
-    return _Fit(s.coef, margin, s.gap, residual, s.iteration)
-
-
-def _solve(
-    operator: Operator,
-    approximation: Nystroem | None,
-    u: jax.Array,
-    b: jax.Array,
-    right: jax.Array,
-) -> jax.Array:
-    """Solve (b I + u K u) s = right."""
-    if approximation is None:
-        assert isinstance(operator, GramMatrix)
-        system = u[:, None] * operator.gram * u[None, :] + b * jnp.eye(len(u), dtype=u.dtype)
-        return jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(system), True), right)
-    inverse = woodbury(u[:, None] * approximation.factor, b + approximation.rest * jnp.square(u))
-    return solve(
-        lambda v: b * v + u * operator.product(u * v), inverse, right, tol=0.01, max_products=200
-    ).value
-
-
-def _gap(coef: jax.Array, outputs: jax.Array, y: jax.Array, b: jax.Array) -> jax.Array:
-    """sum_i KL(q_i || p_i) / P, at most 1; 1 if q = b y coef is not within [0, 1]."""
-    q = b * y * coef
-    p, rest = jax.nn.sigmoid(-y * outputs), jax.nn.sigmoid(y * outputs)
-    inside = jnp.all((q >= 0) & (q <= 1))
-    q = jnp.clip(q, 0, 1)
-    primal = jnp.sum(jax.nn.softplus(-y * outputs)) + 0.5 * b * jnp.sum(coef * outputs)
-    divergence = jnp.sum(_bregman(q, p) + _bregman(1 - q, rest))
-    return jnp.where(inside, jnp.minimum(divergence / primal, 1), 1)
-
-
-def _bregman(q: jax.Array, p: jax.Array) -> jax.Array:
-    """Q log(q / p) - q + p >= 0, for q >= 0 and p > 0."""
-    safe = jnp.where(q > 0, q, 1)
-    p = jnp.maximum(p, jnp.finfo(p.dtype).tiny)
-    change = (q - p) / p
-    # For q near p by its series: the difference of the other form is all rounding.
-    close = jnp.square(change) * p * (0.5 - change / 6 + jnp.square(change) / 12)
-    apart = jnp.where(q > 0, safe * jnp.log(safe / p), 0) - q + p
-    return jnp.where(jnp.abs(change) < 0.01, close, jnp.maximum(apart, 0))

@@ -103,7 +103,7 @@ class KernelOperator:
 
     def columns(self, index: Int[Array, " r"]) -> Float[Array, "n r"]:
         """Some columns."""
-        return self.kernel(self.x, self.x[index])
+        return checked_block(self.kernel, self.x, self.x[index])
 
     def product(self, v: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
         """K @ v."""
@@ -131,8 +131,7 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
         traced=not concrete,
     )
     gram = checked_block(kernel, x, None)
-    if _checks.is_concrete(gram) and not bool(_all_finite(gram)):
-        raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
+    _refuse_infinite(gram)
     return GramMatrix(gram)
 
 
@@ -157,7 +156,14 @@ def prepare(
     if method != "matrix_free":
         return dense(kernel, x, copies=3.0 if method == "direct" else 1.2)
     x = sharding.replicate(x, mesh)
-    return KernelOperator(kernel, x, tile or memory.default_tile(device.platform), mesh)
+    operator = KernelOperator(kernel, x, tile or memory.default_tile(device.platform), mesh)
+    _refuse_infinite(operator.diagonal())  # the most that is cheap
+    return operator
+
+
+def _refuse_infinite(values: jax.Array) -> None:
+    if _checks.is_concrete(values) and not bool(_all_finite(values)):
+        raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
 
 
 @jax.jit

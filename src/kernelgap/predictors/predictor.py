@@ -60,4 +60,5 @@ def one_versus_rest(y: ArrayLike, x: jax.Array, classes: int) -> jax.Array:
         missing = sorted(set(range(classes)) - set(np.unique(np.asarray(y)).tolist()))
         if missing:
             raise ValueError(f"`y` must hold every class 0..{classes - 1}; missing: {missing[:5]}")
-    return jnp.where(y[:, None] == jnp.arange(classes), 1, -1).astype(x.dtype)
+    index = jnp.arange(classes, dtype=y.dtype)
+    return jnp.where(y[:, None] == index[None, :], 1, -1).astype(x.dtype)

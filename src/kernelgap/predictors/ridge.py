@@ -54,10 +54,10 @@ def kernel_ridge(
         mesh: devices that share the products, for `"matrix_free"`.
 
     Returns:
-        A `KernelPredictor`; `residual` is ||(K + l2 I) coef - y|| / ||y||, `gap` the relative
-        duality gap for l2 > 0 (NaN for l2 = 0 with a residual that is not 0: the dual then says
-        nothing), `margin` that of y read as signs, for y of shape (n,), else NaN. `iterations` is
-        1 for direct solves and the number of refinements else.
+        A `KernelPredictor`; `residual` is ||(K + l2 I) coef - y|| / ||y||, of the worst output,
+        `gap` the relative duality gap for l2 > 0 (NaN for l2 = 0: the dual then says nothing),
+        `margin` min_i y_i f(x_i) / ||f|| where y of shape (n,) holds signs only, else NaN.
+        `iterations` is 1 for direct solves and the number of refinements else.
 
     Raises:
         TypeError: if `kernel` is not callable, or x, y are not floating, `l2` is no number or
@@ -116,15 +116,21 @@ def _certified(
 ) -> _Fit:
     """The certificate of coef, given fitted = K coef."""
     error = y - fitted - l2 * coef
-    residual = jnp.linalg.norm(error) / jnp.maximum(jnp.linalg.norm(y), jnp.finfo(y.dtype).tiny)
     energy = jnp.sum(coef * fitted)
-    # P / l2 and D / l2 of the problem; their difference is ||error||^2 / (2 l2).
-    primal = 0.5 * jnp.sum(jnp.square(y - fitted)) / l2 + 0.5 * energy
-    gap = 0.5 * jnp.sum(jnp.square(error)) / l2 / primal
-    margin = jnp.asarray(jnp.nan, y.dtype)
+    # P - D = ||error||^2, with the dual point l2 coef.
+    primal = jnp.sum(jnp.square(y - fitted)) + l2 * energy
+    nan = jnp.asarray(jnp.nan, y.dtype)
+    gap = jnp.where(l2 > 0, jnp.sum(jnp.square(error)) / primal, nan)
+    margin = nan
     if y.ndim == 1:
-        margin = jnp.min(y * fitted) / jnp.sqrt(energy)
-    return _Fit(coef, margin, gap, residual, iterations)
+        margin = jnp.where(jnp.all(jnp.abs(y) == 1), jnp.min(y * fitted) / jnp.sqrt(energy), nan)
+    return _Fit(coef, margin, gap, _relative(error, y), iterations)
+
+
+def _relative(error: jax.Array, y: jax.Array) -> jax.Array:
+    """The relative size of the error, in the column where it is largest."""
+    sizes = jnp.linalg.norm(y, axis=0)
+    return jnp.max(jnp.linalg.norm(error, axis=0) / jnp.where(sizes > 0, sizes, 1))
 
 
 def _direct(operator: GramMatrix, y: jax.Array, l2: jax.Array) -> _Fit:
@@ -143,7 +149,7 @@ def _factorise(system: jax.Array, y: jax.Array) -> jax.Array:
 
     def singular() -> jax.Array:
         values, vectors = jnp.linalg.eigh(system)
-        cut = jnp.finfo(system.dtype).eps * system.shape[0] * jnp.max(jnp.abs(values))
+        cut = float(jnp.finfo(system.dtype).eps) * system.shape[0] * jnp.max(jnp.abs(values))
         inverse = jnp.where(values > cut, 1 / jnp.where(values > cut, values, 1), 0)
         inverse = inverse.reshape((-1,) + (1,) * (y.ndim - 1))
 
@@ -164,7 +170,6 @@ def _iterative(operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, 
     inverse = woodbury(
         approximation.factor, jnp.full(operator.size, approximation.rest + l2, operator.dtype)
     )
-    size = jnp.maximum(jnp.linalg.norm(targets), jnp.finfo(y.dtype).tiny)
 
     def accurate(coef: jax.Array) -> jax.Array:
         return jax.lax.map(lambda c: operator.accurate(c, approximation.mean), coef.T).T
@@ -181,7 +186,7 @@ def _iterative(operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, 
         )
         after = coef + change.value
         outputs = accurate(after)
-        found = jnp.linalg.norm(targets - outputs - l2 * after) / size
+        found = _relative(targets - outputs - l2 * after, targets)
         better = found < error
         keep = jax.tree.map(
             lambda new, old: jnp.where(better, new, old), (after, outputs, found),
@@ -194,6 +199,6 @@ def _iterative(operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, 
         return (error > tol) & progress & (iteration < _REFINEMENTS)
 
     zeros = jnp.zeros_like(targets)
-    start = zeros, zeros, jnp.ones_like(size), jnp.asarray(True), jnp.asarray(0)
+    start = zeros, zeros, jnp.ones((), y.dtype), jnp.asarray(True), jnp.asarray(0)
     coef, fitted, _, _, iterations = jax.lax.while_loop(running, step, start)
     return _certified(coef.reshape(y.shape), fitted.reshape(y.shape), y, l2, iterations)

@@ -88,7 +88,7 @@ def _fit(
     y: Float[Array, " N"],
     block: int,
 ) -> tuple[Float[Array, " n"], Float[Array, ""]]:
-    n, eps = gram.shape[0], jnp.finfo(gram.dtype).eps
+    n, eps = gram.shape[0], float(jnp.finfo(gram.dtype).eps)
     eye = jnp.eye(n, dtype=gram.dtype)
     root = jnp.linalg.cholesky(gram + 16 * eps * jnp.mean(jnp.diagonal(gram)) * eye)
     # Padded rows are copies of a real input with weight 0.

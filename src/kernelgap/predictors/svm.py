@@ -51,7 +51,7 @@ def hard_margin_svm(
         classes: number of classes, at least 2, or None for labels -1 and +1.
         tol: relative duality gap to reach, positive. The iteration goes on to a tenth of it as
             long as that helps.
-        max_iterations: at most this many linear systems.
+        max_iterations: at most this many linear systems (one more refines a direct solution).
         method: `"direct"` factorises the Gram matrix, three to five times where most points are
             support vectors, and moves one support vector at a time where that stalls, as on
             singular matrices. `"iterative"` holds the Gram matrix and uses only products with it,
@@ -67,8 +67,8 @@ def hard_margin_svm(
         conditions, ``|y_i f(x_i) - 1|`` on the support or 1 - y_i f(x_i) off it; with `classes`,
         coef has shape (n, classes) and the rest (classes,). They are about the kernel as evaluated
         in its dtype, and computed with compensated sums: float32 carries gaps of about 1e-5 for n
-        in the ten thousands. Under `jit` or `vmap`, inseparable data give a margin <= 0 or NaN and
-        a gap of 1 or NaN.
+        in the ten thousands. Under `jit` or `vmap`, inseparable data give a margin that is not
+        positive but for rounding, or NaN, and a gap that is near 1, or far above `tol`, or NaN.
 
     Raises:
         TypeError: if `kernel` is not callable, x is not floating, or `mesh` is no mesh.
@@ -78,7 +78,8 @@ def hard_margin_svm(
         MemoryError: if the Gram matrix does not fit and `method` asks for it.
 
     Warns:
-        RuntimeWarning: if the gap stays above `tol`; float64 then goes further.
+        RuntimeWarning: if the gap stays above `tol`; float64 then goes further. A gap of 1 means
+            that neither a margin nor its absence was found.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -107,64 +108,73 @@ def hard_margin_svm(
         signs = one_versus_rest(y, x, classes)
     operator = prepare(kernel, x, method, tile, mesh)
 
-    def one(y: jax.Array) -> tuple:
-        alpha, certificate, iterations = _solve(operator, x, y, tol, max_iterations, method)
-        _judge(certificate, tol, iterations, x.dtype, operator)
-        return alpha * y, *certificate, iterations
-
-    found = [one(signs[:, j]) for j in range(signs.shape[1])]
-    if classes is None:
-        coef, margin, _, gap, residual, iterations = found[0]
-    else:
-        coef, margin, _, gap, residual, iterations = (
-            jnp.stack(parts, axis=-1) for parts in zip(*found, strict=True)
+    found = []
+    for j in range(signs.shape[1]):
+        alpha, certificate, iterations, factorised = _solve(
+            operator, x, signs[:, j], tol, max_iterations, method
         )
-    return KernelPredictor(kernel, x, coef, margin, gap, residual, iterations)
+        which = "the data" if classes is None else f"class {j} and the rest"
+        message = _judge(operator, certificate, tol, iterations, factorised, which)
+        if message:
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        margin, _, gap, residual = certificate
+        found.append((alpha * signs[:, j], margin, gap, residual, iterations))
+    parts = found[0] if classes is None else [
+        jnp.stack(each, axis=-1) for each in zip(*found, strict=True)
+    ]  # fmt: skip
+    return KernelPredictor(kernel, x, *parts)
 
 
 def _solve(
     operator: Operator, x: jax.Array, y: jax.Array, tol: float, max_iterations: int, method: str
-) -> tuple[jax.Array, Certificate, jax.Array]:
+) -> tuple[jax.Array, Certificate, jax.Array, bool]:
+    """What was found, the number of linear systems, and whether factorisations solved them."""
     n, d = x.shape
     dense = isinstance(operator, GramMatrix)
     if dense and (method == "direct" or (method == "auto" and n <= _SMALL)):
-        return dual.solve(operator.gram, y, tol, max_iterations)
-    target = jnp.asarray(tol / 10, x.dtype)
+        return *dual.solve(operator.gram, y, tol, max_iterations), True
+    target = jnp.asarray(tol / 10, x.dtype)  # exchanges are content with ten times that
     found = exchange(operator, y, target, d, max_iterations)
     gap = found.certificate.gap
     failed = _checks.is_concrete(gap) and not bool(gap <= tol)
     if failed and dense and method == "auto" and n <= _FALLBACK:
-        return dual.solve(operator.gram, y, tol, max_iterations)
-    return found.alpha, found.certificate, found.iterations
+        return *dual.solve(operator.gram, y, tol, max_iterations), True
+    return found.alpha, found.certificate, found.iterations, False
 
 
 def _judge(
+    operator: Operator,
     certificate: Certificate,
     tol: float,
     iterations: jax.Array,
-    dtype: np.dtype,
-    operator: Operator,
-) -> None:
-    """Refuse data that are not separable; warn where the gap is above `tol`."""
-    margin, upper, gap, _ = certificate
-    if not _checks.is_concrete(margin):
-        return
-    if not bool(margin > 0):
-        if not bool(jnp.isfinite(upper)):
-            why = "its Gram matrix is not positive definite to rounding"
-        else:
-            why = (f"a convex combination of the signed points has kernel norm {float(upper):.2g}, "
-                   "and no margin exceeds that")  # fmt: skip
+    factorised: bool,
+    which: str,
+) -> str:
+    """Refuse data that are not separable; a warning where the gap is above `tol`, or nothing."""
+    _, upper, gap, _ = certificate
+    if not _checks.is_concrete(gap):
+        return ""
+    dtype = operator.dtype
+    # A bound that is 0 to rounding is a proof, whatever rounding made of the margin; a point that
+    # does not separate is none.
+    zero = 4 * float(jnp.finfo(dtype).eps) * jnp.mean(operator.diagonal())
+    if not bool(gap <= tol) and not bool(jnp.square(upper) > zero):
         raise ValueError(
-            f"the data are not separable by this kernel in {dtype}: {why}. Look for equal or "
-            "nearly equal inputs with different labels, or try float64 (jax_enable_x64)"
+            f"{which} are not separable by this kernel in {dtype}: a convex combination of the "
+            f"signed points has kernel norm {float(upper):.2g}, and no margin exceeds that. Look "
+            "for equal or nearly equal inputs with different labels, or try float64 "
+            "(jax_enable_x64)"
         )
-    if not bool(gap <= tol):
-        other = "" if isinstance(operator, GramMatrix) else "method='direct' or "
-        warnings.warn(
-            f"hard_margin_svm stopped at a relative duality gap of {float(gap):.1e}, above "
-            f"tol={tol:.1e}, after {int(iterations)} iterations in {dtype}; "
-            f"{other}float64 (jax_enable_x64) goes further",
-            RuntimeWarning,
-            stacklevel=4,
+    if not bool(jnp.isfinite(upper)):
+        raise ValueError(
+            f"no solver succeeds in {dtype}: the Gram matrix is not positive definite to rounding. "
+            "Look for equal or nearly equal inputs, or try float64 (jax_enable_x64)"
         )
+    if bool(gap <= tol):
+        return ""
+    other = "" if factorised else "method='direct' or "
+    return (
+        f"hard_margin_svm stopped at a relative duality gap of {float(gap):.1e}, above "
+        f"tol={tol:.1e}, for {which} after {int(iterations)} iterations in {dtype}; "
+        f"{other}float64 (jax_enable_x64) goes further"
+    )

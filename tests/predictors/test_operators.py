@@ -1,0 +1,95 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.sharding import Mesh
+
+import kernelgap as kg
+from helpers import assert_close, keys, seeds
+from kernelgap.predictors.operators import GramMatrix, KernelOperator, prepare
+
+ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
+
+
+def _both(n, seed=0):
+    x = jax.random.normal(jax.random.key(seed), (n, 4))
+    return x, GramMatrix(ntk(x)), KernelOperator(ntk, x, tile=5)
+
+
+@given(st.sampled_from([1, 3, 4, 17]), seeds)
+def test_held_and_evaluated_gram_matrices_agree(n, seed):
+    """Sizes below four rows, and no multiples of four or of the tile."""
+    x, held, evaluated = _both(n, seed)
+    assert held.size == evaluated.size == n
+    assert held.dtype == evaluated.dtype == x.dtype
+    index = jnp.arange(n)[::-2]
+    v = jax.random.normal(jax.random.key(seed + 1), (n, 2))
+    shift = jnp.mean(held.gram)
+    scale = np.max(np.abs(held.gram)) * n * 4
+    assert_close(evaluated.diagonal(), held.diagonal(), scale=scale)
+    assert_close(evaluated.columns(index), held.columns(index), scale=scale)
+    assert_close(held.columns(index), held.gram[:, index])
+    for product in (held.product, evaluated.product):
+        assert_close(product(v), np.float64(held.gram) @ np.float64(v), scale=scale)
+        assert_close(product(v[:, 0]), np.float64(held.gram) @ np.float64(v[:, 0]), scale=scale)
+    for operator in (held, evaluated):
+        exact = np.float64(held.gram) @ np.float64(v[:, 0])
+        assert_close(operator.accurate(v[:, 0], shift), exact, scale=scale)
+        assert_close(operator.accurate(v[:, 0], 0 * shift), exact, scale=scale)
+
+
+@given(keys, st.sampled_from([801, 3]))
+def test_accurate_product(key, n):
+    """Sums of cancelling terms keep an error far below that of summing one by one."""
+    a = jax.random.normal(key, (n, n), jnp.float32)
+    v = jnp.sort(jax.random.normal(jax.random.fold_in(key, 1), (n,), jnp.float32))
+    q, v = a + a.T + 50.0, v - v.mean()  # the constant part of q cancels, after growing for long
+    exact = np.float64(q) @ np.float64(v)
+    size = np.abs(np.float64(q)) @ np.abs(np.float64(v))
+    for shift in (jnp.mean(q), jnp.zeros((), jnp.float32)):
+        error = np.abs(np.asarray(GramMatrix(q).accurate(v, shift)) - exact)
+        assert np.max(error / size) < np.finfo(np.float32).eps / (4 if n > 100 else 1)
+
+
+def test_accurate_product_of_the_evaluated_matrix():
+    """As accurate as that of the held matrix, up to the rounding of single entries."""
+    x, _y = kg.datasets.xor_noise(jax.random.key(0), 801, 20, dtype=jnp.float32)
+    v = jnp.sort(jax.random.normal(jax.random.key(1), (801,), jnp.float32))
+    gram = ntk(x)
+    exact = np.float64(gram) @ np.float64(v)
+    size = np.abs(np.float64(gram)) @ np.abs(np.float64(v))
+    found = KernelOperator(ntk, x, tile=300).accurate(v, jnp.mean(gram))
+    error = np.abs(np.float64(found) - exact)
+    assert np.max(error / size) < np.finfo(np.float32).eps / 2
+
+
+def test_prepare_chooses_and_refuses():
+    x = jnp.eye(3) + 1.0
+    mesh = Mesh(np.array(jax.devices()[:1]), ("rows",))
+    assert isinstance(prepare(ntk, x, "auto", None, None), GramMatrix)
+    assert isinstance(prepare(ntk, x, "dense", None, None), GramMatrix)
+    assert isinstance(prepare(ntk, x, "auto", None, mesh), KernelOperator)
+    assert prepare(ntk, x, "matrix_free", 7, None).tile == 7
+    with pytest.raises(ValueError, match="`mesh` is for method='matrix_free'"):
+        prepare(ntk, x, "dense", None, mesh)
+    with pytest.raises(TypeError, match=r"`mesh` must be a jax\.sharding\.Mesh"):
+        prepare(ntk, x, "auto", None, 3)
+    with pytest.raises(ValueError, match="`tile` must be an integer >= 1"):
+        prepare(ntk, x, "matrix_free", 0, None)
+    nothing = jax.tree_util.Partial(lambda a, b=None: jnp.full((3, 3), jnp.nan))
+    with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
+        prepare(nothing, x, "dense", None, None)
+    with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
+        prepare(nothing, x, "matrix_free", None, None)
+    with pytest.raises(ValueError, match="`kernel` must return shape \\(3, 2\\)"):
+        KernelOperator(nothing, x, 3).columns(jnp.arange(2))
+
+
+def test_too_large_a_gram_matrix_is_refused(monkeypatch):
+    monkeypatch.setattr("kernelgap.kernels.memory.available_bytes", lambda *_: 1000)
+    x = jnp.ones((50, 2)) + jnp.arange(50.0)[:, None]
+    with pytest.raises(MemoryError, match=r"the Gram matrix of 50 inputs.*matrix_free"):
+        prepare(ntk, x, "dense", None, None)
+    assert isinstance(prepare(ntk, x, "auto", None, None), KernelOperator)
