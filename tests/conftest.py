@@ -2,6 +2,11 @@
 
 import os
 
+# Each pytest-xdist worker gets one thread for LAPACK: pools of several processes that spin on the
+# same cores make a Cholesky factorisation a hundred times slower. Before NumPy is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
