@@ -18,7 +18,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("dev", max_examples=10, **_common)
-settings.register_profile("ci", max_examples=10, derandomize=True, **_common)
+settings.register_profile("brief", max_examples=3, derandomize=True, **_common)
+settings.register_profile("dev", max_examples=6, **_common)
+settings.register_profile("ci", max_examples=6, derandomize=True, **_common)
 settings.register_profile("nightly", max_examples=300, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))

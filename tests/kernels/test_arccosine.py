@@ -46,7 +46,7 @@ def test_against_quadrature_to_relative_precision(p):
 @given(st.sampled_from(POWERS), st.floats(-1, 1))
 def test_second_output_is_the_first_at_the_opposite(p, cosine):
     here, there = (_arccosines(p, jnp.asarray(c)) for c in (cosine, -cosine))
-    np.testing.assert_array_equal(here[1], there[0])
+    np.testing.assert_allclose(here[1], there[0], rtol=1e-6)  # at 0 by two formulas
 
 
 @pytest.mark.parametrize("p", POWERS)

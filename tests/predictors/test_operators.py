@@ -69,18 +69,18 @@ def test_prepare_chooses_and_refuses():
     x = jnp.eye(3) + 1.0
     mesh = Mesh(np.array(jax.devices()[:1]), ("rows",))
     assert isinstance(prepare(ntk, x, "auto", None, None), GramMatrix)
-    assert isinstance(prepare(ntk, x, "dense", None, None), GramMatrix)
+    assert isinstance(prepare(ntk, x, "direct", None, None), GramMatrix)
     assert isinstance(prepare(ntk, x, "auto", None, mesh), KernelOperator)
     assert prepare(ntk, x, "matrix_free", 7, None).tile == 7
     with pytest.raises(ValueError, match="`mesh` is for method='matrix_free'"):
-        prepare(ntk, x, "dense", None, mesh)
+        prepare(ntk, x, "iterative", None, mesh)
     with pytest.raises(TypeError, match=r"`mesh` must be a jax\.sharding\.Mesh"):
         prepare(ntk, x, "auto", None, 3)
     with pytest.raises(ValueError, match="`tile` must be an integer >= 1"):
         prepare(ntk, x, "matrix_free", 0, None)
     nothing = jax.tree_util.Partial(lambda a, b=None: jnp.full((3, 3), jnp.nan))
     with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
-        prepare(nothing, x, "dense", None, None)
+        prepare(nothing, x, "direct", None, None)
     with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
         prepare(nothing, x, "matrix_free", None, None)
     with pytest.raises(ValueError, match="`kernel` must return shape \\(3, 2\\)"):
@@ -91,5 +91,5 @@ def test_too_large_a_gram_matrix_is_refused(monkeypatch):
     monkeypatch.setattr("kernelgap.kernels.memory.available_bytes", lambda *_: 1000)
     x = jnp.ones((50, 2)) + jnp.arange(50.0)[:, None]
     with pytest.raises(MemoryError, match=r"the Gram matrix of 50 inputs.*matrix_free"):
-        prepare(ntk, x, "dense", None, None)
+        prepare(ntk, x, "direct", None, None)
     assert isinstance(prepare(ntk, x, "auto", None, None), KernelOperator)
