@@ -81,8 +81,9 @@ def test_prepare_chooses_and_refuses():
     nothing = jax.tree_util.Partial(lambda a, b=None: jnp.full((3, 3), jnp.nan))
     with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
         prepare(nothing, x, "direct", None, None)
+    empty = jax.tree_util.Partial(lambda a, b=None: a @ (a if b is None else b).T * jnp.nan)
     with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
-        prepare(nothing, x, "matrix_free", None, None)
+        prepare(empty, x, "matrix_free", None, None)
     with pytest.raises(ValueError, match="`kernel` must return shape \\(3, 2\\)"):
         KernelOperator(nothing, x, 3).columns(jnp.arange(2))
 
