@@ -33,7 +33,7 @@ def test_run(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        (["--preset", "huge"], "argument --preset: invalid choice: 'huge'"),
+        (["--preset", "enormous"], "argument --preset: invalid choice: 'enormous'"),
         (["--dims", "1"], "--dims must be an integer >= 2; got 1"),
         (["--dims", "ten"], "argument --dims: invalid int value: 'ten'"),
         (["--net-ratios", "0"], "--net-ratios must be a finite number > 0; got 0"),
