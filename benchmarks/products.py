@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import kernelgap as kg
-from kernelgap.kernels import products
+from kernelgap.kernels.tiled import products
 from timing import compare, describe
 
 # Alone in a process, so that its peak is its own.

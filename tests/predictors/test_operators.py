@@ -89,7 +89,7 @@ def test_prepare_chooses_and_refuses():
 
 
 def test_too_large_a_gram_matrix_is_refused(monkeypatch):
-    monkeypatch.setattr("kernelgap.kernels.memory.available_bytes", lambda *_: 1000)
+    monkeypatch.setattr("kernelgap.kernels.tiled.memory.available_bytes", lambda *_: 1000)
     x = jnp.ones((50, 2)) + jnp.arange(50.0)[:, None]
     with pytest.raises(MemoryError, match=r"the Gram matrix of 50 inputs.*matrix_free"):
         prepare(ntk, x, "direct", None, None)

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from kernelgap.kernels.empirical import empirical_ntk
 from kernelgap.kernels.infinite import nngp, ntk
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.kernels.products import matmul
-from kernelgap.kernels.separation import NearestPair, nearest_pair
-from kernelgap.kernels.spectrum import Spectrum, spectrum
-from kernelgap.kernels.storage import gram
-from kernelgap.kernels.zonal import ZonalSpectrum, zonal_spectrum
+from kernelgap.kernels.spectra.separation import NearestPair, nearest_pair
+from kernelgap.kernels.spectra.spectrum import Spectrum, spectrum
+from kernelgap.kernels.spectra.zonal import ZonalSpectrum, zonal_spectrum
+from kernelgap.kernels.tiled.products import matmul
+from kernelgap.kernels.tiled.storage import gram
 
 if TYPE_CHECKING:
-    from kernelgap.kernels.extreme import ExtremeEigenvalues, extreme_eigenvalues
+    from kernelgap.kernels.spectra.extreme import ExtremeEigenvalues, extreme_eigenvalues
 
 __all__ = [
     "ExtremeEigenvalues",
@@ -47,7 +47,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # These bring scipy.sparse.linalg: on first use.
     if name in ("ExtremeEigenvalues", "extreme_eigenvalues"):
-        return getattr(import_module("kernelgap.kernels.extreme"), name)
+        return getattr(import_module("kernelgap.kernels.spectra.extreme"), name)
     raise AttributeError(f"module 'kernelgap.kernels' has no attribute {name!r}")
 
 

@@ -97,7 +97,8 @@ def exchange(
         fewer = count < s.fewest
         # What leaves the free set is set to 0, so that the next start is feasible.
         feasible = jnp.maximum(z, 0)
-        outputs = outputs + signed(feasible - z)
+        leaving = jnp.any(feasible != z)
+        outputs = jax.lax.cond(leaving, lambda: outputs + signed(feasible - z), lambda: outputs)
         found = certify(feasible, outputs)
         before = s.certificate
         better = (found.gap < before.gap) | (
@@ -136,7 +137,7 @@ def exchange(
             stalled=jnp.where(moved, 0, stalled),
             idle=jnp.where(progress, 0, s.idle + 1),
             iteration=s.iteration + 1,
-            products=s.products + change.products + 2,
+            products=s.products + change.products + jnp.where(leaving, 2, 1),
         )
 
     def running(s: _State) -> jax.Array:

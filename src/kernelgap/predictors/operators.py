@@ -15,10 +15,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from kernelgap import _checks
-from kernelgap.kernels import memory, sharding
 from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
-from kernelgap.kernels.products import accurate_matmul, symmetric_matmul
-from kernelgap.kernels.summation import accurate_product, accurate_sum
+from kernelgap.kernels.tiled import memory, sharding
+from kernelgap.kernels.tiled.products import accurate_matmul, symmetric_matmul
+from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum
 
 _TRACED = 20_000  # inputs up to which the Gram matrix is held where nothing is known of memory
 

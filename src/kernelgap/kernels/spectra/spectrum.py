@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap.kernels.separation import (
+from kernelgap.kernels.spectra.separation import (
     checked_kernel,
     concrete_inputs,
     pairs_for,

@@ -16,14 +16,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap.kernels import memory, sharding
 from kernelgap.kernels.functions import (
     KernelFunction,
     checked_block,
     checked_inputs,
     checked_kernel,
 )
-from kernelgap.kernels.summation import accurate_product, accurate_sum, compensated_sum
+from kernelgap.kernels.tiled import memory, sharding
+from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, compensated_sum
 from kernelgap.typing import ArrayLike
 
 

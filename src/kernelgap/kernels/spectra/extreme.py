@@ -21,8 +21,8 @@ from jaxtyping import Array, Bool, Float
 
 from kernelgap import _checks
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.kernels.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
-from kernelgap.kernels.separation import (
+from kernelgap.kernels.spectra.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
+from kernelgap.kernels.spectra.separation import (
     checked_kernel,
     concrete_inputs,
     pairs_for,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import assert_close, keys
-from kernelgap.kernels import storage
-from kernelgap.kernels.files import GramFile
+from kernelgap.kernels.tiled import storage
+from kernelgap.kernels.tiled.files import GramFile
 
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((7,), parameterization="ntk"))
 sizes, tiles = st.sampled_from([1, 7, 12]), st.sampled_from([1, 5, 12, 64])
@@ -147,7 +147,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, cro
 KILLED = f"""
 import os, signal, sys
 import jax
-from kernelgap.kernels import gram, ntk, storage
+from kernelgap.kernels import gram, ntk
+from kernelgap.kernels.tiled import storage
 from kernelgap.models import homogeneous_mlp
 calls, inner = [], storage._in_memory
 

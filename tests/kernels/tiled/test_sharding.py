@@ -13,7 +13,7 @@ import pytest
 
 import kernelgap as kg
 from helpers import assert_close
-from kernelgap.kernels import products
+from kernelgap.kernels.tiled import products
 
 ROOT = Path(__file__).parents[2]
 SETUP = """
@@ -21,7 +21,7 @@ import re, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh
 import kernelgap as kg
-from kernelgap.kernels import memory, products
+from kernelgap.kernels.tiled import memory, products
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

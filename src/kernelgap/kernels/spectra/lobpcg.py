@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.linalg
 
-from kernelgap.kernels.products import matmul
+from kernelgap.kernels.tiled.products import matmul
 
 NOISE = 0.125
 """Residuals below this part of the rounding error are noise (measured: about 0.02 of it)."""

@@ -14,8 +14,6 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap.kernels import memory, sharding
-from kernelgap.kernels.files import GramArray, GramFile, describe
 from kernelgap.kernels.functions import (
     KernelFunction,
     checked_block,
@@ -23,6 +21,8 @@ from kernelgap.kernels.functions import (
     checked_kernel,
     diagonal,
 )
+from kernelgap.kernels.tiled import memory, sharding
+from kernelgap.kernels.tiled.files import GramArray, GramFile, describe
 from kernelgap.typing import ArrayLike
 
 

@@ -27,8 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap.kernels import arccosine, neural_tangents, profiles
+from kernelgap.kernels import arccosine, neural_tangents
 from kernelgap.kernels.kernel import Kernel
+from kernelgap.kernels.spectra import profiles
 from kernelgap.models import MLPSpec
 from kernelgap.typing import ArrayLike
 

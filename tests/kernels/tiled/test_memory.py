@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import kernelgap as kg
-from kernelgap.kernels import memory, products, storage
+from kernelgap.kernels.tiled import memory, products, storage
 
 GROUP = "0::/jobs/7/step\n"
 

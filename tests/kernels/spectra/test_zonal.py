@@ -160,7 +160,7 @@ def test_taylor_coefficients_sum_to_the_kernel(model, get):
     """At c = 0.6, where the tail after 200 terms is nothing; and none is negative."""
     d, c = 6, 0.6
     kernel = getattr(kg.kernels, get)(model)
-    a = np.asarray(kg.kernels.profiles.taylor(model.spec, d, 1.0, get, 200))
+    a = np.asarray(kg.kernels.spectra.profiles.taylor(model.spec, d, 1.0, get, 200))
     assert np.all(a >= 0)
     with x64(True):
         x = np.zeros((2, d))
@@ -174,7 +174,9 @@ def test_taylor_coefficients_sum_to_the_kernel(model, get):
 def test_legendre_in_three_dimensions():
     kernel = kg.kernels.nngp(kg.models.homogeneous_mlp((5, 5), parameterization="ntk"))
     found = zonal(kernel, 3, degree=6)
-    profile = lambda c: kg.kernels.profiles.values(kernel.spec, 3, 1.0, "nngp", np.array([c]))[0]
+    profile = lambda c: kg.kernels.spectra.profiles.values(
+        kernel.spec, 3, 1.0, "nngp", np.array([c])
+    )[0]
     for t in (0, 1, 2, 5, 6):
         exact = integrate.quad(lambda c: profile(c) * special.eval_legendre(t, c) / 2, -1, 1,
                                epsabs=1e-13, limit=200)[0]  # fmt: skip

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import assert_close, eps, keys, x64
+from kernelgap.kernels.spectra import separation, spectrum
 
 shallow = kg.kernels.ntk(kg.models.homogeneous_mlp((7,), parameterization="ntk"))
 deep = kg.kernels.nngp(kg.models.homogeneous_mlp((7, 7), parameterization="ntk"))
 kernels = st.sampled_from([shallow, deep])
 extreme = kg.kernels.extreme_eigenvalues
 N, D = 264, 12
-MODULE = sys.modules["kernelgap.kernels.spectrum"]  # the name itself is the function
 
 
 def gaussian_kernel(x1, x2=None):
@@ -71,7 +71,7 @@ def test_dense_of_a_matrix_with_a_known_spectrum():
 
 def test_the_solver_leaves_jax_where_its_workspace_leaves_32_bits():
     """1 + 6n + 2n^2 is 2^31 - 65536 + ... at n = 32,766 and above 2^31 at 32,767."""
-    solver = MODULE.solver
+    solver = spectrum.solver
     assert solver(32_766, "gpu") == "device"
     assert solver(32_767, "gpu") == "host"
     assert solver(100_000, "gpu") == "host"
@@ -81,7 +81,7 @@ def test_the_solver_leaves_jax_where_its_workspace_leaves_32_bits():
 def test_the_solver_of_the_device_agrees(monkeypatch):
     x = draw(jax.random.key(0), "gaussian", 30)
     host = kg.kernels.spectrum(shallow, x)
-    monkeypatch.setattr(MODULE, "solver", lambda n, platform: "device")
+    monkeypatch.setattr(spectrum, "solver", lambda n, platform: "device")
     assert_close(kg.kernels.spectrum(shallow, x).values, host.values)
 
 
@@ -254,7 +254,7 @@ def test_nearest_pair_of_opposite_zero_and_parallel_rows(monkeypatch):
     assert np.isnan(pair.angle)
     assert pair.distance == 1
     # One row in a tile, as for many inputs.
-    monkeypatch.setattr(sys.modules["kernelgap.kernels.separation"], "_TILE", 5)
+    monkeypatch.setattr(separation, "_TILE", 5)
     assert kg.kernels.nearest_pair(x, metric="angle")[:2] == (1, 4)
 
 

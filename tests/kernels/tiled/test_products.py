@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import assert_close, keys, seeds, x64
-from kernelgap.kernels import memory, products, summation
 from kernelgap.kernels.functions import diagonal
+from kernelgap.kernels.tiled import memory, products, summation
 
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((7,), parameterization="ntk"))
 sizes, tiles = st.sampled_from([1, 7, 12]), st.sampled_from([1, 5, 12, 64])
