@@ -61,6 +61,7 @@ class GramMatrix:
         """K @ v, exact but for the rounding of what is left when sums cancel; see `summation`."""
         n = self.size
         block = min(256, n)
+        largest = jnp.max(jnp.abs(self.diagonal() - shift))  # of a Gram matrix, or near it
 
         def add(carry: tuple, i: jax.Array) -> tuple[tuple, None]:
             # The last block overlaps the one before it, with weight 0: no padded copy of K.
@@ -68,7 +69,7 @@ class GramMatrix:
             rows = jax.lax.dynamic_slice_in_dim(self.gram, start, block)
             weight = jax.lax.dynamic_slice_in_dim(v, start, block)
             weight = jnp.where(start + jnp.arange(block) >= i * block, weight, 0)
-            return accurate_product(rows, shift, weight, carry), None
+            return accurate_product(rows, shift, weight, carry, largest), None
 
         zeros = jnp.zeros(n, v.dtype)
         (total, lost), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(-(-n // block)))
@@ -131,7 +132,9 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
         traced=not concrete,
     )
     gram = checked_block(kernel, x, None)
-    _refuse_infinite(gram)
+    # A product is much faster than a look at every entry; a sum may overflow without reason.
+    if concrete and not bool(_all_finite(matmul(gram, jnp.ones(x.shape[0], x.dtype)))):
+        _refuse_infinite(gram)
     return GramMatrix(gram)
 
 

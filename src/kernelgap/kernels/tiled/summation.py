@@ -37,15 +37,17 @@ def accurate_product(
     shift: Float[Array, ""],
     v: Float[Array, " m"],
     start: tuple[Float[Array, " n"], Float[Array, " n"]],
+    largest: Float[Array, ""] | None = None,
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """(block - shift)' v and what rounding lost of it, added to a start of both.
 
     The leading bits of entries and coefficients are multiplied and summed without any rounding,
     which an ordinary product does if they are few enough; the rest is small, and so is its error.
+    `largest` is the size of block - shift where it is known, which saves a pass.
     """
     bits = (jnp.finfo(v.dtype).nmant + 1 - math.ceil(math.log2(max(block.shape[0], 2)))) // 2
     entries, rounding = two_sum(block, -shift)
-    high, low = leading(entries, bits)
+    high, low = leading(entries, bits, largest)
     v_high, v_low = leading(v, bits)
     total, rest = two_sum(start[0], _transposed(high, v_high))
     small = _transposed(low + rounding, v) + _transposed(high, v_low)
@@ -65,9 +67,14 @@ def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return total, (a - (total - kept)) + (b - kept)
 
 
-def leading(array: jax.Array, bits: int) -> tuple[jax.Array, jax.Array]:
+def leading(
+    array: jax.Array, bits: int, largest: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """The array rounded to multiples of its largest entry / 2^bits, and exactly the rest."""
-    _, exponent = jnp.frexp(jnp.max(jnp.abs(array)))
-    step = jnp.ldexp(jnp.ones((), array.dtype), exponent - bits)
-    high = jnp.round(array / step) * step
+    if largest is None:
+        largest = jnp.max(jnp.abs(array))
+    _, exponent = jnp.frexp(largest)
+    exponent = jnp.maximum(exponent, jnp.finfo(array.dtype).minexp + 2 * bits)  # no 1/step = inf
+    one = jnp.ones((), array.dtype)
+    high = jnp.round(array * jnp.ldexp(one, bits - exponent)) * jnp.ldexp(one, exponent - bits)
     return high, array - high
