@@ -32,7 +32,10 @@ def test_quickstart():
     assert errors["noisy"] < 0.1
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/gap.md"])
+DOCUMENTS = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS, ids=str)
 def test_links_inside_the_repository_exist(name):
     document = ROOT / name
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
