@@ -105,7 +105,7 @@ def test_resuming_gives_the_same_rows(tiny, tmp_path, monkeypatch):
         if len(calls) == 5:
             raise _Stop
         calls.append(identity)
-        return gap._run_cell(config, identity)
+        return gap.STUDY.run_cell(config, identity)
 
     broken = gap.STUDY._replace(run_cell=failing)
     with pytest.raises(_Stop):
@@ -114,7 +114,7 @@ def test_resuming_gives_the_same_rows(tiny, tmp_path, monkeypatch):
         gap.run(config, out=tmp_path)
     with pytest.raises(ValueError, match="seeds is 3 there and 4 here"):
         gap.run(dataclasses.replace(config, seeds=4), out=tmp_path, resume=True)
-    counted = gap.STUDY._replace(run_cell=lambda c, i: calls.append(i) or gap._run_cell(c, i))
+    counted = gap.STUDY._replace(run_cell=lambda c, i: calls.append(i) or gap.STUDY.run_cell(c, i))
     resumed = study.execute(counted, config, out=tmp_path, resume=True, workers=1)
     assert len(calls) == len(set(calls)) == 12  # nothing was run twice
     np.testing.assert_equal(resumed.rows, tiny.rows)

@@ -5,20 +5,33 @@ compiling costs more than running in small studies. Errors count every sample wi
 margin, so that a NaN is an error, never a success.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernelgap import metrics, objectives, optim, predictors
+from kernelgap import metrics, models, objectives, optim, predictors
 from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
 from kernelgap.models import Model, Params
 from kernelgap.studies.journal import Row
 
 NAN = float("nan")
+
+
+@lru_cache(maxsize=16)
+def two_layer_net(
+    width: int,
+    *,
+    parameterization: models.Parameterization = "standard",
+    init_scale: float = 1.0,
+) -> Model:
+    """One object for each net, so that what is compiled for it is found again."""
+    return models.homogeneous_mlp(
+        (width,), parameterization=parameterization, init_scale=init_scale
+    )
 
 
 @jax.jit

@@ -1,9 +1,12 @@
 """Intervals for what random experiments measure: means, crossings and scaling exponents."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
+
+from kernelgap.studies.journal import Row
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -35,6 +38,56 @@ def mean_interval(values: np.ndarray, *, lowest: float = -np.inf) -> Estimate:
         return Estimate(mean, np.nan, np.nan)
     half = special.stdtrit(n - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / np.sqrt(n)
     return Estimate(mean, max(lowest, mean - half), mean + half)
+
+
+def group_means(
+    rows: Sequence[Row],
+    by: Sequence[str],
+    shares: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Means with intervals over the rows that agree in all of `by`, in the order of the rows.
+
+    Args:
+        rows: one per grid point and seed.
+        by: what identifies a grid point.
+        shares: columns that cannot be negative; their intervals are cut at 0.
+        numbers: other columns.
+
+    Returns:
+        For each grid point `by`, `seeds` (how many rows), and a dict value, low, high per column.
+
+    Example:
+        >>> from kernelgap.studies.statistics import group_means
+        >>> rows = [{"n": 5, "error": 0.1}, {"n": 5, "error": 0.3}]
+        >>> points = group_means(rows, ("n",), ("error",))
+        >>> points[0]["n"], points[0]["seeds"], round(points[0]["error"]["value"], 6)
+        (5, 2, 0.2)
+    """
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
+    points = []
+    for identity, members in groups.items():
+        point: dict[str, Any] = dict(zip(by, identity, strict=True)) | {"seeds": len(members)}
+        for name in (*shares, *numbers):
+            values = np.array([member[name] for member in members])
+            lowest = 0.0 if name in shares else -np.inf
+            point[name] = mean_interval(values, lowest=lowest)._asdict()
+        points.append(point)
+    return points
+
+
+def interval_text(estimate: dict[str, float], form: str) -> str:
+    """An estimate as it stands in tables: value [low, high].
+
+    Example:
+        >>> from kernelgap.studies.statistics import interval_text
+        >>> interval_text({"value": 0.5, "low": 0.4, "high": 0.6}, ".2f")
+        '0.50 [0.40, 0.60]'
+    """
+    value, low, high = (estimate[k] for k in ("value", "low", "high"))
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def crossing(sizes: np.ndarray, errors: np.ndarray, target: float) -> np.ndarray:

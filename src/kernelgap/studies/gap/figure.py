@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kernelgap.studies.gap_config import GapConfig
+from kernelgap.studies.gap.config import GapConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
