@@ -1,10 +1,10 @@
-"""Data sets: the XOR distribution of Wei et al. with its planted network, and real digits.
+"""The XOR distribution of Wei et al., and the planted network that classifies it.
 
 Paper A is C. Wei, J. D. Lee, Q. Liu, T. Ma, "Regularization Matters: Generalization and
 Optimization of Neural Nets v.s. their Induced Kernel", NeurIPS 2019, arXiv:1810.05369.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,22 +13,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
+from kernelgap.datasets.dataset import Dataset, floating_dtype
 from kernelgap.typing import Key
 
 Signal = Literal["axis", "cube"]
 Noise = Literal["sign", "gaussian"]
-
-
-class Dataset(NamedTuple):
-    """Inputs and labels.
-
-    Attributes:
-        x: inputs of shape (n, d).
-        y: labels of shape (n,), each -1. or +1.
-    """
-
-    x: Float[Array, "n d"]
-    y: Float[Array, " n"]
 
 
 def xor_noise(
@@ -83,7 +72,7 @@ def xor_noise(
     _checks.choice(signal, "signal", ("axis", "cube"))
     _checks.choice(noise, "noise", ("sign", "gaussian"))
     _checks.number(flip, "flip", minimum=0, maximum=0.5)
-    dtype = _floating_dtype(dtype)
+    dtype = floating_dtype(dtype)
 
     sign_key, noise_key, flip_key = jax.random.split(key, 3)
     # One draw of bits serves signal and noise: each random call costs compile time.
@@ -139,7 +128,7 @@ def planted_xor(
     """
     d = _checks.integer(d, "d", minimum=2)
     _checks.choice(signal, "signal", ("axis", "cube"))
-    dtype = _floating_dtype(dtype)
+    dtype = floating_dtype(dtype)
     if signal == "axis":
         directions = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
         size = 1.0
@@ -149,53 +138,3 @@ def planted_xor(
         directions = directions * size / np.sqrt(2)
     hidden = jnp.zeros((4, d), dtype).at[:, :2].set(jnp.asarray(directions, dtype))
     return hidden, size * jnp.array([1, 1, -1, -1], dtype)
-
-
-def digits(a: int, b: int, *, dtype: DTypeLike | None = None) -> Dataset:
-    """Two classes of scikit-learn's 8x8 handwritten digits, as a first real data set.
-
-    Pixels are divided by 16, so that they lie in [0, 1]; class `a` is +1 and class `b` is -1.
-    The order is scikit-learn's; shuffle and split it yourself.
-
-    Args:
-        a: the digit labelled +1, in 0..9.
-        b: the digit labelled -1, in 0..9 and different from `a`.
-        dtype: floating dtype; JAX's default when None.
-
-    Returns:
-        `Dataset(x, y)` with x of shape (n, 64); n is about 360.
-
-    Raises:
-        ImportError: if scikit-learn is missing (extra `sklearn`).
-        TypeError: if `a` or `b` is not an integer.
-        ValueError: if `a` or `b` is outside 0..9, or they are equal.
-
-    Example:
-        >>> import kernelgap as kg
-        >>> x, y = kg.datasets.digits(3, 8)
-        >>> x.shape
-        (357, 64)
-    """
-    for name, digit in (("a", a), ("b", b)):
-        if _checks.integer(digit, name, minimum=0) > 9:
-            raise ValueError(f"`{name}` must be a digit 0..9; got {digit}")
-    if a == b:
-        raise ValueError(f"`a` and `b` must be two different digits; got {a} twice")
-    dtype = _floating_dtype(dtype)
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "datasets.digits needs scikit-learn: pip install 'kernelgap[sklearn]'"
-        ) from error
-    images, labels = load_digits(return_X_y=True)
-    keep = (labels == a) | (labels == b)
-    x = jnp.asarray(images[keep] / 16, dtype)
-    return Dataset(x, jnp.where(jnp.asarray(labels[keep] == a), 1, -1).astype(dtype))
-
-
-def _floating_dtype(dtype: DTypeLike | None) -> np.dtype:
-    chosen = jnp.dtype(jax.dtypes.canonicalize_dtype(float if dtype is None else dtype))
-    if not jnp.issubdtype(chosen, jnp.floating):
-        raise TypeError(f"`dtype` must be a floating dtype; got {chosen}")
-    return chosen

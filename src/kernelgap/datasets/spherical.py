@@ -1,0 +1,45 @@
+"""Inputs on the unit sphere."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from kernelgap import _checks
+from kernelgap.datasets.dataset import floating_dtype
+from kernelgap.typing import Key
+
+
+def sphere(key: Key, n: int, d: int, *, dtype: DTypeLike | None = None) -> Float[Array, "n d"]:
+    """Inputs uniform on the unit sphere of R^d.
+
+    Args:
+        key: JAX random key.
+        n: number of samples, at least 1.
+        d: input dimension, at least 1; in one dimension the sphere is {-1, +1}.
+        dtype: floating dtype; JAX's default when None.
+
+    Returns:
+        Inputs of shape (n, d).
+
+    Raises:
+        TypeError: if `key` is no JAX key, `n` or `d` no integer, or `dtype` not floating.
+        ValueError: if `n` < 1 or `d` < 1.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x = kg.datasets.sphere(jax.random.key(0), 100, 15)
+        >>> bool(jax.numpy.allclose((x**2).sum(axis=1), 1))
+        True
+
+    References:
+        The inputs of paper B (B. Xie, Y. Liang, L. Song, AISTATS 2017).
+    """
+    _checks.random_key(key)
+    n = _checks.integer(n, "n", minimum=1)
+    d = _checks.integer(d, "d", minimum=1)
+    dtype = floating_dtype(dtype)
+    # Short types underflow in the square of a small draw: the direction is computed in float32.
+    wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+    direction = jax.random.normal(key, (n, d), wide)
+    return (direction / jnp.linalg.norm(direction, axis=1, keepdims=True)).astype(dtype)

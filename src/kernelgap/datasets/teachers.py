@@ -1,0 +1,131 @@
+"""Data that a small random ReLU network labels: a teacher, for networks and kernels to learn."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from kernelgap import _checks
+from kernelgap.datasets.dataset import Dataset, floating_dtype
+from kernelgap.datasets.spherical import sphere
+from kernelgap.typing import ArrayLike, Key
+
+Inputs = Literal["gaussian", "sphere"]
+Labels = Literal["sign", "value"]
+Teacher = tuple[ArrayLike, ArrayLike]
+
+
+def planted_teacher(
+    key: Key, d: int, *, units: int = 6, dtype: DTypeLike | None = None
+) -> tuple[Float[Array, "units d"], Float[Array, " units"]]:
+    r"""Parameters of a random two-layer ReLU teacher, f(x) = sum_j w_j relu(<u_j, x>).
+
+    The directions u_j are independent and uniform on the unit sphere; w_j is +1, -1, +1, ... in
+    turn, so that both labels are about equally likely. Units are balanced, ``|w_j| = ||u_j||``.
+
+    Args:
+        key: JAX random key.
+        d: input dimension, at least 1.
+        units: number of hidden units, at least 1.
+        dtype: floating dtype; JAX's default when None.
+
+    Returns:
+        Parameters for `models.homogeneous_mlp((units,))`: (hidden (units, d), readout (units,)).
+
+    Raises:
+        TypeError: if `key` is no JAX key, `d` or `units` no integer, or `dtype` not floating.
+        ValueError: if `d` < 1 or `units` < 1.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> hidden, readout = kg.datasets.planted_teacher(jax.random.key(0), 20, units=4)
+        >>> hidden.shape, readout.tolist()
+        ((4, 20), [1.0, -1.0, 1.0, -1.0])
+
+    References:
+        The law of the teacher is ours.
+    """
+    units = _checks.integer(units, "units", minimum=1)
+    hidden = sphere(key, units, d, dtype=dtype)
+    return hidden, (1 - 2 * (jnp.arange(units) % 2)).astype(hidden.dtype)
+
+
+def teacher(
+    key: Key,
+    n: int,
+    d: int,
+    *,
+    units: int = 6,
+    params: Teacher | None = None,
+    inputs: Inputs = "gaussian",
+    labels: Labels = "sign",
+    dtype: DTypeLike | None = None,
+) -> Dataset:
+    r"""Sample inputs and label them by a two-layer ReLU teacher.
+
+    A teacher without bias is 0 where all its units are off, on a share 2^-units of the inputs.
+    With `labels="sign"` such an input x is replaced by -x, where all units are on, so that the
+    teacher itself classifies every sample with a positive margin.
+
+    Args:
+        key: JAX random key.
+        n: number of samples, at least 1.
+        d: input dimension, at least 1.
+        units: hidden units of a teacher drawn from `key`; at least 2 for both labels to occur.
+        params: the teacher, as from `planted_teacher`, so that training and test sets share it;
+            `units` is not used then. Drawn from `key` when None.
+        inputs: `"gaussian"` for N(0, I), `"sphere"` for uniform on the unit sphere.
+        labels: `"sign"` for -1 and +1, `"value"` for the teacher's output itself.
+        dtype: floating dtype of `x` and `y`; JAX's default when None.
+
+    Returns:
+        `Dataset(x, y)` with x of shape (n, d) and y of shape (n,).
+
+    Raises:
+        TypeError: if `key` is no JAX key, or `n`, `d`, `units` are no integers, or `dtype` is not
+            floating.
+        ValueError: if `n` < 1, `d` < 1, `units` < 1, an option is unknown, or `params` has not
+            the shapes (units, d) and (units,).
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> keys = jax.random.split(jax.random.key(0), 3)
+        >>> params = kg.datasets.planted_teacher(keys[0], 20)
+        >>> x, y = kg.datasets.teacher(keys[1], 100, 20, params=params)
+        >>> x_test, y_test = kg.datasets.teacher(keys[2], 1000, 20, params=params)
+        >>> f = kg.models.homogeneous_mlp((6,)).apply(params, x)
+        >>> bool((y * f > 0).all())
+        True
+
+    References:
+        In the style of paper A's comparison of nets and kernels on a small planted network; the
+        law of inputs and teacher is ours.
+    """
+    _checks.random_key(key)
+    n = _checks.integer(n, "n", minimum=1)
+    d = _checks.integer(d, "d", minimum=1)
+    _checks.choice(inputs, "inputs", ("gaussian", "sphere"))
+    _checks.choice(labels, "labels", ("sign", "value"))
+    dtype = floating_dtype(dtype)
+    teacher_key, inputs_key = jax.random.split(key)
+    if params is None:
+        params = planted_teacher(teacher_key, d, units=units, dtype=dtype)
+    hidden, readout = (jnp.asarray(p).astype(dtype) for p in params)
+    if hidden.ndim != 2 or hidden.shape[1] != d or readout.shape != hidden.shape[:1]:
+        raise ValueError(f"`params` must have shapes (units, {d}) and (units,); "
+                         f"got {hidden.shape} and {readout.shape}")  # fmt: skip
+    if inputs == "gaussian":
+        x = jax.random.normal(inputs_key, (n, d), dtype)
+    else:
+        x = sphere(inputs_key, n, d, dtype=dtype)
+    active = jnp.matmul(x, hidden.T, precision="highest")
+    if labels == "sign":
+        # The units see the same numbers with the sign turned: nothing is computed anew.
+        turn = jnp.where(jnp.any(active > 0, axis=1, keepdims=True), 1, -1).astype(dtype)
+        x, active = turn * x, turn * active
+    outputs = jnp.matmul(jnp.where(active > 0, active, 0), readout, precision="highest")
+    if labels == "value":
+        return Dataset(x, outputs)
+    return Dataset(x, jnp.where(outputs >= 0, 1, -1).astype(dtype))

@@ -1,0 +1,132 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+import kernelgap as kg
+from helpers import keys
+
+key = jax.random.key(0)
+inputs = st.sampled_from(["gaussian", "sphere"])
+
+
+@given(keys, inputs, st.sampled_from([(6, 20), (2, 3)]))
+def test_the_teacher_classifies_its_samples_with_a_margin(key, inputs, shape):
+    units, d = shape
+    params = kg.datasets.planted_teacher(key, d, units=units)
+    x, y = kg.datasets.teacher(key, 500, d, params=params, inputs=inputs)
+    outputs = kg.models.homogeneous_mlp((units,)).apply(params, x)
+    assert x.shape == (500, d)
+    assert float((y * outputs).min()) > 0  # also where all units were off, 2^-units of the inputs
+    np.testing.assert_allclose(jnp.linalg.norm(params[0], axis=1), jnp.abs(params[1]), rtol=1e-5)
+    assert sorted(set(params[1].tolist())) == [-1, 1]
+
+
+@given(keys, inputs)
+def test_values_are_the_teachers_output(key, inputs):
+    hidden, readout = params = kg.datasets.planted_teacher(key, 7, units=5)
+    x, y = kg.datasets.teacher(key, 64, 7, params=params, inputs=inputs, labels="value")
+    expected = np.maximum(np.float64(x) @ np.float64(hidden).T, 0) @ np.float64(readout)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_inputs_that_switch_all_units_off_are_turned_round_and_no_others():
+    params = kg.datasets.planted_teacher(key, 6, units=2)
+    plain = kg.datasets.teacher(key, 400, 6, params=params, labels="value").x
+    x = kg.datasets.teacher(key, 400, 6, params=params).x
+    off = np.asarray((plain @ params[0].T <= 0).all(axis=1))
+    assert stats.binomtest(int(off.sum()), 400, 0.25).pvalue > 1e-6
+    np.testing.assert_array_equal(x, np.where(off[:, None], -plain, plain))
+
+
+def test_one_key_draws_a_teacher_of_its_own():
+    a = kg.datasets.teacher(key, 50, 4)
+    np.testing.assert_array_equal(a.x, kg.datasets.teacher(key, 50, 4).x)
+    # Labels of another teacher on the same inputs differ: it is drawn from the key.
+    other = kg.datasets.teacher(
+        key, 50, 4, params=kg.datasets.planted_teacher(jax.random.key(9), 4), labels="value"
+    )
+    own = kg.datasets.teacher(key, 50, 4, labels="value")
+    np.testing.assert_array_equal(own.x, other.x)
+    assert (own.y != other.y).any()
+
+
+@given(keys, st.sampled_from([1, 2, 15]))
+def test_sphere_has_norm_one(key, d):
+    x = kg.datasets.sphere(key, 30, d)
+    np.testing.assert_allclose(jnp.sum(x**2, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("d", [2, 3, 15])
+def test_sphere_is_uniform(d):
+    x = np.asarray(kg.datasets.sphere(key, 20_000, d), float)
+    # A coordinate of a uniform direction: (1 + x_1) / 2 has the law Beta((d-1)/2, (d-1)/2).
+    law = stats.beta((d - 1) / 2, (d - 1) / 2)
+    for j in (0, d - 1):
+        assert stats.kstest((1 + x[:, j]) / 2, law.cdf).pvalue > 1e-6
+    # Off-diagonal second moments deviate by 1 / (d sqrt(n)).
+    np.testing.assert_allclose(x.T @ x / 20_000, np.eye(d) / d, atol=6 / d / 20_000**0.5 * 1.5)
+
+
+def test_teacher_units_are_uniform_and_labels_balanced():
+    hidden, _ = kg.datasets.planted_teacher(key, 3, units=20_000)
+    assert stats.kstest(np.asarray(hidden[:, 0]), stats.uniform(-1, 2).cdf).pvalue > 1e-6
+    shares = jax.vmap(lambda k: jnp.mean(kg.datasets.teacher(k, 500, 20).y))(
+        jax.random.split(key, 40)
+    )
+    assert abs(float(jnp.mean(shares))) < 0.25
+    assert float(jnp.max(jnp.abs(shares))) < 1  # both labels occur for each
+
+
+def test_dtype_and_transforms():
+    params = kg.datasets.planted_teacher(key, 4, dtype=jnp.bfloat16)
+    assert params[0].dtype == params[1].dtype == jnp.bfloat16
+    for labels in ("sign", "value"):
+        data = kg.datasets.teacher(key, 5, 4, dtype=jnp.float16, labels=labels)
+        assert data.x.dtype == data.y.dtype == jnp.float16
+    split = jax.random.split(key, 3)
+    batched = jax.jit(jax.vmap(lambda k: kg.datasets.teacher(k, 10, 4)))(split)
+    np.testing.assert_allclose(batched.x[1], kg.datasets.teacher(split[1], 10, 4).x, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda: kg.datasets.sphere(0, 5, 3), TypeError, "must be a JAX random key"),
+        (lambda: kg.datasets.sphere(key, 0, 3), ValueError, "`n` must be an integer >= 1"),
+        (lambda: kg.datasets.sphere(key, 5, 0), ValueError, "`d` must be an integer >= 1"),
+        (lambda: kg.datasets.sphere(key, 5, 3, dtype=int), TypeError, "`dtype`"),
+        (lambda: kg.datasets.planted_teacher(key, 3, units=0), ValueError, "`units`"),
+        (lambda: kg.datasets.planted_teacher(key, 3, units=1.5), TypeError, "`units`"),
+        (lambda: kg.datasets.teacher(7, 5, 3), TypeError, "must be a JAX random key"),
+        (lambda: kg.datasets.teacher(key, 0, 3), ValueError, "`n`"),
+        (lambda: kg.datasets.teacher(key, 5, 0), ValueError, "`d`"),
+        (lambda: kg.datasets.teacher(key, 5, 3, units=0), ValueError, "`units`"),
+        (
+            lambda: kg.datasets.teacher(key, 5, 3, inputs="cube"),
+            ValueError,
+            "`inputs` must be one of 'gaussian', 'sphere'; got 'cube'",
+        ),
+        (
+            lambda: kg.datasets.teacher(key, 5, 3, labels="class"),
+            ValueError,
+            "`labels` must be one of 'sign', 'value'",
+        ),
+        (
+            lambda: kg.datasets.teacher(key, 5, 3, params=kg.datasets.planted_teacher(key, 4)),
+            ValueError,
+            r"`params` must have shapes \(units, 3\) and \(units,\); got \(6, 4\) and \(6,\)",
+        ),
+        (
+            lambda: kg.datasets.teacher(key, 5, 3, params=(jnp.ones((2, 3)), jnp.ones(3))),
+            ValueError,
+            "`params` must have shapes",
+        ),
+    ],
+)
+def test_refuses(call, error, match):
+    with pytest.raises(error, match=match):
+        call()
