@@ -1,11 +1,12 @@
-"""Experiments, one module each: configuration, rows, intervals, table, figure, files.
+"""Experiments, a room each: configuration, cells, summary, figure.
 
 Every study has a `run(config, *, out=None, ...) -> Result` and a command, `kernelgap run NAME`.
 """
 
-from kernelgap.studies import gap
+from kernelgap.studies import gap, teacher
 from kernelgap.studies.study import Result, Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (gap.STUDY,)}
+STUDIES: dict[str, Study] = {study.name: study for study in (gap.STUDY, teacher.STUDY)}
+"""All studies by name, as the command line lists them."""
 
-__all__ = ["STUDIES", "Result", "Study", "gap"]
+__all__ = ["STUDIES", "Result", "Study", "gap", "teacher"]

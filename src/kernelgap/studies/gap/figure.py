@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kernelgap.studies import figures
 from kernelgap.studies.gap.config import GapConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, distinguishable under colour blindness; markers say the same again.
 _STYLE = {
-    "net": ("#0072B2", "o", "l2-regularised net"),
-    "svm": ("#D55E00", "s", "NTK hard-margin SVM"),
-    "span": ("#009E73", "^", "best in the NTK's span"),
+    "net": (figures.BLUE, "o", "l2-regularised net"),
+    "svm": (figures.ORANGE, "s", "NTK hard-margin SVM"),
+    "span": (figures.GREEN, "^", "best in the NTK's span"),
 }
 
 
@@ -52,28 +52,14 @@ def _errors(ax: "Axes", summary: dict[str, Any], *, power: int, title: str) -> N
     for learner, (color, marker, _) in _STYLE.items():
         for shade, d in zip(np.linspace(0.35, 1, len(dims)), dims, strict=True):
             curve = [p for p in points if p["learner"] == learner and p["d"] == d]
-            _curve(ax, curve, [p["n"] / d**power for p in curve], "error", color, marker, shade)
+            x = [p["n"] / d**power for p in curve]
+            figures.band(ax, x, curve, "error", color=color, marker=marker, shade=shade)
     ax.set_xscale("log")
     ax.axhline(0.5, color="0.6", lw=0.8, ls=":")
     ax.set_ylim(-0.02, 0.56)
     ax.set_xlabel("n / d" if power == 1 else "n / d²")
     ax.set_ylabel("test error")
     ax.set_title(title, fontsize=10)
-
-
-def _curve(
-    ax: "Axes",
-    points: list[dict[str, Any]],
-    x: list[float],
-    name: str,
-    color: str,
-    marker: str,
-    shade: float = 1.0,
-    label: str | None = None,
-) -> None:
-    value, low, high = (np.array([p[name][k] for p in points]) for k in ("value", "low", "high"))
-    ax.plot(x, value, color=color, marker=marker, ms=3.5, lw=1.3, alpha=shade, label=label)
-    ax.fill_between(x, low, high, color=color, alpha=0.15 * shade, lw=0)
 
 
 def _scaling(ax: "Axes", config: GapConfig, summary: dict[str, Any]) -> None:
@@ -94,11 +80,8 @@ def _scaling(ax: "Axes", config: GapConfig, summary: dict[str, Any]) -> None:
         ax.errorbar(
             d, n, np.maximum(error, 0), color=color, fmt=marker, ms=5, capsize=2, label=label
         )
-    ax.set_xscale("log")
+    figures.grid_ticks(ax, config.dims)
     ax.set_yscale("log")
-    ticks = list(config.dims)
-    ax.set_xticks(ticks, [str(t) for t in ticks])
-    ax.set_xticks([], minor=True)
     ax.set_xlabel("d")
     ax.set_ylabel("n")
     ax.set_title(f"samples at {config.target:.0%} test error", fontsize=10)
@@ -109,12 +92,10 @@ def _digits(axes: "np.ndarray", config: GapConfig, summary: dict[str, Any]) -> N
         color, marker, name = _STYLE[learner]
         curve = [p for p in summary["points"] if p["learner"] == learner]
         n = [p["n"] for p in curve]
-        _curve(axes[0], curve, n, "error", color, marker, label=name)
-        _curve(axes[1], curve, n, "margin", color, marker, label=name)
+        for ax, column in zip(axes, ("error", "margin"), strict=True):
+            figures.band(ax, n, curve, column, color=color, marker=marker, label=name)
     for ax in axes:
-        ax.set_xscale("log")
-        ax.set_xticks(list(config.sizes), [str(n) for n in config.sizes])
-        ax.set_xticks([], minor=True)
+        figures.grid_ticks(ax, config.sizes)
         ax.set_xlabel("training images n")
     axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("test error")

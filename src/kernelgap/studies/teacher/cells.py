@@ -1,0 +1,84 @@
+"""The cells of the teacher study: a learner and a number of samples each."""
+
+from functools import partial
+
+import jax
+
+from kernelgap import datasets, kernels, metrics
+from kernelgap.datasets import Dataset
+from kernelgap.studies import samples
+from kernelgap.studies.journal import Row
+from kernelgap.studies.learners import annealed_nets, kernel_svm, two_layer_net
+from kernelgap.studies.study import Cell
+from kernelgap.studies.teacher.config import TeacherConfig
+
+LEARNERS = ("net", "ntk", "last")
+_ALONE_FROM = 4000  # training points from which a dense kernel cell wants the memory to itself
+
+
+def cells(config: TeacherConfig) -> list[Cell]:
+    """A cell for each learner and n; those that hold a large Gram matrix run alone."""
+    return [
+        Cell((learner, n), alone=learner != "net" and n >= _ALONE_FROM)
+        for learner in LEARNERS
+        for n in config.sizes
+    ]
+
+
+def run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
+    """A row per seed of one learner at one n."""
+    learner, n = identity
+    keys = jax.random.split(jax.random.key(config.seed), (4, config.seeds))
+    teacher_keys, train_keys, test_keys, net_keys = keys
+    stream, test = (
+        jax.device_get(_sample(teacher_keys, k, size, config.d, config.units, config.inputs))
+        for k, size in ((train_keys, config.sizes[-1]), (test_keys, config.n_test))
+    )
+    train = samples.first(stream, n)
+    if learner == "net":
+        rows = annealed_nets(
+            two_layer_net(config.width),
+            net_keys,
+            train,
+            test,
+            l2_path=config.l2_path,
+            steps=config.steps,
+            learning_rate=config.learning_rate,
+        )
+    else:
+        # In this parameterization both layers count alike; the width does not matter.
+        model = two_layer_net(1, parameterization="ntk")
+        kernel = kernels.ntk(model) if learner == "ntk" else kernels.nngp(model)
+        pairs = zip(samples.each(train), samples.each(test), strict=True)
+        rows = [kernel_svm(kernel, *pair) for pair in pairs]
+    known = jax.device_get(_planted_margins(teacher_keys, train, config.d, config.units))
+    point = {"learner": learner, "n": n}
+    return [
+        point | {"seed": seed} | row | {"teacher_margin": float(known[seed])}
+        for seed, row in enumerate(rows)
+    ]
+
+
+@partial(jax.jit, static_argnames=("n", "d", "units", "inputs"))
+def _sample(
+    teacher_keys: jax.Array, keys: jax.Array, n: int, d: int, units: int, inputs: datasets.Inputs
+) -> Dataset:
+    """Samples of each seed's own teacher."""
+
+    def one(teacher_key: jax.Array, key: jax.Array) -> Dataset:
+        params = datasets.planted_teacher(teacher_key, d, units=units)
+        return datasets.teacher(key, n, d, params=params, inputs=inputs)
+
+    return jax.vmap(one)(teacher_keys, keys)
+
+
+@partial(jax.jit, static_argnames=("d", "units"))
+def _planted_margins(teacher_keys: jax.Array, train: Dataset, d: int, units: int) -> jax.Array:
+    """The normalised margin of each teacher itself, which the best network's is not below."""
+    model = two_layer_net(units)
+
+    def one(teacher_key: jax.Array, data: Dataset) -> jax.Array:
+        params = datasets.planted_teacher(teacher_key, d, units=units)
+        return metrics.normalized_margin(model, params, *data)
+
+    return jax.vmap(one)(teacher_keys, train)

@@ -1,0 +1,50 @@
+"""What the teacher study reports: learning curves, margins, sample sizes at the target error."""
+
+from typing import Any
+
+import numpy as np
+
+from kernelgap.studies import statistics
+from kernelgap.studies.journal import Row
+from kernelgap.studies.statistics import interval_text
+from kernelgap.studies.teacher.config import TeacherConfig
+
+
+def summarize(config: TeacherConfig, rows: list[Row]) -> dict[str, Any]:
+    """Means with intervals over teachers, and n at the target error."""
+    points = statistics.group_means(
+        rows, ("learner", "n"), ("error", "train_error"), ("margin", "teacher_margin")
+    )
+    rng = np.random.default_rng(config.seed)
+    n_at_target = []
+    for learner in dict.fromkeys(row["learner"] for row in rows):
+        errors = np.array(
+            [
+                [row["error"] for row in rows if (row["learner"], row["n"]) == (learner, n)]
+                for n in config.sizes
+            ]
+        )
+        value, resampled = statistics.bootstrap_crossings(
+            np.array(config.sizes), errors, config.target, rng
+        )
+        estimate = statistics.percentile_interval(value, resampled)
+        n_at_target.append({"learner": learner} | estimate._asdict())
+    gaps = [row["duality_gap"] for row in rows if row["learner"] != "net"]
+    return {
+        "points": points,
+        "n_at_target": n_at_target,
+        "largest_duality_gap": float(np.nanmax(gaps)),
+    }
+
+
+def table(config: TeacherConfig, summary: dict[str, Any]) -> str:
+    """Errors and margins of each learner, and n at the target error."""
+    lines = [f"{'learner':8}{'n':>6}{'test error':>24}{'margin':>28}"]
+    for p in summary["points"]:
+        error, margin = (interval_text(p[name], ".4f") for name in ("error", "margin"))
+        lines.append(f"{p['learner']:8}{p['n']:>6}{error:>24}{margin:>28}")
+    lines.append(f"samples at {config.target:.0%} test error")
+    for entry in summary["n_at_target"]:
+        found = interval_text(entry, ".0f") if np.isfinite(entry["value"]) else "not in the grid"
+        lines.append(f"{entry['learner']:8}{found}")
+    return "\n".join(lines)
