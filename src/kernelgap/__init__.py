@@ -2,11 +2,11 @@
 
 Import it as `import kernelgap as kg`. Rooms:
 
-- `datasets`: the XOR distribution with its planted network, real digits;
+- `datasets`: the XOR distribution with its planted network, random teachers, real digits;
 - `models`: homogeneous multi-layer perceptrons;
 - `objectives`: the regularised logistic loss;
 - `optim`: noisy gradient descent, the compiled training loop;
-- `metrics`: normalised margins;
+- `metrics`: normalised margins, changes of activation patterns;
 - `kernels`: NTK and NNGP kernels;
 - `predictors`: hard-margin SVM, ridge regression and the best predictor in a kernel's span;
 - `studies`: experiments, each with its configuration, rows, intervals and figure.

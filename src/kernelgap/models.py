@@ -223,6 +223,36 @@ def homogeneous_mlp(
     return Model(init, apply, degree, spec, neurons)
 
 
+def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Array, ...]:
+    """What enters the activation of each hidden layer.
+
+    Args:
+        model: a `homogeneous_mlp`.
+        params: its parameters.
+        x: inputs of shape (n, d).
+
+    Returns:
+        One array of shape (n, width) per hidden layer; none for a linear model.
+
+    Raises:
+        ValueError: if the shapes of `x` and `params` do not fit the model.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> model = kg.models.homogeneous_mlp((5, 7))
+        >>> params = model.init(jax.random.key(0), 3)
+        >>> [z.shape for z in kg.models.preactivations(model, params, jax.numpy.ones((2, 3)))]
+        [(2, 5), (2, 7)]
+    """
+    layers = _check_call(model.spec, params, x)
+    entering, h = [], x
+    for weights, (_, _, factor, _) in zip(params[:-1], layers[:-1], strict=True):
+        z = h @ weights.T
+        entering.append(z if factor == 1 else factor * z)
+        h = model.spec.activation(entering[-1])
+    return tuple(entering)
+
+
 def _spec(
     widths: Sequence[int],
     activation: str | Activation,
