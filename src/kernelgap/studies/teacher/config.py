@@ -20,7 +20,7 @@ class TeacherConfig:
     d: int = option(20, "input dimension")
     units: int = option(6, "hidden units of the teacher, at least 2")
     inputs: Literal["gaussian", "sphere"] = option("gaussian", "law of the inputs")
-    sizes: tuple[int, ...] = option((25, 50, 100, 200, 400, 800, 1600), "training sizes n")
+    sizes: tuple[int, ...] = option((25, 50, 100, 200, 400, 800, 1600, 3200), "training sizes n")
     seeds: int = option(10, "teachers with their samples, at least 2")
     seed: int = option(0, "base of all random keys")
     n_test: int = option(10_000, "fresh test samples for each seed")

@@ -20,25 +20,27 @@ def figure(config: TeacherConfig, rows: list[dict[str, Any]], summary: dict[str,
     from matplotlib.figure import Figure
 
     del rows
-    made = Figure(figsize=(9.5, 4), layout="constrained")
-    errors, margins = made.subplots(1, 2)
+    made = Figure(figsize=(13, 4.2), layout="constrained")
+    errors, behind, margins = axes = made.subplots(1, 3)
     for learner, (color, marker, name) in _STYLE.items():
         curve = [p for p in summary["points"] if p["learner"] == learner]
         n = [p["n"] for p in curve]
-        figures.band(errors, n, curve, "error", color=color, marker=marker, label=name)
-        figures.band(margins, n, curve, "margin", color=color, marker=marker)
-    curve = [p for p in summary["points"] if p["learner"] == "net"]
-    figures.band(
-        margins, [p["n"] for p in curve], curve, "teacher_margin", color=figures.GREY, style="--",
-        label="the teacher itself, as a net",
-    )  # fmt: skip
-    for ax in (errors, margins):
+        look = {"color": color, "marker": marker}
+        figures.band(errors, n, curve, "error", label=name, **look)
+        figures.band(margins, n, curve, "margin", **look)
+        if learner != "net":
+            curve = [p for p in summary["behind_net"] if p["learner"] == learner]
+            figures.band(behind, n, curve, "excess", **look)
+    behind.axhline(0, color=figures.BLUE, lw=1.3)
+    for ax in axes:
         figures.grid_ticks(ax, config.sizes)
         ax.set_xlabel("training samples n")
-        ax.legend(frameon=False, fontsize=9)
+    errors.legend(frameon=False, fontsize=9)
     errors.set_ylim(bottom=0)
     errors.set_ylabel("test error")
-    errors.set_title("fresh samples", fontsize=10)
+    errors.set_title("test error", fontsize=10)
+    behind.set_ylabel("test error minus that of the net")
+    behind.set_title("behind the net, same teacher and samples", fontsize=10)
     margins.set_yscale("log")
     margins.set_ylabel("normalised margin, each in its own norm")
     margins.set_title("margins on the training set", fontsize=10)

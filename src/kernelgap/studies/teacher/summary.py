@@ -29,9 +29,17 @@ def summarize(config: TeacherConfig, rows: list[Row]) -> dict[str, Any]:
         )
         estimate = statistics.percentile_interval(value, resampled)
         n_at_target.append({"learner": learner} | estimate._asdict())
+    by_point = {(row["learner"], row["n"], row["seed"]): row["error"] for row in rows}
+    # The learners of a seed share its teacher and samples: their difference varies less than they.
+    behind = [
+        row | {"excess": row["error"] - by_point["net", row["n"], row["seed"]]}
+        for row in rows
+        if row["learner"] != "net"
+    ]
     gaps = [row["duality_gap"] for row in rows if row["learner"] != "net"]
     return {
         "points": points,
+        "behind_net": statistics.group_means(behind, ("learner", "n"), numbers=("excess",)),
         "n_at_target": n_at_target,
         "largest_duality_gap": float(np.nanmax(gaps)),
     }
@@ -39,10 +47,14 @@ def summarize(config: TeacherConfig, rows: list[Row]) -> dict[str, Any]:
 
 def table(config: TeacherConfig, summary: dict[str, Any]) -> str:
     """Errors and margins of each learner, and n at the target error."""
-    lines = [f"{'learner':8}{'n':>6}{'test error':>24}{'margin':>28}"]
+    lines = [f"{'learner':8}{'n':>6}{'test error':>24}{'margin':>28}"
+             f"{'error above the net':>32}"]  # fmt: skip
+    behind = {(p["learner"], p["n"]): p["excess"] for p in summary["behind_net"]}
     for p in summary["points"]:
         error, margin = (interval_text(p[name], ".4f") for name in ("error", "margin"))
-        lines.append(f"{p['learner']:8}{p['n']:>6}{error:>24}{margin:>28}")
+        excess = behind.get((p["learner"], p["n"]))
+        last = interval_text(excess, "+.4f") if excess else ""
+        lines.append(f"{p['learner']:8}{p['n']:>6}{error:>24}{margin:>28}{last:>32}".rstrip())
     lines.append(f"samples at {config.target:.0%} test error")
     for entry in summary["n_at_target"]:
         found = interval_text(entry, ".0f") if np.isfinite(entry["value"]) else "not in the grid"
