@@ -4,8 +4,10 @@ Import it as `import kernelgap as kg`. Rooms:
 
 - `datasets`: the XOR distribution with its planted network, random teachers, real digits;
 - `models`: homogeneous multi-layer perceptrons;
-- `objectives`: the regularised logistic loss;
+- `objectives`: the regularised logistic loss, and its logarithm;
 - `optim`: noisy gradient descent, the compiled training loop;
+- `margins`: paths of weak regularisation, optimality conditions of the maximum margin;
+- `bounds`: generalisation bounds, each with its equation and status;
 - `metrics`: normalised margins, changes of activation patterns;
 - `kernels`: NTK and NNGP kernels;
 - `predictors`: hard-margin SVM, ridge regression and the best predictor in a kernel's span;
@@ -15,17 +17,19 @@ Import it as `import kernelgap as kg`. Rooms:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kernelgap import datasets, kernels, metrics, models, objectives, predictors
+from kernelgap import bounds, datasets, kernels, metrics, models, objectives, predictors
 
 if TYPE_CHECKING:
-    from kernelgap import optim, studies
+    from kernelgap import margins, optim, studies
 
 __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "bounds",
     "datasets",
     "kernels",
+    "margins",
     "metrics",
     "models",
     "objectives",
@@ -36,11 +40,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # These two bring optax and scipy.special, a third of what `import jax` costs: on first use.
-    if name in ("optim", "studies"):
+    # These bring optax and parts of scipy, a third of what `import jax` costs: on first use.
+    if name in ("margins", "optim", "studies"):
         return import_module(f"kernelgap.{name}")
     raise AttributeError(f"module 'kernelgap' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "optim", "studies"})
+    return sorted({*globals(), "margins", "optim", "studies"})

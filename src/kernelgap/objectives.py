@@ -1,12 +1,15 @@
 """Training objectives.
 
-Paper A trains L(Theta) = reduce_i log(1 + exp(-y_i f(Theta; x_i))) + lambda ||Theta||^r.
+Paper A trains L(Theta) = reduce_i log(1 + exp(-y_i f(Theta; x_i))) + lambda ||Theta||^r. As lambda
+falls, the margins y_i f grow like log(1 / lambda) and the loss with its gradient underflows: log L
+has the same minimisers and does not.
 """
 
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kernelgap import _checks
 from kernelgap._trees import safe_power, squared_norm
@@ -70,6 +73,75 @@ def regularized_logistic(
     return loss
 
 
+def log_regularized_logistic(
+    apply: Apply,
+    *,
+    log_l2: float | jax.Array,
+    power: float = 2,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Loss:
+    r"""The logarithm of the regularised logistic loss, for strengths at which the loss underflows.
+
+    log L = log(reduce_i l_i + lambda ||Theta||^power), with every sum taken in logarithms: value
+    and gradient are as accurate at lambda = 1e-100 as at lambda = 1, in float32 too. The gradient
+    is grad L / L, so that a step of gradient descent on log L is one on L with the learning rate
+    divided by the loss, as in the experiments of Lyu and Li.
+
+    Args:
+        apply: `apply(params, x) -> (n,)` or `(n, k)`, k >= 2, such as `model.apply`.
+        log_l2: log(lambda), so that lambda itself need not be a number of the dtype; may be
+            traced. ``-inf`` for no regularisation.
+        power: exponent r > 0 of the norm.
+        reduction: `"mean"` or `"sum"` over samples, as in `regularized_logistic`.
+
+    Returns:
+        `loss(params, x, y) -> scalar`, the natural logarithm of `regularized_logistic`.
+
+    Raises:
+        TypeError: if `apply` is not callable or `log_l2`, `power` are not numbers.
+        ValueError: if `log_l2` is NaN or +inf, `power` <= 0 or `reduction` is unknown; from the
+            loss, if shapes disagree or concrete labels are outside {-1, +1} (or 0..k-1).
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 32, 10)
+        >>> model = kg.models.homogeneous_mlp((4,))
+        >>> params = tuple(12.0 * w for w in kg.datasets.planted_xor(10))  # margins of 144
+        >>> loss = kg.objectives.log_regularized_logistic(model.apply, log_l2=-1000.0)
+        >>> print(f"{loss(params, x, y):.3f}")
+        -144.000
+
+    References:
+        The loss: paper A. Rescaling it by itself: K. Lyu, J. Li, "Gradient Descent Maximizes the
+        Margin of Homogeneous Neural Networks", ICLR 2020, section 5 (recalled). The form in
+        logarithms is ours.
+    """
+    if not callable(apply):
+        raise TypeError(f"`apply` must be a function apply(params, x), such as model.apply; "
+                        f"got {type(apply).__name__}")  # fmt: skip
+    unregularized = _checks.is_concrete(log_l2) and np.ndim(log_l2) == 0 and log_l2 == -np.inf
+    if not unregularized:
+        _checks.number(log_l2, "log_l2")
+    _checks.number(power, "power", minimum=0, exclusive=True)
+    _checks.choice(reduction, "reduction", ("mean", "sum"))
+
+    def loss(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
+        logs = log_logistic_losses(apply(params, x), y)
+        data_term = jax.nn.logsumexp(logs)
+        if reduction == "mean":
+            data_term -= float(np.log(logs.shape[0]))
+        if unregularized:
+            return data_term
+        squared = squared_norm(params)
+        zero = squared == 0
+        log_norm = jnp.log(jnp.where(zero, 1, squared)) / 2
+        penalty = jnp.asarray(log_l2, squared.dtype) + power * log_norm
+        # At Theta = 0 the penalty is log 0, with no gradient.
+        return jnp.where(zero, data_term, jnp.logaddexp(data_term, penalty))
+
+    return loss
+
+
 def logistic_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
     """The logistic loss of each sample: log(1 + exp(-y f)), or softmax cross-entropy.
 
@@ -95,3 +167,64 @@ def logistic_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
         raise ValueError(f"`apply` must return shape (n,) or (n, k); got {outputs.shape}")
     y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
     return -jnp.take_along_axis(jax.nn.log_softmax(outputs, axis=1), y[:, None], axis=1)[:, 0]
+
+
+def log_logistic_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
+    """The logarithm of each sample's logistic loss: -q_i for large soft margins q_i.
+
+    The loss is log(1 + exp(-q)), with q the sample's `soft_margins`.
+
+    Args:
+        outputs: (n,) or (n, k) with k >= 2.
+        y: (n,) labels: -1 or +1 for outputs (n,), integers 0..k-1 for outputs (n, k).
+
+    Returns:
+        Logarithms of shape (n,), accurate and differentiable where the loss itself is zero.
+
+    Raises:
+        ValueError: if shapes disagree or concrete labels are out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> outputs = jnp.array([1e4, 0.0, -1e4])
+        >>> print(kg.objectives.log_logistic_losses(outputs, jnp.ones(3)).round(3))
+        [-1.00e+04 -3.67e-01  9.21e+00]
+    """
+    z = -soft_margins(outputs, y)
+    # Below, log(1 + e^z) = e^z but for rounding, long before e^z itself underflows.
+    tiny = z < np.log(jnp.finfo(z.dtype).eps)
+    return jnp.where(tiny, z, jnp.log(jax.nn.softplus(jnp.where(tiny, 0, z))))
+
+
+def soft_margins(outputs: jax.Array, y: jax.Array) -> jax.Array:
+    """The margins q_i that the logistic loss sees: its loss of a sample is log(1 + exp(-q_i)).
+
+    q_i = y_i f_i for one output, and for k of them -log sum_{j != y_i} exp(f_j - f_{y_i}), which is
+    below the margin f_{y_i} - max_{j != y_i} f_j by at most log(k - 1).
+
+    Args:
+        outputs: (n,) or (n, k) with k >= 2.
+        y: (n,) labels: -1 or +1 for outputs (n,), integers 0..k-1 for outputs (n, k).
+
+    Returns:
+        Soft margins of shape (n,).
+
+    Raises:
+        ValueError: if shapes disagree or concrete labels are out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> outputs = jnp.array([[50.0, 0.0, -40.0], [0.0, 0.0, 0.0]])
+        >>> print(kg.objectives.soft_margins(outputs, jnp.array([0, 1])))
+        [50.        -0.6931472]
+    """
+    if outputs.ndim == 1:
+        return _checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            f"`apply` must return shape (n,) or (n, k) with k >= 2; got {outputs.shape}"
+        )
+    y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
+    own = jnp.take_along_axis(outputs, y[:, None], axis=1)
+    is_own = jax.nn.one_hot(y, outputs.shape[1], dtype=bool)
+    return -jax.nn.logsumexp(jnp.where(is_own, -jnp.inf, outputs - own), axis=1)

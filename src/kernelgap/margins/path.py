@@ -1,0 +1,248 @@
+r"""The path of weak regularisation: minimisers of the regularised logistic loss as lambda falls.
+
+Paper A: the normalised margin of a minimiser Theta_lambda of
+
+    L(Theta) = reduce_i log(1 + exp(-y_i f(Theta; x_i))) + lambda ||Theta||^r
+
+converges to the largest one, gamma* = max over ||Theta|| <= 1 of min_i y_i f(Theta; x_i), as lambda
+tends to 0, for homogeneous nets of any depth. Margins y_i f grow like log(1 / lambda) meanwhile.
+Two things make tiny lambda as easy as large ones: log L is minimised in place of L, and, wherever
+lambda changes, the parameters are first rescaled to the best point of their ray, which is a search
+in one dimension because f(c Theta) = c^a f(Theta).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from kernelgap import _checks, metrics, objectives, optim
+from kernelgap._trees import squared_norm
+from kernelgap.metrics.margin import Norm
+from kernelgap.models import Model, Params
+from kernelgap.typing import ArrayLike, PyTree, Scalar
+
+
+class MarginPath(NamedTuple):
+    """What `path` recorded at the end of the steps for each lambda; all arrays have shape (len,).
+
+    Attributes:
+        log_l2: log(lambda), decreasing.
+        log_loss: log L(Theta_lambda).
+        log_data_loss: logarithm of the data term of L alone.
+        norm: ||Theta_lambda||.
+        margins: normalised margins by name: `"l2"`, `"layer_product"`, `"smooth"` (the smoothed
+            margin in the l2 norm), and for nets that have them `"balanced"`, `"mean_field"`.
+        stationarity: ``||grad L|| / (||grad data term|| + ||grad penalty||)``, between 0 (a
+            stationary point) and 1.
+        train_error: share of training samples without a positive margin.
+        params: parameters at the last lambda.
+        records: what `record` returned, stacked; None without `record`.
+    """
+
+    log_l2: Float[Array, " len"]
+    log_loss: Float[Array, " len"]
+    log_data_loss: Float[Array, " len"]
+    norm: Float[Array, " len"]
+    margins: dict[str, Float[Array, " len"]]
+    stationarity: Float[Array, " len"]
+    train_error: Float[Array, " len"]
+    params: Params
+    records: PyTree
+
+    @property
+    def l2(self) -> Float[Array, " len"]:
+        """The strengths lambda, 0 where the dtype has no such number."""
+        return jnp.exp(self.log_l2)
+
+    @property
+    def loss(self) -> Float[Array, " len"]:
+        """L(Theta_lambda), 0 where it underflows."""
+        return jnp.exp(self.log_loss)
+
+    @property
+    def data_loss(self) -> Float[Array, " len"]:
+        """The data term of L, 0 where it underflows."""
+        return jnp.exp(self.log_data_loss)
+
+    @property
+    def margin(self) -> Float[Array, " len"]:
+        """The normalised margin min_i y_i f / ||Theta||^a."""
+        return self.margins["l2"]
+
+
+def path(
+    model: Model,
+    params: Params,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    l2s: Sequence[float] | ArrayLike,
+    steps: int = 1000,
+    learning_rate: float = 1e-2,
+    power: float = 2,
+    reduction: Literal["mean", "sum"] = "mean",
+    optimizer: optax.GradientTransformation | None = None,
+    record: Callable[[Params], Any] | None = None,
+) -> MarginPath:
+    r"""Train along decreasing strengths of regularisation, each from where the last one ended.
+
+    One compiled loop over all lambda; it can be jitted, and vmapped over seeds. For each lambda:
+    the best multiple of the parameters if they separate the data, `steps` full-batch steps on
+    log L, again the best multiple, a record.
+
+    Args:
+        model: a `homogeneous_mlp` of any depth.
+        params: where to start, for example ``model.init(key, d)``.
+        x: inputs of shape (n, d).
+        y: (n,) labels: -1 or +1 for one output, integers 0..k-1 for k outputs.
+        l2s: strengths lambda > 0, strictly decreasing; as small as 1e-300 whatever the dtype, when
+            given as Python or NumPy numbers.
+        steps: full-batch steps for each lambda, at least 1.
+        learning_rate: of Adam; it falls to zero by a cosine over the steps of each lambda.
+        power: exponent r > 0 of the norm.
+        reduction: `"mean"` or `"sum"` over samples.
+        optimizer: any optax transformation in place of that Adam, such as
+            `optim.noisy_gd(1e-2, key=key)`; its state is kept from one lambda to the next.
+        record: `record(params) -> pytree`, called at the end of each lambda; ``lambda p: p`` keeps
+            the parameters.
+
+    Returns:
+        A `MarginPath`.
+
+    Raises:
+        TypeError: if x is not floating, `steps` is no integer, `learning_rate` or `power` no number,
+            `record` not callable or `optimizer` no optax transformation.
+        ValueError: if shapes disagree, x or `l2s` are not finite, concrete labels are out of range,
+            `l2s` are not positive and strictly decreasing, `steps` < 1, `learning_rate` <= 0,
+            `power` <= 0, or `reduction` is unknown.
+
+    Example:
+        On the line, with one point on each side, the largest margin of two-layer nets is
+        1 / (2 (1 / 1 + 1 / 2)) = 1/3, and it is reached slowly, as 1 / log(1 / lambda):
+
+        >>> import jax, jax.numpy as jnp, kernelgap as kg
+        >>> model = kg.models.homogeneous_mlp((8,))
+        >>> path = kg.margins.path(
+        ...     model, model.init(jax.random.key(0), 1), jnp.array([[1.0], [-2.0]]),
+        ...     jnp.array([1.0, -1.0]), l2s=[1e-2, 1e-4, 1e-8, 1e-16, 1e-32], steps=300)
+        >>> print([f"{margin:.2f}" for margin in path.margin])
+        ['0.29', '0.32', '0.33', '0.33', '0.33']
+
+    References:
+        Paper A, the theorem on weak regularisation. Loss in logarithms: after K. Lyu, J. Li, ICLR
+        2020. Warm starts, the search along the ray and the learning rates are ours.
+    """
+    x = _checks.inputs(x)
+    logs = _log_strengths(l2s, x.dtype)
+    steps = _checks.integer(steps, "steps", minimum=1)
+    _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
+    _checks.number(power, "power", minimum=0, exclusive=True)
+    _checks.choice(reduction, "reduction", ("mean", "sum"))
+    if record is not None and not callable(record):
+        raise TypeError(f"`record` must be a function record(params); got {type(record).__name__}")
+    y = jnp.asarray(y)
+    if optimizer is None:
+        optimizer = optax.adam(_falling(learning_rate, steps))
+
+    def stage(carry: tuple, log_l2: jax.Array) -> tuple[tuple, tuple]:
+        params, state = carry
+        objective = partial(
+            objectives.log_regularized_logistic, log_l2=log_l2, power=power, reduction=reduction
+        )
+        params = _best_multiple(model, objective, params, x, y)
+        trained = optim.train(
+            objective(model.apply), params, (x, y), optimizer, steps=steps, opt_state=state
+        )
+        params = _best_multiple(model, objective, trained.params, x, y)
+        measured = _measure(model, objective, params, x, y)
+        return (params, trained.opt_state), (measured, None if record is None else record(params))
+
+    carry = (params, optimizer.init(params))
+    (params, _), (measured, records) = jax.lax.scan(stage, carry, logs)
+    return MarginPath(logs, *measured, params, records)
+
+
+def _log_strengths(l2s: Any, dtype: Any) -> jax.Array:
+    """log(lambda); taken in float64, which has smaller numbers than the dtype may have."""
+    if not _checks.is_concrete(l2s):
+        return jnp.log(jnp.asarray(l2s, dtype))
+    values = np.asarray(l2s, np.float64)
+    if (
+        values.ndim != 1
+        or values.size == 0
+        or not np.isfinite(values).all()
+        or not (values > 0).all()
+        or not (np.diff(values) < 0).all()
+    ):
+        raise ValueError(f"`l2s` must be positive, finite and strictly decreasing; got {l2s!r:.80}")
+    return jnp.asarray(np.log(values), dtype)
+
+
+def _falling(learning_rate: float, steps: int) -> optax.Schedule:
+    """A cosine from the learning rate to zero, again and again every `steps` steps."""
+
+    def schedule(count: Any) -> jax.Array:
+        share = jnp.asarray(count % steps, float) / steps
+        return learning_rate * (1 + jnp.cos(np.pi * share)) / 2
+
+    return schedule
+
+
+def _best_multiple(
+    model: Model, objective: Callable, params: Params, x: jax.Array, y: jax.Array
+) -> Params:
+    """c params with the c > 0 of least loss; c = 1 unless the parameters separate the data."""
+    outputs = model.apply(params, x)
+    squared = squared_norm(params)
+    norm = jnp.sqrt(jnp.where(squared > 0, squared, 1))
+
+    def value(log_scale: jax.Array) -> jax.Array:  # the outputs times e^log_scale
+        loss = objective(lambda radius, _: outputs * (radius / norm) ** model.degree)
+        return loss(norm * jnp.exp(log_scale / model.degree), x, y)
+
+    best = jnp.zeros((), norm.dtype)
+    for width in (4.0, 0.25, 0.016):  # the loss need not be convex along the ray: look first
+        candidates = best + jnp.linspace(-width, width, 33, dtype=norm.dtype)
+        best = candidates[jnp.argmin(jax.vmap(value)(candidates))]
+    separates = jnp.min(metrics.output_margins(outputs, y)) > 0
+    scale = jnp.where(separates, jnp.exp(best / model.degree), 1)
+    return jax.tree.map(lambda w: scale * w, params)
+
+
+def _measure(
+    model: Model, objective: Callable, params: Params, x: jax.Array, y: jax.Array
+) -> tuple:
+    outputs = model.apply(params, x)
+    log_loss = objective(model.apply)(params, x, y)
+    log_data, data_gradient = jax.value_and_grad(objective(model.apply, log_l2=-np.inf))(
+        params, x, y
+    )
+    # Gradients of the two terms of L, both divided by L.
+    total = jax.grad(objective(model.apply))(params, x, y)
+    share = jnp.exp(log_data - log_loss)
+    data_gradient = jax.tree.map(lambda g: share * g, data_gradient)
+    penalty_gradient = jax.tree.map(jnp.subtract, total, data_gradient)
+    sizes = [jnp.sqrt(squared_norm(g)) for g in (total, data_gradient, penalty_gradient)]
+    return (
+        log_loss,
+        log_data,
+        jnp.sqrt(squared_norm(params)),
+        _margins(model, params, x, y),
+        sizes[0] / (sizes[1] + sizes[2]),
+        jnp.mean((~(metrics.output_margins(outputs, y) > 0)).astype(outputs.dtype)),
+    )
+
+
+def _margins(model: Model, params: Params, x: jax.Array, y: jax.Array) -> dict[str, Scalar]:
+    norms: list[Norm] = ["l2", "layer_product"]
+    if model.neurons is not None:
+        norms += ["balanced"]
+        norms += ["mean_field"] if model.degree == 2 else []
+    margins = {norm: metrics.normalized_margin(model, params, x, y, norm=norm) for norm in norms}
+    return margins | {"smooth": metrics.normalized_margin(model, params, x, y, smooth=True)}

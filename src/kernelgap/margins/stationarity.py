@@ -1,0 +1,196 @@
+r"""Optimality conditions of the maximum margin, for homogeneous nets of any depth.
+
+The largest normalised margin solves
+
+    minimise ||Theta||^2 / 2   subject to   q_i(Theta) >= 1 for all i,
+
+with q_i = y_i f(Theta; x_i), or one q_ij = f_{y_i} - f_j for every rival class j. Theta satisfies
+its first-order (KKT) conditions if there are multipliers alpha >= 0 with Theta = sum_i alpha_i
+grad q_i and alpha_i (q_i - 1) = 0. Gradient flow on the logistic loss converges in direction to
+such points (Lyu and Li 2020; Ji and Telgarsky 2020).
+
+By Euler's identity <Theta, grad q_i> = a q_i, so Theta satisfies them exactly if it solves the
+hard-margin SVM of its own tangent features: minimise ||w||^2 / 2 subject to <w, grad q_i> >= a. Its
+duality gap at (Theta, alpha) is ||Theta - sum alpha_i grad q_i||^2 / 2 + a sum_i alpha_i (q_i - 1):
+the two residuals below.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy import optimize
+
+from kernelgap import _checks
+from kernelgap._trees import squared_norm
+from kernelgap.models import Model, Params
+from kernelgap.typing import ArrayLike, Scalar
+
+
+class KKTResiduals(NamedTuple):
+    """How far parameters are from a KKT point of the maximum margin; scale-invariant.
+
+    With Theta rescaled to min_i q_i = 1:
+
+    Attributes:
+        stationarity: ``||Theta - sum_i alpha_i grad q_i|| / ||Theta||``, in [0, 1].
+        slackness: ``a sum_i alpha_i (q_i - 1) / ||Theta||^2``, at least 0.
+        margin: the normalised margin ``min_i q_i / ||Theta||^a``, before rescaling.
+        multipliers: alpha, of shape (n,), or (n, k) with zeros at the samples' own classes.
+    """
+
+    stationarity: Scalar
+    slackness: Scalar
+    margin: Scalar
+    multipliers: Float[Array, " n"] | Float[Array, "n k"]
+
+    @property
+    def gap(self) -> Scalar:
+        """stationarity^2 + 2 slackness: the duality gap of the tangent SVM over ||Theta||^2 / 2."""
+        return self.stationarity**2 + 2 * self.slackness
+
+
+def kkt_residuals(
+    model: Model,
+    params: Params,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    multipliers: Literal["optimal", "exponential"] = "optimal",
+    candidates: int = 500,
+) -> KKTResiduals:
+    r"""Residuals of the first-order conditions of the maximum margin.
+
+    Both are zero exactly at KKT points, which every solution of the maximum margin is. At kinks of
+    the activation the gradient is the one JAX computes, one element of Clarke's subdifferential:
+    there the residuals are upper bounds on the least ones.
+
+    Args:
+        model: a `homogeneous_mlp` of any depth.
+        params: its parameters.
+        x: inputs of shape (n, d).
+        y: (n,) labels: -1 or +1 for one output, integers 0..k-1 for k >= 2 outputs.
+        multipliers: `"optimal"` solves the dual of the tangent SVM by non-negative least squares,
+            which makes `gap` as small as it can be; concrete arrays only. `"exponential"` takes
+            alpha_i proportional to exp(-q_i) at the given scale of the parameters, as Lyu and Li
+            do, times the factor that makes `stationarity` least. It costs one gradient and passes
+            through `jit` and `vmap`; it depends on the scale, and goes to zero along gradient flow.
+        candidates: for `"optimal"`, how many constraints, those of smallest margin, may have
+            multipliers; their gradients are held in memory. More never makes `gap` larger but for
+            rounding.
+
+    Returns:
+        `KKTResiduals(stationarity, slackness, margin, multipliers)`. Unless all samples are
+        classified rightly, no multiple of Theta satisfies the constraints: then all but `margin`
+        are NaN.
+
+    Raises:
+        TypeError: if x is not floating or `candidates` is no integer.
+        ValueError: if shapes disagree, x is not finite, concrete labels are out of range,
+            `multipliers` is unknown, `candidates` < 1, or `"optimal"` is asked for under `jit`,
+            `vmap` or `grad`.
+
+    Example:
+        The planted network of the XOR distribution has the largest margin on its population:
+
+        >>> import itertools, jax.numpy as jnp, kernelgap as kg
+        >>> noise = jnp.array(list(itertools.product([-1.0, 1.0], repeat=2)))
+        >>> signal = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        >>> x = jnp.concatenate([jnp.repeat(signal, 4, axis=0), jnp.tile(noise, (4, 1))], axis=1)
+        >>> y = jnp.repeat(jnp.array([1.0, 1.0, -1.0, -1.0]), 4)
+        >>> model = kg.models.homogeneous_mlp((4,))
+        >>> found = kg.margins.kkt_residuals(model, kg.datasets.planted_xor(4), x, y)
+        >>> print(f"{found.margin:.3f} {found.stationarity:.2f} {found.slackness:.2f}")
+        0.125 0.00 0.00
+
+    References:
+        K. Lyu, J. Li, "Gradient Descent Maximizes the Margin of Homogeneous Neural Networks", ICLR
+        2020: approximate KKT points and the multipliers proportional to exp(-q_i) (recalled). The
+        scaling of the residuals and the tangent SVM as their source are derived.
+    """
+    x = _checks.inputs(x)
+    params = _checks.parameters(params)
+    _checks.choice(multipliers, "multipliers", ("optimal", "exponential"))
+    candidates = _checks.integer(candidates, "candidates", minimum=1)
+    q = _constraints(model, params, x, y)
+    if multipliers == "exponential":
+        weights = jax.nn.softmax(-q.ravel()).reshape(q.shape)
+        return _residuals(model, params, x, y, weights, tangent=False)
+    if not _checks.is_concrete(q):
+        raise ValueError("multipliers='optimal' needs concrete arrays; under jit, vmap or grad "
+                         "use multipliers='exponential'")  # fmt: skip
+    weights = np.zeros(q.shape, q.dtype)
+    if float(jnp.min(q)) > 0:
+        weights = _optimal_weights(model, params, x, jnp.asarray(y), np.asarray(q), candidates)
+    return _residuals(model, params, x, y, jnp.asarray(weights, q.dtype), tangent=True)
+
+
+def _residuals(
+    model: Model, params: Params, x: jax.Array, y: ArrayLike, weights: jax.Array, *, tangent: bool
+) -> KKTResiduals:
+    """Residuals of multipliers proportional to `weights`, which sum to 1."""
+    q, pull = jax.vjp(lambda p: _constraints(model, p, x, y), params)
+    least = jnp.min(q)
+    excess = jnp.where(jnp.isinf(q), 0, q - least)
+    (gradient,) = pull(weights)
+    squared = squared_norm(params)
+    products = [jnp.vdot(a, b) for a, b in zip(params, gradient, strict=True)]
+    # The factor that solves the dual of the tangent SVM, or else the one of least stationarity.
+    numerator = model.degree * least if tangent else sum(products[1:], start=products[0])
+    factor = numerator / squared_norm(gradient)
+    difference = jax.tree.map(lambda a, b: a - factor * b, params, gradient)
+    # Multipliers belong to the parameters rescaled by least^(-1 / a).
+    unit = jnp.where(least > 0, least, jnp.nan)
+    return KKTResiduals(
+        stationarity=jnp.sqrt(squared_norm(difference) / squared) + 0 * unit,
+        slackness=model.degree * factor * jnp.sum(weights * excess) / squared + 0 * unit,
+        margin=least / squared ** (model.degree / 2),
+        multipliers=factor * weights * unit ** (1 - 2 / model.degree),
+    )
+
+
+def _optimal_weights(
+    model: Model, params: Params, x: jax.Array, y: jax.Array, q: np.ndarray, candidates: int
+) -> np.ndarray:
+    """Weights p of the simplex with least ||sum p_i grad q_i||: the SVM dual, in float64."""
+    flat = np.where(np.isinf(q), np.inf, q).ravel()
+    chosen = np.argsort(flat, kind="stable")[: min(candidates, int(np.isfinite(flat).sum()))]
+    rows, columns = (chosen, None) if q.ndim == 1 else np.divmod(chosen, q.shape[1])
+
+    def one(params: Params, xi: jax.Array, yi: jax.Array, j: jax.Array | None) -> jax.Array:
+        qi = _constraints(model, params, xi[None], yi[None])[0]
+        return qi if j is None else qi[j]
+
+    axes = (None, 0, 0, None if columns is None else 0)
+    gradients = jax.vmap(jax.grad(one), axes)(params, x[rows], y[rows], columns)
+    jacobian = np.concatenate(
+        [np.asarray(g, np.float64).reshape(len(rows), -1) for g in gradients], axis=1
+    )
+    # In this unit ||sum p_i grad q_i|| >= 1, with equality at KKT points.
+    unit = model.degree * float(flat.min()) / float(jnp.sqrt(squared_norm(params)))
+    features = jacobian.T / unit
+    if features.shape[0] > features.shape[1]:
+        features = np.linalg.qr(features, mode="r")
+    # min ||F alpha||^2 + (1' alpha - 1)^2 over alpha >= 0 has the direction of the best p.
+    system = np.concatenate([features, np.ones((1, len(rows)))])
+    target = np.zeros(system.shape[0])
+    target[-1] = 1
+    alpha, _ = optimize.nnls(system, target, maxiter=30 * len(rows))
+    weights = np.zeros(flat.shape)
+    weights[chosen] = alpha / alpha.sum()
+    return weights.reshape(q.shape)
+
+
+def _constraints(model: Model, params: Params, x: jax.Array, y: ArrayLike) -> jax.Array:
+    """q of shape (n,), or (n, k) with inf at the samples' own classes."""
+    outputs = model.apply(params, x)
+    if outputs.ndim == 1:
+        return _checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs
+    n, k = outputs.shape
+    if k < 2:
+        raise ValueError(f"a model with outputs of shape (n, k) needs k >= 2; got {outputs.shape}")
+    y = _checks.classes(y, n, k)
+    own = jnp.take_along_axis(outputs, y[:, None], axis=1)
+    return jnp.where(jax.nn.one_hot(y, k, dtype=bool), jnp.inf, own - outputs)
