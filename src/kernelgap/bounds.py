@@ -327,7 +327,9 @@ def _arguments(**values: Any) -> list[jax.Array]:
             array = arrays[name] = jnp.asarray(value)
         except (TypeError, ValueError) as error:
             raise TypeError(f"`{name}` must hold {expected}; got {value!r:.40}") from error
-        if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, np.integer)):
+        if not (
+            jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, np.integer)
+        ):
             raise TypeError(f"`{name}` must hold {expected}; got dtype {array.dtype}")
         if _checks.is_concrete(array):
             numbers = np.asarray(array, np.float64)

@@ -146,7 +146,9 @@ def test_records_agree_with_the_other_rooms():
             record=lambda p: p,
         )  # fmt: skip
         assert path.records[0].shape == (2, 8, 5)
-        jax.tree.map(np.testing.assert_array_equal, path.params, jax.tree.map(lambda r: r[-1], path.records))
+        jax.tree.map(
+            np.testing.assert_array_equal, path.params, jax.tree.map(lambda r: r[-1], path.records)
+        )
         for i, l2 in enumerate(l2s):
             params = jax.tree.map(lambda r, i=i: r[i], path.records)
             loss = kg.objectives.regularized_logistic(
@@ -155,7 +157,9 @@ def test_records_agree_with_the_other_rooms():
             assert_close(path.loss[i], loss(params, x, y), factor=1000)
             data = kg.objectives.regularized_logistic(model.apply, l2=0.0, reduction=reduction)
             assert_close(path.data_loss[i], data(params, x, y), factor=1000)
-            norm = kg.objectives.regularized_logistic(lambda p, x: 0 * model.apply(p, x), l2=1.0, power=power, reduction=reduction)
+            norm = kg.objectives.regularized_logistic(
+                lambda p, x: 0 * model.apply(p, x), l2=1.0, power=power, reduction=reduction
+            )
             gradients = [jax.grad(f)(params, x, y) for f in (loss, data, norm)]
             flat = [np.concatenate([np.ravel(g) for g in t]).astype(float) for t in gradients]
             expected = np.linalg.norm(flat[0]) / (
@@ -180,7 +184,9 @@ def test_the_optimiser_keeps_its_state_and_may_be_any():
         optax.scale_by_schedule(lambda count: (counts.append(1), 1.0)[1]),
         kg.optim.noisy_gd(1e-2, resample_rate=0.1, neurons=model.neurons, key=key),
     )
-    path = kg.margins.path(model, model.init(key, 5), x, y, l2s=[1e-2, 1e-3], steps=50, optimizer=optimizer)
+    path = kg.margins.path(
+        model, model.init(key, 5), x, y, l2s=[1e-2, 1e-3], steps=50, optimizer=optimizer
+    )
     assert np.isfinite(path.log_loss).all()
     # Gradient descent on log L without steps worth the name: only the ray is searched.
     still = kg.margins.path(
