@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 class Dataset(NamedTuple):
@@ -14,11 +14,11 @@ class Dataset(NamedTuple):
 
     Attributes:
         x: inputs of shape (n, d).
-        y: labels of shape (n,), each -1. or +1. unless said otherwise.
+        y: labels of shape (n,), each -1. or +1., or class indices where that is said.
     """
 
     x: Float[Array, "n d"]
-    y: Float[Array, " n"]
+    y: Float[Array, " n"] | Int[Array, " n"]
 
 
 def floating_dtype(dtype: DTypeLike | None) -> np.dtype:

@@ -69,6 +69,6 @@ def leave_some(sizes: tuple[int, ...], classes: tuple[int, ...], name: str) -> N
     available = len(datasets.digits(*classes).y)
     if max(sizes) >= available:
         raise ValueError(
-            f"`{name}` must stay below the {available} images of the two classes, to leave "
+            f"`{name}` must stay below the {available} images of these classes, to leave "
             f"some for testing; got {max(sizes)}"
         )

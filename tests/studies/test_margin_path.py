@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pytest
+
+from kernelgap.studies import margin_path
+from kernelgap.studies.margin_path import MarginPathConfig, cells
+
+TINY = {
+    "parts": ("xor", "line"), "d": 4, "n": 24, "line_n": 6, "depths": (2, 3), "width": 24,
+    "l2s": (1e-2, 1e-5, 1e-9), "steps": 300, "seeds": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return margin_path.run(MarginPathConfig(**TINY))
+
+
+def column(rows, name):
+    return np.array([row[name] for row in rows])
+
+
+def test_rows(tiny):
+    assert len(tiny.rows) == 2 * 2 * 2 * 3
+    assert len({tuple(row) for row in tiny.rows}) == 1
+    two = [row for row in tiny.rows if row["depth"] == 2]
+    deep = [row for row in tiny.rows if row["depth"] == 3]
+    assert np.isfinite(column(two, "upper")).all()
+    assert np.isnan(column(deep, "upper")).all()
+    assert (column(two, "loss_gap")[column(two, "l2") > 1e-8] >= 0).all()
+
+
+def test_no_margin_exceeds_the_bound_and_weak_regularisation_comes_near_it(tiny):
+    two = [row for row in tiny.rows if row["depth"] == 2]
+    assert (column(two, "margin") <= column(two, "upper")).all()
+    assert (column(two, "lower") <= column(two, "upper")).all()
+    for part in TINY["parts"]:
+        ends = [[row for row in two if (row["part"], row["l2"]) == (part, l2)]
+                for l2 in (1e-2, 1e-9)]  # fmt: skip
+        shares = [column(rows, "margin") / column(rows, "lower") for rows in ends]
+        assert (shares[1] > shares[0]).all()
+        assert (shares[1] > 0.8).all()
+    line = [row for row in two if row["part"] == "line"]
+    assert (column(line, "upper") / column(line, "lower") < 1.01).all()
+
+
+def test_paths_of_the_loss_decrease_and_norms_grow(tiny):
+    for depth in (2, 3):
+        for part in TINY["parts"]:
+            for seed in range(2):
+                rows = [row for row in tiny.rows
+                        if (row["depth"], row["part"], row["seed"]) == (depth, part, seed)]  # fmt: skip
+                assert (np.diff(column(rows, "log_loss")) < 0).all()
+                assert (np.diff(column(rows, "norm")) > 0).all()
+
+
+def test_table_figure_and_files(tiny, tmp_path):
+    assert "of the upper bound" in tiny.table()
+    assert len(tiny.plot().axes) == 4
+    names = [path.name for path in tiny.save(tmp_path)]
+    assert names == ["margin-path.csv", "margin-path.json", "margin-path.png"]
+    assert json.loads((tmp_path / "margin-path.json").read_text())["summary"]["points"]
+
+
+def test_line_alternates_by_twos():
+    x, y = cells.line(6)
+    np.testing.assert_array_equal(y, [1, 1, -1, -1, 1, 1])
+    np.testing.assert_array_equal(x[:, 1], 1)
+    assert (np.diff(x[:, 0]) > 0).all()
+
+
+def test_digits_of_ten_classes():
+    result = margin_path.run(MarginPathConfig(
+        parts=("digits",), digits_n=20, depths=(2, 4), width=16, l2s=(1e-3, 1e-6), steps=100,
+        seeds=2))  # fmt: skip
+    assert {(row["part"], row["depth"]) for row in result.rows} == {("digits", 2)}  # not 4
+    last = [row for row in result.rows if row["l2"] == 1e-6]
+    assert (column(last, "train_error") == 0).all()
+    assert (column(last, "margin") > 0).all()
+    assert "certified" not in result.table()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"parts": ("mnist",)}, ValueError, "`parts` must be one of"),
+        ({"parts": ()}, TypeError, "`parts` must be a non-empty tuple"),
+        ({"depths": (1,)}, ValueError, "`depths` must be an integer >= 2"),
+        ({"l2s": (1e-3, 1e-2)}, ValueError, "`l2s` must decrease"),
+        ({"l2s": (0.0,)}, ValueError, "`l2s`"),
+        ({"n": 1}, ValueError, "`n` must be an integer >= 2"),
+        ({"digits_n": 4}, ValueError, "`digits_n` must be an integer >= 10"),
+        ({"learning_rate": 0.0}, ValueError, "`learning_rate`"),
+    ],
+)
+def test_configuration_refuses(change, error, match):
+    with pytest.raises(error, match=match):
+        MarginPathConfig(**change)
+
+
+def test_run_refuses_more_digits_than_there_are():
+    with pytest.raises(ValueError, match="must stay below"):
+        margin_path.run(MarginPathConfig(parts=("digits",), digits_n=5000))
+
+
+def test_presets_are_valid_configurations():
+    for preset in margin_path.PRESETS.values():
+        MarginPathConfig(**preset)
