@@ -12,10 +12,10 @@ SOURCE = Path(kg.__file__).parent
 # A room may import rooms of lower floors only. The wings (net, kernel) do not know each other.
 FLOORS = {
     "typing": 0, "_checks": 1, "_trees": 1, "datasets": 2, "models": 2,
-    "objectives": 3, "metrics": 3, "optim": 4, "kernels": 3, "predictors": 4,
+    "objectives": 3, "metrics": 3, "optim": 4, "margins": 4, "kernels": 3, "predictors": 4,
     "studies": 5, "cli": 6, "__main__": 7, "__init__": 8,
 }  # fmt: skip
-NET_WING, KERNEL_WING = {"objectives", "optim"}, {"kernels", "predictors"}
+NET_WING, KERNEL_WING = {"objectives", "optim", "margins"}, {"kernels", "predictors"}
 OPTIONAL = {"matplotlib", "pandas", "tqdm", "sklearn", "neural_tangents"}
 
 

@@ -7,6 +7,7 @@ Import it as `import kernelgap as kg`. Rooms:
 - `objectives`: the regularised logistic loss;
 - `optim`: noisy gradient descent, the compiled training loop;
 - `metrics`: normalised margins;
+- `margins`: upper bounds on the margin of two-layer networks of any width;
 - `kernels`: NTK and NNGP kernels;
 - `predictors`: hard-margin SVM, ridge regression and the best predictor in a kernel's span;
 - `studies`: experiments, each with its configuration, rows, intervals and figure.
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kernelgap import datasets, kernels, metrics, models, objectives, predictors
 
 if TYPE_CHECKING:
-    from kernelgap import optim, studies
+    from kernelgap import margins, optim, studies
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ __all__ = [
     "__version__",
     "datasets",
     "kernels",
+    "margins",
     "metrics",
     "models",
     "objectives",
@@ -34,13 +36,16 @@ __all__ = [
     "studies",
 ]
 
+_LAZY = ("margins", "optim", "studies")
+
 
 def __getattr__(name: str) -> Any:
-    # These two bring optax and scipy.special, a third of what `import jax` costs: on first use.
-    if name in ("optim", "studies"):
+    # These bring optax, scipy.special and scipy.optimize, a third of what `import jax` costs or
+    # more: on first use.
+    if name in _LAZY:
         return import_module(f"kernelgap.{name}")
     raise AttributeError(f"module 'kernelgap' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "optim", "studies"})
+    return sorted({*globals(), *_LAZY})
