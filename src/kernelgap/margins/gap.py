@@ -98,6 +98,7 @@ def duality_gap(
         Paper A: the objective, and its l1 form over all units (T4). The dual bound is derived here.
     """
     first, second = _factors(model, params, x)
+    given = x
     x = _checks.inputs(x)
     n = x.shape[0]
     y = _checks.signs(y, n)
@@ -110,7 +111,8 @@ def duality_gap(
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     steps = _checks.integer(steps, "steps", minimum=0)
 
-    exact_x, exact_y = np.asarray(x, float), np.asarray(y, float)
+    # As given: jnp.asarray may have rounded it.
+    exact_x, exact_y = np.asarray(given, float), np.asarray(y, float)
     samples = n if reduction == "mean" else 1
     loss, margins = _loss(model, params, exact_x, exact_y, l2, samples)
     # f = s_2 w relu(s_1 u . x): a neuron of |alpha| = 1 costs 2 lambda / (s_1 s_2).
