@@ -203,9 +203,9 @@ def test_dtype_follows_and_extreme_scales_work():
     x, y = random_problem(1, 10, 2)
     key = jax.random.key(0)
     with x64(True):
-        for dtype in (jnp.float32, jnp.float64):
-            found = max_margin(jnp.asarray(x, dtype), y, key=key, upper=False, **QUICK)
-            assert {p.dtype for p in found.params} == {jnp.dtype(dtype)}
+        brief = {"width": 8, "restarts": 1, "steps": 50, "rounds": 0}
+        found = max_margin(np.asarray(x, float), y, key=key, upper=False, **brief)
+        assert found.lower > 0 and {p.dtype for p in found.params} == {jnp.dtype(jnp.float64)}
     usual = max_margin(x, y, key=key, upper=False, **QUICK).lower
     for scale in (2.0**-100, 2.0**100):
         scaled = max_margin(x * scale, y, key=key, upper=False, **QUICK).lower
