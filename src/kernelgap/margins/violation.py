@@ -16,6 +16,7 @@ from kernelgap import _checks
 from kernelgap.margins import enumeration, relaxation, rounding
 from kernelgap.typing import ArrayLike
 
+_TINY = 1e-100
 SMOOTHINGS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
 
@@ -87,10 +88,13 @@ def violation_bound(
 
     points, x_scale = unit_scale(points)
     weights, q_scale = unit_scale(weights)
-    kept = (weights != 0) & np.any(points != 0, axis=1)
+    # What is far below the rounding of the rest is paid for in full: its square would underflow.
+    sizes = np.abs(weights) * np.abs(points).max(axis=1)
+    kept = (sizes > 0) & (np.abs(points).max(axis=1) > _TINY) & (np.abs(weights) > _TINY)
+    dropped = rounding.above(d * float(sizes[~kept].sum()), n + 4) if sizes[~kept].any() else 0.0
     points, weights = points[kept], weights[kept]
     if not len(points):
-        return ViolationBound(0.0, 0.0, np.eye(d)[0], True)
+        return ViolationBound(dropped * x_scale * q_scale, 0.0, np.eye(d)[0], dropped == 0)
     if method == "exact" or (method == "auto" and enumerable(len(points), d)):
         value, attained, direction = enumeration.most_violating(points, weights)
         exact = True
@@ -98,7 +102,7 @@ def violation_bound(
         value, attained, direction = _relaxed(points, weights, steps, tol)
         exact = False
     scale = x_scale * q_scale
-    return ViolationBound(value * scale, attained * scale, direction, exact)
+    return ViolationBound((value + dropped) * scale, attained * scale, direction, exact)
 
 
 def enumerable(n: int, d: int) -> bool:
