@@ -29,6 +29,7 @@ from scipy import sparse
 
 _PARTNERS = 64
 _TRANSFERS = 200_000
+_REVIVED = 0.02
 """A negative point may transfer to so many positive points, the most correlated ones; fewer where
 there would be more transfers than that on one side."""
 
@@ -129,6 +130,40 @@ def evaluate(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> Val
     return Value(value, gradient, max(bounds), tuple(part[3] for part in parts))
 
 
+def reprice(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> tuple[Relaxation, np.ndarray]:
+    """New partners: those that carry a transfer, and those whose transfer would lower the bound.
+
+    Where a share is zero its weight has gradient zero, whether it should grow or not: the shares
+    that should, by the sign of their own derivative, are started again at a small value.
+    """
+    p = _softmax(theta[: len(relaxation.x)])
+    fresh, sides = theta.copy(), []
+    for side in relaxation.sides:
+        k = len(side.partners)
+        _, _, weights = _views(side, fresh)
+        m, shares, squares = _multipliers(relaxation, side, theta, p)
+        if not k or not len(side.negative):
+            sides.append(side)
+            continue
+        dv, direct = _slopes(relaxation, side, p, m, smoothing)
+        slopes = -dv @ relaxation.x[side.negative].T  # derivative by each share, over p_j
+        carried = np.zeros_like(slopes)
+        np.put_along_axis(carried, side.partners, shares[3:], axis=0)
+        average = np.sum(direct * shares[:3], axis=0) + np.sum(slopes * carried, axis=0)
+        gain = np.maximum(np.abs(slopes) + average, 0)
+        score = np.abs(carried) + _REVIVED * gain / np.maximum(gain.max(axis=0), 1e-300)
+        partners = np.sort(np.argpartition(-score, k - 1, axis=0)[:k], axis=0)
+        now = np.take_along_axis(carried, partners, axis=0)
+        revive = (np.take_along_axis(gain, partners, axis=0) > 0) & (np.abs(now) < _REVIVED / k)
+        signs = -np.sign(np.take_along_axis(slopes, partners, axis=0))
+        now = np.where(revive, signs * _REVIVED / k, now)
+        base = np.where((direct < average) & (shares[:3] < _REVIVED), _REVIVED, shares[:3])
+        weights[:3] = np.sqrt(base) * np.where(weights[:3] < 0, -1, 1)
+        weights[3:] = np.sign(now) * np.sqrt(np.abs(now))
+        sides.append(side._replace(partners=partners))
+    return relaxation._replace(sides=tuple(sides)), fresh
+
+
 def quadratic_form(
     relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -177,14 +212,12 @@ def _side(
     points, others = x[side.positive], x[side.negative]
     m, shares, squares = _multipliers(relaxation, side, theta, p)
     v, h = quadratic_form(relaxation, side, p, m)
-    eigenvalues, vectors = np.linalg.eigh(h)
-    top, occupation = _smooth_max(np.append(eigenvalues, 0.0), smoothing)
+    top, largest, g = _smooth_eigenvalue(h, smoothing)
     constant = m.scales.sum() / 2 - m.rho
     smooth = (constant + 2 * top) / 2
-    bound = (constant + 2 * max(eigenvalues[-1], 0.0)) / 2
+    bound = (constant + 2 * max(largest, 0.0)) / 2
 
-    # d(bound) = sum dt/4 + <g, dH> - drho/2 with g = sum_k occupation_k w_k w_k'.
-    g = (vectors * occupation[:-1]) @ vectors.T
+    # d(bound) = sum dt/4 + <g, dH> - drho/2 with g = d(top)/dH.
     corner, mixed, form = g[0, 0], g[0, 1:], g[1:, 1:]
     gradient = np.zeros_like(theta)
     logs_out, rho_out, weights_out = _views(side, gradient)
@@ -211,6 +244,25 @@ def _side(
     weights_out[3:] = 2 / squares * (np.abs(weights[3:]) * d_shares[3:] - weights[3:] * slope)
     gradient[:n] = p * (dp - p @ dp)
     return smooth, bound, gradient, h
+
+
+def _slopes(
+    relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers, smoothing: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of the bound by v, and by the first three shares over p_j."""
+    others = relaxation.x[side.negative]
+    v, h = quadratic_form(relaxation, side, p, m)
+    _, _, g = _smooth_eigenvalue(h, smoothing)
+    along, squared = others @ g[0, 1:], np.sum((others @ g[1:, 1:]) * others, axis=1)
+    direct = np.stack([-squared / relaxation.norms[side.negative], -along, along])
+    return v @ g[1:, 1:] / m.scales[:, None], direct
+
+
+def _smooth_eigenvalue(h: np.ndarray, smoothing: float) -> tuple[float, float, np.ndarray]:
+    """Smooth maximum of 0 and the eigenvalues, the largest of them, the gradient of the former."""
+    eigenvalues, vectors = np.linalg.eigh(h)
+    top, occupation = _smooth_max(np.append(eigenvalues, 0.0), smoothing)
+    return top, float(eigenvalues[-1]), (vectors * occupation[:-1]) @ vectors.T
 
 
 def _views(side: Side, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

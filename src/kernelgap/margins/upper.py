@@ -145,7 +145,8 @@ def _relaxed(
     rows = rows[singular > 1e-12 * singular[0]]
     spanned = problem._replace(x=x @ rows.T) if len(rows) < x.shape[1] else problem
     theta = relaxation.first_variables(spanned, start)
-    theta = minimise(spanned, theta, steps=steps, tol=tol, fixed=False)
+    spanned, theta = minimise(spanned, theta, steps=steps, tol=tol, fixed=False)
+    problem = problem._replace(sides=spanned.sides)
     p, found = relaxation.multipliers(problem, theta)
     value = rounding.certified_bound(problem, p, found)
     direction = candidate(problem, theta, p * y)

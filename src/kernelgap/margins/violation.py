@@ -17,7 +17,8 @@ from kernelgap.margins import enumeration, relaxation, rounding
 from kernelgap.typing import ArrayLike
 
 _TINY = 1e-100
-SMOOTHINGS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
+_ZERO = 1e-13  # violations below it, in units of the data, are rounding
+SMOOTHINGS = (3e-2, 3e-2, 3e-2, 1e-2, 1e-2, 3e-3, 1e-3, 3e-4)
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
 
 
@@ -126,41 +127,41 @@ def minimise(
     steps: int,
     tol: float,
     fixed: bool,
-) -> np.ndarray:
-    """The variables of the least bound met on the way, with p held where `fixed`.
+) -> tuple[relaxation.Relaxation, np.ndarray]:
+    """The problem and variables of the least bound met on the way, with p held where `fixed`.
 
-    Quasi-Newton steps on the smoothed bound, with less and less smoothing.
+    Quasi-Newton steps on the smoothed bound, in stages: with new partners for the transfers, and
+    with less and less smoothing.
     """
-    best, best_theta = np.inf, theta
+    least, best, n = np.inf, (problem, theta), len(problem.x)
+    scale = max(relaxation.evaluate(problem, theta, 1.0).bound, _TINY)
     spent = 0
-    n = len(problem.x)
-    scale = relaxation.evaluate(problem, theta, 1.0).bound
-
-    def objective(variables: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal best, best_theta
-        value = relaxation.evaluate(problem, variables, smoothing)
-        if value.bound < best:
-            best, best_theta = value.bound, variables.copy()
-        if fixed:
-            value.gradient[:n] = 0
-        # Scaled, so that the tolerances of the line search mean the same for all data.
-        return value.smooth / scale, value.gradient / scale
-
-    smoothing = 1.0
     for relative in SMOOTHINGS:
-        before = best
-        smoothing = relative * scale
+        before, smoothing = least, relative * scale
+        current = problem
+
+        def objective(variables: np.ndarray) -> tuple[float, np.ndarray]:
+            nonlocal least, best
+            value = relaxation.evaluate(current, variables, smoothing)
+            if value.bound < least:
+                least, best = value.bound, (current, variables.copy())
+            if fixed:
+                value.gradient[:n] = 0
+            # Scaled, so that the tolerances of the line search mean the same for all data.
+            return value.smooth / scale, value.gradient / scale
+
         allowed = min(math.ceil(steps / len(SMOOTHINGS)), steps - spent)
-        if allowed < 1 or scale < 1e-13:
+        if allowed < 1 or scale < _ZERO:
             break
         options = {"maxiter": allowed, "maxfun": 2 * allowed, "maxcor": 20,
                    "ftol": 1e-3 * min(tol, relative), "gtol": 1e-12}  # fmt: skip
         found = minimize(objective, theta, jac=True, method="L-BFGS-B", options=options)
-        theta, spent = found.x, spent + found.nit
-        if before - best < tol * best and relative < 0.1:
+        theta, spent = found.x, spent + max(found.nit, 1)
+        if before - least < tol * least and relative < SMOOTHINGS[0]:
             break
-        scale = best
-    return best_theta
+        problem, theta = relaxation.reprice(problem, theta, smoothing)
+        scale = max(least, _TINY)
+    return best
 
 
 def _relaxed(
@@ -170,7 +171,7 @@ def _relaxed(
     problem = relaxation.relax(x, np.sign(q))
     theta = relaxation.first_variables(problem, np.abs(q))
     theta[: len(x)] = np.log(np.abs(q) / total)
-    theta = minimise(problem, theta, steps=steps, tol=tol, fixed=True)
+    problem, theta = minimise(problem, theta, steps=steps, tol=tol, fixed=True)
     # The multipliers belong to the softmax; scaled, they fit the weights themselves.
     p, found = relaxation.multipliers(problem, theta)
     value = rounding.certified_bound(problem, p, found)
