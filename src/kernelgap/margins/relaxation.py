@@ -30,6 +30,7 @@ from scipy import sparse
 _PARTNERS = 64
 _TRANSFERS = 200_000
 _REVIVED = 0.02
+_DEEP = 60.0  # logarithms are cut there, so that no square underflows
 """A negative point may transfer to so many positive points, the most correlated ones; fewer where
 there would be more transfers than that on one side."""
 
@@ -130,7 +131,9 @@ def evaluate(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> Val
     return Value(value, gradient, max(bounds), tuple(part[3] for part in parts))
 
 
-def reprice(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> tuple[Relaxation, np.ndarray]:
+def reprice(
+    relaxation: Relaxation, theta: np.ndarray, smoothing: float
+) -> tuple[Relaxation, np.ndarray]:
     """New partners: those that carry a transfer, and those whose transfer would lower the bound.
 
     Where a share is zero its weight has gradient zero, whether it should grow or not: the shares
@@ -198,7 +201,7 @@ def _multipliers(
         transfer,
         other * (shares[1] - shares[2]),
         other * shares[0] / relaxation.norms[side.negative],
-        p[side.positive] * np.exp(np.clip(logs, -60, 60)),
+        p[side.positive] * np.exp(np.clip(logs, -_DEEP, _DEEP)),
         float(rho[0]),
     )
     return found, shares, squares
@@ -275,7 +278,7 @@ def _views(side: Side, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max())
+    powers = np.exp(np.maximum(logits - logits.max(), -_DEEP))
     return powers / powers.sum()
 
 

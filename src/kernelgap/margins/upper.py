@@ -43,7 +43,7 @@ def upper_bound(
     y: ArrayLike,
     *,
     weights: ArrayLike | None = None,
-    steps: int = 2000,
+    steps: int = 4000,
     tol: float = 1e-4,
 ) -> UpperBound:
     r"""A rigorous upper bound on the normalised margin of two-layer ReLU nets of any width.
@@ -91,15 +91,14 @@ def upper_bound(
     start = np.full(n, 1 / n) if weights is None else _simplex(weights, n)
 
     points, scale = unit_scale(points)
-    p = _inseparable(points, signs)
-    if p is not None:
-        pass
-    elif d <= 3:
+    hopeless = _inseparable(points, signs)
+    if hopeless is not None:
+        p, value = hopeless
+        return _finish(ViolationBound(value, 0.0, np.eye(d)[0], True), p, scale)
+    if d <= 3:
         p = _cutting_planes(points, signs, tol)
-    else:
-        return _relaxed(points, signs, start, steps, tol, scale)
-    violation = bound_violation(points, p * signs)
-    return _finish(violation, p, scale)
+        return _finish(bound_violation(points, p * signs), p, scale)
+    return _relaxed(points, signs, start, steps, tol, scale)
 
 
 def _finish(violation: ViolationBound, p: np.ndarray, scale: float) -> UpperBound:
@@ -118,13 +117,13 @@ def _simplex(weights: ArrayLike, n: int) -> np.ndarray:
     return p / p.sum()
 
 
-def _inseparable(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """Weights with h = 0 where a row is (next to) zero or a point has both labels; else None."""
+def _inseparable(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float] | None:
+    """Weights and their h where a row is (next to) zero or a point has both labels; else None."""
     p = np.zeros(len(x))
     sizes = np.abs(x).max(axis=1)
     if sizes.min() < 1e-100:
         p[np.argmin(sizes)] = 1
-        return p
+        return p, rounding.above(x.shape[1] * float(sizes.min())) if sizes.min() else 0.0
     _, which = np.unique(x, axis=0, return_inverse=True)
     which = which.ravel()
     first = np.full(len(x), -1)
@@ -132,7 +131,7 @@ def _inseparable(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
     for j in np.flatnonzero(y < 0):
         if first[which[j]] >= 0:
             p[[first[which[j]], j]] = 0.5
-            return p
+            return p, 0.0
     return None
 
 

@@ -17,8 +17,10 @@ from kernelgap.margins import enumeration, relaxation, rounding
 from kernelgap.typing import ArrayLike
 
 _TINY = 1e-100
+_PATIENCE = 0.03
 _ZERO = 1e-13  # violations below it, in units of the data, are rounding
-SMOOTHINGS = (3e-2, 3e-2, 3e-2, 1e-2, 1e-2, 3e-3, 1e-3, 3e-4)
+_STAGE = 250  # steps after which partners and smoothing are chosen anew
+_SMOOTHINGS = (3e-2, 3e-4)  # first and last, relative to the bound
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
 
 
@@ -43,7 +45,7 @@ def violation_bound(
     q: ArrayLike,
     *,
     method: Literal["auto", "exact", "relaxation"] = "auto",
-    steps: int = 2000,
+    steps: int = 4000,
     tol: float = 1e-4,
 ) -> ViolationBound:
     r"""A rigorous upper bound on h(q) = max over ||u|| <= 1 of ``|sum_i q_i relu(u.x_i)|``.
@@ -135,8 +137,8 @@ def minimise(
     """
     least, best, n = np.inf, (problem, theta), len(problem.x)
     scale = max(relaxation.evaluate(problem, theta, 1.0).bound, _TINY)
-    spent = 0
-    for relative in SMOOTHINGS:
+    relative, last = _SMOOTHINGS
+    while steps > 0 and scale > _ZERO:
         before, smoothing = least, relative * scale
         current = problem
 
@@ -150,15 +152,16 @@ def minimise(
             # Scaled, so that the tolerances of the line search mean the same for all data.
             return value.smooth / scale, value.gradient / scale
 
-        allowed = min(math.ceil(steps / len(SMOOTHINGS)), steps - spent)
-        if allowed < 1 or scale < _ZERO:
-            break
-        options = {"maxiter": allowed, "maxfun": 2 * allowed, "maxcor": 20,
+        stage = min(_STAGE, steps)
+        options = {"maxiter": stage, "maxfun": 2 * stage, "maxcor": 20,
                    "ftol": 1e-3 * min(tol, relative), "gtol": 1e-12}  # fmt: skip
         found = minimize(objective, theta, jac=True, method="L-BFGS-B", options=options)
-        theta, spent = found.x, spent + max(found.nit, 1)
-        if before - least < tol * least and relative < SMOOTHINGS[0]:
+        theta, steps = found.x, steps - max(found.nit, 1)
+        gain = (before - least) / max(least, _TINY)
+        if gain < tol and relative <= max(last, tol):
             break
+        if gain < _PATIENCE * relative:
+            relative = max(relative / 3, last)
         problem, theta = relaxation.reprice(problem, theta, smoothing)
         scale = max(least, _TINY)
     return best
