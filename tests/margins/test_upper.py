@@ -163,7 +163,7 @@ def test_dimensions_that_are_not_used_change_nothing():
 
 @pytest.mark.parametrize("d", [1, 2, 3, 6])
 def test_no_margin_is_reported_as_such(d):
-    rng, x, y = draw(1, (10, d))
+    _, x, y = draw(1, (10, d))
     x[7], y[7], y[2] = x[2], 1.0, -1.0
     twice = kg.margins.upper_bound(x, y)
     assert twice.value == 0

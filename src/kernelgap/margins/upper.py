@@ -14,8 +14,8 @@ from jaxtyping import Float
 from scipy.optimize import linprog
 
 from kernelgap import _checks
-from kernelgap.margins import enumeration, relaxation, rounding
-from kernelgap.margins.violation import ViolationBound, candidate, minimise, unit_scale
+from kernelgap.margins import enumeration, relaxation, rounding, search
+from kernelgap.margins.violation import ViolationBound, host_inputs, unit_scale
 from kernelgap.margins.violation import violation_bound as bound_violation
 from kernelgap.typing import ArrayLike
 
@@ -82,8 +82,7 @@ def upper_bound(
     References:
         Paper A, Theorem 4.1 and its l1-norm SVM (the duality); the bound is derived here.
     """
-    _checks.inputs(x)
-    points = np.asarray(x, np.float64)
+    points = host_inputs(x)
     n, d = points.shape
     signs = np.asarray(_checks.signs(y, n), np.float64)
     steps = _checks.integer(steps, "steps", minimum=1)
@@ -143,12 +142,12 @@ def _relaxed(
     _, singular, rows = np.linalg.svd(x, full_matrices=False)
     rows = rows[singular > 1e-12 * singular[0]]
     spanned = problem._replace(x=x @ rows.T) if len(rows) < x.shape[1] else problem
-    theta = relaxation.first_variables(spanned, start)
-    spanned, theta = minimise(spanned, theta, steps=steps, tol=tol, fixed=False)
+    theta = search.first_variables(spanned, start)
+    spanned, theta = search.minimise(spanned, theta, steps=steps, tol=tol, fixed=False)
     problem = problem._replace(sides=spanned.sides)
     p, found = relaxation.multipliers(problem, theta)
     value = rounding.certified_bound(problem, p, found)
-    direction = candidate(problem, theta, p * y)
+    direction = search.candidate(problem, theta, p * y)
     attained = float(abs((p * y) @ np.maximum(x @ direction, 0)))
     return _finish(ViolationBound(value, attained, direction, False), p, scale)
 

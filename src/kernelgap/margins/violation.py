@@ -10,17 +10,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import minimize
 
 from kernelgap import _checks
-from kernelgap.margins import enumeration, relaxation, rounding
+from kernelgap.margins import enumeration, relaxation, rounding, search
 from kernelgap.typing import ArrayLike
 
 _TINY = 1e-100
-_PATIENCE = 0.03
-_ZERO = 1e-13  # violations below it, in units of the data, are rounding
-_STAGE = 250  # steps after which partners and smoothing are chosen anew
-_SMOOTHINGS = (3e-2, 3e-4)  # first and last, relative to the bound
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
 
 
@@ -78,8 +73,7 @@ def violation_bound(
     References:
         Derived for this project; see `margins.relaxation` and `margins.enumeration`.
     """
-    _checks.inputs(x)
-    points = np.asarray(x, np.float64)
+    points = host_inputs(x)
     n, d = points.shape
     _checks.targets(q, n, "q")
     weights = np.asarray(q, np.float64)
@@ -108,13 +102,21 @@ def violation_bound(
     return ViolationBound((value + dropped) * scale, attained * scale, direction, exact)
 
 
+def host_inputs(x: ArrayLike) -> np.ndarray:
+    """Checked inputs in double precision, as they came: not rounded to JAX's default dtype."""
+    if not _checks.is_concrete(x):
+        raise TypeError("`x` is traced: bounds are computed on the host, call them outside of jit")
+    _checks.inputs(x)
+    return np.asarray(x, np.float64)
+
+
 def enumerable(n: int, d: int) -> bool:
     """Whether enumeration is quick."""
     return d <= 2 or (d == 3 and 4 * n * n <= _EXACT_CELLS)
 
 
 def unit_scale(a: np.ndarray) -> tuple[np.ndarray, float]:
-    """The array divided by a power of two, without rounding, so that its largest entry is near 1."""
+    """The array divided by a power of two, largest entry near 1."""
     largest = float(np.max(np.abs(a), initial=0.0))
     if largest == 0:
         return a, 1.0
@@ -122,76 +124,19 @@ def unit_scale(a: np.ndarray) -> tuple[np.ndarray, float]:
     return np.ldexp(a, -exponent), math.ldexp(1.0, exponent)
 
 
-def minimise(
-    problem: relaxation.Relaxation,
-    theta: np.ndarray,
-    *,
-    steps: int,
-    tol: float,
-    fixed: bool,
-) -> tuple[relaxation.Relaxation, np.ndarray]:
-    """The problem and variables of the least bound met on the way, with p held where `fixed`.
-
-    Quasi-Newton steps on the smoothed bound, in stages: with new partners for the transfers, and
-    with less and less smoothing.
-    """
-    least, best, n = np.inf, (problem, theta), len(problem.x)
-    scale = max(relaxation.evaluate(problem, theta, 1.0).bound, _TINY)
-    relative, last = _SMOOTHINGS
-    while steps > 0 and scale > _ZERO:
-        before, smoothing = least, relative * scale
-        current = problem
-
-        def objective(variables: np.ndarray) -> tuple[float, np.ndarray]:
-            nonlocal least, best
-            value = relaxation.evaluate(current, variables, smoothing)
-            if value.bound < least:
-                least, best = value.bound, (current, variables.copy())
-            if fixed:
-                value.gradient[:n] = 0
-            # Scaled, so that the tolerances of the line search mean the same for all data.
-            return value.smooth / scale, value.gradient / scale
-
-        stage = min(_STAGE, steps)
-        options = {"maxiter": stage, "maxfun": 2 * stage, "maxcor": 20,
-                   "ftol": 1e-3 * min(tol, relative), "gtol": 1e-12}  # fmt: skip
-        found = minimize(objective, theta, jac=True, method="L-BFGS-B", options=options)
-        theta, steps = found.x, steps - max(found.nit, 1)
-        gain = (before - least) / max(least, _TINY)
-        if gain < tol and relative <= max(last, tol):
-            break
-        if gain < _PATIENCE * relative:
-            relative = max(relative / 3, last)
-        problem, theta = relaxation.reprice(problem, theta, smoothing)
-        scale = max(least, _TINY)
-    return best
-
-
 def _relaxed(
     x: np.ndarray, q: np.ndarray, steps: int, tol: float
 ) -> tuple[float, float, np.ndarray]:
     total = float(np.abs(q).sum())
     problem = relaxation.relax(x, np.sign(q))
-    theta = relaxation.first_variables(problem, np.abs(q))
+    theta = search.first_variables(problem, np.abs(q))
     theta[: len(x)] = np.log(np.abs(q) / total)
-    problem, theta = minimise(problem, theta, steps=steps, tol=tol, fixed=True)
+    problem, theta = search.minimise(problem, theta, steps=steps, tol=tol, fixed=True)
     # The multipliers belong to the softmax; scaled, they fit the weights themselves.
     p, found = relaxation.multipliers(problem, theta)
     value = rounding.certified_bound(problem, p, found)
     # |q| = total * p (1 + rounding): by homogeneity and the triangle inequality.
     gap = math.fsum(np.abs(np.abs(q) - total * p) * problem.norms)
     value = rounding.above(total * value + gap, len(x) + 8)
-    direction = candidate(problem, theta, q)
+    direction = search.candidate(problem, theta, q)
     return value, float(abs(q @ np.maximum(x @ direction, 0))), direction
-
-
-def candidate(problem: relaxation.Relaxation, theta: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """The most violating among the top eigenvectors of the relaxation, as a unit vector."""
-    d = problem.x.shape[1]
-    units = [np.eye(d)[0]]
-    for h in relaxation.evaluate(problem, theta, 1.0).matrices:
-        for vector in np.linalg.eigh(h)[1][:, -3:].T:
-            units += [vector[1:], -vector[1:]]
-    u = np.stack([unit / max(np.linalg.norm(unit), 1e-300) for unit in units])
-    violations = np.abs(np.maximum(u @ problem.x.T, 0) @ q)
-    return u[np.argmax(violations)]
