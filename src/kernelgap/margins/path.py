@@ -29,7 +29,7 @@ from kernelgap.typing import ArrayLike, PyTree, Scalar
 
 
 class MarginPath(NamedTuple):
-    """What `path` recorded at the end of the steps for each lambda; all arrays have shape (len,).
+    """What `path` recorded at the end of the steps for each lambda: arrays of shape (len,), or (seeds, len).
 
     Attributes:
         log_l2: log(lambda), decreasing.
@@ -45,33 +45,33 @@ class MarginPath(NamedTuple):
         records: what `record` returned, stacked; None without `record`.
     """
 
-    log_l2: Float[Array, " len"]
-    log_loss: Float[Array, " len"]
-    log_data_loss: Float[Array, " len"]
-    norm: Float[Array, " len"]
-    margins: dict[str, Float[Array, " len"]]
-    stationarity: Float[Array, " len"]
-    train_error: Float[Array, " len"]
+    log_l2: Float[Array, "*seeds len"]
+    log_loss: Float[Array, "*seeds len"]
+    log_data_loss: Float[Array, "*seeds len"]
+    norm: Float[Array, "*seeds len"]
+    margins: dict[str, Float[Array, "*seeds len"]]
+    stationarity: Float[Array, "*seeds len"]
+    train_error: Float[Array, "*seeds len"]
     params: Params
     records: PyTree
 
     @property
-    def l2(self) -> Float[Array, " len"]:
+    def l2(self) -> Float[Array, "*seeds len"]:
         """The strengths lambda, 0 where the dtype has no such number."""
         return jnp.exp(self.log_l2)
 
     @property
-    def loss(self) -> Float[Array, " len"]:
+    def loss(self) -> Float[Array, "*seeds len"]:
         """L(Theta_lambda), 0 where it underflows."""
         return jnp.exp(self.log_loss)
 
     @property
-    def data_loss(self) -> Float[Array, " len"]:
+    def data_loss(self) -> Float[Array, "*seeds len"]:
         """The data term of L, 0 where it underflows."""
         return jnp.exp(self.log_data_loss)
 
     @property
-    def margin(self) -> Float[Array, " len"]:
+    def margin(self) -> Float[Array, "*seeds len"]:
         """The normalised margin min_i y_i f / ||Theta||^a."""
         return self.margins["l2"]
 
@@ -149,6 +149,9 @@ def path(
     y = jnp.asarray(y)
     if optimizer is None:
         optimizer = optax.adam(_falling(learning_rate, steps))
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"`optimizer` must be an optax transformation such as optax.adam(1e-2); "
+                        f"got {type(optimizer).__name__}")  # fmt: skip
 
     def stage(carry: tuple, log_l2: jax.Array) -> tuple[tuple, tuple]:
         params, state = carry

@@ -26,7 +26,7 @@ from scipy import optimize
 from kernelgap import _checks
 from kernelgap._trees import squared_norm
 from kernelgap.models import Model, Params
-from kernelgap.typing import ArrayLike, Scalar
+from kernelgap.typing import ArrayLike
 
 
 class KKTResiduals(NamedTuple):
@@ -41,13 +41,13 @@ class KKTResiduals(NamedTuple):
         multipliers: alpha, of shape (n,), or (n, k) with zeros at the samples' own classes.
     """
 
-    stationarity: Scalar
-    slackness: Scalar
-    margin: Scalar
-    multipliers: Float[Array, " n"] | Float[Array, "n k"]
+    stationarity: Float[Array, "*seeds"]
+    slackness: Float[Array, "*seeds"]
+    margin: Float[Array, "*seeds"]
+    multipliers: Float[Array, "*seeds n"] | Float[Array, "*seeds n k"]
 
     @property
-    def gap(self) -> Scalar:
+    def gap(self) -> Float[Array, "*seeds"]:
         """stationarity^2 + 2 slackness: the duality gap of the tangent SVM over ||Theta||^2 / 2."""
         return self.stationarity**2 + 2 * self.slackness
 
@@ -147,7 +147,7 @@ def _residuals(
         stationarity=jnp.sqrt(squared_norm(difference) / squared) + 0 * unit,
         slackness=model.degree * factor * jnp.sum(weights * excess) / squared + 0 * unit,
         margin=least / squared ** (model.degree / 2),
-        multipliers=factor * weights * unit ** (1 - 2 / model.degree),
+        multipliers=factor * weights * unit ** (1 - 2 / model.degree) + 0 * unit,
     )
 
 
