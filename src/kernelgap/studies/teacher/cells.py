@@ -66,7 +66,7 @@ def run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
 
 def _net_bounds(row: Row, n: int, radius: float | None, delta: float) -> Row:
     """Paper A's bound of the first version, for two layers; needs no largest width."""
-    if radius is None or not row["train_error"] == 0:
+    if radius is None or row["train_error"] != 0:
         return {"bound": NAN, "leave_one_out": NAN}  # the bounds are for classifiers without error
     found = bounds.two_layer(row["margin"], n=n, radius=radius, delta=delta)
     return {"bound": float(found.value), "leave_one_out": NAN}
