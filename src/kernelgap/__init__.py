@@ -6,7 +6,7 @@ Import it as `import kernelgap as kg`. Rooms:
 - `models`: homogeneous multi-layer perceptrons;
 - `objectives`: the regularised logistic loss, and its logarithm;
 - `optim`: noisy gradient descent, the compiled training loop;
-- `margins`: paths of weak regularisation, optimality conditions of the maximum margin;
+- `margins`: the largest margin of any network, bounded from both sides, and paths that lead to it;
 - `bounds`: generalisation bounds, each with its equation and status;
 - `metrics`: normalised margins, changes of activation patterns;
 - `kernels`: NTK and NNGP kernels;
@@ -38,13 +38,16 @@ __all__ = [
     "studies",
 ]
 
+_LAZY = ("margins", "optim", "studies")
+
 
 def __getattr__(name: str) -> Any:
-    # These bring optax and parts of scipy, a third of what `import jax` costs: on first use.
-    if name in ("margins", "optim", "studies"):
+    # These bring optax, scipy.special and scipy.optimize, a third of what `import jax` costs or
+    # more: on first use.
+    if name in _LAZY:
         return import_module(f"kernelgap.{name}")
     raise AttributeError(f"module 'kernelgap' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "margins", "optim", "studies"})
+    return sorted({*globals(), *_LAZY})

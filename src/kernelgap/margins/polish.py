@@ -1,0 +1,185 @@
+r"""From candidate units to the best network over them: the l1-SVM as a linear programme.
+
+Over units u_1, ..., u_k on the sphere, gamma_l1 = max_{||alpha||_1 <= 1} min_i y_i f(x_i) with
+f = sum_j alpha_j relu(u_j . x). Half of it is the best normalised margin of a two-layer network
+with these directions (paper A, T4). Its dual weights p on the samples make
+|sum_i p_i y_i relu(u_j . x_i)| <= gamma_l1 for all units at hand; a unit that exceeds it is added,
+and the programme solved anew: column generation.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from scipy.optimize import linprog
+
+from kernelgap.margins.oracle import ascend
+
+_ROWS = 600  # rows up to which the programme is solved with all of them at once
+_SAME = 1e-10  # 1 - cosine below which two directions count as one
+_ADDED = 48  # most units added at a time
+_APART = 1e-4  # 1 - cosine between units added at a time
+_STARTS = 256  # random starts of the search, and data points among the starts
+
+
+class L1SVM(NamedTuple):
+    """The l1-SVM over given features: its margin, coefficients alpha (k,), dual weights p (n,)."""
+
+    margin: float
+    coef: np.ndarray
+    weights: np.ndarray
+
+
+def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
+    """max_{||alpha||_1 <= 1} min_i y_i (features alpha)_i, with the optimal dual weights.
+
+    Only rows that matter are given to the solver where there are many: rows that its solution
+    violates are added until there are none, which leaves the optimum of all rows.
+
+    Args:
+        features: shape (n, k), float64.
+        y: labels -1 and +1, shape (n,), float64.
+
+    Returns:
+        `L1SVM(margin, coef, weights)`; the margin is never negative, and 0 where these features
+        do not separate the data.
+
+    Raises:
+        RuntimeError: if the solver (SciPy's HiGHS) fails.
+    """
+    signed = y[:, None] * features
+    n, k = signed.shape
+    rows = np.arange(n)
+    if n > _ROWS:
+        rows = np.argsort(signed.sum(axis=1))[:_ROWS]
+    while True:
+        size = len(rows)
+        objective = np.r_[np.zeros(2 * k), -1.0]
+        upper = np.hstack([-signed[rows], signed[rows], np.ones((size, 1))])
+        found = linprog(
+            objective,
+            A_ub=np.vstack([upper, np.r_[np.ones(2 * k), 0.0]]),
+            b_ub=np.r_[np.zeros(size), 1.0],
+            bounds=[(0, None)] * (2 * k) + [(None, None)],
+            method="highs",
+        )
+        if found.status != 0:
+            raise RuntimeError(f"the linear programme of the l1-SVM with {n} samples and {k} units "
+                               f"failed: {found.message}")  # fmt: skip
+        coef = found.x[:k] - found.x[k : 2 * k]
+        margins = signed @ coef
+        missed = np.setdiff1d(np.flatnonzero(margins < found.x[-1] - 1e-7), rows)
+        if not len(missed):
+            break
+        rows = np.r_[rows, missed[np.argsort(margins[missed])[:_ROWS]]]
+    weights = np.zeros(n)
+    weights[rows] = np.maximum(-found.ineqlin.marginals[:-1], 0)
+    total = weights.sum()
+    weights = weights / total if total > 0 else np.full(n, 1 / n)
+    return L1SVM(max(float(margins.min()), 0.0), coef, weights)
+
+
+class Polished(NamedTuple):
+    """Units (k, d) of length 1 with coefficients (k,), their l1 margin and dual weights (n,).
+
+    `violation` is the largest value found by the search for the last weights, over the margin: at
+    most 1 + `tol` where column generation came to its end.
+    """
+
+    units: np.ndarray
+    coef: np.ndarray
+    margin: float
+    weights: np.ndarray
+    violation: float
+
+
+def best_over(x: np.ndarray, y: np.ndarray, units: np.ndarray) -> Polished:
+    """The l1-SVM over the directions of the given units; those without weight are dropped."""
+    units = distinct(units)
+    solved = l1_svm(np.maximum(x @ units.T, 0), y)
+    keep = np.abs(solved.coef) > 1e-10
+    return Polished(units[keep], solved.coef[keep], solved.margin, solved.weights, np.inf)
+
+
+def column_generation(
+    x: np.ndarray,
+    y: np.ndarray,
+    start: Polished,
+    *,
+    key: jax.Array,
+    rounds: int,
+    dtype: DTypeLike,
+    steps: int = 100,
+    tol: float = 1e-6,
+) -> Polished:
+    """Add violating units and solve again, until the search finds none, gains end or rounds do.
+
+    Units of a round that solved are kept, so the margin never falls.
+
+    Args:
+        x: inputs (n, d), float64, of order one.
+        y: labels (n,), float64.
+        start: where to begin, from `best_over`.
+        key: JAX random key, for the random starts of the search.
+        rounds: most linear programmes solved.
+        dtype: of the search; what it finds is evaluated in float64.
+        steps: of the local ascent.
+        tol: relative violation of the margin that counts, and relative gain that counts.
+
+    Returns:
+        The last `Polished`; its margin is at least that of `start`.
+    """
+    current = start
+    x_search = jnp.asarray(x, dtype)
+    slow = 0
+    for round_key in jax.random.split(key, rounds):
+        random_key, row_key = jax.random.split(round_key)
+        picked = x_search[jax.random.permutation(row_key, len(x))[:_STARTS]]
+        random = jax.random.normal(random_key, (_STARTS, x.shape[1]), dtype)
+        # Zero rows are ignored; a fixed number of them keeps the compiled shapes few.
+        active = np.zeros((_STARTS, x.shape[1]))
+        active[: len(current.units)] = current.units[:_STARTS]
+        starts = jnp.concatenate([picked, random, jnp.asarray(active, dtype)])
+        q = current.weights * y
+        found, _, _ = ascend(x_search, jnp.asarray(q, dtype), starts, steps=steps)
+        found = _unit_rows(np.asarray(found, float))
+        values = np.abs(np.maximum(found @ x.T, 0) @ q)
+        order = np.argsort(-values)
+        highest = values[order[0]]
+        current = current._replace(violation=_ratio(highest, current.margin))
+        order = order[values[order] > current.margin * (1 + tol)]
+        if not len(order):
+            break
+        added = distinct(found[order[: 8 * _ADDED]], _APART)[:_ADDED]
+        better = best_over(x, y, np.vstack([current.units, added]))
+        gain = better.margin - current.margin
+        if gain < 0:  # by the solver's tolerance
+            break
+        current = better._replace(violation=current.violation)
+        slow = slow + 1 if gain <= 1e-5 * current.margin else 0
+        if slow == 3:
+            break
+    return current
+
+
+def distinct(units: np.ndarray, spread: float = _SAME) -> np.ndarray:
+    """Rows scaled to length 1, zero rows and near repetitions of earlier rows left out."""
+    units = _unit_rows(units)
+    units = units[np.linalg.norm(units, axis=1) > 0.5]
+    repeated = np.tril(units @ units.T > 1 - spread, -1).any(axis=1)
+    return units[~repeated]
+
+
+def _unit_rows(v: np.ndarray) -> np.ndarray:
+    size = np.max(np.abs(v), axis=1, keepdims=True)
+    v = np.divide(v, size, out=np.zeros_like(v), where=size > 0)
+    lengths = np.linalg.norm(v, axis=1, keepdims=True)
+    return np.divide(v, lengths, out=np.zeros_like(v), where=lengths > 0)
+
+
+def _ratio(value: float, margin: float) -> float:
+    if margin > 0:
+        return float(value / margin)
+    return float(np.inf) if value > 0 else 1.0

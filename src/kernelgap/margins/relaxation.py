@@ -1,0 +1,235 @@
+r"""A convex upper bound on the most violating ReLU unit, smoothed, with its gradient.
+
+For q in R^n and a sign s let P = {i: s q_i > 0}, N = {j: s q_j < 0}, r_i = ||x_i||, z_i = u.x_i.
+As relu(z) = (z + |z|)/2,
+
+    s sum_i q_i relu(z_i) = (a.u + sum_P |q_i||z_i| - sum_N |q_j||z_j|) / 2,   a = s sum_i q_i x_i.
+
+For every real T_ij, l_j and every t_i > 0, k_j >= 0 with sum_i |T_ij| + |l_j| + k_j r_j <= |q_j|,
+on the unit ball:
+
+- |q_i||z_i| <= |v_i.u| + sum_j |T_ij||z_j| with v_i = |q_i| x_i - sum_j T_ij x_j: what is
+  transferred is paid for by the negative terms, and v_i is shorter than |q_i| x_i;
+- |v_i.u| <= (t_i + (v_i.u)^2 / t_i) / 2;
+- |q_j||z_j| >= sum_i |T_ij||z_j| + l_j z_j + k_j z_j^2, since |z_j| >= z_j^2 / r_j.
+
+What is left is quadratic in u, b.u + u'Mu with b = a - sum_N l_j x_j and
+M = sum_P v_i v_i' / (2 t_i) - sum_N k_j x_j x_j', and for every real rho at most
+2 max(0, lambda_max(H)) - rho with H = [[rho, b'/2], [b/2, M]]. The bound is jointly convex in
+(|q|, T, l, k, t, rho); every value of the multipliers gives a bound.
+
+The bound without transfer is the dual of a semidefinite relaxation; the transfer adds to it the
+inequalities sign(z_i) z_j <= |z_j|. Both are derived for this project.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+_PARTNERS = 64
+_TRANSFERS = 200_000
+"""A negative point may transfer to so many positive points, the most correlated ones; fewer where
+there would be more transfers than that on one side."""
+
+
+class Side(NamedTuple):
+    """One sign s of the violation: who is positive, who negative, and where its variables lie."""
+
+    sign: int
+    positive: np.ndarray
+    negative: np.ndarray
+    partners: np.ndarray  # (k, |N|): rows of `positive` that each negative point may transfer to
+    start: int
+    stop: int
+
+
+class Relaxation(NamedTuple):
+    """Points, signs and the layout of the variables.
+
+    The variables are the logits of p = |q| (n of them), then for each side the logarithms of
+    t_i / p_i, rho, and for each negative point weights w whose squares, normalised, share p_j
+    between k_j r_j, l_j > 0, l_j < 0 and the transfers (which carry the sign of w).
+    """
+
+    x: np.ndarray
+    signs: np.ndarray
+    norms: np.ndarray
+    sides: tuple[Side, ...]
+    size: int
+
+
+class Multipliers(NamedTuple):
+    """Multipliers of one side, as in the module's formula."""
+
+    transfer: sparse.csc_array  # T (|P|, |N|)
+    linear: np.ndarray  # l
+    quadratic: np.ndarray  # k
+    scales: np.ndarray  # t
+    rho: float
+
+
+class Value(NamedTuple):
+    """The smoothed bound, its gradient, the bound without smoothing and each side's matrix H."""
+
+    smooth: float
+    gradient: np.ndarray
+    bound: float
+    matrices: tuple[np.ndarray, ...]
+
+
+def relax(x: np.ndarray, signs: np.ndarray, *, partners: int | None = None) -> Relaxation:
+    """Lay out the variables for points x (n, d), none zero, and the signs of q."""
+    norms = np.linalg.norm(x, axis=1)
+    sides, stop = [], len(x)
+    for sign in (1, -1):
+        positive, negative = np.flatnonzero(signs == sign), np.flatnonzero(signs == -sign)
+        allowed = min(_PARTNERS, _TRANSFERS // max(len(negative), 1))
+        k = min(allowed if partners is None else partners, len(positive))
+        if k and len(negative):
+            similar = np.abs(x[positive] @ x[negative].T) / norms[positive, None]
+            chosen = np.sort(np.argpartition(-similar, k - 1, axis=0)[:k], axis=0)
+        else:
+            chosen = np.zeros((k, len(negative)), int)
+        start, stop = stop, stop + len(positive) + 1 + (3 + k) * len(negative)
+        sides.append(Side(sign, positive, negative, chosen, start, stop))
+    return Relaxation(x, signs, norms, tuple(sides), stop)
+
+
+def first_variables(relaxation: Relaxation, p: np.ndarray) -> np.ndarray:
+    """Variables to start from: weights p, transfers along the correlations."""
+    x, norms = relaxation.x, relaxation.norms
+    theta = np.zeros(relaxation.size)
+    theta[: len(x)] = np.log(np.maximum(p, 1e-8 * p.max()))
+    for side in relaxation.sides:
+        logs, _, weights = _views(side, theta)
+        logs[:] = np.log(norms[side.positive] / np.sqrt(x.shape[1]))
+        weights[0] = 1
+        weights[1:3] = 0.05
+        points, others = x[side.positive], x[side.negative]
+        scale = norms[side.positive][side.partners] * norms[side.negative]
+        weights[3:] = np.sum(points[side.partners] * others, axis=2) / np.maximum(scale, 1e-300)
+        weights[3:] /= np.maximum(np.linalg.norm(weights[3:], axis=0), 1e-300)
+    return theta
+
+
+def multipliers(relaxation: Relaxation, theta: np.ndarray) -> tuple[np.ndarray, list[Multipliers]]:
+    """The weights p and each side's multipliers, read from the variables."""
+    p = _softmax(theta[: len(relaxation.x)])
+    return p, [_multipliers(relaxation, side, theta, p)[0] for side in relaxation.sides]
+
+
+def evaluate(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> Value:
+    """The bound on h(q), q = p o signs, with lambda_max replaced by a log-sum-exp."""
+    p = _softmax(theta[: len(relaxation.x)])
+    parts = [_side(relaxation, side, theta, p, smoothing) for side in relaxation.sides]
+    bounds, smooth = [part[1] for part in parts], np.array([part[0] for part in parts])
+    value, shares = _smooth_max(smooth, smoothing)
+    gradient = shares[0] * parts[0][2] + shares[1] * parts[1][2]
+    return Value(value, gradient, max(bounds), tuple(part[3] for part in parts))
+
+
+def quadratic_form(
+    relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers
+) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors v_i and the matrix H."""
+    x, d = relaxation.x, relaxation.x.shape[1]
+    points, others = x[side.positive], x[side.negative]
+    v = p[side.positive, None] * points - m.transfer @ others
+    b = side.sign * ((p * relaxation.signs) @ x) - m.linear @ others
+    h = np.empty((d + 1, d + 1))
+    h[0, 0] = m.rho
+    h[0, 1:] = h[1:, 0] = b / 2
+    # A product of a matrix with its own transpose is exactly symmetric after averaging.
+    form = (v / (2 * m.scales[:, None])).T @ v - (others * m.quadratic[:, None]).T @ others
+    h[1:, 1:] = (form + form.T) / 2
+    return v, h
+
+
+def _multipliers(
+    relaxation: Relaxation, side: Side, theta: np.ndarray, p: np.ndarray
+) -> tuple[Multipliers, np.ndarray, np.ndarray]:
+    logs, rho, weights = _views(side, theta)
+    squares = np.sum(weights**2, axis=0)
+    shares = weights * np.abs(weights) / squares  # signed only where they transfer
+    shares[:3] = np.abs(shares[:3])
+    k, n = side.partners.shape
+    other = p[side.negative]
+    transfer = sparse.csc_array(
+        ((shares[3:] * other).T.ravel(), side.partners.T.ravel(), k * np.arange(n + 1)),
+        shape=(len(side.positive), n),
+    )
+    found = Multipliers(
+        transfer,
+        other * (shares[1] - shares[2]),
+        other * shares[0] / relaxation.norms[side.negative],
+        p[side.positive] * np.exp(np.clip(logs, -60, 60)),
+        float(rho[0]),
+    )
+    return found, shares, squares
+
+
+def _side(
+    relaxation: Relaxation, side: Side, theta: np.ndarray, p: np.ndarray, smoothing: float
+) -> tuple[float, float, np.ndarray, np.ndarray]:
+    """The smoothed and the plain bound of one side, the gradient of the former, and H."""
+    x, n = relaxation.x, len(relaxation.x)
+    points, others = x[side.positive], x[side.negative]
+    m, shares, squares = _multipliers(relaxation, side, theta, p)
+    v, h = quadratic_form(relaxation, side, p, m)
+    eigenvalues, vectors = np.linalg.eigh(h)
+    top, occupation = _smooth_max(np.append(eigenvalues, 0.0), smoothing)
+    constant = m.scales.sum() / 2 - m.rho
+    smooth = (constant + 2 * top) / 2
+    bound = (constant + 2 * max(eigenvalues[-1], 0.0)) / 2
+
+    # d(bound) = sum dt/4 + <g, dH> - drho/2 with g = sum_k occupation_k w_k w_k'.
+    g = (vectors * occupation[:-1]) @ vectors.T
+    corner, mixed, form = g[0, 0], g[0, 1:], g[1:, 1:]
+    gradient = np.zeros_like(theta)
+    logs_out, rho_out, weights_out = _views(side, gradient)
+    _, _, weights = _views(side, theta)
+    image = v @ form
+    dv = image / m.scales[:, None]
+    dt = 0.25 - np.sum(image * v, axis=1) / (2 * m.scales**2)
+    logs_out[:] = dt * m.scales
+    rho_out[:] = corner - 0.5
+    along, squared = others @ mixed, np.sum((others @ form) * others, axis=1)
+    if len(side.positive) <= 16 * len(side.partners):
+        paid = -np.take_along_axis(dv @ others.T, side.partners, axis=0)
+    else:
+        paid = -np.sum(dv[side.partners] * others, axis=2)
+    d_shares = np.concatenate(
+        [np.stack([-squared / relaxation.norms[side.negative], -along, along]), paid]
+    )
+    dp = side.sign * relaxation.signs * (x @ mixed)
+    dp[side.positive] += dt * m.scales / p[side.positive] + np.sum(dv * points, axis=1)
+    dp[side.negative] += np.sum(d_shares * shares, axis=0)
+    d_shares *= p[side.negative]
+    slope = np.sum(d_shares * shares, axis=0)
+    weights_out[:3] = 2 * weights[:3] / squares * (d_shares[:3] - slope)
+    weights_out[3:] = 2 / squares * (np.abs(weights[3:]) * d_shares[3:] - weights[3:] * slope)
+    gradient[:n] = p * (dp - p @ dp)
+    return smooth, bound, gradient, h
+
+
+def _views(side: Side, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Views of one side's variables: logarithms of scales, rho (1,), weights (3 + k, |N|)."""
+    part = theta[side.start : side.stop]
+    count = len(side.positive)
+    return part[:count], part[count : count + 1], part[count + 1 :].reshape(
+        3 + len(side.partners), len(side.negative)
+    )  # fmt: skip
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def _smooth_max(values: np.ndarray, smoothing: float) -> tuple[float, np.ndarray]:
+    """Smoothing * log sum exp(values / smoothing), at least the maximum, and its gradient."""
+    top = values.max()
+    powers = np.exp((values - top) / smoothing)
+    total = powers.sum()
+    return float(top + smoothing * np.log(total)), powers / total

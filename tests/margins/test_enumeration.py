@@ -1,0 +1,134 @@
+"""The exact most violating unit in one, two and three dimensions."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import nnls
+
+import kernelgap as kg
+from kernelgap.margins import enumeration
+from helpers import seeds
+
+shapes = st.sampled_from([(n, d) for d in (1, 2, 3) for n in (1, 2, 4, 15)])
+EXACT = 1e-8
+"""What the enumeration adds to the value so that it stays an upper bound, relatively."""
+
+
+def violation(x, q, units):
+    return np.abs(np.maximum(units @ x.T, 0) @ q)
+
+
+def sphere(rng, count, d):
+    u = rng.normal(size=(count, d))
+    return u / np.linalg.norm(u, axis=1, keepdims=True)
+
+
+def draw(seed, shape, *, integer=False):
+    """Points and weights; small integers give parallel, antipodal and equal points."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-2, 3, shape).astype(float) if integer else rng.normal(size=shape)
+    q = rng.integers(-2, 3, shape[0]).astype(float) if integer else rng.normal(size=shape[0])
+    return rng, x, q
+
+
+def by_linear_programme(x, q):
+    """h by brute force over all 2^n activation patterns, each a convex problem (projection)."""
+    best = 0.0
+    n = len(x)
+    for pattern in range(2**n):
+        active = np.array([(pattern >> i) & 1 for i in range(n)], bool)
+        cone = np.where(active, 1.0, -1.0)[:, None] * x  # the cell is {u: cone @ u >= 0}
+        for sign in (1, -1):
+            best = max(best, distance_to_polar(cone, sign * (q[active] @ x[active])))
+    return best
+
+
+def distance_to_polar(cone, w):
+    """max w.u over {cone u >= 0, ||u|| <= 1}, the norm of the projection of w on the cone."""
+    # The dual: min ||w + cone' a|| over a >= 0.
+    return nnls(cone.T, -w)[1]
+
+
+@given(seeds, st.sampled_from([(n, d) for d in (1, 2, 3) for n in (1, 3, 6)]), st.booleans())
+def test_equals_the_maximum_over_all_patterns(seed, shape, integer):
+    _, x, q = draw(seed, shape, integer=integer)
+    bound = kg.margins.violation_bound(x, q)
+    assert bound.exact
+    expected = by_linear_programme(x, q)
+    size = np.abs(q) @ np.linalg.norm(x, axis=1)
+    assert expected <= bound.value + 1e-12 * size  # the oracle itself is not rigorous
+    np.testing.assert_allclose(bound.value, expected, rtol=EXACT, atol=1e-11 * size)
+    np.testing.assert_allclose(bound.attained, bound.value, rtol=EXACT, atol=1e-11 * size)
+
+
+@given(seeds, shapes, st.booleans())
+def test_no_unit_violates_more_and_one_violates_as_much(seed, shape, integer):
+    rng, x, q = draw(seed, shape, integer=integer)
+    bound = kg.margins.violation_bound(x, q)
+    assert violation(x, q, sphere(rng, 5000, shape[1])).max() <= bound.value
+    np.testing.assert_allclose(np.linalg.norm(bound.direction), 1, atol=1e-12)
+    assert violation(x, q, bound.direction[None]).max() <= bound.value
+    np.testing.assert_allclose(bound.attained, bound.value, rtol=EXACT, atol=1e-12)
+
+
+def test_equals_a_fine_grid_in_the_plane():
+    _, x, q = draw(3, (40, 2))
+    angles = np.linspace(0, 2 * np.pi, 200_001)
+    grid = violation(x, q, np.stack([np.cos(angles), np.sin(angles)], axis=1)).max()
+    bound = kg.margins.violation_bound(x, q)
+    # Near its maximum F is concave or has a kink upwards: a grid of step s loses at most
+    # the Lipschitz constant times s.
+    step = angles[1] * (np.abs(q) @ np.linalg.norm(x, axis=1))
+    assert grid <= bound.value <= grid + step
+
+
+def test_beats_local_search_in_space():
+    rng, x, q = draw(4, (60, 3))
+    units = sphere(rng, 500, 3)
+    for _ in range(50):  # ascent: the best unit for each unit's own cell
+        active = units @ x.T > 0
+        values = np.maximum(units @ x.T, 0) @ q
+        moves = np.sign(values)[:, None] * (active * q) @ x
+        moves /= np.linalg.norm(moves, axis=1, keepdims=True)
+        better = violation(x, q, moves) > violation(x, q, units)
+        units = np.where(better[:, None], moves, units)
+    found = violation(x, q, units).max()
+    bound = kg.margins.violation_bound(x, q)
+    assert found <= bound.value <= found * 1.01
+
+
+@given(seeds, st.sampled_from([(8, 2), (8, 3)]), st.sampled_from([1e-3, 1e-6, 1e-9, 1e-13, 1e-16]))
+def test_nearly_parallel_points_lose_nothing(seed, shape, size):
+    """Points next to each other, opposite each other, and circles next to a common point."""
+    rng, x, q = draw(seed, shape)
+    x[2:4] = x[:2] + size * rng.normal(size=(2, shape[1]))
+    x[4:6] = -2 * x[:2] + size * rng.normal(size=(2, shape[1]))
+    if shape[1] == 3:
+        x[6] = x[0] + x[1] + size * rng.normal(size=3)
+    bound = kg.margins.violation_bound(x, q)
+    expected = by_linear_programme(x, q)
+    total = np.abs(q) @ np.linalg.norm(x, axis=1)
+    np.testing.assert_allclose(bound.value, expected, rtol=EXACT, atol=1e-11 * total)
+    assert expected <= bound.value + 1e-12 * total
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_one_point(d):
+    x = 3 * np.eye(d)[:1]
+    bound = kg.margins.violation_bound(x, np.array([-2.0]))
+    np.testing.assert_allclose(bound.value, 6, rtol=EXACT)
+    np.testing.assert_allclose(bound.direction, np.eye(d)[0], atol=1e-12)
+
+
+def test_a_plane_holds_the_same_in_space():
+    rng, x, q = draw(5, (20, 2))
+    basis = np.linalg.qr(rng.normal(size=(3, 3)))[0][:2]
+    flat, turned = kg.margins.violation_bound(x, q), kg.margins.violation_bound(x @ basis, q)
+    np.testing.assert_allclose(turned.value, flat.value, rtol=EXACT)
+
+
+def test_local_maxima_are_attained():
+    _, x, q = draw(6, (10, 2))
+    for value, unit in enumeration.local_maxima(x, q):
+        assert value <= violation(x, q, unit[None])[0] + 1e-12

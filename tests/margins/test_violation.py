@@ -1,0 +1,225 @@
+"""The bound on the most violating unit: never below any unit, in any arithmetic."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kernelgap as kg
+from helpers import seeds
+from kernelgap.margins import relaxation, rounding
+from kernelgap.margins.violation import unit_scale
+
+shapes = st.sampled_from([(1, 4), (3, 2), (9, 3), (12, 5), (30, 6)])
+scales = st.sampled_from([1e-12, 1.0, 1e9])
+
+
+def draw(seed, shape, x_scale=1.0, q_scale=1.0):
+    rng = np.random.default_rng(seed)
+    x = x_scale * rng.normal(size=shape) * np.exp(rng.normal(size=(shape[0], 1)))
+    return rng, x, q_scale * rng.normal(size=shape[0])
+
+
+def violation(x, q, units):
+    return np.abs(np.maximum(units @ x.T, 0) @ q)
+
+
+def searched(rng, x, q, count=200):
+    """The largest violation of random units, each moved to the best unit of its cell while it helps."""
+    u = rng.normal(size=(count, x.shape[1]))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    for _ in range(30):
+        signs = np.sign(np.maximum(u @ x.T, 0) @ q)[:, None]
+        moved = signs * ((u @ x.T > 0) * q) @ x
+        moved /= np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-300)
+        better = violation(x, q, moved) > violation(x, q, u)
+        u = np.where(better[:, None], moved, u)
+    return violation(x, q, u).max()
+
+
+@given(seeds, shapes, scales, scales)
+def test_no_unit_violates_more(seed, shape, x_scale, q_scale):
+    rng, x, q = draw(seed, shape, x_scale, q_scale)
+    bound = kg.margins.violation_bound(x, q, method="relaxation", steps=80)
+    assert not bound.exact
+    assert searched(rng, x, q) <= bound.value
+    assert bound.attained <= bound.value
+    size = np.abs(q) @ np.linalg.norm(x, axis=1)
+    assert bound.value <= size * (1 + 1e-11)  # the trivial bound
+    np.testing.assert_allclose(
+        bound.attained, violation(x, q, bound.direction[None])[0], rtol=1e-9, atol=1e-12 * size
+    )
+
+
+@given(seeds, st.sampled_from([(3, 2), (7, 1), (9, 3)]))
+def test_the_relaxation_is_above_the_exact_value_and_near_it(seed, shape):
+    _, x, q = draw(seed, shape)
+    exact = kg.margins.violation_bound(x, q)
+    relaxed = kg.margins.violation_bound(x, q, method="relaxation")
+    assert exact.exact
+    assert exact.attained <= relaxed.value
+    assert relaxed.value <= 1.5 * exact.value + 1e-9 * np.abs(q) @ np.linalg.norm(x, axis=1)
+
+
+@given(seeds, shapes, st.sampled_from([0.0, 0.3, 3.0]))
+def test_every_value_of_the_multipliers_is_a_bound(seed, shape, spread):
+    """Before any optimisation, and with variables drawn at random."""
+    rng, x, q = draw(seed, shape)
+    problem = relaxation.relax(x, np.sign(q))
+    p = np.abs(q) / np.abs(q).sum()
+    theta = relaxation.first_variables(problem, p)
+    theta += spread * rng.normal(size=theta.shape)
+    p, found = relaxation.multipliers(problem, theta)
+    value = rounding.certified_bound(problem, p, found)
+    assert searched(rng, x, p * np.sign(q)) <= value
+    np.testing.assert_allclose(value, relaxation.evaluate(problem, theta, 1.0).bound, rtol=1e-9)
+
+
+@given(seeds, shapes)
+def test_multipliers_that_break_their_constraints_are_paid_for(seed, shape):
+    rng, x, q = draw(seed, shape)
+    problem = relaxation.relax(x, np.sign(q))
+    theta = relaxation.first_variables(problem, np.abs(q) / np.abs(q).sum())
+    p, found = relaxation.multipliers(problem, theta)
+    broken = [m._replace(transfer=3 * m.transfer, linear=m.linear - p.max()) for m in found]
+    value = rounding.certified_bound(problem, p, broken)
+    assert searched(rng, x, p * np.sign(q)) <= value
+    assert value >= rounding.certified_bound(problem, p, found)
+
+
+@given(seeds, st.sampled_from([(7, 3), (12, 5)]), st.sampled_from([0.03, 0.5]))
+def test_gradient(seed, shape, smoothing):
+    rng, x, q = draw(seed, shape)
+    problem = relaxation.relax(x, np.sign(q), partners=3)
+    theta = relaxation.first_variables(problem, np.abs(q) / np.abs(q).sum())
+    theta += 0.3 * rng.normal(size=theta.shape)
+    value = relaxation.evaluate(problem, theta, smoothing)
+    assert value.smooth >= value.bound - 1e-12
+    step = 1e-5
+    for direction in rng.normal(size=(5, theta.size)):
+        ahead = relaxation.evaluate(problem, theta + step * direction, smoothing).smooth
+        behind = relaxation.evaluate(problem, theta - step * direction, smoothing).smooth
+        expected = (ahead - behind) / (2 * step)
+        scale = np.linalg.norm(value.gradient) * np.linalg.norm(direction)
+        np.testing.assert_allclose(value.gradient @ direction, expected, atol=1e-6 * scale)
+
+
+@given(seeds, st.sampled_from([(9, 3), (12, 5)]), st.sampled_from([0.5, 8.0]))
+def test_homogeneous_and_invariant(seed, shape, factor):
+    rng, x, q = draw(seed, shape)
+    d = shape[1]
+    turn, order = np.linalg.qr(rng.normal(size=(d, d)))[0], rng.permutation(shape[0])
+    value = kg.margins.violation_bound(x, q).value
+    rescale = np.exp(rng.normal(size=(shape[0], 1)))
+    # Powers of two change no digit; otherwise paths differ by rounding and end within `tol`.
+    assert kg.margins.violation_bound(factor * x, q).value == factor * value
+    assert kg.margins.violation_bound(x, factor * q).value == factor * value
+    for x2, q2 in [
+        (x @ turn, q), (x[order], q[order]), (x, -q), (rescale * x, q / rescale[:, 0])
+    ]:  # fmt: skip
+        np.testing.assert_allclose(kg.margins.violation_bound(x2, q2).value, value, rtol=2e-2)
+
+
+@given(seeds, st.integers(1, 12))
+def test_eigenvalue_bound_is_above_in_exact_arithmetic(seed, d):
+    """A - lambda I has a rational LDL' factorisation with positive pivots."""
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(d, 1 + d // 2))
+    matrix = a @ a.T - rng.integers(0, 2) * np.eye(d)
+    matrix = (matrix + matrix.T) / 2
+    bound = rounding.largest_eigenvalue_bound(matrix)
+    assert bound <= max(np.linalg.eigvalsh(matrix)[-1], 0) + 1e-10 * np.abs(matrix).sum()
+    rows = [[Fraction(-v) for v in row] for row in matrix]
+    for i in range(d):
+        rows[i][i] += Fraction(bound)
+    for i in range(d):
+        assert rows[i][i] > 0 or (matrix == 0).all()
+        for k in range(i + 1, d):
+            ratio = rows[k][i] / rows[i][i]
+            rows[k] = [b - ratio * a for a, b in zip(rows[i], rows[k], strict=True)]
+
+
+@given(seeds, st.sampled_from([(4, 2), (6, 4)]), st.sampled_from([np.float32, np.float64]))
+def test_rounding_never_takes_the_bound_below_exact_arithmetic(seed, shape, dtype):
+    """The violation of the returned unit, in rational arithmetic, on data with ties in float."""
+    rng = np.random.default_rng(seed)
+    x = (rng.normal(size=shape) * 10.0 ** rng.integers(-6, 7, (shape[0], 1))).astype(dtype)
+    q = (rng.normal(size=shape[0]) * 10.0 ** rng.integers(-6, 7, shape[0])).astype(dtype)
+    for method in ("auto", "relaxation"):
+        bound = kg.margins.violation_bound(x, q, method=method, steps=40)
+        u = [Fraction(float(v)) for v in bound.direction]
+        total = sum(
+            Fraction(float(qi)) * max(sum(Fraction(float(v)) * w for v, w in zip(row, u)), 0)
+            for qi, row in zip(q, x)
+        )
+        # ||u|| may exceed 1 by rounding: compare squares.
+        assert total**2 <= Fraction(bound.value) ** 2 * sum(w * w for w in u)
+
+
+def test_a_bound_that_is_tight_leaves_no_room_for_rounding():
+    """One point: h = |q| ||x||, reached; the bound must not fall below by a digit."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        x, q = rng.normal(size=(1, 5)), rng.normal(size=1)
+        value = kg.margins.violation_bound(x, q).value
+        square = Fraction(float(q[0])) ** 2 * sum(Fraction(float(v)) ** 2 for v in x[0])
+        assert Fraction(value) ** 2 >= square
+        np.testing.assert_allclose(value, abs(q[0]) * np.linalg.norm(x), rtol=1e-4)
+
+
+def test_transfers_cancel_what_is_equal():
+    """q relu(u.x) - q relu(u.x) is 0: only the transfer sees it."""
+    x = np.random.default_rng(0).normal(size=(5, 6))
+    q = np.ones(5)
+    bound = kg.margins.violation_bound(np.concatenate([x, x]), np.concatenate([q, -q]))
+    assert bound.value <= 1e-2 * np.linalg.norm(x, axis=1).sum()
+
+
+def test_zero_rows_and_weights_do_not_count():
+    rng, x, q = draw(0, (9, 5))
+    value = kg.margins.violation_bound(x, q).value
+    more = np.concatenate([x, np.zeros((1, 5)), rng.normal(size=(1, 5))])
+    assert kg.margins.violation_bound(more, np.append(q, [2.0, 0.0])).value == value
+    zero = kg.margins.violation_bound(np.zeros((3, 5)), np.ones(3))
+    assert (zero.value, zero.attained, zero.exact) == (0, 0, True)
+    assert kg.margins.violation_bound(x, 0 * q).value == 0
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_rows_of_very_different_size(d):
+    x = np.ones((3, d)) * np.array([[1.0], [1e-200], [1e-120]])
+    bound = kg.margins.violation_bound(x, np.array([1.0, 1.0, -1.0]))
+    np.testing.assert_allclose(bound.value, np.sqrt(d), rtol=1e-6)
+    tiny = kg.margins.violation_bound(1e-200 * np.ones((2, d)), np.array([1.0, 1.0]))
+    np.testing.assert_allclose(tiny.value, 2e-200 * np.sqrt(d), rtol=1e-6)
+
+
+def test_scaling_by_powers_of_two_is_exact():
+    a = np.random.default_rng(0).normal(size=50) * 1e-30
+    scaled, scale = unit_scale(a)
+    assert (scaled * scale == a).all()
+    assert 0.5 <= np.abs(scaled).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": np.ones(3)}, ValueError, "`x` must have shape"),
+        ({"x": np.ones((3, 2), int)}, TypeError, "`x` must be a floating"),
+        ({"x": np.full((3, 2), np.nan)}, ValueError, "`x` must be finite"),
+        ({"q": np.ones(4)}, ValueError, "`q` must have shape"),
+        ({"q": np.array([1.0, np.inf, 0.0])}, ValueError, "`q` must be finite"),
+        ({"q": np.ones(3, int)}, TypeError, "`q` must be a floating"),
+        ({"method": "sdp"}, ValueError, "`method` must be one of"),
+        ({"x": np.ones((3, 4)), "method": "exact"}, ValueError, "needs d <= 3; got d = 4"),
+        ({"steps": 0}, ValueError, "`steps` must be an integer >= 1"),
+        ({"steps": 1.5}, TypeError, "`steps` must be an integer"),
+        ({"tol": 0}, ValueError, "`tol` must be"),
+    ],
+)
+def test_bad_input(change, error, message):
+    arguments = {"x": np.ones((3, 2)), "q": np.ones(3)} | change
+    with pytest.raises(error, match=message):
+        kg.margins.violation_bound(arguments.pop("x"), arguments.pop("q"), **arguments)
