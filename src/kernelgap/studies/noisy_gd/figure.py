@@ -26,8 +26,7 @@ def figure(config: NoisyGDConfig, rows: list[dict[str, Any]], summary: dict[str,
     widths = config.widths
     made = Figure(figsize=(1.5 + 3.7 * len(widths), 7), layout="constrained")
     axes = made.subplots(2, len(widths), sharex=True, sharey=True, squeeze=False)
-    positive = [p["best_excess"]["value"] for p in summary["curves"]]
-    lowest = min(value for value in positive if value > 0)
+    level = summary["level_gap"]["value"]
     for row, (start, name) in zip(axes, _STARTS.items(), strict=True):
         for ax, width in zip(row, widths, strict=True):
             for method, (color, style, label) in _STYLE.items():
@@ -42,16 +41,18 @@ def figure(config: NoisyGDConfig, rows: list[dict[str, Any]], summary: dict[str,
                 ax.plot(time, value, color=color, lw=0.8, alpha=0.35)
             ax.set_yscale("log")
             ax.set_title(f"{name}, width {width}", fontsize=10)
-            ax.set_ylim(bottom=max(lowest / 1.5, 1e-6))
+            ax.set_ylim(bottom=level / 3)
+            ax.axhspan(level / 3, level, color=figures.GREY, alpha=0.2, lw=0)
     for ax in axes[-1]:
         ax.set_xlabel("time = learning rate x steps")
     for ax in axes[:, 0]:
         ax.set_ylabel("excess loss")
     axes[0, -1].legend(frameon=False, fontsize=9)
-    above = "a certified lower bound of L*" if summary["certified"] else "the least loss found"
     made.suptitle(
-        f"loss above {above}: best iterate (bold) and current one (pale); XOR, d = {config.d}, "
-        f"n = {config.n}, λ = {config.l2:g}, {config.seeds} seeds, 95% intervals",
+        "loss above a certified lower bound of L*: best iterate (bold), current one (pale); "
+        "below the grey level no net was found\n"
+        f"XOR, d = {config.d}, n = {config.n}, λ = {config.l2:g}, {config.seeds} seeds, "
+        "95% intervals",
         fontsize=10,
     )
     return made

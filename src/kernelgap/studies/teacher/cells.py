@@ -3,7 +3,6 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 
 from kernelgap import bounds, datasets, kernels, metrics
 from kernelgap.datasets import Dataset
@@ -31,10 +30,9 @@ def run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
     learner, n = identity
     keys = jax.random.split(jax.random.key(config.seed), (4, config.seeds))
     teacher_keys, train_keys, test_keys, net_keys = keys
-    stream, test = (
-        jax.device_get(_sample(teacher_keys, k, size, config.d, config.units, config.inputs))
-        for k, size in ((train_keys, config.sizes[-1]), (test_keys, config.n_test))
-    )
+    form = {"units": config.units, "inputs": config.inputs}
+    stream = samples.teacher(teacher_keys, train_keys, config.sizes[-1], config.d, **form)
+    test = samples.teacher(teacher_keys, test_keys, config.n_test, config.d, **form)
     train = samples.first(stream, n)
     radius = config.d**0.5 if config.inputs == "sphere" else None
     if learner == "net":
@@ -79,23 +77,6 @@ def _kernel_bounds(row: Row, n: int, radius: float | None, delta: float) -> Row:
     found = bounds.kernel(row["margin"], n=n, radius=radius, delta=delta)
     mean = bounds.leave_one_out(row["margin"], n=n, radius=radius)
     return {"bound": float(found.value), "leave_one_out": float(mean.value)}
-
-
-@partial(jax.jit, static_argnames=("n", "d", "units", "inputs"))
-def _sample(
-    teacher_keys: jax.Array, keys: jax.Array, n: int, d: int, units: int, inputs: datasets.Inputs
-) -> Dataset:
-    """Samples of each seed's own teacher."""
-
-    def one(teacher_key: jax.Array, key: jax.Array) -> Dataset:
-        params = datasets.planted_teacher(teacher_key, d, units=units)
-        data = datasets.teacher(key, n, d, params=params, inputs=inputs)
-        if inputs == "gaussian":
-            return data
-        # As long as Gaussian inputs are about: the same settings of the net serve both.
-        return Dataset(data.x * jnp.sqrt(jnp.asarray(d, data.x.dtype)), data.y)
-
-    return jax.vmap(one)(teacher_keys, keys)
 
 
 @partial(jax.jit, static_argnames=("d", "units"))
