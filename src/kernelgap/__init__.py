@@ -6,8 +6,7 @@ Import it as `import kernelgap as kg`. Rooms:
 - `models`: homogeneous multi-layer perceptrons;
 - `objectives`: the regularised logistic loss, and its logarithm;
 - `optim`: noisy gradient descent, the compiled training loop;
-- `margins`: the largest margin of two-layer networks with rigorous bounds, paths of weak
-  regularisation, optimality conditions;
+- `margins`: the largest margin of any network, bounded from both sides, and paths that lead to it;
 - `bounds`: generalisation bounds, each with its equation and status;
 - `metrics`: normalised margins, changes of activation patterns;
 - `kernels`: NTK and NNGP kernels;

@@ -7,6 +7,7 @@ it as n grows; one compiled program serves all n.
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 
 from kernelgap import datasets
 from kernelgap.datasets import Dataset
@@ -48,6 +49,36 @@ def _xor(
         return datasets.xor_noise(key, n, d, signal=signal, noise=noise, flip=flip)
 
     return jax.vmap(one)(keys)
+
+
+def teacher(
+    teacher_keys: jax.Array,
+    keys: jax.Array,
+    n: int,
+    d: int,
+    *,
+    units: int,
+    inputs: datasets.Inputs = "sphere",
+) -> Dataset:
+    """`datasets.teacher`, each seed with its own teacher: x of shape (seeds, n, d), on the host.
+
+    Inputs on the sphere get the radius sqrt(d), about the length of Gaussian ones: the same
+    settings of a net serve both.
+    """
+    return jax.device_get(_teacher(teacher_keys, keys, n, d, units, inputs))
+
+
+@partial(jax.jit, static_argnames=("n", "d", "units", "inputs"))
+def _teacher(
+    teacher_keys: jax.Array, keys: jax.Array, n: int, d: int, units: int, inputs: datasets.Inputs
+) -> Dataset:
+    def one(teacher_key: jax.Array, key: jax.Array) -> Dataset:
+        params = datasets.planted_teacher(teacher_key, d, units=units)
+        data = datasets.teacher(key, n, d, params=params, inputs=inputs)
+        scale = d**0.5 if inputs == "sphere" else 1.0
+        return Dataset(data.x * jnp.asarray(scale, data.x.dtype), data.y)
+
+    return jax.vmap(one)(teacher_keys, keys)
 
 
 def digits(keys: jax.Array, classes: tuple[int, ...]) -> Dataset:

@@ -4,11 +4,11 @@ from functools import partial
 
 import jax
 
-from kernelgap import datasets, kernels, metrics
+from kernelgap import bounds, datasets, kernels, metrics
 from kernelgap.datasets import Dataset
 from kernelgap.studies import samples
 from kernelgap.studies.journal import Row
-from kernelgap.studies.learners import annealed_nets, kernel_svm, two_layer_net
+from kernelgap.studies.learners import NAN, annealed_nets, kernel_svm, two_layer_net
 from kernelgap.studies.study import Cell
 from kernelgap.studies.teacher.config import TeacherConfig
 
@@ -30,11 +30,11 @@ def run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
     learner, n = identity
     keys = jax.random.split(jax.random.key(config.seed), (4, config.seeds))
     teacher_keys, train_keys, test_keys, net_keys = keys
-    stream, test = (
-        jax.device_get(_sample(teacher_keys, k, size, config.d, config.units, config.inputs))
-        for k, size in ((train_keys, config.sizes[-1]), (test_keys, config.n_test))
-    )
+    form = {"units": config.units, "inputs": config.inputs}
+    stream = samples.teacher(teacher_keys, train_keys, config.sizes[-1], config.d, **form)
+    test = samples.teacher(teacher_keys, test_keys, config.n_test, config.d, **form)
     train = samples.first(stream, n)
+    radius = config.d**0.5 if config.inputs == "sphere" else None
     if learner == "net":
         rows = annealed_nets(
             two_layer_net(config.width),
@@ -45,12 +45,15 @@ def run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
             steps=config.steps,
             learning_rate=config.learning_rate,
         )
+        rows = [row | _net_bounds(row, n, radius, config.delta) for row in rows]
     else:
         # In this parameterization both layers count alike; the width does not matter.
         model = two_layer_net(1, parameterization="ntk")
         kernel = kernels.ntk(model) if learner == "ntk" else kernels.nngp(model)
         pairs = zip(samples.each(train), samples.each(test), strict=True)
         rows = [kernel_svm(kernel, *pair) for pair in pairs]
+        size = None if radius is None else float(kernel.diag(test.x[0, :1])[0]) ** 0.5
+        rows = [row | _kernel_bounds(row, n, size, config.delta) for row in rows]
     known = jax.device_get(_planted_margins(teacher_keys, train, config.d, config.units))
     point = {"learner": learner, "n": n}
     return [
@@ -59,17 +62,21 @@ def run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
     ]
 
 
-@partial(jax.jit, static_argnames=("n", "d", "units", "inputs"))
-def _sample(
-    teacher_keys: jax.Array, keys: jax.Array, n: int, d: int, units: int, inputs: datasets.Inputs
-) -> Dataset:
-    """Samples of each seed's own teacher."""
+def _net_bounds(row: Row, n: int, radius: float | None, delta: float) -> Row:
+    """Paper A's bound of the first version, for two layers; needs no largest width."""
+    if radius is None or row["train_error"] != 0:
+        return {"bound": NAN, "leave_one_out": NAN}  # the bounds are for classifiers without error
+    found = bounds.two_layer(row["margin"], n=n, radius=radius, delta=delta)
+    return {"bound": float(found.value), "leave_one_out": NAN}
 
-    def one(teacher_key: jax.Array, key: jax.Array) -> Dataset:
-        params = datasets.planted_teacher(teacher_key, d, units=units)
-        return datasets.teacher(key, n, d, params=params, inputs=inputs)
 
-    return jax.vmap(one)(teacher_keys, keys)
+def _kernel_bounds(row: Row, n: int, radius: float | None, delta: float) -> Row:
+    """The kernel's bound from its margin, and the leave-one-out bound on the mean over samples."""
+    if radius is None or not row["margin"] > 0:
+        return {"bound": NAN, "leave_one_out": NAN}
+    found = bounds.kernel(row["margin"], n=n, radius=radius, delta=delta)
+    mean = bounds.leave_one_out(row["margin"], n=n, radius=radius)
+    return {"bound": float(found.value), "leave_one_out": float(mean.value)}
 
 
 @partial(jax.jit, static_argnames=("d", "units"))

@@ -19,7 +19,9 @@ class TeacherConfig:
 
     d: int = option(20, "input dimension")
     units: int = option(6, "hidden units of the teacher, at least 2")
-    inputs: Literal["gaussian", "sphere"] = option("gaussian", "law of the inputs")
+    inputs: Literal["sphere", "gaussian"] = option(
+        "sphere", "sphere (of radius sqrt(d)), or gaussian, which has no bounds: no largest norm"
+    )
     sizes: tuple[int, ...] = option((25, 50, 100, 200, 400, 800, 1600, 3200), "training sizes n")
     seeds: int = option(10, "teachers with their samples, at least 2")
     seed: int = option(0, "base of all random keys")
@@ -30,11 +32,12 @@ class TeacherConfig:
     l2_path: tuple[float, ...] = option(
         (1e-2, 3e-3, 1e-3, 3e-4, 1e-4), "decreasing strengths of the weight decay"
     )
+    delta: float = option(0.05, "probability with which a bound may fail")
     target: float = option(0.1, "test error at which sample sizes are compared")
 
     def __post_init__(self) -> None:
         """Check every field, and turn lists into tuples."""
-        _checks.choice(self.inputs, "inputs", ("gaussian", "sphere"))
+        _checks.choice(self.inputs, "inputs", ("sphere", "gaussian"))
         sequence(self, "sizes", at_least(2))
         sequence(self, "l2_path", positive)
         for name, minimum in (
@@ -44,6 +47,7 @@ class TeacherConfig:
             at_least(minimum)(getattr(self, name), name)
         positive(self.learning_rate, "learning_rate")
         _checks.number(self.target, "target", minimum=0, maximum=0.5, exclusive=True)
+        _checks.number(self.delta, "delta", minimum=1e-12, maximum=0.5)
         increasing(self, "sizes")
 
 

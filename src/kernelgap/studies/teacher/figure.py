@@ -20,14 +20,15 @@ def figure(config: TeacherConfig, rows: list[dict[str, Any]], summary: dict[str,
     from matplotlib.figure import Figure
 
     del rows
-    made = Figure(figsize=(13, 4.2), layout="constrained")
-    errors, behind, margins = axes = made.subplots(1, 3)
+    made = Figure(figsize=(9.5, 7.6), layout="constrained")
+    errors, behind, margins, bounds = axes = made.subplots(2, 2).ravel()
     for learner, (color, marker, name) in _STYLE.items():
         curve = [p for p in summary["points"] if p["learner"] == learner]
         n = [p["n"] for p in curve]
         look = {"color": color, "marker": marker}
         figures.band(errors, n, curve, "error", label=name, **look)
         figures.band(margins, n, curve, "margin", **look)
+        figures.band(bounds, n, curve, "bound", **look)
         if learner != "net":
             curve = [p for p in summary["behind_net"] if p["learner"] == learner]
             figures.band(behind, n, curve, "excess", **look)
@@ -44,6 +45,11 @@ def figure(config: TeacherConfig, rows: list[dict[str, Any]], summary: dict[str,
     margins.set_yscale("log")
     margins.set_ylabel("normalised margin, each in its own norm")
     margins.set_title("margins on the training set", fontsize=10)
+    bounds.set_yscale("log")
+    bounds.axhspan(1, max(2.0, bounds.get_ylim()[1]), color=figures.GREY, alpha=0.12, lw=0)
+    bounds.text(0.03, 0.04, "vacuous: above 1", transform=bounds.transAxes, color=figures.GREY)
+    bounds.set_ylabel("bound on the test error")
+    bounds.set_title(f"bounds from the margins, at {1 - config.delta:.0%}", fontsize=10)
     made.suptitle(
         f"teacher with {config.units} ReLU units, d = {config.d}, {config.inputs} inputs, "
         f"{config.seeds} seeds, 95% intervals",

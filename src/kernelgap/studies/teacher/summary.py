@@ -13,7 +13,10 @@ from kernelgap.studies.teacher.config import TeacherConfig
 def summarize(config: TeacherConfig, rows: list[Row]) -> dict[str, Any]:
     """Means with intervals over teachers, and n at the target error."""
     points = statistics.group_means(
-        rows, ("learner", "n"), ("error", "train_error"), ("margin", "teacher_margin")
+        rows,
+        ("learner", "n"),
+        ("error", "train_error"),
+        ("margin", "teacher_margin", "bound", "leave_one_out"),
     )
     rng = np.random.default_rng(config.seed)
     n_at_target = []
@@ -55,6 +58,11 @@ def table(config: TeacherConfig, summary: dict[str, Any]) -> str:
         excess = behind.get((p["learner"], p["n"]))
         last = interval_text(excess, "+.4f") if excess else ""
         lines.append(f"{p['learner']:8}{p['n']:>6}{error:>24}{margin:>28}{last:>32}".rstrip())
+    bounds = [p["bound"]["value"] for p in summary["points"] if np.isfinite(p["bound"]["value"])]
+    if bounds:
+        vacuous = sum(value >= 1 for value in bounds)
+        lines.append(f"bounds at {1 - config.delta:.0%}: {vacuous} of {len(bounds)} vacuous, the "
+                     f"least {min(bounds):.3g}")  # fmt: skip
     lines.append(f"samples at {config.target:.0%} test error")
     for entry in summary["n_at_target"]:
         found = interval_text(entry, ".0f") if np.isfinite(entry["value"]) else "not in the grid"
