@@ -42,7 +42,8 @@ def run(
     Example:
         >>> from kernelgap.studies import margin_path
         >>> tiny = margin_path.MarginPathConfig(
-        ...     parts=("line",), line_n=4, depths=(2,), width=8, l2s=(1e-2, 1e-4), steps=50, seeds=2)
+        ...     parts=("line",), line_n=4, depths=(2,), width=8, l2s=(1e-2, 1e-4), steps=50,
+        ...     seeds=2)
         >>> result = margin_path.run(tiny)
         >>> len(result.rows)
         4

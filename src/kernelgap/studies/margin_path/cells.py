@@ -3,7 +3,6 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import margins, models
@@ -38,9 +37,7 @@ def run_cell(config: MarginPathConfig, identity: tuple) -> list[Row]:
     data_keys, net_keys, search_keys = jax.random.split(key, (3, config.seeds))
     data = jax.device_get(_data(config, part, data_keys))
     model = _net((config.width,) * (depth - 1), 10 if part == "digits" else None)
-    paths = jax.device_get(
-        _paths(model, net_keys, data, config.l2s, config.steps, config.learning_rate)
-    )
+    paths = _paths(model, net_keys, data, config.l2s, config.steps, config.learning_rate)
     rows = []
     for seed, (x, y) in enumerate(samples.each(data)):
         path = jax.tree.map(lambda leaf, s=seed: leaf[s], paths)
@@ -99,7 +96,7 @@ def _certified(
 
 
 def _record(path: MarginPath, k: int) -> Params:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf[k]), path.records)
+    return jax.tree.map(lambda leaf: leaf[k], path.records)
 
 
 def _net(widths: tuple[int, ...], outputs: int | None) -> Model:
@@ -149,7 +146,3 @@ def _paths(
         )
 
     return jax.vmap(one)(keys, *data)
-
-
-PLANTED = {"xor": 1 / 8}
-"""Normalised margin of the planted network, where there is one."""

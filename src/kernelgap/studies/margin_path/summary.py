@@ -1,4 +1,4 @@
-"""What the margin-path study reports: margins along the path, and how far they are from the best."""
+"""What the margin-path study reports: margins along the path, and what the best may have."""
 
 from typing import Any
 
