@@ -33,7 +33,7 @@ def summarize(config: MarginPathConfig, rows: list[Row]) -> dict[str, Any]:
 
 def table(config: MarginPathConfig, summary: dict[str, Any]) -> str:
     """The ends of each path."""
-    lines = [f"{'data':8}{'depth':>5}{'l2':>9}{'margin':>28}{'of the upper bound':>28}"
+    lines = [f"{'data':8}{'depth':>5}{'l2':>9}{'margin':>32}{'of the upper bound':>28}"
              f"{'KKT gap':>10}{'loss gap':>10}"]  # fmt: skip
     for p in summary["points"]:
         if p["l2"] not in (config.l2s[0], config.l2s[len(config.l2s) // 2], config.l2s[-1]):
@@ -42,7 +42,7 @@ def table(config: MarginPathConfig, summary: dict[str, Any]) -> str:
         kkt, loss = (f"{v:.1e}" if np.isfinite(v) else ""
                      for v in (p["kkt_gap"]["value"], p["loss_gap"]["value"]))  # fmt: skip
         lines.append(f"{p['part']:8}{p['depth']:>5}{p['l2']:>9.0e}"
-                     f"{interval_text(p['margin'], '.4g'):>28}{share:>28}{kkt:>10}{loss:>10}"
+                     f"{interval_text(p['margin'], '.4f'):>32}{share:>28}{kkt:>10}{loss:>10}"
                      .rstrip())  # fmt: skip
     if summary["largest_ratio"]:
         lines.append(f"certified: upper / lower at most {summary['largest_ratio']:.4f}")
