@@ -15,7 +15,7 @@ import kernelgap as kg
 from helpers import assert_close
 from kernelgap.kernels.tiled import products
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SETUP = """
 import re, sys
 import jax, jax.numpy as jnp, numpy as np
