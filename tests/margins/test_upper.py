@@ -142,23 +142,24 @@ def test_a_start_from_weights_is_used_and_a_single_step_is_valid():
 @given(seeds, st.sampled_from([(12, 3), (14, 5)]), st.sampled_from([0.25, 1e-30, 1e30]))
 def test_homogeneous_in_x_and_symmetric_in_y(seed, shape, factor):
     rng, x, y = draw(seed, shape)
-    value = kg.margins.upper_bound(x, y, steps=1000).value
+    value = kg.margins.upper_bound(x, y, steps=500).value
     turn = np.linalg.qr(rng.normal(size=(shape[1], shape[1])))[0]
     order = rng.permutation(shape[0])
     np.testing.assert_allclose(
-        kg.margins.upper_bound(factor * x, y, steps=1000).value, factor * value, rtol=5e-2
+        kg.margins.upper_bound(factor * x, y, steps=500).value, factor * value, rtol=5e-2
     )
     for x2, y2 in [(x @ turn, y), (x[order], y[order]), (x, -y)]:
         np.testing.assert_allclose(
-            kg.margins.upper_bound(x2, y2, steps=1000).value, value, rtol=5e-2
+            kg.margins.upper_bound(x2, y2, steps=500).value, value, rtol=5e-2
         )
 
 
 def test_dimensions_that_are_not_used_change_nothing():
     rng, x, y = draw(0, (20, 4))
     basis = np.linalg.qr(rng.normal(size=(30, 4)))[0].T
-    value = kg.margins.upper_bound(x, y).value
-    np.testing.assert_allclose(kg.margins.upper_bound(x @ basis, y).value, value, rtol=2e-2)
+    value = kg.margins.upper_bound(x, y, steps=1000).value
+    turned = kg.margins.upper_bound(x @ basis, y, steps=1000).value
+    np.testing.assert_allclose(turned, value, rtol=5e-2)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 6])

@@ -112,15 +112,17 @@ def test_homogeneous_and_invariant(seed, shape, factor):
     rng, x, q = draw(seed, shape)
     d = shape[1]
     turn, order = np.linalg.qr(rng.normal(size=(d, d)))[0], rng.permutation(shape[0])
-    value = kg.margins.violation_bound(x, q).value
+    value = kg.margins.violation_bound(x, q, steps=500).value
     rescale = np.exp(rng.normal(size=(shape[0], 1)))
     # Powers of two change no digit; otherwise paths differ by rounding and end within `tol`.
-    assert kg.margins.violation_bound(factor * x, q).value == factor * value
-    assert kg.margins.violation_bound(x, factor * q).value == factor * value
+    assert kg.margins.violation_bound(factor * x, q, steps=500).value == factor * value
+    assert kg.margins.violation_bound(x, factor * q, steps=500).value == factor * value
     for x2, q2 in [
         (x @ turn, q), (x[order], q[order]), (x, -q), (rescale * x, q / rescale[:, 0])
     ]:  # fmt: skip
-        np.testing.assert_allclose(kg.margins.violation_bound(x2, q2).value, value, rtol=2e-2)
+        np.testing.assert_allclose(
+            kg.margins.violation_bound(x2, q2, steps=500).value, value, rtol=5e-2
+        )
 
 
 @given(seeds, st.integers(1, 12))

@@ -27,11 +27,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+# A negative point may transfer to so many positive points, at first the most correlated ones; to
+# fewer where one side would have more transfers than that.
 _PARTNERS = 64
 _TRANSFERS = 200_000
 _DEEP = 60.0  # logarithms are cut there, so that no square underflows
-"""A negative point may transfer to so many positive points, the most correlated ones; fewer where
-there would be more transfers than that on one side."""
 
 
 class Side(NamedTuple):

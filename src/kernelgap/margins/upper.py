@@ -59,7 +59,7 @@ def upper_bound(
         y: (n,) labels, each -1 or +1. One class alone is a valid problem too.
         weights: (n,) p to start from, in the simplex, such as p_i proportional to
             sigmoid(-y_i f(x_i)) of a trained net; uniform when None. Not used where d <= 3.
-        steps: at most this many quasi-Newton steps.
+        steps: at most this many quasi-Newton steps; not used where d <= 3.
         tol: stop when a stage of smoothing lowers the bound by less than this, relatively; for
             d <= 3, when h(p o y) is that close to its minimum.
 
@@ -80,7 +80,8 @@ def upper_bound(
         0.125
 
     References:
-        Paper A, Theorem 4.1 and its l1-norm SVM (the duality); the bound is derived here.
+        Paper A: the best margin is half that of the l1-norm SVM over all ReLU units. The dual and
+        the bound are derived for this project.
     """
     points = host_inputs(x)
     n, d = points.shape
@@ -161,7 +162,10 @@ def _cutting_planes(x: np.ndarray, y: np.ndarray, tol: float) -> np.ndarray:
     features = np.maximum(_grid(d) @ x.T, 0) * y
     best, best_p = np.inf, np.full(n, 1 / n)
     for _ in range(_ROUNDS):
-        lowest, p = _least_violation(features)
+        # The solver's tolerances are absolute: scaled so that the least violation is near 1.
+        scale = min(best, np.abs(features).max())
+        lowest, p = _least_violation(features / scale)
+        lowest *= scale
         used = p > 0
         candidates = enumeration.local_maxima(x[used], (p * y)[used])
         candidates.sort(key=lambda pair: -pair[0])
