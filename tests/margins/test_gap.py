@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import eps, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import kernelgap as kg
+from helpers import eps, seeds
 from kernelgap.margins import duality_gap
 
 
@@ -58,7 +58,8 @@ def test_it_is_tight_where_the_violation_is_exact(seed):
     found = duality_gap(model, params, x, y, l2=0.02)
     best = loss_over_grid(x, y, 0.02)
     # 400 directions are within 0.008 of the best ones: a change of second order in the loss.
-    assert found.lower <= best and best - found.lower < 1e-3
+    assert found.lower <= best
+    assert best - found.lower < 1e-3
     assert 0 <= found.gap < 1e-3
     value = kg.objectives.regularized_logistic(model.apply, l2=0.02)(params, x, y)
     assert found.loss == pytest.approx(float(value), rel=100 * eps())
@@ -75,7 +76,8 @@ def test_no_network_is_below_the_bound(seed, l2, reduction):
     arguments = {"l2": l2, "reduction": reduction}
     first = duality_gap(model, poor, x, y, steps=0, **arguments)
     second = duality_gap(model, better, x, y, **arguments)
-    assert first.lower <= second.loss and second.lower <= first.loss
+    assert first.lower <= second.loss
+    assert second.lower <= first.loss
     assert first.gap >= first.loss - second.loss
     assert second.gap >= 0
 
@@ -126,7 +128,8 @@ def test_more_dual_points_never_lower_the_bound():
     params = model.init(jax.random.key(0), 5)
     one = duality_gap(model, params, x, y, l2=0.01, steps=0)
     two = duality_gap(model, params, x, y, l2=0.01, steps=500)
-    assert two.loss == one.loss and two.lower > one.lower + 0.01
+    assert two.loss == one.loss
+    assert two.lower > one.lower + 0.01
 
 
 def test_edges():
@@ -135,10 +138,12 @@ def test_edges():
     params = model.init(jax.random.key(0), 2)
     # Without weight decay only 0 is proved; with much of it the zero net is the best.
     none = duality_gap(model, params, x, y, l2=0.0)
-    assert none.lower == 0 and none.gap == none.loss
+    assert none.lower == 0
+    assert none.gap == none.loss
     zero = jax.tree.map(jnp.zeros_like, params)
     found = duality_gap(model, zero, x, y, l2=100.0)
-    assert found.loss == pytest.approx(np.log(2)) and found.gap < 1e-10
+    assert found.loss == pytest.approx(np.log(2))
+    assert found.gap < 1e-10
     # Large outputs: c underflows to 0 or rounds to 1.
     huge = duality_gap(model, jax.tree.map(lambda p: 1e3 * p, params), x, y, l2=1e-3, steps=0)
     assert 0 <= huge.lower <= huge.loss < np.inf

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import eps, x64
 from scipy.optimize import linprog
 
 import kernelgap as kg
+from helpers import eps, x64
 from kernelgap.margins import ascent, polish
 from kernelgap.margins.max_margin import max_margin, rounded_margin
 
@@ -50,7 +50,8 @@ def test_in_the_plane_it_is_the_convex_programme_over_all_units(seed):
     # A grid of 20,000 directions loses at most 1.6e-4 * ||x|| of a kink, 1e-8 of a smooth maximum.
     room = 1e-4 * float(jnp.linalg.norm(x, axis=1).max())
     assert truth * (1 - 1e-4) <= found.lower <= truth + room
-    assert found.lower <= found.upper and found.ratio < 1 + 1e-3
+    assert found.lower <= found.upper
+    assert found.ratio < 1 + 1e-3
 
 
 def test_planted_margin_is_reached_and_proved():
@@ -73,7 +74,8 @@ def test_lower_is_the_margin_of_the_parameters():
         np.sum(hidden.astype(np.longdouble) ** 2) + np.sum(readout.astype(np.longdouble) ** 2)
     )
     assert longdouble * (1 - 1e-11) < found.lower <= longdouble
-    assert found.weights.min() >= 0 and found.weights.sum() == pytest.approx(1)
+    assert found.weights.min() >= 0
+    assert found.weights.sum() == pytest.approx(1)
     assert found.upper == found.ratio == np.inf
     assert repr(found).startswith("MarginCertificate(lower=0.")
 
@@ -122,7 +124,8 @@ def test_the_linear_programme_against_its_dual(n):
     assert solved.margin == pytest.approx(margins.min(), abs=1e-9)
     assert np.abs(solved.coef).sum() <= 1 + 1e-9
     # The weights prove it: no feature correlates with them by more than the margin.
-    assert solved.weights.min() >= 0 and solved.weights.sum() == pytest.approx(1)
+    assert solved.weights.min() >= 0
+    assert solved.weights.sum() == pytest.approx(1)
     assert np.abs(features.T @ (solved.weights * y)).max() <= solved.margin + 1e-7
     signed = y[:, None] * features
     dual = linprog(
@@ -161,24 +164,29 @@ def test_climbing_keeps_the_best_iterate_and_zero_units():
     start, short, long = nets, climb(1), climb(300)
     for k in range(2):
         values = [margin((net[0][k], net[1][k])) for net in (start, short, long)]
-        assert values[0] <= values[1] + 10 * eps() and values[1] < values[2]
-    assert (long[0][:, -1] == 0).all() and (long[1][:, -1] == 0).all()
+        assert values[0] <= values[1] + 10 * eps()
+        assert values[1] < values[2]
+    assert (long[0][:, -1] == 0).all()
+    assert (long[1][:, -1] == 0).all()
     np.testing.assert_allclose(jnp.sum(long[0] ** 2, 1) + jnp.sum(long[1] ** 2, (1, 2)), 2, 1e-5)
 
 
 def test_one_sample_one_dimension_one_class():
     key = jax.random.key(0)
     one = max_margin(jnp.array([[3.0, 4.0, 0.0, 12.0]]), jnp.array([-1.0]), key=key, **QUICK)
-    assert one.lower == pytest.approx(6.5, rel=1e-6) and one.ratio < 1 + 1e-4
+    assert one.lower == pytest.approx(6.5, rel=1e-6)
+    assert one.ratio < 1 + 1e-4
     assert one.params[1].shape == (1,)
     # d = 1: both half lines have their unit; margins 1 a and 2 b with a + b = 1.
     line = max_margin(jnp.array([[1.0], [-2.0], [3.0]]), jnp.array([1.0, -1.0, 1.0]), key=key,
                       **QUICK)  # fmt: skip
-    assert line.lower == pytest.approx(1 / 3, rel=1e-6) and line.ratio < 1 + 1e-4
+    assert line.lower == pytest.approx(1 / 3, rel=1e-6)
+    assert line.ratio < 1 + 1e-4
     # One class: a unit along the point of the hull that is nearest to 0 is not always best;
     # here it is, by symmetry.
     same = max_margin(jnp.array([[1.0, 1.0], [1.0, -1.0]]), jnp.ones(2), key=key, **QUICK)
-    assert same.lower == pytest.approx(0.5, rel=1e-5) and same.ratio < 1 + 1e-4
+    assert same.lower == pytest.approx(0.5, rel=1e-5)
+    assert same.ratio < 1 + 1e-4
 
 
 INSEPARABLE = {
@@ -194,7 +202,8 @@ INSEPARABLE = {
 def test_inseparable_data_have_margin_zero_and_no_crash(name):
     x, y = (jnp.asarray(part, float) for part in INSEPARABLE[name])
     found = max_margin(x, y, key=jax.random.key(0), **QUICK)
-    assert found.lower == 0 and 0 <= found.upper < 1e-9
+    assert found.lower == 0
+    assert 0 <= found.upper < 1e-9
     assert found.ratio == (1 if found.upper == 0 else np.inf)
     assert not any(np.asarray(p).any() for p in found.params)
 
@@ -205,7 +214,8 @@ def test_dtype_follows_and_extreme_scales_work():
     with x64(True):
         brief = {"width": 8, "restarts": 1, "steps": 50, "rounds": 0}
         found = max_margin(np.asarray(x, float), y, key=key, upper=False, **brief)
-        assert found.lower > 0 and {p.dtype for p in found.params} == {jnp.dtype(jnp.float64)}
+        assert found.lower > 0
+        assert {p.dtype for p in found.params} == {jnp.dtype(jnp.float64)}
     usual = max_margin(x, y, key=key, upper=False, **QUICK).lower
     for scale in (2.0**-100, 2.0**100):
         scaled = max_margin(x * scale, y, key=key, upper=False, **QUICK).lower

@@ -1,14 +1,16 @@
 """The local search for the most violating unit: a lower bound, an exact value, a climb."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, eps, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
 import kernelgap as kg
+from helpers import assert_close, eps, seeds
 from kernelgap.margins.oracle import ascend
 
 shapes = st.sampled_from([(1, 3), (12, 2), (30, 5)])
@@ -42,7 +44,7 @@ def test_the_ascent_never_falls(seed, shape):
     unit_starts = starts / jnp.linalg.norm(starts, axis=1, keepdims=True)
     values.insert(0, jnp.abs(jnp.asarray(objective(x, q, unit_starts), x.dtype)))
     room = 20 * eps() * float(np.abs(q) @ np.linalg.norm(x, axis=1))
-    for before, after in zip(values, values[1:], strict=False):
+    for before, after in itertools.pairwise(values):
         assert (after >= before - room).all()
 
 
@@ -54,7 +56,8 @@ def test_in_the_plane_it_is_between_a_fine_grid_and_the_exact_value(seed):
     exact = kg.margins.violation_bound(x, np.asarray(q, float))
     found = float(kg.margins.most_violating_unit(x, q, key=jax.random.key(seed)).value)
     scale = float(np.abs(q) @ np.linalg.norm(x, axis=1))
-    assert exact.exact and found <= exact.value + 50 * eps() * scale
+    assert exact.exact
+    assert found <= exact.value + 50 * eps() * scale
     # Many starts on a circle: no basin is missed; a grid step moves the value by 1.6e-4 at most.
     assert found >= grid - 2e-6 * scale
 
@@ -104,7 +107,8 @@ def test_zero_coefficients_zero_rows_and_extreme_scales():
     assert float(zero.value) == 0
     assert_close(jnp.linalg.norm(zero.direction), 1)
     nothing = kg.margins.most_violating_unit(0 * x, q, key=key)
-    assert float(nothing.value) == 0 and np.isfinite(np.asarray(nothing.direction)).all()
+    assert float(nothing.value) == 0
+    assert np.isfinite(np.asarray(nothing.direction)).all()
     usual = kg.margins.most_violating_unit(x, q, key=key)
     for scale in (2.0**-60, 2.0**60):
         scaled = kg.margins.most_violating_unit(x * scale, q * scale, key=key)
