@@ -177,7 +177,7 @@ def path(
     largest = largest.at[0].multiply(10)
     carry = (params, None if optimizer is None else optimizer.init(params))
     (params, _), (measured, records) = jax.lax.scan(stage, carry, (logs, largest))
-    return MarginPath(logs, *measured, params, records)
+    return MarginPath(logs, *measured, params=params, records=records)
 
 
 def _log_strengths(l2s: Any, dtype: Any) -> jax.Array:
@@ -266,7 +266,8 @@ def _measure(
 def _margins(model: Model, params: Params, x: jax.Array, y: jax.Array) -> dict[str, Scalar]:
     norms: list[Norm] = ["l2", "layer_product"]
     if model.neurons is not None:
-        norms += ["balanced"]
-        norms += ["mean_field"] if model.degree == 2 else []
+        norms.append("balanced")
+        if model.degree == 2:
+            norms.append("mean_field")
     margins = {norm: metrics.normalized_margin(model, params, x, y, norm=norm) for norm in norms}
     return margins | {"smooth": metrics.normalized_margin(model, params, x, y, smooth=True)}
