@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 import kernelgap as kg
-from kernelgap.margins import enumeration
 from helpers import seeds
+from kernelgap.margins import enumeration
 
 shapes = st.sampled_from([(n, d) for d in (1, 2, 3) for n in (1, 2, 4, 15)])
 EXACT = 1e-8

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import seeds
-from kernelgap.margins import relaxation, rounding
+from kernelgap.margins import relaxation, rounding, search
 from kernelgap.margins.violation import unit_scale
 
 shapes = st.sampled_from([(1, 4), (3, 2), (9, 3), (12, 5), (30, 6)])
@@ -69,7 +70,7 @@ def test_every_value_of_the_multipliers_is_a_bound(seed, shape, spread):
     rng, x, q = draw(seed, shape)
     problem = relaxation.relax(x, np.sign(q))
     p = np.abs(q) / np.abs(q).sum()
-    theta = relaxation.first_variables(problem, p)
+    theta = search.first_variables(problem, p)
     theta += spread * rng.normal(size=theta.shape)
     p, found = relaxation.multipliers(problem, theta)
     value = rounding.certified_bound(problem, p, found)
@@ -81,7 +82,7 @@ def test_every_value_of_the_multipliers_is_a_bound(seed, shape, spread):
 def test_multipliers_that_break_their_constraints_are_paid_for(seed, shape):
     rng, x, q = draw(seed, shape)
     problem = relaxation.relax(x, np.sign(q))
-    theta = relaxation.first_variables(problem, np.abs(q) / np.abs(q).sum())
+    theta = search.first_variables(problem, np.abs(q) / np.abs(q).sum())
     p, found = relaxation.multipliers(problem, theta)
     broken = [m._replace(transfer=3 * m.transfer, linear=m.linear - p.max()) for m in found]
     value = rounding.certified_bound(problem, p, broken)
@@ -93,7 +94,7 @@ def test_multipliers_that_break_their_constraints_are_paid_for(seed, shape):
 def test_gradient(seed, shape, smoothing):
     rng, x, q = draw(seed, shape)
     problem = relaxation.relax(x, np.sign(q), partners=3)
-    theta = relaxation.first_variables(problem, np.abs(q) / np.abs(q).sum())
+    theta = search.first_variables(problem, np.abs(q) / np.abs(q).sum())
     theta += 0.3 * rng.normal(size=theta.shape)
     value = relaxation.evaluate(problem, theta, smoothing)
     assert value.smooth >= value.bound - 1e-12
@@ -151,8 +152,9 @@ def test_rounding_never_takes_the_bound_below_exact_arithmetic(seed, shape, dtyp
         bound = kg.margins.violation_bound(x, q, method=method, steps=40)
         u = [Fraction(float(v)) for v in bound.direction]
         total = sum(
-            Fraction(float(qi)) * max(sum(Fraction(float(v)) * w for v, w in zip(row, u)), 0)
-            for qi, row in zip(q, x)
+            Fraction(float(qi))
+            * max(sum(Fraction(float(v)) * w for v, w in zip(row, u, strict=True)), 0)
+            for qi, row in zip(q, x, strict=True)
         )
         # ||u|| may exceed 1 by rounding: compare squares.
         assert total**2 <= Fraction(bound.value) ** 2 * sum(w * w for w in u)
@@ -223,3 +225,8 @@ def test_bad_input(change, error, message):
     arguments = {"x": np.ones((3, 2)), "q": np.ones(3)} | change
     with pytest.raises(error, match=message):
         kg.margins.violation_bound(arguments.pop("x"), arguments.pop("q"), **arguments)
+
+
+def test_bounds_are_computed_outside_of_jit():
+    with pytest.raises(TypeError, match="outside of jit"):
+        jax.jit(lambda x: kg.margins.violation_bound(x, np.ones(3)).value)(np.ones((3, 2)))

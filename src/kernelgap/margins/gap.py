@@ -17,7 +17,6 @@ feasible, which makes the gap L(Theta) - reduce H a certificate.
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy.optimize import minimize_scalar
@@ -97,11 +96,12 @@ def duality_gap(
     References:
         Paper A: the objective, and its l1 form over all units (T4). The dual bound is derived here.
     """
-    first, second = _factors(model, params, x)
+    given = x
     x = _checks.inputs(x)
     n = x.shape[0]
     y = _checks.signs(y, n)
     params = _checks.parameters(params)
+    first, second = _factors(model, params, x)
     if not _checks.is_concrete(x, y, *params, l2):
         raise TypeError("duality_gap runs on the host and cannot be traced: call it outside of "
                         "jit, vmap and grad")  # fmt: skip
@@ -110,7 +110,8 @@ def duality_gap(
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     steps = _checks.integer(steps, "steps", minimum=0)
 
-    exact_x, exact_y = np.asarray(x, float), np.asarray(y, float)
+    # As given: jnp.asarray may have rounded it.
+    exact_x, exact_y = np.asarray(given, float), np.asarray(y, float)
     samples = n if reduction == "mean" else 1
     loss, margins = _loss(model, params, exact_x, exact_y, l2, samples)
     # f = s_2 w relu(s_1 u . x): a neuron of |alpha| = 1 costs 2 lambda / (s_1 s_2).
@@ -126,7 +127,7 @@ def duality_gap(
     return LossGap(loss, lower, max(loss - lower, 0.0))
 
 
-def _factors(model: Model, params: Params, x: ArrayLike) -> tuple[float, float]:
+def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
     """The factors s_1, s_2 of the forward pass of a model that the bound is about."""
     spec = model.spec
     if len(spec.widths) != 1 or spec.outputs is not None or spec.activation != _RELU:
@@ -134,8 +135,8 @@ def _factors(model: Model, params: Params, x: ArrayLike) -> tuple[float, float]:
             "`model` must be a two-layer ReLU network with one output, homogeneous_mlp((width,)); "
             f"got widths {spec.widths}, outputs {spec.outputs}, {spec.activation}"
         )
-    jax.eval_shape(model.apply, params, jnp.asarray(x))  # its errors say which shapes
-    (_, _, first, _), (_, _, second, _) = spec.layers(np.shape(x)[1])
+    jax.eval_shape(model.apply, params, x)  # its errors say which shapes
+    (_, _, first, _), (_, _, second, _) = spec.layers(x.shape[1])
     return first, second
 
 

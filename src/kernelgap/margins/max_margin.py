@@ -25,6 +25,7 @@ _TEMPERATURES = (0.1, 0.03, 0.01, 0.03)  # first temperatures, over the scale of
 _RATES = (0.1, 0.03, 0.03, 0.1)  # first step sizes, over the size of a parameter
 _REFINED = 4  # networks that are refined in a round
 _PADDED = 64  # units of a network that is refined
+_COLUMNS = 4  # linear programmes of a column generation
 
 
 class MarginCertificate(NamedTuple):
@@ -110,6 +111,7 @@ def max_margin(
     References:
         Paper A: the margin, and its l1-SVM form (T4). The search and both certificates are ours.
     """
+    given = x
     x = _checks.inputs(x)
     n, d = x.shape
     y = _checks.signs(y, n)
@@ -122,18 +124,19 @@ def max_margin(
         restarts = _checks.integer(restarts, "restarts", minimum=1)
     steps = _checks.integer(steps, "steps", minimum=1)
     rounds = _checks.integer(rounds, "rounds", minimum=0)
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = x.dtype if x.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
 
-    exact_x, exact_y = np.asarray(x, float), np.asarray(y, float)
+    # As given: jnp.asarray may have rounded it.
+    exact_x, exact_y = np.asarray(given, float), np.asarray(y, float)
     unit_x, scale = unit_scale(exact_x)
-    found = _search(
+    found, dual = _search(
         unit_x, exact_y, key, dtype, width=width, steps=steps, rounds=rounds,
         restarts=restarts or int(np.clip(2**18 // (n * d), 2, 8)),
     )  # fmt: skip
     params, lower = _network(found, d, dtype, unit_x, exact_y)
-    lower, high, weights = lower * scale, float(np.inf), found.weights
+    lower, high, weights = lower * scale, float(np.inf), dual.weights
     if upper:
-        bound = upper_bound(x, y, weights=weights)
+        bound = upper_bound(given, y, weights=weights)
         high, weights = bound.value, bound.weights
     return MarginCertificate(lower, high, _ratio(lower, high), params, weights)
 
@@ -148,8 +151,8 @@ def _search(
     restarts: int,
     steps: int,
     rounds: int,
-) -> polish.Polished:
-    """The best units found for inputs of order one."""
+) -> tuple[polish.Polished, polish.Dual]:
+    """The best units found for inputs of order one, and dual weights."""
     net_key, *round_keys = jax.random.split(key, rounds + 2)
     x_climb, y_climb = jnp.asarray(x, dtype), jnp.asarray(y, dtype)
     size = float(np.mean(np.linalg.norm(x, axis=1))) / 8
@@ -165,17 +168,22 @@ def _search(
     pool = [polish.best_over(x, y, np.asarray(units, float)) for units in hidden]
     pool.append(polish.best_over(x, y, np.vstack([x[:_PADDED], *(p.units for p in pool)])))
     best = max(pool, key=lambda p: p.margin)
-    best = polish.column_generation(x, y, best, key=round_keys[0], rounds=3, dtype=dtype)
+    dual = polish.Dual(np.full(len(x), 1 / len(x)), np.inf)
+    best, dual = polish.column_generation(
+        x, y, best, dual, key=round_keys[0], rounds=_COLUMNS, dtype=dtype
+    )
     for round_key in round_keys[1:]:
         pool = sorted([best, *pool], key=lambda p: -p.margin)[:_REFINED]
         pool = _refined(pool, x, y, x_climb, y_climb, steps)
         together = polish.best_over(x, y, np.vstack([p.units for p in pool]))
         before = best.margin
         best = max(best, together, key=lambda p: p.margin)
-        best = polish.column_generation(x, y, best, key=round_key, rounds=3, dtype=dtype)
+        best, dual = polish.column_generation(
+            x, y, best, dual, key=round_key, rounds=_COLUMNS, dtype=dtype
+        )
         if best.margin <= before * (1 + 1e-5):
             break
-    return best
+    return best, dual
 
 
 def _refined(

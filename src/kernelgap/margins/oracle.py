@@ -1,4 +1,6 @@
-r"""The most violating unit, by local search: a lower bound of
+r"""The most violating unit, by local search.
+
+It is a lower bound of
 
     h(q) = max_{||u|| <= 1} |sum_i q_i relu(u . x_i)|,
 
@@ -113,21 +115,21 @@ def ascend(
     weight = jnp.max(jnp.abs(q))
     weight = jnp.where(weight > 0, weight, 1)
     z, c = x / size, q / weight
-    first = jnp.zeros(x.shape[1], x.dtype).at[0].set(1)
+    first = jnp.zeros((1, x.shape[1]), x.dtype).at[0, 0].set(1)
     start_size = jnp.max(jnp.abs(starts), axis=1, keepdims=True)
     nonzero = start_size > 0
     units = _normalised(jnp.where(nonzero, starts / jnp.where(nonzero, start_size, 1), first))
 
     def sums(u: jax.Array) -> jax.Array:
         scores = jnp.matmul(u, z.T, precision="highest")
-        return jnp.matmul(jnp.where(scores > 0, scores, 0), c, precision="highest")
+        return jnp.matmul(jnp.where(scores < 0, 0, scores), c, precision="highest")  # NaN stays
 
     signs = jnp.where(sums(units) < 0, -1, 1).astype(x.dtype)
 
     def step(carry: tuple, _: None) -> tuple[tuple, None]:
         u, value, angle = carry
         active = (u @ z.T > 0).astype(x.dtype)
-        gradient = signs[:, None] * ((active * c) @ z)
+        gradient = signs[:, None] * ((active * c[None, :]) @ z)
         tangent = gradient - jnp.sum(gradient * u, axis=1, keepdims=True) * u
         moved = jnp.cos(angle)[:, None] * u + jnp.sin(angle)[:, None] * _normalised(tangent)
         moved = _normalised(moved)

@@ -82,15 +82,17 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
 
 
 class Polished(NamedTuple):
-    """Units (k, d) of length 1 with coefficients (k,), their l1 margin and dual weights (n,).
-
-    `violation` is the largest value found by the search for the last weights, over the margin: at
-    most 1 + `tol` where column generation came to its end.
-    """
+    """Units (k, d) of length 1 with coefficients (k,), their l1 margin and dual weights (n,)."""
 
     units: np.ndarray
     coef: np.ndarray
     margin: float
+    weights: np.ndarray
+
+
+class Dual(NamedTuple):
+    """Weights p (n,) on the simplex, and the largest violation h(p o y) that a search found."""
+
     weights: np.ndarray
     violation: float
 
@@ -100,68 +102,86 @@ def best_over(x: np.ndarray, y: np.ndarray, units: np.ndarray) -> Polished:
     units = distinct(units)
     solved = l1_svm(np.maximum(x @ units.T, 0), y)
     keep = np.abs(solved.coef) > 1e-10
-    return Polished(units[keep], solved.coef[keep], solved.margin, solved.weights, np.inf)
+    return Polished(units[keep], solved.coef[keep], solved.margin, solved.weights)
 
 
 def column_generation(
     x: np.ndarray,
     y: np.ndarray,
     start: Polished,
+    centre: Dual,
     *,
     key: jax.Array,
     rounds: int,
     dtype: DTypeLike,
     steps: int = 100,
     tol: float = 1e-6,
-) -> Polished:
+) -> tuple[Polished, Dual]:
     """Add violating units and solve again, until the search finds none, gains end or rounds do.
 
-    Units of a round that solved are kept, so the margin never falls.
+    The dual weights of the programme jump from vertex to vertex; units are also looked for at the
+    midpoint between them and the best weights so far, which the search sees violated least.
 
     Args:
         x: inputs (n, d), float64, of order one.
         y: labels (n,), float64.
         start: where to begin, from `best_over`.
+        centre: the best dual weights so far.
         key: JAX random key, for the random starts of the search.
         rounds: most linear programmes solved.
         dtype: of the search; what it finds is evaluated in float64.
         steps: of the local ascent.
-        tol: relative violation of the margin that counts, and relative gain that counts.
+        tol: relative violation of the margin that counts.
 
     Returns:
-        The last `Polished`; its margin is at least that of `start`.
+        The last network, its margin at least that of `start`, and the best dual weights.
     """
     current = start
-    x_search = jnp.asarray(x, dtype)
-    slow = 0
     for round_key in jax.random.split(key, rounds):
-        random_key, row_key = jax.random.split(round_key)
-        picked = x_search[jax.random.permutation(row_key, len(x))[:_STARTS]]
-        random = jax.random.normal(random_key, (_STARTS, x.shape[1]), dtype)
-        # Zero rows are ignored; a fixed number of them keeps the compiled shapes few.
-        active = np.zeros((_STARTS, x.shape[1]))
-        active[: len(current.units)] = current.units[:_STARTS]
-        starts = jnp.concatenate([picked, random, jnp.asarray(active, dtype)])
-        q = current.weights * y
-        found, _, _ = ascend(x_search, jnp.asarray(q, dtype), starts, steps=steps)
-        found = _unit_rows(np.asarray(found, float))
-        values = np.abs(np.maximum(found @ x.T, 0) @ q)
-        order = np.argsort(-values)
-        highest = values[order[0]]
-        current = current._replace(violation=_ratio(highest, current.margin))
-        order = order[values[order] > current.margin * (1 + tol)]
-        if not len(order):
+        middle = (current.weights + centre.weights) / 2
+        found = []
+        both = zip((current.weights, middle), jax.random.split(round_key), strict=True)
+        for weights, search_key in both:
+            units, values = _search(x, y, weights, current.units, search_key, dtype, steps)
+            if values[0] < centre.violation:
+                centre = Dual(weights, float(values[0]))
+            violating = units[values > current.margin * (1 + tol)]
+            found.append(distinct(violating[: 8 * _ADDED], _APART)[:_ADDED])
+        if not len(found[0]) + len(found[1]):
             break
-        added = distinct(found[order[: 8 * _ADDED]], _APART)[:_ADDED]
-        better = best_over(x, y, np.vstack([current.units, added]))
+        better = best_over(x, y, np.vstack([current.units, *found]))
         gain = better.margin - current.margin
-        if gain < 0:  # by the solver's tolerance
+        if gain >= 0:  # or the solver's tolerance made it less
+            current = better
+        if gain <= 1e-5 * current.margin:
             break
-        current = better._replace(violation=current.violation)
-        slow = slow + 1 if gain <= 1e-5 * current.margin else 0
-        if slow == 3:
-            break
-    return current
+    return current, centre
+
+
+def _search(
+    x: np.ndarray,
+    y: np.ndarray,
+    weights: np.ndarray,
+    active: np.ndarray,
+    key: jax.Array,
+    dtype: DTypeLike,
+    steps: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Units found for q = p o y from data points, random and active units; the best first."""
+    q = weights * y
+    random_key, row_key = jax.random.split(key)
+    points = jnp.asarray(x, dtype)
+    rows = jax.random.permutation(row_key, len(x))[:_STARTS]
+    random = jax.random.normal(random_key, (_STARTS, x.shape[1]), dtype)
+    # A fixed number of rows, zero where there are fewer, keeps the compiled shapes few.
+    padded = np.zeros((_STARTS, x.shape[1]))
+    padded[: len(active)] = active[:_STARTS]
+    starts = jnp.concatenate([points[rows], random, jnp.asarray(padded, dtype)])
+    found, _, _ = ascend(points, jnp.asarray(q, dtype), starts, steps=steps)
+    units = _unit_rows(np.asarray(found, float))
+    values = np.abs(np.maximum(units @ x.T, 0) @ q)
+    order = np.argsort(-values)
+    return units[order], values[order]
 
 
 def distinct(units: np.ndarray, spread: float = _SAME) -> np.ndarray:
@@ -177,9 +197,3 @@ def _unit_rows(v: np.ndarray) -> np.ndarray:
     v = np.divide(v, size, out=np.zeros_like(v), where=size > 0)
     lengths = np.linalg.norm(v, axis=1, keepdims=True)
     return np.divide(v, lengths, out=np.zeros_like(v), where=lengths > 0)
-
-
-def _ratio(value: float, margin: float) -> float:
-    if margin > 0:
-        return float(value / margin)
-    return float(np.inf) if value > 0 else 1.0

@@ -29,6 +29,7 @@ from scipy import sparse
 
 _PARTNERS = 64
 _TRANSFERS = 200_000
+_DEEP = 60.0  # logarithms are cut there, so that no square underflows
 """A negative point may transfer to so many positive points, the most correlated ones; fewer where
 there would be more transfers than that on one side."""
 
@@ -96,32 +97,15 @@ def relax(x: np.ndarray, signs: np.ndarray, *, partners: int | None = None) -> R
     return Relaxation(x, signs, norms, tuple(sides), stop)
 
 
-def first_variables(relaxation: Relaxation, p: np.ndarray) -> np.ndarray:
-    """Variables to start from: weights p, transfers along the correlations."""
-    x, norms = relaxation.x, relaxation.norms
-    theta = np.zeros(relaxation.size)
-    theta[: len(x)] = np.log(np.maximum(p, 1e-8 * p.max()))
-    for side in relaxation.sides:
-        logs, _, weights = _views(side, theta)
-        logs[:] = np.log(norms[side.positive] / np.sqrt(x.shape[1]))
-        weights[0] = 1
-        weights[1:3] = 0.05
-        points, others = x[side.positive], x[side.negative]
-        scale = norms[side.positive][side.partners] * norms[side.negative]
-        weights[3:] = np.sum(points[side.partners] * others, axis=2) / np.maximum(scale, 1e-300)
-        weights[3:] /= np.maximum(np.linalg.norm(weights[3:], axis=0), 1e-300)
-    return theta
-
-
 def multipliers(relaxation: Relaxation, theta: np.ndarray) -> tuple[np.ndarray, list[Multipliers]]:
     """The weights p and each side's multipliers, read from the variables."""
-    p = _softmax(theta[: len(relaxation.x)])
-    return p, [_multipliers(relaxation, side, theta, p)[0] for side in relaxation.sides]
+    p = softmax(theta[: len(relaxation.x)])
+    return p, [side_multipliers(relaxation, side, theta, p)[0] for side in relaxation.sides]
 
 
 def evaluate(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> Value:
     """The bound on h(q), q = p o signs, with lambda_max replaced by a log-sum-exp."""
-    p = _softmax(theta[: len(relaxation.x)])
+    p = softmax(theta[: len(relaxation.x)])
     parts = [_side(relaxation, side, theta, p, smoothing) for side in relaxation.sides]
     bounds, smooth = [part[1] for part in parts], np.array([part[0] for part in parts])
     value, shares = _smooth_max(smooth, smoothing)
@@ -146,10 +130,11 @@ def quadratic_form(
     return v, h
 
 
-def _multipliers(
+def side_multipliers(
     relaxation: Relaxation, side: Side, theta: np.ndarray, p: np.ndarray
 ) -> tuple[Multipliers, np.ndarray, np.ndarray]:
-    logs, rho, weights = _views(side, theta)
+    """One side's multipliers, the shares of p_j behind them, and the sums of squared weights."""
+    logs, rho, weights = views(side, theta)
     squares = np.sum(weights**2, axis=0)
     shares = weights * np.abs(weights) / squares  # signed only where they transfer
     shares[:3] = np.abs(shares[:3])
@@ -163,7 +148,7 @@ def _multipliers(
         transfer,
         other * (shares[1] - shares[2]),
         other * shares[0] / relaxation.norms[side.negative],
-        p[side.positive] * np.exp(np.clip(logs, -60, 60)),
+        p[side.positive] * np.exp(np.clip(logs, -_DEEP, _DEEP)),
         float(rho[0]),
     )
     return found, shares, squares
@@ -175,20 +160,18 @@ def _side(
     """The smoothed and the plain bound of one side, the gradient of the former, and H."""
     x, n = relaxation.x, len(relaxation.x)
     points, others = x[side.positive], x[side.negative]
-    m, shares, squares = _multipliers(relaxation, side, theta, p)
+    m, shares, squares = side_multipliers(relaxation, side, theta, p)
     v, h = quadratic_form(relaxation, side, p, m)
-    eigenvalues, vectors = np.linalg.eigh(h)
-    top, occupation = _smooth_max(np.append(eigenvalues, 0.0), smoothing)
+    top, largest, g = smooth_eigenvalue(h, smoothing)
     constant = m.scales.sum() / 2 - m.rho
     smooth = (constant + 2 * top) / 2
-    bound = (constant + 2 * max(eigenvalues[-1], 0.0)) / 2
+    bound = (constant + 2 * max(largest, 0.0)) / 2
 
-    # d(bound) = sum dt/4 + <g, dH> - drho/2 with g = sum_k occupation_k w_k w_k'.
-    g = (vectors * occupation[:-1]) @ vectors.T
+    # d(bound) = sum dt/4 + <g, dH> - drho/2 with g = d(top)/dH.
     corner, mixed, form = g[0, 0], g[0, 1:], g[1:, 1:]
     gradient = np.zeros_like(theta)
-    logs_out, rho_out, weights_out = _views(side, gradient)
-    _, _, weights = _views(side, theta)
+    logs_out, rho_out, weights_out = views(side, gradient)
+    _, _, weights = views(side, theta)
     image = v @ form
     dv = image / m.scales[:, None]
     dt = 0.25 - np.sum(image * v, axis=1) / (2 * m.scales**2)
@@ -213,7 +196,14 @@ def _side(
     return smooth, bound, gradient, h
 
 
-def _views(side: Side, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def smooth_eigenvalue(h: np.ndarray, smoothing: float) -> tuple[float, float, np.ndarray]:
+    """Smooth maximum of 0 and the eigenvalues, the largest of them, the gradient of the former."""
+    eigenvalues, vectors = np.linalg.eigh(h)
+    top, occupation = _smooth_max(np.append(eigenvalues, 0.0), smoothing)
+    return top, float(eigenvalues[-1]), (vectors * occupation[:-1]) @ vectors.T
+
+
+def views(side: Side, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Views of one side's variables: logarithms of scales, rho (1,), weights (3 + k, |N|)."""
     part = theta[side.start : side.stop]
     count = len(side.positive)
@@ -222,8 +212,9 @@ def _views(side: Side, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     )  # fmt: skip
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max())
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Positive weights that sum to one."""
+    powers = np.exp(np.maximum(logits - logits.max(), -_DEEP))
     return powers / powers.sum()
 
 

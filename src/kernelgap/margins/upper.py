@@ -14,8 +14,8 @@ from jaxtyping import Float
 from scipy.optimize import linprog
 
 from kernelgap import _checks
-from kernelgap.margins import enumeration, relaxation, rounding
-from kernelgap.margins.violation import ViolationBound, candidate, minimise, unit_scale
+from kernelgap.margins import enumeration, relaxation, rounding, search
+from kernelgap.margins.violation import ViolationBound, host_inputs, unit_scale
 from kernelgap.margins.violation import violation_bound as bound_violation
 from kernelgap.typing import ArrayLike
 
@@ -43,7 +43,7 @@ def upper_bound(
     y: ArrayLike,
     *,
     weights: ArrayLike | None = None,
-    steps: int = 2000,
+    steps: int = 4000,
     tol: float = 1e-4,
 ) -> UpperBound:
     r"""A rigorous upper bound on the normalised margin of two-layer ReLU nets of any width.
@@ -82,8 +82,7 @@ def upper_bound(
     References:
         Paper A, Theorem 4.1 and its l1-norm SVM (the duality); the bound is derived here.
     """
-    _checks.inputs(x)
-    points = np.asarray(x, np.float64)
+    points = host_inputs(x)
     n, d = points.shape
     signs = np.asarray(_checks.signs(y, n), np.float64)
     steps = _checks.integer(steps, "steps", minimum=1)
@@ -91,15 +90,14 @@ def upper_bound(
     start = np.full(n, 1 / n) if weights is None else _simplex(weights, n)
 
     points, scale = unit_scale(points)
-    p = _inseparable(points, signs)
-    if p is not None:
-        pass
-    elif d <= 3:
+    hopeless = _inseparable(points, signs)
+    if hopeless is not None:
+        p, value = hopeless
+        return _finish(ViolationBound(value, 0.0, np.eye(d)[0], True), p, scale)
+    if d <= 3:
         p = _cutting_planes(points, signs, tol)
-    else:
-        return _relaxed(points, signs, start, steps, tol, scale)
-    violation = bound_violation(points, p * signs)
-    return _finish(violation, p, scale)
+        return _finish(bound_violation(points, p * signs), p, scale)
+    return _relaxed(points, signs, start, steps, tol, scale)
 
 
 def _finish(violation: ViolationBound, p: np.ndarray, scale: float) -> UpperBound:
@@ -118,13 +116,13 @@ def _simplex(weights: ArrayLike, n: int) -> np.ndarray:
     return p / p.sum()
 
 
-def _inseparable(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """Weights with h = 0 where a row is (next to) zero or a point has both labels; else None."""
+def _inseparable(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float] | None:
+    """Weights and their h where a row is (next to) zero or a point has both labels; else None."""
     p = np.zeros(len(x))
     sizes = np.abs(x).max(axis=1)
     if sizes.min() < 1e-100:
         p[np.argmin(sizes)] = 1
-        return p
+        return p, rounding.above(x.shape[1] * float(sizes.min())) if sizes.min() else 0.0
     _, which = np.unique(x, axis=0, return_inverse=True)
     which = which.ravel()
     first = np.full(len(x), -1)
@@ -132,7 +130,7 @@ def _inseparable(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
     for j in np.flatnonzero(y < 0):
         if first[which[j]] >= 0:
             p[[first[which[j]], j]] = 0.5
-            return p
+            return p, 0.0
     return None
 
 
@@ -144,11 +142,12 @@ def _relaxed(
     _, singular, rows = np.linalg.svd(x, full_matrices=False)
     rows = rows[singular > 1e-12 * singular[0]]
     spanned = problem._replace(x=x @ rows.T) if len(rows) < x.shape[1] else problem
-    theta = relaxation.first_variables(spanned, start)
-    theta = minimise(spanned, theta, steps=steps, tol=tol, fixed=False)
+    theta = search.first_variables(spanned, start)
+    spanned, theta = search.minimise(spanned, theta, steps=steps, tol=tol, fixed=False)
+    problem = problem._replace(sides=spanned.sides)
     p, found = relaxation.multipliers(problem, theta)
     value = rounding.certified_bound(problem, p, found)
-    direction = candidate(problem, theta, p * y)
+    direction = search.candidate(problem, theta, p * y)
     attained = float(abs((p * y) @ np.maximum(x @ direction, 0)))
     return _finish(ViolationBound(value, attained, direction, False), p, scale)
 

@@ -10,14 +10,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import minimize
 
 from kernelgap import _checks
-from kernelgap.margins import enumeration, relaxation, rounding
+from kernelgap.margins import enumeration, relaxation, rounding, search
 from kernelgap.typing import ArrayLike
 
 _TINY = 1e-100
-SMOOTHINGS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
 
 
@@ -42,7 +40,7 @@ def violation_bound(
     q: ArrayLike,
     *,
     method: Literal["auto", "exact", "relaxation"] = "auto",
-    steps: int = 2000,
+    steps: int = 4000,
     tol: float = 1e-4,
 ) -> ViolationBound:
     r"""A rigorous upper bound on h(q) = max over ||u|| <= 1 of ``|sum_i q_i relu(u.x_i)|``.
@@ -75,8 +73,7 @@ def violation_bound(
     References:
         Derived for this project; see `margins.relaxation` and `margins.enumeration`.
     """
-    _checks.inputs(x)
-    points = np.asarray(x, np.float64)
+    points = host_inputs(x)
     n, d = points.shape
     _checks.targets(q, n, "q")
     weights = np.asarray(q, np.float64)
@@ -105,13 +102,21 @@ def violation_bound(
     return ViolationBound((value + dropped) * scale, attained * scale, direction, exact)
 
 
+def host_inputs(x: ArrayLike) -> np.ndarray:
+    """Checked inputs in double precision, as they came: not rounded to JAX's default dtype."""
+    if not _checks.is_concrete(x):
+        raise TypeError("`x` is traced: bounds are computed on the host, call them outside of jit")
+    _checks.inputs(x)
+    return np.asarray(x, np.float64)
+
+
 def enumerable(n: int, d: int) -> bool:
     """Whether enumeration is quick."""
     return d <= 2 or (d == 3 and 4 * n * n <= _EXACT_CELLS)
 
 
 def unit_scale(a: np.ndarray) -> tuple[np.ndarray, float]:
-    """The array divided by a power of two, without rounding, so that its largest entry is near 1."""
+    """The array divided by a power of two, largest entry near 1."""
     largest = float(np.max(np.abs(a), initial=0.0))
     if largest == 0:
         return a, 1.0
@@ -119,75 +124,19 @@ def unit_scale(a: np.ndarray) -> tuple[np.ndarray, float]:
     return np.ldexp(a, -exponent), math.ldexp(1.0, exponent)
 
 
-def minimise(
-    problem: relaxation.Relaxation,
-    theta: np.ndarray,
-    *,
-    steps: int,
-    tol: float,
-    fixed: bool,
-) -> np.ndarray:
-    """The variables of the least bound met on the way, with p held where `fixed`.
-
-    Quasi-Newton steps on the smoothed bound, with less and less smoothing.
-    """
-    best, best_theta = np.inf, theta
-    spent = 0
-    n = len(problem.x)
-    scale = relaxation.evaluate(problem, theta, 1.0).bound
-
-    def objective(variables: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal best, best_theta
-        value = relaxation.evaluate(problem, variables, smoothing)
-        if value.bound < best:
-            best, best_theta = value.bound, variables.copy()
-        if fixed:
-            value.gradient[:n] = 0
-        # Scaled, so that the tolerances of the line search mean the same for all data.
-        return value.smooth / scale, value.gradient / scale
-
-    smoothing = 1.0
-    for relative in SMOOTHINGS:
-        before = best
-        smoothing = relative * scale
-        allowed = min(math.ceil(steps / len(SMOOTHINGS)), steps - spent)
-        if allowed < 1 or scale < 1e-13:
-            break
-        options = {"maxiter": allowed, "maxfun": 2 * allowed, "maxcor": 20,
-                   "ftol": 1e-3 * min(tol, relative), "gtol": 1e-12}  # fmt: skip
-        found = minimize(objective, theta, jac=True, method="L-BFGS-B", options=options)
-        theta, spent = found.x, spent + found.nit
-        if before - best < tol * best and relative < 0.1:
-            break
-        scale = best
-    return best_theta
-
-
 def _relaxed(
     x: np.ndarray, q: np.ndarray, steps: int, tol: float
 ) -> tuple[float, float, np.ndarray]:
     total = float(np.abs(q).sum())
     problem = relaxation.relax(x, np.sign(q))
-    theta = relaxation.first_variables(problem, np.abs(q))
+    theta = search.first_variables(problem, np.abs(q))
     theta[: len(x)] = np.log(np.abs(q) / total)
-    theta = minimise(problem, theta, steps=steps, tol=tol, fixed=True)
+    problem, theta = search.minimise(problem, theta, steps=steps, tol=tol, fixed=True)
     # The multipliers belong to the softmax; scaled, they fit the weights themselves.
     p, found = relaxation.multipliers(problem, theta)
     value = rounding.certified_bound(problem, p, found)
     # |q| = total * p (1 + rounding): by homogeneity and the triangle inequality.
     gap = math.fsum(np.abs(np.abs(q) - total * p) * problem.norms)
     value = rounding.above(total * value + gap, len(x) + 8)
-    direction = candidate(problem, theta, q)
+    direction = search.candidate(problem, theta, q)
     return value, float(abs(q @ np.maximum(x @ direction, 0))), direction
-
-
-def candidate(problem: relaxation.Relaxation, theta: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """The most violating among the top eigenvectors of the relaxation, as a unit vector."""
-    d = problem.x.shape[1]
-    units = [np.eye(d)[0]]
-    for h in relaxation.evaluate(problem, theta, 1.0).matrices:
-        for vector in np.linalg.eigh(h)[1][:, -3:].T:
-            units += [vector[1:], -vector[1:]]
-    u = np.stack([unit / max(np.linalg.norm(unit), 1e-300) for unit in units])
-    violations = np.abs(np.maximum(u @ problem.x.T, 0) @ q)
-    return u[np.argmax(violations)]

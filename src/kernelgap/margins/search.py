@@ -1,0 +1,165 @@
+r"""Minimising the bound of `margins.relaxation`: quasi-Newton steps in stages.
+
+In a stage lambda_max is smoothed by a log-sum-exp and each negative point may transfer to a fixed
+set of partners. Between stages the partners are chosen anew, those whose transfers would lower the
+bound first (column generation), and the smoothing is lowered where it is what limits the bound.
+Every point met is a valid bound; the best is kept.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+from kernelgap.margins.relaxation import (
+    Multipliers,
+    Relaxation,
+    Side,
+    evaluate,
+    quadratic_form,
+    side_multipliers,
+    smooth_eigenvalue,
+    softmax,
+    views,
+)
+
+_STAGE = 250  # steps of one stage
+_FIRST, _LAST = 3e-2, 3e-4  # smoothing, relative to the bound
+_PATIENCE = 0.03  # the smoothing is lowered when a stage gains less than this share of it
+_REVIVED = 0.02
+_TINY = 1e-100
+_ZERO = 1e-13  # violations below it, in units of the data, are rounding
+
+
+class Found(NamedTuple):
+    """The least bound met, without smoothing, and where."""
+
+    bound: float
+    relaxation: Relaxation
+    theta: np.ndarray
+
+
+def first_variables(relaxation: Relaxation, p: np.ndarray) -> np.ndarray:
+    """Variables to start from: weights p, transfers along the correlations."""
+    x, norms = relaxation.x, relaxation.norms
+    theta = np.zeros(relaxation.size)
+    theta[: len(x)] = np.log(np.maximum(p, 1e-8 * p.max()))
+    for side in relaxation.sides:
+        logs, _, weights = views(side, theta)
+        logs[:] = np.log(norms[side.positive] / np.sqrt(x.shape[1]))
+        weights[0] = 1
+        weights[1:3] = 0.05
+        points, others = x[side.positive], x[side.negative]
+        scale = norms[side.positive][side.partners] * norms[side.negative]
+        weights[3:] = np.sum(points[side.partners] * others, axis=2) / np.maximum(scale, 1e-300)
+        weights[3:] /= np.maximum(np.linalg.norm(weights[3:], axis=0), 1e-300)
+    return theta
+
+
+def minimise(
+    relaxation: Relaxation, theta: np.ndarray, *, steps: int, tol: float, fixed: bool
+) -> tuple[Relaxation, np.ndarray]:
+    """The problem and variables of the least bound met on the way, with p held where `fixed`."""
+    best = Found(evaluate(relaxation, theta, 1.0).bound, relaxation, theta)
+    relative, gain = _FIRST, np.inf
+    while steps > 0 and best.bound > _ZERO and not (gain < tol and relative <= max(_LAST, tol)):
+        smoothing = relative * best.bound
+        found, theta, spent = _stage(
+            relaxation, theta, smoothing, best.bound, min(_STAGE, steps), tol, fixed
+        )
+        steps -= spent
+        gain = (best.bound - found.bound) / max(found.bound, _TINY)
+        best = found if found.bound < best.bound else best
+        if gain < _PATIENCE * relative:
+            relative = max(relative / 3, _LAST)
+        relaxation, theta = reprice(relaxation, theta, smoothing)
+    return best.relaxation, best.theta
+
+
+def _stage(
+    relaxation: Relaxation,
+    theta: np.ndarray,
+    smoothing: float,
+    scale: float,
+    steps: int,
+    tol: float,
+    fixed: bool,
+) -> tuple[Found, np.ndarray, int]:
+    """The best of one stage, where it ended, and the steps it took."""
+    best = Found(np.inf, relaxation, theta)
+    n = len(relaxation.x)
+
+    def objective(variables: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal best
+        value = evaluate(relaxation, variables, smoothing)
+        if value.bound < best.bound:
+            best = Found(value.bound, relaxation, variables.copy())
+        if fixed:
+            value.gradient[:n] = 0
+        # Scaled, so that the tolerances of the line search mean the same for all data.
+        return value.smooth / scale, value.gradient / scale
+
+    options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 20,
+               "ftol": 1e-3 * min(tol, smoothing / scale), "gtol": 1e-12}  # fmt: skip
+    done = minimize(objective, theta, jac=True, method="L-BFGS-B", options=options)
+    return best, done.x, max(int(done.nit), 1)
+
+
+def reprice(
+    relaxation: Relaxation, theta: np.ndarray, smoothing: float
+) -> tuple[Relaxation, np.ndarray]:
+    """New partners: those that carry a transfer, and those whose transfer would lower the bound.
+
+    Where a share is zero its weight has gradient zero, whether it should grow or not: the shares
+    that should, by the sign of their own derivative, are started again at a small value.
+    """
+    p, fresh, sides = softmax(theta[: len(relaxation.x)]), theta.copy(), []
+    for side in relaxation.sides:
+        k = len(side.partners)
+        if not k or not len(side.negative):
+            sides.append(side)
+            continue
+        m, shares, _ = side_multipliers(relaxation, side, theta, p)
+        slopes, direct = _derivatives(relaxation, side, p, m, smoothing)
+        carried = np.zeros_like(slopes)
+        np.put_along_axis(carried, side.partners, shares[3:], axis=0)
+        # Shares of one point sum to 1: growth pays where the slope is below their average.
+        average = np.sum(direct * shares[:3], axis=0) + np.sum(slopes * carried, axis=0)
+        gain = np.maximum(np.abs(slopes) + average, 0)
+        score = np.abs(carried) + _REVIVED * gain / np.maximum(gain.max(axis=0), _TINY)
+        partners = np.sort(np.argpartition(-score, k - 1, axis=0)[:k], axis=0)
+
+        now = np.take_along_axis(carried, partners, axis=0)
+        grows = np.take_along_axis(gain, partners, axis=0) > 0
+        signs = -np.sign(np.take_along_axis(slopes, partners, axis=0))
+        now = np.where(grows & (np.abs(now) < _REVIVED / k), signs * _REVIVED / k, now)
+        base = np.where((direct < average) & (shares[:3] < _REVIVED), _REVIVED, shares[:3])
+        _, _, weights = views(side, fresh)
+        weights[:3] = np.sqrt(base)
+        weights[3:] = np.sign(now) * np.sqrt(np.abs(now))
+        sides.append(side._replace(partners=partners))
+    return relaxation._replace(sides=tuple(sides)), fresh
+
+
+def _derivatives(
+    relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers, smoothing: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives by every T_ij, and by the shares of k_j r_j, l_j and -l_j, over p_j."""
+    others = relaxation.x[side.negative]
+    v, h = quadratic_form(relaxation, side, p, m)
+    _, _, g = smooth_eigenvalue(h, smoothing)
+    along, squared = others @ g[0, 1:], np.sum((others @ g[1:, 1:]) * others, axis=1)
+    direct = np.stack([-squared / relaxation.norms[side.negative], -along, along])
+    return -(v @ g[1:, 1:] / m.scales[:, None]) @ others.T, direct
+
+
+def candidate(relaxation: Relaxation, theta: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """The most violating among the top eigenvectors of the relaxation, as a unit vector."""
+    d = relaxation.x.shape[1]
+    units = [np.eye(d)[0]]
+    for h in evaluate(relaxation, theta, 1.0).matrices:
+        for vector in np.linalg.eigh(h)[1][:, -3:].T:
+            units += [vector[1:], -vector[1:]]
+    u = np.stack([unit / max(np.linalg.norm(unit), 1e-300) for unit in units])
+    violations = np.abs(np.maximum(u @ relaxation.x.T, 0) @ q)
+    return u[np.argmax(violations)]

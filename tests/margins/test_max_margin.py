@@ -1,0 +1,250 @@
+"""The network of largest margin: against ground truth, invariances, edges, and its parts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import linprog
+
+import kernelgap as kg
+from helpers import eps, x64
+from kernelgap.margins import ascent, polish
+from kernelgap.margins.max_margin import max_margin, rounded_margin
+
+QUICK = {"width": 32, "restarts": 4, "steps": 300, "rounds": 2}
+
+
+def random_problem(seed, n, d):
+    rng = np.random.default_rng(seed)
+    x = jnp.asarray(rng.normal(size=(n, d)), float)
+    return x, jnp.asarray(np.where(rng.random(n) < 0.5, 1.0, -1.0), float)
+
+
+def measured(certificate, x, y):
+    model = kg.models.homogeneous_mlp((certificate.params[1].shape[0],))
+    return float(kg.metrics.normalized_margin(model, certificate.params, x, y))
+
+
+def grid_margin(x, y, count=20_000):
+    """Half of the l1-SVM over all directions of a grid in the plane, by its dual programme."""
+    angles = 2 * np.pi * np.arange(count) / count
+    units = np.stack([np.cos(angles), np.sin(angles)], 1)
+    features = np.maximum(units @ np.asarray(x, float).T, 0) * np.asarray(y, float)
+    n = features.shape[1]
+    found = linprog(
+        np.r_[np.zeros(n), 1.0],
+        A_ub=np.block([[features, -np.ones((count, 1))], [-features, -np.ones((count, 1))]]),
+        b_ub=np.zeros(2 * count),
+        A_eq=np.r_[np.ones(n), 0.0][None],
+        b_eq=[1.0],
+    )
+    assert found.status == 0
+    return found.fun / 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_the_plane_it_is_the_convex_programme_over_all_units(seed):
+    x, y = random_problem(seed, 8, 2)
+    found = max_margin(x, y, key=jax.random.key(seed), **QUICK)
+    truth = grid_margin(x, y)
+    # A grid of 20,000 directions loses at most 1.6e-4 * ||x|| of a kink, 1e-8 of a smooth maximum.
+    room = 1e-4 * float(jnp.linalg.norm(x, axis=1).max())
+    assert truth * (1 - 1e-4) <= found.lower <= truth + room
+    assert found.lower <= found.upper
+    assert found.ratio < 1 + 1e-3
+
+
+def test_planted_margin_is_reached_and_proved():
+    x, y = kg.datasets.xor_noise(jax.random.key(3), 64, 4)
+    found = max_margin(x, y, key=jax.random.key(0), **QUICK)
+    assert 0.124 < found.lower <= found.upper < 0.1255
+    assert found.ratio == pytest.approx(found.upper / found.lower)
+
+
+def test_lower_is_the_margin_of_the_parameters():
+    x, y = random_problem(5, 30, 6)
+    found = max_margin(x, y, key=jax.random.key(1), upper=False, **QUICK)
+    assert found.lower > 0
+    assert abs(measured(found, x, y) - found.lower) < 100 * eps() * float(jnp.abs(x).sum(1).max())
+    hidden, readout = (np.asarray(p, float) for p in found.params)
+    np.testing.assert_allclose(np.sum(hidden**2) + np.sum(readout**2), 1, rtol=100 * eps())
+    np.testing.assert_allclose(np.linalg.norm(hidden, axis=1), np.abs(readout), rtol=100 * eps())
+    exact = np.asarray(y, float) * (np.maximum(np.asarray(x, float) @ hidden.T, 0) @ readout)
+    longdouble = exact.astype(np.longdouble).min() / (
+        np.sum(hidden.astype(np.longdouble) ** 2) + np.sum(readout.astype(np.longdouble) ** 2)
+    )
+    assert longdouble * (1 - 1e-11) < found.lower <= longdouble
+    assert found.weights.min() >= 0
+    assert found.weights.sum() == pytest.approx(1)
+    assert found.upper == found.ratio == np.inf
+    assert repr(found).startswith("MarginCertificate(lower=0.")
+
+
+def test_invariances():
+    # Planar and small, so that every run ends at the optimum.
+    x, y = random_problem(7, 8, 2)
+    key = jax.random.key(0)
+
+    def lower(x, y):
+        return max_margin(x, y, key=key, upper=False, **QUICK).lower
+
+    expected = lower(x, y)
+    rotation = jnp.array([[0.6, -0.8], [0.8, 0.6]])
+    order = np.random.default_rng(0).permutation(8)
+    for changed in (lower(x @ rotation, y), lower(x[order], y[order]), lower(x, -y)):
+        assert changed == pytest.approx(expected, rel=1e-3)
+    # A power of two changes no rounding.
+    assert lower(1024 * x, y) == 1024 * expected
+    assert lower(x, y) == expected
+
+
+def test_more_units_and_a_start_from_the_polished_net_never_hurt():
+    x, y = random_problem(2, 24, 4)
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    units = np.random.default_rng(0).normal(size=(60, 4))
+    few, many = (polish.best_over(x, y, units[:k]) for k in (30, 60))
+    assert many.margin >= few.margin - 1e-9
+    centre = polish.Dual(np.full(24, 1 / 24), np.inf)
+    grown, dual = polish.column_generation(
+        x, y, few, centre, key=jax.random.key(0), rounds=6, dtype=float
+    )
+    assert grown.margin > few.margin
+    # Weak duality: no network exceeds the violation of any weights.
+    bound = kg.margins.violation_bound(x, dual.weights * y, steps=50)
+    assert grown.margin <= dual.violation * 1.0001 <= bound.value * 1.0002
+
+
+@pytest.mark.parametrize("n", [20, 900])
+def test_the_linear_programme_against_its_dual(n):
+    rng = np.random.default_rng(n)
+    features = rng.random((n, 40))
+    y = np.where(features[:, 0] > features[:, 1], 1.0, -1.0)
+    solved = polish.l1_svm(features, y)
+    margins = y * (features @ solved.coef)
+    assert solved.margin == pytest.approx(margins.min(), abs=1e-9)
+    assert np.abs(solved.coef).sum() <= 1 + 1e-9
+    # The weights prove it: no feature correlates with them by more than the margin.
+    assert solved.weights.min() >= 0
+    assert solved.weights.sum() == pytest.approx(1)
+    assert np.abs(features.T @ (solved.weights * y)).max() <= solved.margin + 1e-7
+    signed = y[:, None] * features
+    dual = linprog(
+        np.r_[np.zeros(n), 1.0],
+        A_ub=np.block([[signed.T, -np.ones((40, 1))], [-signed.T, -np.ones((40, 1))]]),
+        b_ub=np.zeros(80),
+        A_eq=np.r_[np.ones(n), 0.0][None],
+        b_eq=[1.0],
+        method="highs-ipm",
+    )
+    assert solved.margin == pytest.approx(dual.fun, abs=1e-7)
+
+
+def test_a_failing_solver_is_an_error(monkeypatch):
+    class Failed:
+        status, message = 4, "numerical difficulties"
+
+    monkeypatch.setattr(polish, "linprog", lambda *_, **__: Failed)
+    with pytest.raises(RuntimeError, match="numerical difficulties"):
+        polish.l1_svm(np.ones((3, 2)), np.ones(3))
+
+
+def test_climbing_keeps_the_best_iterate_and_zero_units():
+    x, y = random_problem(0, 20, 3)
+    nets = ascent.random_nets(jax.random.key(0), 2, 8, x)
+    nets = (nets[0].at[:, -1].set(0), nets[1].at[:, -1].set(0))
+
+    def margin(net):
+        hidden, readout = np.asarray(net[1], float), np.asarray(net[0], float)
+        return rounded_margin(hidden, readout, np.asarray(x, float), np.asarray(y, float))
+
+    def climb(steps):
+        pairs = jnp.array([[0.1, 0.001]] * 2)
+        return ascent.ascend_margin(nets, x, y, temperatures=pairs, rates=pairs, steps=steps)
+
+    start, short, long = nets, climb(1), climb(300)
+    for k in range(2):
+        values = [margin((net[0][k], net[1][k])) for net in (start, short, long)]
+        assert values[0] <= values[1] + 10 * eps()
+        assert values[1] < values[2]
+    assert (long[0][:, -1] == 0).all()
+    assert (long[1][:, -1] == 0).all()
+    np.testing.assert_allclose(jnp.sum(long[0] ** 2, 1) + jnp.sum(long[1] ** 2, (1, 2)), 2, 1e-5)
+
+
+def test_one_sample_one_dimension_one_class():
+    key = jax.random.key(0)
+    one = max_margin(jnp.array([[3.0, 4.0, 0.0, 12.0]]), jnp.array([-1.0]), key=key, **QUICK)
+    assert one.lower == pytest.approx(6.5, rel=1e-6)
+    assert one.ratio < 1 + 1e-4
+    assert one.params[1].shape == (1,)
+    # d = 1: both half lines have their unit; margins 1 a and 2 b with a + b = 1.
+    line = max_margin(jnp.array([[1.0], [-2.0], [3.0]]), jnp.array([1.0, -1.0, 1.0]), key=key,
+                      **QUICK)  # fmt: skip
+    assert line.lower == pytest.approx(1 / 3, rel=1e-6)
+    assert line.ratio < 1 + 1e-4
+    # One class: a unit along the point of the hull that is nearest to 0 is not always best;
+    # here it is, by symmetry.
+    same = max_margin(jnp.array([[1.0, 1.0], [1.0, -1.0]]), jnp.ones(2), key=key, **QUICK)
+    assert same.lower == pytest.approx(0.5, rel=1e-5)
+    assert same.ratio < 1 + 1e-4
+
+
+INSEPARABLE = {
+    "zero row": ([[0.0, 0.0], [1.0, 2.0]], [1, -1]),
+    "both labels": ([[1.0, 2.0], [3.0, 1.0], [1.0, 2.0]], [1, 1, -1]),
+    "one ray": ([[1.0, 2.0], [2.0, 4.0]], [1, -1]),
+    # f(x) - f(-x) is linear, and no linear function has these signs.
+    "odd": ([[1, 0], [0.5, 1], [-0.5, 1], [-1, 0], [-0.5, -1], [0.5, -1]], [1, -1, 1, -1, 1, -1]),
+}
+
+
+@pytest.mark.parametrize("name", INSEPARABLE)
+def test_inseparable_data_have_margin_zero_and_no_crash(name):
+    x, y = (jnp.asarray(part, float) for part in INSEPARABLE[name])
+    found = max_margin(x, y, key=jax.random.key(0), **QUICK)
+    assert found.lower == 0
+    assert 0 <= found.upper < 1e-9
+    assert found.ratio == (1 if found.upper == 0 else np.inf)
+    assert not any(np.asarray(p).any() for p in found.params)
+
+
+def test_dtype_follows_and_extreme_scales_work():
+    x, y = random_problem(1, 10, 2)
+    key = jax.random.key(0)
+    with x64(True):
+        brief = {"width": 8, "restarts": 1, "steps": 50, "rounds": 0}
+        found = max_margin(np.asarray(x, float), y, key=key, upper=False, **brief)
+        assert found.lower > 0
+        assert {p.dtype for p in found.params} == {jnp.dtype(jnp.float64)}
+    usual = max_margin(x, y, key=key, upper=False, **QUICK).lower
+    for scale in (2.0**-100, 2.0**100):
+        scaled = max_margin(x * scale, y, key=key, upper=False, **QUICK).lower
+        assert scaled / scale == pytest.approx(usual, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"x": jnp.ones(3)}, ValueError, "shape"),
+        ({"x": jnp.ones((3, 2), int)}, TypeError, "floating"),
+        ({"x": jnp.full((3, 2), jnp.nan)}, ValueError, "finite"),
+        ({"y": jnp.ones(4)}, ValueError, "`y`"),
+        ({"y": jnp.array([1.0, 0.0, -1.0])}, ValueError, "labels"),
+        ({"key": 0}, TypeError, "random key"),
+        ({"width": 0}, ValueError, "width"),
+        ({"restarts": 0}, ValueError, "restarts"),
+        ({"steps": 0}, ValueError, "steps"),
+        ({"rounds": -1}, ValueError, "rounds"),
+    ],
+)
+def test_bad_input(change, error, match):
+    arguments = {"x": jnp.ones((3, 2)), "y": jnp.ones(3), "key": jax.random.key(0)} | change
+    x, y = arguments.pop("x"), arguments.pop("y")
+    with pytest.raises(error, match=match):
+        max_margin(x, y, **arguments)
+
+
+def test_tracing_is_refused():
+    y = jnp.ones(3)
+    with pytest.raises(TypeError, match="traced"):
+        jax.jit(lambda x: max_margin(x, y, key=jax.random.key(0)).lower)(jnp.ones((3, 2)))
