@@ -11,10 +11,10 @@ where the first root in eps pays for not fixing gamma in advance. A `Bound` says
 come from, and never shows a value of 1 or more as if it were a probability.
 
 There is no such function for paper A's lower bound: on the XOR distribution in d dimensions, with
-n at most of the order of d^2 samples, every predictor in the span of the tangent kernel's functions
-at the samples has an error bounded away from 0, while a weakly regularised net with four units or
-more has one of the order of sqrt(d / n). Its constants are not known to us; the study `gap` measures
-the two errors.
+n at most of the order of d^2 samples, every predictor in the span of the tangent kernel's
+functions at the samples has an error bounded away from 0, while a weakly regularised net with four
+units or more has one of the order of sqrt(d / n). Its constants are not known to us; the study
+`gap` measures the two errors.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -208,9 +208,9 @@ def kernel(
 
     Derivation: the unit ball of the kernel's Hilbert space has the empirical Rademacher complexity
     sqrt(tr K) / n at most. For a fixed margin the error is at most (2 / gamma) times the
-    complexity + t but with probability exp(-2 n t^2). Margins C 2^-k with t_k = t + sqrt(log k / n),
-    k = 1, 2, ..., cover all margins at twice the first term and twice the failure probability.
-    The empirical complexity costs two more such deviations.
+    complexity + t but with probability exp(-2 n t^2). Margins C 2^-k with t_k = t +
+    sqrt(log k / n), k = 1, 2, ..., cover all margins at twice the first term and twice the failure
+    probability. The empirical complexity costs two more such deviations.
 
     Args:
         margin: gamma = min_i y_i f(x_i) / ||f||, as `hard_margin_svm(...).margin`. Not above C.
@@ -327,7 +327,9 @@ def _arguments(**values: Any) -> list[jax.Array]:
             array = arrays[name] = jnp.asarray(value)
         except (TypeError, ValueError) as error:
             raise TypeError(f"`{name}` must hold {expected}; got {value!r:.40}") from error
-        if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, np.integer)):
+        if not (
+            jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, np.integer)
+        ):
             raise TypeError(f"`{name}` must hold {expected}; got dtype {array.dtype}")
         if _checks.is_concrete(array):
             numbers = np.asarray(array, np.float64)

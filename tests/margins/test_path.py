@@ -41,8 +41,7 @@ def test_exact_path_on_the_line():
     assert (path.train_error == 0).all()
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4])
-@pytest.mark.parametrize("power", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize(("depth", "power"), [(2, 1.0), (3, 4.0), (4, 2.0)])
 def test_largest_margin_on_the_line(depth, power):
     """Two positive points on two sides: gamma* = K^(-K/2) / (1/a + 1/b), for every depth K.
 
@@ -127,61 +126,63 @@ def test_margins_of_the_xor_net():
     """
     x, y = kg.datasets.xor_noise(key, 60, 5)
     wide = kg.models.homogeneous_mlp((32,))
-    l2s = 10.0 ** -np.arange(2, 9)
+    l2s = 10.0 ** -np.array([2, 4, 6, 8, 30])
     trained = kg.margins.path(wide, wide.init(key, 5), x, y, l2s=l2s, steps=300)
     assert (trained.margin > 1 / 64).all()
-    assert trained.margin[-1] > 0.11
+    assert trained.margin[-1] > 0.12
     planted = kg.margins.path(
-        kg.models.homogeneous_mlp((4,)), kg.datasets.planted_xor(5), x, y, l2s=l2s, steps=100
+        kg.models.homogeneous_mlp((4,)), kg.datasets.planted_xor(5), x, y, l2s=l2s, steps=300
     )
-    assert (planted.margin[2:] > 0.122).all()
+    assert (planted.margin[1:] > 0.118).all()
+    assert planted.margin[-1] > 0.123
 
 
 def test_records_agree_with_the_other_rooms():
     x, y = kg.datasets.xor_noise(key, 40, 5)
     l2s = np.array([1e-2, 1e-3])
-    for power, reduction in ((2.0, "mean"), (1.0, "sum")):
-        path = kg.margins.path(
-            model, model.init(key, 5), x, y, l2s=l2s, steps=50, power=power, reduction=reduction,
-            record=lambda p: p,
-        )  # fmt: skip
-        assert path.records[0].shape == (2, 8, 5)
-        jax.tree.map(np.testing.assert_array_equal, path.params, jax.tree.map(lambda r: r[-1], path.records))
-        for i, l2 in enumerate(l2s):
-            params = jax.tree.map(lambda r, i=i: r[i], path.records)
-            loss = kg.objectives.regularized_logistic(
-                model.apply, l2=float(l2), power=power, reduction=reduction
-            )
-            assert_close(path.loss[i], loss(params, x, y), factor=1000)
-            data = kg.objectives.regularized_logistic(model.apply, l2=0.0, reduction=reduction)
-            assert_close(path.data_loss[i], data(params, x, y), factor=1000)
-            norm = kg.objectives.regularized_logistic(lambda p, x: 0 * model.apply(p, x), l2=1.0, power=power, reduction=reduction)
-            gradients = [jax.grad(f)(params, x, y) for f in (loss, data, norm)]
-            flat = [np.concatenate([np.ravel(g) for g in t]).astype(float) for t in gradients]
-            expected = np.linalg.norm(flat[0]) / (
-                np.linalg.norm(flat[1]) + l2 * np.linalg.norm(flat[2])
-            )
-            np.testing.assert_allclose(path.stationarity[i], expected, rtol=1e-3)
-            for norm in ("l2", "balanced", "mean_field", "layer_product"):
-                expected = kg.metrics.normalized_margin(model, params, x, y, norm=norm)
-                assert_close(path.margins[norm][i], expected, factor=1000)
-            wrong = np.mean(~(y * model.apply(params, x) > 0))
-            np.testing.assert_allclose(path.train_error[i], wrong, rtol=1e-6)
-        np.testing.assert_allclose(path.l2, l2s, rtol=1e-5)
+    path = kg.margins.path(
+        model, model.init(key, 5), x, y, l2s=l2s, steps=50, power=1, reduction="sum",
+        record=lambda p: p,
+    )  # fmt: skip
+    assert path.records[0].shape == (2, 8, 5)
+    for kept, last in zip(path.records, path.params, strict=True):
+        np.testing.assert_array_equal(kept[-1], last)
+
+    @jax.jit
+    @jax.vmap
+    def reference(params, l2):
+        loss = kg.objectives.regularized_logistic(model.apply, l2=l2, power=1, reduction="sum")
+        data = kg.objectives.regularized_logistic(model.apply, l2=0.0, reduction="sum")
+        gradients = [jax.grad(f)(params, x, y) for f in (loss, data)]
+        both = [jnp.concatenate([leaf.ravel() for leaf in g]) for g in gradients]
+        sizes = [jnp.linalg.norm(g) for g in (both[0], both[1], both[0] - both[1])]
+        wrong = jnp.mean(jnp.where(y * model.apply(params, x) > 0, 0.0, 1.0))
+        margins = {
+            norm: kg.metrics.normalized_margin(model, params, x, y, norm=norm)
+            for norm in ("l2", "balanced", "mean_field", "layer_product")
+        } | {"smooth": kg.metrics.normalized_margin(model, params, x, y, smooth=True)}
+        stationarity = sizes[0] / (sizes[1] + sizes[2])
+        return loss(params, x, y), data(params, x, y), stationarity, wrong, margins
+
+    expected = reference(path.records, jnp.asarray(l2s, x.dtype))
+    found = (path.loss, path.data_loss, path.stationarity, path.train_error, path.margins)
+    jax.tree.map(lambda a, b: assert_close(a, b, factor=5000), found, expected)
+    np.testing.assert_allclose(path.l2, l2s, rtol=1e-5)
     deep = kg.models.homogeneous_mlp((4, 4))
-    path = kg.margins.path(deep, deep.init(key, 5), x, y, l2s=[1e-2], steps=5)
+    path = jax.eval_shape(lambda: kg.margins.path(deep, deep.init(key, 5), x, y, l2s=[1], steps=5))
     assert sorted(path.margins) == ["l2", "layer_product", "smooth"]
 
 
 def test_the_optimiser_keeps_its_state_and_may_be_any():
     x, y = kg.datasets.xor_noise(key, 40, 5)
-    counts = []
-    optimizer = optax.chain(
-        optax.scale_by_schedule(lambda count: (counts.append(1), 1.0)[1]),
-        kg.optim.noisy_gd(1e-2, resample_rate=0.1, neurons=model.neurons, key=key),
-    )
-    path = kg.margins.path(model, model.init(key, 5), x, y, l2s=[1e-2, 1e-3], steps=50, optimizer=optimizer)
-    assert np.isfinite(path.log_loss).all()
+    # From step 5 on, in the second lambda, this schedule stands still: only the ray is searched.
+    early = kg.optim.noisy_gd(lambda count: jnp.where(count < 5, 0.1, 0.0), key=key)
+    path = kg.margins.path(
+        model, model.init(key, 5), x, y, l2s=[1e-2, 1e-3, 1e-4], steps=5, optimizer=early,
+        record=lambda p: p[0] / jnp.linalg.norm(p[0]),
+    )  # fmt: skip
+    assert_close(path.records[1], path.records[0])
+    assert_close(path.records[2], path.records[0])
     # Gradient descent on log L without steps worth the name: only the ray is searched.
     still = kg.margins.path(
         kg.models.homogeneous_mlp((4,)), kg.datasets.planted_xor(5), x, y,

@@ -106,7 +106,9 @@ def test_neurons_that_stay_take_the_gradient_step():
     assert_close(after[0][same], expected[0][same])
 
 
-@pytest.mark.parametrize(("parameterization", "factor"), [("standard", 1), ("mean_field", 2)])
+@pytest.mark.parametrize(
+    ("parameterization", "factor"), [("standard", 1), ("mean_field", 2), ("ntk", 2**0.5)]
+)
 def test_time_scale_of_the_measure_flow(parameterization, factor):
     """Two copies of every unit neuron are the same measure: after equal times f is the same."""
     x, y = kg.datasets.xor_noise(key, 30, 3)
@@ -124,6 +126,75 @@ def test_time_scale_of_the_measure_flow(parameterization, factor):
         return model.apply(_step(optimizer, params, jax.grad(loss)(params, x, y))[0], x)
 
     assert_close(outputs_after(twice, doubled, 0.1 * factor), outputs_after(model, params, 0.1))
+
+
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_rates_of_noise_in_the_time_of_the_flow(parameterization):
+    """Per unit of time particles get noise of variance 2 tau m, and are re-drawn at sigma m r^2."""
+    m, eta, tau, sigma = 5000, 1e-3, 0.3, 40.0
+    wide = kg.models.homogeneous_mlp((m,), parameterization=parameterization)
+    start = wide.init(key, 3)
+    radius, zero = wide.neurons.radius(start), jax.tree.map(jnp.zeros_like, start)
+    time = eta / (m * radius**2)
+    assert_close(
+        jnp.asarray(radius**2),
+        {"standard": 1 / m, "mean_field": 1.0, "ntk": (3 / m) ** 0.5}[parameterization],
+    )
+    hot = kg.optim.noisy_gd(eta, temperature=tau, key=key)
+    moves = wide.neurons.pack(_step(hot, zero, zero)[0]) / radius
+    statistic = float(jnp.sum(moves**2)) / (2 * tau * m * time)
+    assert min(stats.chi2.cdf(statistic, 4 * m), stats.chi2.sf(statistic, 4 * m)) > 1e-6
+    redrawn = kg.optim.noisy_gd(eta, resample_rate=sigma, neurons=wide.neurons, key=key)
+    moved = np.any(np.asarray(_step(redrawn, start, zero)[0][0] != start[0]), axis=1)
+    share = sigma * m * radius**2 * time  # = eta sigma
+    assert stats.binomtest(int(moved.sum()), m, share).pvalue > 1e-6
+
+
+def test_schedules_drive_both_noises():
+    """Step 0: nothing; step 1: heat; step 2: re-draws of 3 in 10; step 3: nothing again."""
+    wide = kg.models.homogeneous_mlp((20_000,))
+    start = jax.tree.map(jnp.zeros_like, wide.init(key, 2))
+    optimizer = kg.optim.noisy_gd(
+        optax.piecewise_constant_schedule(0.1, {2: 2.0}),  # 0.1, then 0.2 from step 2 on
+        temperature=lambda step: jnp.where(step == 1, 5.0, 0.0),
+        resample_rate=lambda step: jnp.where(step == 2, 1.5, 0.0),
+        neurons=wide.neurons, key=key,
+    )  # fmt: skip
+    state, params, path = None, start, []
+    for _ in range(4):
+        params, state = _step(optimizer, params, start, state)
+        path.append(np.asarray(wide.neurons.pack(params)))
+    assert (path[0] == 0).all()
+    assert stats.kstest(path[1].ravel(), "norm").pvalue > 1e-6  # sqrt(2 * 0.1 * 5) = 1
+    moved = np.any(path[2] != path[1], axis=1)
+    assert stats.binomtest(int(moved.sum()), 20_000, 0.3).pvalue > 1e-6
+    np.testing.assert_array_equal(path[3], path[2])
+
+
+def test_signs_are_conserved_without_redraws_and_only_then():
+    """From w_j = ||u_j|| > 0 gradient descent keeps f >= 0 and the loss above P(y < 0) log 2."""
+    x, y = kg.datasets.xor_noise(key, 40, 4)
+    loss = kg.objectives.regularized_logistic(model.apply, l2=0.0)
+    hidden = jax.random.normal(key, (50, 4)) / 50**0.5
+    start = (hidden, jnp.linalg.norm(hidden, axis=1))
+    # The law in continuous time: d/dt (w^2 - ||u||^2) = 2 (w g_w - u . g_u) = 0.
+    g_u, g_w = jax.grad(loss)(start, x, y)
+    size = float(jnp.max(jnp.abs(start[1] * g_w)))
+    assert_close(jnp.sum(hidden * g_u, axis=1), start[1] * g_w, scale=size)
+    floor = float(jnp.mean(jnp.where(y < 0, 1.0, 0.0))) * np.log(2)
+
+    def run(rate):
+        optimizer = kg.optim.noisy_gd(0.1, resample_rate=rate, neurons=model.neurons, key=key)
+        return kg.optim.train(
+            loss, start, (x, y), optimizer, steps=600, record=lambda p: jnp.min(p[1])
+        )
+
+    plain, redrawn = run(0.0), run(0.02)
+    assert (plain.records > 0).all()
+    assert (plain.losses >= floor - 1e-6).all()
+    assert plain.losses[-1] < 1.05 * floor  # it gets there: the rest is what signs forbid
+    assert redrawn.records.min() < 0
+    assert redrawn.losses.min() < 0.5 * floor
 
 
 def test_schedules_hyperparameter_injection_and_chain():

@@ -29,7 +29,7 @@ from kernelgap.typing import ArrayLike, PyTree, Scalar
 
 
 class MarginPath(NamedTuple):
-    """What `path` recorded at the end of the steps for each lambda; all arrays have shape (len,).
+    """What `path` recorded at the end of each lambda: arrays of shape (len,), or (seeds, len).
 
     Attributes:
         log_l2: log(lambda), decreasing.
@@ -45,33 +45,33 @@ class MarginPath(NamedTuple):
         records: what `record` returned, stacked; None without `record`.
     """
 
-    log_l2: Float[Array, " len"]
-    log_loss: Float[Array, " len"]
-    log_data_loss: Float[Array, " len"]
-    norm: Float[Array, " len"]
-    margins: dict[str, Float[Array, " len"]]
-    stationarity: Float[Array, " len"]
-    train_error: Float[Array, " len"]
+    log_l2: Float[Array, "*seeds len"]
+    log_loss: Float[Array, "*seeds len"]
+    log_data_loss: Float[Array, "*seeds len"]
+    norm: Float[Array, "*seeds len"]
+    margins: dict[str, Float[Array, "*seeds len"]]
+    stationarity: Float[Array, "*seeds len"]
+    train_error: Float[Array, "*seeds len"]
     params: Params
     records: PyTree
 
     @property
-    def l2(self) -> Float[Array, " len"]:
+    def l2(self) -> Float[Array, "*seeds len"]:
         """The strengths lambda, 0 where the dtype has no such number."""
         return jnp.exp(self.log_l2)
 
     @property
-    def loss(self) -> Float[Array, " len"]:
+    def loss(self) -> Float[Array, "*seeds len"]:
         """L(Theta_lambda), 0 where it underflows."""
         return jnp.exp(self.log_loss)
 
     @property
-    def data_loss(self) -> Float[Array, " len"]:
+    def data_loss(self) -> Float[Array, "*seeds len"]:
         """The data term of L, 0 where it underflows."""
         return jnp.exp(self.log_data_loss)
 
     @property
-    def margin(self) -> Float[Array, " len"]:
+    def margin(self) -> Float[Array, "*seeds len"]:
         """The normalised margin min_i y_i f / ||Theta||^a."""
         return self.margins["l2"]
 
@@ -104,11 +104,12 @@ def path(
         l2s: strengths lambda > 0, strictly decreasing; as small as 1e-300 whatever the dtype, when
             given as Python or NumPy numbers.
         steps: full-batch steps for each lambda, at least 1.
-        learning_rate: of Adam; it falls to zero by a cosine over the steps of each lambda.
+        learning_rate: of Adam, which starts afresh for each lambda; it falls to zero by a cosine
+            over the steps, and no step is so long as to move the margins by much more than 0.1.
         power: exponent r > 0 of the norm.
         reduction: `"mean"` or `"sum"` over samples.
         optimizer: any optax transformation in place of that Adam, such as
-            `optim.noisy_gd(1e-2, key=key)`; its state is kept from one lambda to the next.
+            ``optim.noisy_gd(1e-2, key=key)``; its state is kept from one lambda to the next.
         record: `record(params) -> pytree`, called at the end of each lambda; ``lambda p: p`` keeps
             the parameters.
 
@@ -116,8 +117,8 @@ def path(
         A `MarginPath`.
 
     Raises:
-        TypeError: if x is not floating, `steps` is no integer, `learning_rate` or `power` no number,
-            `record` not callable or `optimizer` no optax transformation.
+        TypeError: if x is not floating, `steps` is no integer, `learning_rate` or `power` is no
+            number, `record` not callable or `optimizer` no optax transformation.
         ValueError: if shapes disagree, x or `l2s` are not finite, concrete labels are out of range,
             `l2s` are not positive and strictly decreasing, `steps` < 1, `learning_rate` <= 0,
             `power` <= 0, or `reduction` is unknown.
@@ -147,25 +148,36 @@ def path(
     if record is not None and not callable(record):
         raise TypeError(f"`record` must be a function record(params); got {type(record).__name__}")
     y = jnp.asarray(y)
-    if optimizer is None:
-        optimizer = optax.adam(_falling(learning_rate, steps))
+    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"`optimizer` must be an optax transformation such as optax.adam(1e-2); "
+                        f"got {type(optimizer).__name__}")  # fmt: skip
 
-    def stage(carry: tuple, log_l2: jax.Array) -> tuple[tuple, tuple]:
+    def stage(carry: tuple, strength: tuple) -> tuple[tuple, tuple]:
         params, state = carry
+        log_l2, largest = strength
         objective = partial(
             objectives.log_regularized_logistic, log_l2=log_l2, power=power, reduction=reduction
         )
         params = _best_multiple(model, objective, params, x, y)
         trained = optim.train(
-            objective(model.apply), params, (x, y), optimizer, steps=steps, opt_state=state
+            objective(model.apply),
+            params,
+            (x, y),
+            optimizer or _careful_adam(learning_rate, steps, largest),
+            steps=steps,
+            opt_state=state,
         )
         params = _best_multiple(model, objective, trained.params, x, y)
         measured = _measure(model, objective, params, x, y)
-        return (params, trained.opt_state), (measured, None if record is None else record(params))
+        state = None if optimizer is None else trained.opt_state
+        return (params, state), (measured, None if record is None else record(params))
 
-    carry = (params, optimizer.init(params))
-    (params, _), (measured, records) = jax.lax.scan(stage, carry, logs)
-    return MarginPath(logs, *measured, params, records)
+    # Relative steps that move margins of about log(1 / lambda) by 0.1 (1 from a random start).
+    largest = 0.1 / (model.degree * jnp.maximum(1, -logs))
+    largest = largest.at[0].multiply(10)
+    carry = (params, None if optimizer is None else optimizer.init(params))
+    (params, _), (measured, records) = jax.lax.scan(stage, carry, (logs, largest))
+    return MarginPath(logs, *measured, params=params, records=records)
 
 
 def _log_strengths(l2s: Any, dtype: Any) -> jax.Array:
@@ -184,20 +196,32 @@ def _log_strengths(l2s: Any, dtype: Any) -> jax.Array:
     return jnp.asarray(np.log(values), dtype)
 
 
-def _falling(learning_rate: float, steps: int) -> optax.Schedule:
-    """A cosine from the learning rate to zero, again and again every `steps` steps."""
+def _careful_adam(
+    learning_rate: float, steps: int, largest: jax.Array
+) -> optax.GradientTransformation:
+    """Adam with a cosine decay to zero, and steps of at most `largest` times the parameters' norm.
 
-    def schedule(count: Any) -> jax.Array:
-        share = jnp.asarray(count % steps, float) / steps
-        return learning_rate * (1 + jnp.cos(np.pi * share)) / 2
+    log L is as sharp as log(1 / lambda): without the limit deep nets are thrown off their path.
+    """
 
-    return schedule
+    def limit(
+        updates: PyTree, state: Any, params: PyTree | None = None
+    ) -> tuple[PyTree, optax.EmptyState]:
+        sizes = [jnp.sqrt(squared_norm(tree)) for tree in (updates, params)]
+        allowed = largest.astype(sizes[1].dtype) * sizes[1]
+        factor = jnp.where(sizes[0] > allowed, allowed / sizes[0], 1)
+        return jax.tree.map(lambda u: factor * u, updates), state
+
+    return optax.chain(
+        optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
+        optax.GradientTransformation(lambda params: optax.EmptyState(), limit),
+    )
 
 
 def _best_multiple(
     model: Model, objective: Callable, params: Params, x: jax.Array, y: jax.Array
 ) -> Params:
-    """c params with the c > 0 of least loss; c = 1 unless the parameters separate the data."""
+    """The multiple of params of least loss; params unless they separate the data."""
     outputs = model.apply(params, x)
     squared = squared_norm(params)
     norm = jnp.sqrt(jnp.where(squared > 0, squared, 1))
@@ -242,7 +266,8 @@ def _measure(
 def _margins(model: Model, params: Params, x: jax.Array, y: jax.Array) -> dict[str, Scalar]:
     norms: list[Norm] = ["l2", "layer_product"]
     if model.neurons is not None:
-        norms += ["balanced"]
-        norms += ["mean_field"] if model.degree == 2 else []
+        norms.append("balanced")
+        if model.degree == 2:
+            norms.append("mean_field")
     margins = {norm: metrics.normalized_margin(model, params, x, y, norm=norm) for norm in norms}
     return margins | {"smooth": metrics.normalized_margin(model, params, x, y, smooth=True)}

@@ -15,6 +15,7 @@ duality gap at (Theta, alpha) is ||Theta - sum alpha_i grad q_i||^2 / 2 + a sum_
 the two residuals below.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ from scipy import optimize
 from kernelgap import _checks
 from kernelgap._trees import squared_norm
 from kernelgap.models import Model, Params
-from kernelgap.typing import ArrayLike, Scalar
+from kernelgap.typing import ArrayLike
 
 
 class KKTResiduals(NamedTuple):
@@ -41,13 +42,13 @@ class KKTResiduals(NamedTuple):
         multipliers: alpha, of shape (n,), or (n, k) with zeros at the samples' own classes.
     """
 
-    stationarity: Scalar
-    slackness: Scalar
-    margin: Scalar
-    multipliers: Float[Array, " n"] | Float[Array, "n k"]
+    stationarity: Float[Array, "*seeds"]
+    slackness: Float[Array, "*seeds"]
+    margin: Float[Array, "*seeds"]
+    multipliers: Float[Array, "*seeds n"] | Float[Array, "*seeds n k"]
 
     @property
-    def gap(self) -> Scalar:
+    def gap(self) -> Float[Array, "*seeds"]:
         """stationarity^2 + 2 slackness: the duality gap of the tangent SVM over ||Theta||^2 / 2."""
         return self.stationarity**2 + 2 * self.slackness
 
@@ -114,6 +115,7 @@ def kkt_residuals(
     params = _checks.parameters(params)
     _checks.choice(multipliers, "multipliers", ("optimal", "exponential"))
     candidates = _checks.integer(candidates, "candidates", minimum=1)
+    y = jnp.asarray(y)
     q = _constraints(model, params, x, y)
     if multipliers == "exponential":
         weights = jax.nn.softmax(-q.ravel()).reshape(q.shape)
@@ -123,12 +125,13 @@ def kkt_residuals(
                          "use multipliers='exponential'")  # fmt: skip
     weights = np.zeros(q.shape, q.dtype)
     if float(jnp.min(q)) > 0:
-        weights = _optimal_weights(model, params, x, jnp.asarray(y), np.asarray(q), candidates)
+        weights = _optimal_weights(model, params, x, y, np.asarray(q), candidates)
     return _residuals(model, params, x, y, jnp.asarray(weights, q.dtype), tangent=True)
 
 
+@partial(jax.jit, static_argnames=("model", "tangent"))
 def _residuals(
-    model: Model, params: Params, x: jax.Array, y: ArrayLike, weights: jax.Array, *, tangent: bool
+    model: Model, params: Params, x: jax.Array, y: jax.Array, weights: jax.Array, *, tangent: bool
 ) -> KKTResiduals:
     """Residuals of multipliers proportional to `weights`, which sum to 1."""
     q, pull = jax.vjp(lambda p: _constraints(model, p, x, y), params)
@@ -147,7 +150,7 @@ def _residuals(
         stationarity=jnp.sqrt(squared_norm(difference) / squared) + 0 * unit,
         slackness=model.degree * factor * jnp.sum(weights * excess) / squared + 0 * unit,
         margin=least / squared ** (model.degree / 2),
-        multipliers=factor * weights * unit ** (1 - 2 / model.degree),
+        multipliers=factor * weights * unit ** (1 - 2 / model.degree) + 0 * unit,
     )
 
 
@@ -159,12 +162,7 @@ def _optimal_weights(
     chosen = np.argsort(flat, kind="stable")[: min(candidates, int(np.isfinite(flat).sum()))]
     rows, columns = (chosen, None) if q.ndim == 1 else np.divmod(chosen, q.shape[1])
 
-    def one(params: Params, xi: jax.Array, yi: jax.Array, j: jax.Array | None) -> jax.Array:
-        qi = _constraints(model, params, xi[None], yi[None])[0]
-        return qi if j is None else qi[j]
-
-    axes = (None, 0, 0, None if columns is None else 0)
-    gradients = jax.vmap(jax.grad(one), axes)(params, x[rows], y[rows], columns)
+    gradients = _gradients(model, params, x[rows], y[rows], columns)
     jacobian = np.concatenate(
         [np.asarray(g, np.float64).reshape(len(rows), -1) for g in gradients], axis=1
     )
@@ -183,8 +181,22 @@ def _optimal_weights(
     return weights.reshape(q.shape)
 
 
+@partial(jax.jit, static_argnames=("model",))
+def _gradients(
+    model: Model, params: Params, x: jax.Array, y: jax.Array, columns: np.ndarray | None
+) -> Params:
+    """The gradients of q_i for every row of x, or of q_ij with j from `columns`."""
+
+    def one(params: Params, xi: jax.Array, yi: jax.Array, j: jax.Array | None) -> jax.Array:
+        qi = _constraints(model, params, xi[None], yi[None])[0]
+        return qi if j is None else qi[j]
+
+    axes = (None, 0, 0, None if columns is None else 0)
+    return jax.vmap(jax.grad(one), axes)(params, x, y, columns)
+
+
 def _constraints(model: Model, params: Params, x: jax.Array, y: ArrayLike) -> jax.Array:
-    """q of shape (n,), or (n, k) with inf at the samples' own classes."""
+    """All q_i of shape (n,), or (n, k) with inf at the samples' own classes."""
     outputs = model.apply(params, x)
     if outputs.ndim == 1:
         return _checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs

@@ -51,7 +51,13 @@ def noisy_gd(
     r = `neurons.radius(params)`. A step of size eta moves it by a time eta / (m r^2) along the
     paper's flow. In the standard parameterization r = 1/sqrt(m), so that time is eta * steps at
     every width, and `resample_rate` is the paper's sigma; in the mean-field one r = 1, time is
-    eta * steps / m, and the paper's sigma is `resample_rate` * m.
+    eta * steps / m, and the paper's sigma is `resample_rate` * m; in the NTK one r^2 = sqrt(d / m),
+    time is eta * steps / sqrt(m d), and sigma is `resample_rate` * sqrt(m d). The temperature of
+    the flow, that of noise on the particles theta_j / r in the flow's time, is tau * m in all.
+
+    Without re-draws the flow conserves w_j^2 - ||u_j||^2 for ReLU neurons and no penalty: a neuron
+    that starts with ``|w_j| >= ||u_j||`` never changes the sign of w_j, and a net whose w_j are all
+    positive never has a negative output. Re-draws lead out of such starts.
 
     The updates it returns are final: in an `optax.chain` put it last, and do not scale them again.
     Under `optax.inject_hyperparams` name `("neurons", "key")` as static arguments.
@@ -59,7 +65,8 @@ def noisy_gd(
     Args:
         learning_rate: eta > 0, or an optax schedule.
         temperature: tau >= 0, or a schedule. In the potential L the stationary law is
-            proportional to exp(-L / tau) as eta -> 0.
+            proportional to exp(-L / tau) as eta -> 0. A schedule is a function of the number of
+            steps taken, as for the learning rate; the noises are off in a step where it is zero.
         resample_rate: sigma >= 0 with eta * sigma <= 1, or a schedule.
         neurons: what a neuron is: `model.neurons` of a two-layer net. Needed for re-draws only.
         key: JAX random key.
@@ -114,10 +121,11 @@ def noisy_gd(
     ) -> tuple[PyTree, NoisyGDState]:
         if params is None:
             raise ValueError("noisy_gd needs the parameters: update(gradient, state, params)")
-        eta, tau, sigma = (
-            value(state.step) if callable(value) else value
-            for value in (learning_rate, temperature, resample_rate)
-        )
+        with jax.numpy_dtype_promotion("standard"):  # optax's schedules do not know the strict mode
+            eta, tau, sigma = (
+                value(state.step) if callable(value) else value
+                for value in (learning_rate, temperature, resample_rate)
+            )
         next_key, langevin_key, which_key, fresh_key = jax.random.split(state.key, 4)
         updates = jax.tree.map(lambda g: -jnp.asarray(eta, g.dtype) * g, updates)
         if not _is_zero(temperature):
