@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from kernelgap import margins, objectives, optim
+from kernelgap._trees import squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model, Params
 from kernelgap.studies import samples
@@ -127,7 +128,7 @@ def _train(
     def one(params: Params, data: Dataset, key: jax.Array) -> tuple[jax.Array, ...]:
         def see(params: Params) -> tuple[jax.Array, ...]:
             negative = jnp.mean((params[1] < 0).astype(params[1].dtype))
-            return loss(params, *data), negative, optax.global_norm(params)
+            return loss(params, *data), negative, jnp.sqrt(squared_norm(params))
 
         optimizer = optim.noisy_gd(
             learning_rate,

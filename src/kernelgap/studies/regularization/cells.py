@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from kernelgap import kernels, metrics, objectives, optim
+from kernelgap._trees import squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model, Params
 from kernelgap.studies import samples
@@ -88,7 +89,7 @@ def _see(model: Model, params0: Params, params: Params, train: Dataset, test: Da
         error_rate(outputs, train.y),
         metrics.normalized_margin(model, params, *train),
         metrics.activation_change(model, params0, params, train.x)[0],
-        optax.global_norm(params),
+        jnp.sqrt(squared_norm(params)),
         jnp.mean(objectives.logistic_losses(outputs, train.y)),
     )
 

@@ -1,0 +1,156 @@
+"""What holds for every study: files, resuming, presets, the command line."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from kernelgap import cli, studies
+from kernelgap.studies import STUDIES, study
+
+TINY = {
+    "gap": {
+        "dims": (4,), "net_ratios": (2, 8), "svm_ratios": (2,), "span_ratios": (2,), "seeds": 2,
+        "n_test": 100, "width": 8, "steps": 10,
+    },
+    "teacher": {"d": 4, "sizes": (10, 20), "seeds": 2, "n_test": 100, "width": 8, "steps": 10},
+    "regularization": {
+        "d": 4, "n": 20, "width": 8, "seeds": 2, "n_test": 100, "steps": 20, "records": 4,
+    },
+    "noisy-gd": {"d": 3, "n": 10, "widths": (4,), "steps": 10, "records": 2, "seeds": 2},
+    "width": {
+        "d": 3, "n": 8, "widths": (2, 16), "seeds": 2, "restarts": 2, "n_test": 100, "steps": 10,
+        "certified": 1,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[name for name in STUDIES if name != "gap"])
+def finished(request, tmp_path_factory):
+    """(study, its result, the folder it was written to)."""
+    chosen = STUDIES[request.param]
+    out = tmp_path_factory.mktemp(chosen.name)
+    config = chosen.config(**TINY[chosen.name])
+    return chosen, study.execute(chosen, config, out=out), out
+
+
+def test_files_hold_the_rows_and_the_summary(finished):
+    chosen, result, out = finished
+    assert {p.name for p in out.iterdir()} == {
+        f"{chosen.name}.{end}" for end in ("csv", "json", "png", "journal.jsonl")
+    }
+    with (out / f"{chosen.name}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(result.rows) > 0
+    for written, row in zip(rows, result.rows, strict=True):
+        for name, value in row.items():
+            number = isinstance(value, float)
+            assert (float(written[name] or "nan") if number else written[name]) == (
+                pytest.approx(value, rel=0, abs=0, nan_ok=True) if number else str(value)
+            )
+    document = json.loads((out / f"{chosen.name}.json").read_text(), parse_constant=pytest.fail)
+    assert document["summary"] == study.jsonable(result.summary)
+    assert (out / f"{chosen.name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_have_the_same_columns_and_a_seed(finished):
+    _, result, _ = finished
+    assert len({tuple(row) for row in result.rows}) == 1
+    assert {row["seed"] for row in result.rows} == {0, 1}
+
+
+def test_an_interrupted_run_goes_on_to_the_same_rows(finished, tmp_path):
+    chosen, result, out = finished
+    name = f"{chosen.name}.journal.jsonl"
+    lines = (out / name).read_bytes().splitlines(keepends=True)
+    half = len(lines) // 2 + 1
+    (tmp_path / name).write_bytes(b"".join(lines[:half]) + lines[-1][:20])  # cut in a line
+    resumed = study.execute(chosen, result.config, out=tmp_path, resume=True)
+    np.testing.assert_equal(resumed.rows, result.rows)
+    np.testing.assert_equal(resumed.summary, result.summary)
+
+
+def test_table_and_figure(finished):
+    _, result, _ = finished
+    assert len(result.table().splitlines()) >= 3
+    assert result.table() in repr(result)
+    for ax in result.plot().axes:
+        assert ax.get_title() or ax.get_ylabel()
+        assert ax.lines or ax.collections
+
+
+@pytest.mark.parametrize("name", list(STUDIES))
+def test_presets_are_configurations_and_options_explain_themselves(name, capsys):
+    chosen = STUDIES[name]
+    assert {"quick", "default"} <= set(chosen.presets)
+    assert chosen.presets["default"] == {}
+    for preset in chosen.presets.values():
+        chosen.config(**preset)
+    for field in dataclasses.fields(chosen.config):
+        assert field.metadata["help"]
+        assert isinstance(field.default, int | float | str | tuple)
+        assert not isinstance(field.default, bool)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", name, "--help"])
+    assert stop.value.code == 0
+    assert "--seeds" in capsys.readouterr().out
+
+
+def test_every_study_is_public_and_listed(capsys):
+    assert set(TINY) == set(STUDIES)
+    for name in STUDIES:
+        module = getattr(studies, name.replace("-", "_"))
+        assert module.STUDY is STUDIES[name]
+        assert set(module.__all__) >= {"PRESETS", "STUDY", "run"}
+    cli.main(["list"])
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in STUDIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "error", "match"),
+    [
+        ("teacher", {"inputs": "cube"}, ValueError, "`inputs` must be one of 'sphere', 'gaussian'"),
+        ("teacher", {"sizes": (20, 10)}, ValueError, "`sizes` must increase; got"),
+        ("teacher", {"sizes": 20}, TypeError, "`sizes` must be a non-empty tuple"),
+        ("teacher", {"units": 1}, ValueError, "`units` must be an integer >= 2"),
+        ("teacher", {"delta": 0.0}, ValueError, "`delta`"),
+        ("teacher", {"target": 0.7}, ValueError, "`target`"),
+        ("teacher", {"learning_rate": 0.0}, ValueError, "`learning_rate`"),
+        ("teacher", {"l2_path": (0.0,)}, ValueError, "`l2_path`"),
+        ("regularization", {"data": "mnist"}, ValueError, "`data` must be one of 'xor', 'digits'"),
+        ("regularization", {"signal": "line"}, ValueError, "`signal`"),
+        ("regularization", {"noise": "pink"}, ValueError, "`noise`"),
+        ("regularization", {"classes": (3, 3)}, ValueError, "two different digits"),
+        ("regularization", {"width": 7}, ValueError, "`width` must be even.*got 7"),
+        ("regularization", {"records": 7}, ValueError, "`records` must divide `steps`"),
+        ("regularization", {"momentum": 1.0}, ValueError, "`momentum`"),
+        ("regularization", {"l2": 0.0}, ValueError, "`l2`"),
+        ("regularization", {"d": 1}, ValueError, "`d` must be an integer >= 2"),
+        ("noisy-gd", {"widths": (8, 4)}, ValueError, "`widths` must increase"),
+        ("noisy-gd", {"records": 7}, ValueError, "`records` must divide `steps`"),
+        ("noisy-gd", {"resample_rate": 1e3}, ValueError, "learning_rate \\* resample_rate"),
+        ("noisy-gd", {"temperature": -1.0}, ValueError, "`temperature`"),
+        ("noisy-gd", {"l2": 0.0}, ValueError, "`l2`"),
+        ("noisy-gd", {"seeds": 1}, ValueError, "`seeds` must be an integer >= 2"),
+        ("width", {"data": "xor"}, ValueError, "`data` must be one of 'teacher', 'digits'"),
+        ("width", {"widths": ()}, TypeError, "`widths` must be a non-empty tuple"),
+        ("width", {"l2_path": (1e-3, 1e-2)}, ValueError, "`l2_path` must decrease"),
+        ("width", {"classes": (3, 11)}, ValueError, "two different digits"),
+        ("width", {"certified": -1}, ValueError, "`certified` must be an integer >= 0"),
+        ("width", {"delta": 0.9}, ValueError, "`delta`"),
+        ("width", {"learning_rate": -1.0}, ValueError, "`learning_rate`"),
+    ],
+)
+def test_configurations_refuse(name, change, error, match):
+    with pytest.raises(error, match=match):
+        STUDIES[name].config(**change)
+
+
+@pytest.mark.parametrize("name", ["regularization", "width"])
+def test_digits_leave_some_for_testing(name):
+    config = STUDIES[name].config(data="digits", n=357)
+    with pytest.raises(ValueError, match="`n` must stay below the 357 images"):
+        study.execute(STUDIES[name], config)
