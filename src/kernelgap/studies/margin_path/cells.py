@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import margins, models
@@ -53,7 +54,7 @@ def run_cell(config: MarginPathConfig, identity: tuple) -> list[Row]:
     return rows
 
 
-def _row(model: Model, path: MarginPath, k: int, x: np.ndarray, y: np.ndarray) -> Row:
+def _row(model: Model, path: MarginPath, k: int, x: jax.Array, y: jax.Array) -> Row:
     """What was recorded at one l2; the optimality conditions of the margin."""
     params = _record(path, k)
     conditions = margins.kkt_residuals(model, params, x, y)
@@ -73,8 +74,8 @@ def _row(model: Model, path: MarginPath, k: int, x: np.ndarray, y: np.ndarray) -
 def _certified(
     model: Model,
     path: MarginPath,
-    x: np.ndarray,
-    y: np.ndarray,
+    x: jax.Array,
+    y: jax.Array,
     l2s: tuple[float, ...],
     key: jax.Array,
 ) -> dict:
@@ -109,7 +110,7 @@ def _data(config: MarginPathConfig, part: str, keys: jax.Array) -> Dataset:
         return samples.xor(keys, config.n, config.d)
     if part == "line":
         x, y = line(config.line_n)
-        return Dataset(*(np.broadcast_to(a, (config.seeds, *a.shape)) for a in (x, y)))
+        return Dataset(*(jnp.broadcast_to(a, (config.seeds, *a.shape)) for a in (x, y)))
     return samples.first(samples.digits(keys, tuple(range(10))), config.digits_n)
 
 
@@ -118,9 +119,9 @@ def line(n: int) -> Dataset:
 
     With d = 2 the largest margin of any width is known exactly, by enumeration.
     """
-    t = np.linspace(-1, 1, n, dtype=np.float32)
-    y = np.where(np.arange(n) // 2 % 2 == 0, 1, -1).astype(np.float32)
-    return Dataset(np.stack([t, np.ones_like(t)], axis=1), y)
+    t = jnp.linspace(-1, 1, n)
+    y = jnp.where(jnp.arange(n) // 2 % 2 == 0, 1, -1).astype(t.dtype)
+    return Dataset(jnp.stack([t, jnp.ones_like(t)], axis=1), y)
 
 
 @partial(jax.jit, static_argnames=("model", "l2s", "steps", "learning_rate"))
