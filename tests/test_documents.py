@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_readme_code_runs_as_printed(capsys):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     assert len(blocks[0].strip().splitlines()) == 5
     names = {}
     for block in blocks:
@@ -19,6 +19,8 @@ def test_readme_code_runs_as_printed(capsys):
     out = capsys.readouterr().out
     assert "margin 0.0" in out
     assert float(out.splitlines()[1].split()[0]) > 0.05
+    lower, upper = re.findall(r"0\.\d+", out.splitlines()[2])
+    assert 0.12 < float(lower) <= float(upper) < 0.13
 
 
 def test_quickstart():
