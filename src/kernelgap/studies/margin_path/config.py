@@ -16,7 +16,7 @@ class MarginPathConfig:
     Example:
         >>> from kernelgap.studies import margin_path
         >>> margin_path.MarginPathConfig(depths=(2,)).l2s[0]
-        0.1
+        0.01
     """
 
     parts: tuple[str, ...] = option(PARTS, "of xor, line (exact optimum), digits (ten classes)")
@@ -27,10 +27,10 @@ class MarginPathConfig:
     depths: tuple[int, ...] = option((2, 3, 4), "layers of the nets; digits goes up to 3")
     width: int = option(128, "hidden units of each layer")
     l2s: tuple[float, ...] = option(
-        (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10, 1e-12),
-        "decreasing strengths of the weight decay",
+        (1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10, 1e-12),
+        "decreasing strengths of the weight decay; from a large one nets do not come back from 0",
     )
-    steps: int = option(1500, "full-batch Adam steps for each l2")
+    steps: int = option(1000, "full-batch Adam steps for each l2")
     learning_rate: float = option(0.01, "of Adam, falling to zero for each l2")
     seeds: int = option(5, "samples and initial parameters, at least 2")
     seed: int = option(0, "base of all random keys")
