@@ -84,10 +84,16 @@ def test_multipliers_that_break_their_constraints_are_paid_for(seed, shape):
     problem = relaxation.relax(x, np.sign(q))
     theta = search.first_variables(problem, np.abs(q) / np.abs(q).sum())
     p, found = relaxation.multipliers(problem, theta)
-    broken = [m._replace(transfer=3 * m.transfer, linear=m.linear - p.max()) for m in found]
-    value = rounding.certified_bound(problem, p, broken)
-    assert searched(rng, x, p * np.sign(q)) <= value
-    assert value >= rounding.certified_bound(problem, p, found)
+    most, r = p.max(), problem.norms[:, None].max()
+    for change in (
+        lambda m: m._replace(transfer=3 * m.transfer, linear=m.linear - most),
+        lambda m: m._replace(
+            quadratic=100 * m.quadratic + 100 * most / r, scales=most / 9 + m.scales
+        ),
+        lambda m: m._replace(quadratic=0.9 * m.quadratic, rho=m.rho + 1),
+    ):
+        value = rounding.certified_bound(problem, p, [change(m) for m in found])
+        assert searched(rng, x, p * np.sign(q)) <= value
 
 
 @given(seeds, st.sampled_from([(7, 3), (12, 5)]), st.sampled_from([0.03, 0.5]))
