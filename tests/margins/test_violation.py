@@ -189,14 +189,18 @@ def test_rounding_never_takes_the_bound_below_exact_arithmetic(seed, shape, dtyp
 
 
 def test_a_bound_that_is_tight_leaves_no_room_for_rounding():
-    """One point: h = |q| ||x||, reached; the bound must not fall below by a digit."""
-    for seed in range(30):
-        rng = np.random.default_rng(seed)
-        x, q = rng.normal(size=(1, 5)), rng.normal(size=1)
-        value = kg.margins.violation_bound(x, q).value
-        square = Fraction(float(q[0])) ** 2 * sum(Fraction(float(v)) ** 2 for v in x[0])
-        assert Fraction(value) ** 2 >= square
-        np.testing.assert_allclose(value, abs(q[0]) * np.linalg.norm(x), rtol=1e-4)
+    """One point: h = ||x||, which t = ||x||, rho = ||x||/2 prove; not a digit below, few above."""
+    for seed in range(50):
+        x = np.random.default_rng(seed).normal(size=(1, 5))
+        length = float(np.linalg.norm(x))
+        problem = relaxation.relax(x, np.ones(1))
+        _, found = relaxation.multipliers(problem, search.first_variables(problem, np.ones(1)))
+        tight = [m._replace(scales=0 * m.scales + length, rho=length / 2) for m in found]
+        value = rounding.certified_bound(problem, np.ones(1), tight)
+        assert Fraction(value) ** 2 >= sum(Fraction(float(v)) ** 2 for v in x[0])
+        assert value <= length * (1 + 1e-12)
+        exact = kg.margins.violation_bound(x[:, :2], np.ones(1)).value
+        assert Fraction(exact) ** 2 >= sum(Fraction(float(v)) ** 2 for v in x[0, :2])
 
 
 def test_transfers_cancel_what_is_equal():
