@@ -211,6 +211,25 @@ def test_transfers_cancel_what_is_equal():
     assert bound.value <= 1e-2 * np.linalg.norm(x, axis=1).sum()
 
 
+def test_new_partners_are_found():
+    """Each point's twin is the only partner of use, and is none of those it starts with."""
+    x = np.random.default_rng(0).normal(size=(8, 6))
+    x, signs = np.concatenate([x, x]), np.repeat([1.0, -1.0], 8)
+    problem = relaxation.relax(x, signs, partners=2)
+    twin = np.arange(8)
+    partners = np.sort([(twin + 1) % 8, (twin + 3) % 8], axis=0)
+    problem = problem._replace(sides=tuple(s._replace(partners=partners) for s in problem.sides))
+    start = search.first_variables(problem, np.full(16, 1 / 16))
+    before = relaxation.evaluate(problem, start, 1.0).bound
+    repriced, theta = search.reprice(problem, start, 0.01)
+    for side in repriced.sides:
+        chosen = relaxation.views(side, theta)[2][3:][side.partners == twin]
+        assert chosen.size >= 1
+        assert (chosen > 0).all()  # x - T x is shorter for T > 0
+    found, theta = search.minimise(problem, start, steps=1500, tol=1e-4, fixed=True)
+    assert relaxation.evaluate(found, theta, 1.0).bound <= 0.05 * before
+
+
 def test_zero_rows_and_weights_do_not_count():
     rng, x, q = draw(0, (9, 5))
     value = kg.margins.violation_bound(x, q).value
