@@ -132,3 +132,11 @@ def test_local_maxima_are_attained():
     _, x, q = draw(6, (10, 2))
     for value, unit in enumeration.local_maxima(x, q):
         assert value <= violation(x, q, unit[None])[0] + 1e-12
+
+
+def test_a_cell_that_is_bounded_by_inactive_points_only():
+    """The octant u > 0: its walls belong to -e_1, -e_2, -e_3, its maximum to (1, 1, 1)."""
+    x = np.concatenate([-np.eye(3), np.ones((1, 3))])
+    bound = kg.margins.violation_bound(x, np.array([-0.1, -0.1, -0.1, 1.0]))
+    np.testing.assert_allclose(bound.value, np.sqrt(3), rtol=EXACT)
+    np.testing.assert_allclose(bound.direction, np.ones(3) / np.sqrt(3), atol=1e-12)

@@ -32,6 +32,8 @@ def above(value: float, roundings: int = 1) -> float:
 def largest_eigenvalue_bound(matrix: np.ndarray) -> float:
     """A proved upper bound on the largest eigenvalue of a symmetric matrix, and on 0."""
     d = len(matrix)
+    if not np.isfinite(matrix).all():
+        return math.inf
     computed = max(float(np.linalg.eigvalsh(matrix)[-1]), 0.0)
     size = max(float(np.abs(matrix).sum(axis=0).max()), computed)
     if size == 0:
@@ -76,8 +78,12 @@ def _certified_side(relaxation: Relaxation, side: Side, p: np.ndarray, m: Multip
     form_error = relative * (lengths.sum() + (m.quadratic * other**2).sum())
     b_error = relative * ((p * norms).sum() + (np.abs(m.linear) * other).sum())
 
+    # The bound without multipliers, should they be of no use: relu(u.x_i) <= ||x_i||.
+    trivial = above(float(p[side.positive] @ own), n + 4)
     top = largest_eigenvalue_bound(h)
+    if math.isinf(top):
+        return trivial
     terms = np.concatenate([m.scales / 2, excess * other, v_error])
     total = math.fsum([*terms, form_error, b_error, 2 * top, -m.rho])
     size = float(terms.sum()) + 2 * top + abs(m.rho)
-    return max(total + relative * size, 0.0) / 2
+    return min(max(total + relative * size, 0.0) / 2, trivial)
