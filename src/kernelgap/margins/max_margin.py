@@ -136,7 +136,7 @@ def max_margin(
     params, lower = _network(found, d, dtype, unit_x, exact_y)
     lower, high, weights = lower * scale, float(np.inf), dual.weights
     if upper:
-        bound = upper_bound(given, y, weights=weights)
+        bound = upper_bound(given, y)  # dual weights as its start made it slower, not tighter
         high, weights = bound.value, bound.weights
     return MarginCertificate(lower, high, _ratio(lower, high), params, weights)
 
