@@ -148,6 +148,18 @@ def test_a_failing_solver_is_an_error(monkeypatch):
         polish.l1_svm(np.ones((3, 2)), np.ones(3))
 
 
+def test_another_method_steps_in_where_one_gives_up(monkeypatch):
+    class Failed:
+        status, message = 4, "status unknown"
+
+    features = np.random.default_rng(0).random((30, 8))
+    expected = polish.l1_svm(features, np.ones(30)).margin
+    monkeypatch.setattr(
+        polish, "linprog", lambda *a, **k: Failed if k["method"] == "highs" else linprog(*a, **k)
+    )
+    assert polish.l1_svm(features, np.ones(30)).margin == pytest.approx(expected, abs=1e-8)
+
+
 def test_climbing_keeps_the_best_iterate_and_zero_units():
     x, y = random_problem(0, 20, 3)
     nets = ascent.random_nets(jax.random.key(0), 2, 8, x)
@@ -166,6 +178,11 @@ def test_climbing_keeps_the_best_iterate_and_zero_units():
         values = [margin((net[0][k], net[1][k])) for net in (start, short, long)]
         assert values[0] <= values[1] + 10 * eps()
         assert values[1] < values[2]
+    # From there, steps far too long only do harm; the start is what comes back.
+    pairs = jnp.ones((2, 2))
+    again = ascent.ascend_margin(long, x, y, temperatures=pairs, rates=pairs, steps=20)
+    for k in range(2):
+        assert margin((again[0][k], again[1][k])) >= margin((long[0][k], long[1][k])) - 10 * eps()
     assert (long[0][:, -1] == 0).all()
     assert (long[1][:, -1] == 0).all()
     np.testing.assert_allclose(jnp.sum(long[0] ** 2, 1) + jnp.sum(long[1] ** 2, (1, 2)), 2, 1e-5)

@@ -75,7 +75,8 @@ def test_one_sample_and_orthogonal_rows_have_known_maxima():
     x = jnp.array([[3.0, 0.0, 4.0]])
     found = kg.margins.most_violating_unit(x, jnp.array([-2.0]), key=key)
     assert_close(found.value, 10)
-    assert_close(found.direction, x[0] / 5)
+    # The value is flat there: its last digits fix half of the direction's.
+    np.testing.assert_allclose(found.direction, x[0] / 5, atol=10 * eps() ** 0.5)
     # Orthogonal rows: the positive ones share the unit, ||(q_i ||x_i||)_+||, or the negative ones.
     sizes = jnp.array([1.0, 2.0, 3.0, 0.5])
     rotation = jnp.linalg.qr(jax.random.normal(key, (4, 4)))[0]

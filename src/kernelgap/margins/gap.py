@@ -19,7 +19,6 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 import optax
-from scipy.optimize import minimize_scalar
 from scipy.special import entr, expit
 
 from kernelgap import _checks, objectives
@@ -170,8 +169,12 @@ def _dual_value(x: np.ndarray, y: np.ndarray, c: np.ndarray, limit: float, sampl
     def value(s: float) -> float:
         return float(np.sum(entr(s * c) + entr(1 - s * c)))
 
-    found = minimize_scalar(lambda s: -value(s), bounds=(0, largest), method="bounded")
-    best = max(value(largest), value(float(found.x)))
+    low, high = 0.0, largest
+    for _ in range(60):  # bisection on the derivative, which falls in s
+        s = (low + high) / 2
+        rising = np.sum(c * np.log(np.maximum(1 - s * c, 1e-300) / np.maximum(s * c, 1e-300))) > 0
+        low, high = (s, high) if rising else (low, s)
+    best = max(value(low), value(largest))
     # 1 - s c is off by eps / 2, which entr makes at most 40 eps of.
     return max(best * (1 - (len(x) + 16) * _EPS) - 40 * _EPS * len(x), 0.0) / samples
 

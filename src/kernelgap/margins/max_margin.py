@@ -105,8 +105,8 @@ def max_margin(
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
         >>> x, y = jnp.array([[3.0, 4.0]]), jnp.array([1.0])  # one sample: gamma* = ||x|| / 2
-        >>> kg.margins.max_margin(x, y, key=jax.random.key(0), width=8, steps=10).lower
-        2.5
+        >>> kg.margins.max_margin(x, y, key=jax.random.key(0), width=8, steps=10)
+        MarginCertificate(lower=2.5, upper=2.5, ratio=1, units=1)
 
     References:
         Paper A: the margin, and its l1-SVM form (T4). The search and both certificates are ours.
@@ -136,7 +136,7 @@ def max_margin(
     params, lower = _network(found, d, dtype, unit_x, exact_y)
     lower, high, weights = lower * scale, float(np.inf), dual.weights
     if upper:
-        bound = upper_bound(given, y, weights=weights)
+        bound = upper_bound(given, y)  # dual weights as its start made it slower, not tighter
         high, weights = bound.value, bound.weights
     return MarginCertificate(lower, high, _ratio(lower, high), params, weights)
 

@@ -75,7 +75,7 @@ def most_violating_unit(
         >>> import jax, jax.numpy as jnp, kernelgap as kg
         >>> x, q = 2 * jnp.eye(3), jnp.array([0.5, -2.0, 0.25])
         >>> unit = kg.margins.most_violating_unit(x, q, key=jax.random.key(0))
-        >>> print(unit.direction.round(3), unit.value.round(3), unit.sign)
+        >>> print(abs(unit.direction).round(3), unit.value.round(3), unit.sign)
         [0. 1. 0.] 4.0 -1.0
 
     References:

@@ -7,7 +7,7 @@ with these directions (paper A, T4). Its dual weights p on the samples make
 and the programme solved anew: column generation.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,20 +55,9 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
     if n > _ROWS:
         rows = np.argsort(signed.sum(axis=1))[:_ROWS]
     while True:
-        size = len(rows)
-        objective = np.r_[np.zeros(2 * k), -1.0]
-        upper = np.hstack([-signed[rows], signed[rows], np.ones((size, 1))])
-        found = linprog(
-            objective,
-            A_ub=np.vstack([upper, np.r_[np.ones(2 * k), 0.0]]),
-            b_ub=np.r_[np.zeros(size), 1.0],
-            bounds=[(0, None)] * (2 * k) + [(None, None)],
-            method="highs",
-        )
-        if found.status != 0:
-            raise RuntimeError(f"the linear programme of the l1-SVM with {n} samples and {k} units "
-                               f"failed: {found.message}")  # fmt: skip
+        found = _solve(signed[rows])
         coef = found.x[:k] - found.x[k : 2 * k]
+        coef /= max(np.sum(np.abs(coef)), 1.0)
         margins = signed @ coef
         missed = np.setdiff1d(np.flatnonzero(margins < found.x[-1] - 1e-7), rows)
         if not len(missed):
@@ -79,6 +68,27 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
     total = weights.sum()
     weights = weights / total if total > 0 else np.full(n, 1 / n)
     return L1SVM(max(float(margins.min()), 0.0), coef, weights)
+
+
+def _solve(signed: np.ndarray) -> Any:
+    """Maximise t with signed (a - b) >= t, sum(a + b) <= 1: SciPy's solution (a, b, t).
+
+    By the first method of HiGHS that does not give up; on degenerate problems some do.
+    """
+    n, k = signed.shape
+    for method, presolve in (("highs", True), ("highs-ds", False), ("highs-ipm", True)):
+        found = linprog(
+            np.r_[np.zeros(2 * k), -1.0],
+            A_ub=np.block([[-signed, signed, np.ones((n, 1))], [np.ones((1, 2 * k)), 0.0]]),
+            b_ub=np.r_[np.zeros(n), 1.0],
+            bounds=[(0, None)] * (2 * k) + [(None, None)],
+            method=method,
+            options={"presolve": presolve},
+        )
+        if found.status == 0:
+            return found
+    raise RuntimeError(f"the linear programme of the l1-SVM with {n} samples and {k} units failed: "
+                       f"{found.message}")  # fmt: skip
 
 
 class Polished(NamedTuple):
