@@ -302,7 +302,7 @@ def test_residuals_fall_along_the_path():
     for i in range(4):
         params = jax.tree.map(lambda w, i=i: w[i], path.records)
         gaps.append(float(kg.margins.kkt_residuals(smooth, params, x, y).gap))
-    assert gaps[3] < 0.02 < gaps[1]
+    assert gaps[3] < 0.05 < gaps[1]
 
 
 def test_without_separation_there_is_only_a_margin():

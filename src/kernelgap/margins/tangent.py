@@ -77,7 +77,7 @@ def _on_simplex(vectors: np.ndarray) -> np.ndarray:
     """Weights of the convex combination of rows with least norm."""
     features = vectors.T
     if features.shape[0] > features.shape[1]:
-        features = np.linalg.qr(features, mode="r")
+        features = np.asarray(np.linalg.qr(features, mode="r"))
     # min ||F alpha||^2 + (1' alpha - 1)^2 over alpha >= 0 has the direction of the best weights.
     system = np.concatenate([features, np.ones((1, features.shape[1]))])
     target = np.zeros(system.shape[0])
