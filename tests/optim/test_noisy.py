@@ -183,18 +183,18 @@ def test_signs_are_conserved_without_redraws_and_only_then():
     assert_close(jnp.sum(hidden * g_u, axis=1), start[1] * g_w, scale=size)
     floor = float(jnp.mean(jnp.where(y < 0, 1.0, 0.0))) * np.log(2)
 
-    def run(rate):
-        optimizer = kg.optim.noisy_gd(0.1, resample_rate=rate, neurons=model.neurons, key=key)
+    def run(rate):  # small steps: the law is one of the flow
+        optimizer = kg.optim.noisy_gd(0.01, resample_rate=rate, neurons=model.neurons, key=key)
         return kg.optim.train(
-            loss, start, (x, y), optimizer, steps=600, record=lambda p: jnp.min(p[1])
+            loss, start, (x, y), optimizer, steps=4000, record=lambda p: jnp.min(p[1])
         )
 
-    plain, redrawn = run(0.0), run(0.02)
+    plain, redrawn = run(0.0), run(0.1)
     assert (plain.records > 0).all()
-    assert (plain.losses >= floor - 1e-6).all()
-    assert plain.losses[-1] < 1.05 * floor  # it gets there: the rest is what signs forbid
+    assert (plain.losses >= floor * (1 - 1e-5)).all()
+    assert plain.losses[-1] < 1.2 * floor  # it gets there: the rest is what signs forbid
     assert redrawn.records.min() < 0
-    assert redrawn.losses.min() < 0.5 * floor
+    assert redrawn.losses.min() < 0.95 * floor
 
 
 def test_schedules_hyperparameter_injection_and_chain():

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import optimize
 
 from kernelgap import _checks
 from kernelgap._trees import squared_norm
+from kernelgap.margins.tangent import least_combination
 from kernelgap.models import Model, Params
 from kernelgap.typing import ArrayLike
 
@@ -61,12 +61,14 @@ def kkt_residuals(
     *,
     multipliers: Literal["optimal", "exponential"] = "optimal",
     candidates: int = 500,
+    kinks: float = 0.0,
 ) -> KKTResiduals:
     r"""Residuals of the first-order conditions of the maximum margin.
 
     Both are zero exactly at KKT points, which every solution of the maximum margin is. At kinks of
-    the activation the gradient is the one JAX computes, one element of Clarke's subdifferential:
-    there the residuals are upper bounds on the least ones.
+    the activation the gradient is the one JAX computes, one of many. The best ReLU nets have most
+    of their units at kinks, and trained ones near them: their residuals go to zero only if `kinks`
+    lets each such slope be anything between those on its two sides.
 
     Args:
         model: a `homogeneous_mlp` of any depth.
@@ -81,6 +83,9 @@ def kkt_residuals(
         candidates: for `"optimal"`, how many constraints, those of smallest margin, may have
             multipliers; their gradients are held in memory. More never makes `gap` larger but for
             rounding.
+        kinks: for `"optimal"`, two layers and activations of degree 1: unit u counts as being at a
+            kink of input x if ``|u . x| <= kinks ||u|| ||x||``. 0 for none; 1e-3 or so for trained
+            nets. Much larger values excuse too much: <Theta, g> = a q then holds only roughly.
 
     Returns:
         `KKTResiduals(stationarity, slackness, margin, multipliers)`. Unless all samples are
@@ -90,8 +95,8 @@ def kkt_residuals(
     Raises:
         TypeError: if x is not floating or `candidates` is no integer.
         ValueError: if shapes disagree, x is not finite, concrete labels are out of range,
-            `multipliers` is unknown, `candidates` < 1, or `"optimal"` is asked for under `jit`,
-            `vmap` or `grad`.
+            `multipliers` is unknown, `candidates` < 1, `kinks` < 0 or not defined for the model and
+            multipliers, or `"optimal"` is asked for under `jit`, `vmap` or `grad`.
 
     Example:
         The planted network of the XOR distribution has the largest margin on its population:
@@ -115,36 +120,67 @@ def kkt_residuals(
     params = _checks.parameters(params)
     _checks.choice(multipliers, "multipliers", ("optimal", "exponential"))
     candidates = _checks.integer(candidates, "candidates", minimum=1)
+    _checks.number(kinks, "kinks", minimum=0)
+    one_kink = model.neurons is not None and model.spec.activation.power == 1
+    if kinks > 0 and not (one_kink and multipliers == "optimal"):
+        raise ValueError("`kinks` is for multipliers='optimal' and two-layer nets whose activation "
+                         f"has degree 1; got kinks={kinks:g}")  # fmt: skip
     y = jnp.asarray(y)
     q = _constraints(model, params, x, y)
     if multipliers == "exponential":
-        weights = jax.nn.softmax(-q.ravel()).reshape(q.shape)
-        return _residuals(model, params, x, y, weights, tangent=False)
+        return _exponential(model, params, x, y)
     if not _checks.is_concrete(q):
         raise ValueError("multipliers='optimal' needs concrete arrays; under jit, vmap or grad "
                          "use multipliers='exponential'")  # fmt: skip
-    weights = np.zeros(q.shape, q.dtype)
-    if float(jnp.min(q)) > 0:
-        weights = _optimal_weights(model, params, x, y, np.asarray(q), candidates)
-    return _residuals(model, params, x, y, jnp.asarray(weights, q.dtype), tangent=True)
+    return _optimal(model, params, x, y, np.asarray(q), candidates, kinks)
 
 
-@partial(jax.jit, static_argnames=("model", "tangent"))
-def _residuals(
-    model: Model, params: Params, x: jax.Array, y: jax.Array, weights: jax.Array, *, tangent: bool
+def _optimal(
+    model: Model,
+    params: Params,
+    x: jax.Array,
+    y: jax.Array,
+    q: np.ndarray,
+    candidates: int,
+    kinks: float,
 ) -> KKTResiduals:
-    """Residuals of multipliers proportional to `weights`, which sum to 1."""
+    """The residuals of the best multipliers, in float64."""
+    theta = np.concatenate([np.asarray(w, np.float64).ravel() for w in params])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = [np.nan, np.nan, q.min() / np.linalg.norm(theta) ** model.degree]
+        multipliers = np.full(q.shape, np.nan)
+    if q.min() > 0:
+        weights, gradient = least_combination(
+            model, params, x, y, q.astype(np.float64),
+            constraints=_constraints, candidates=candidates, kinks=kinks,
+        )  # fmt: skip
+        squared, least = theta @ theta, float(q.min())
+        # The factor that solves the dual of the tangent SVM; generous kinks may cancel everything.
+        size = gradient @ gradient
+        factor = model.degree * least / size if size > 0 else 0.0
+        values[0] = np.linalg.norm(theta - factor * gradient) / np.sqrt(squared)
+        excess = np.where(weights > 0, q, least) - least
+        values[1] = model.degree * factor * np.sum(weights * excess) / squared
+        # Multipliers belong to the parameters rescaled by least^(-1 / a).
+        multipliers = factor * weights * least ** (1 - 2 / model.degree)
+    stationarity, slackness, margin, multipliers = (
+        jnp.asarray(v, q.dtype) for v in (*values, multipliers)
+    )
+    return KKTResiduals(stationarity, slackness, margin, multipliers)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _exponential(model: Model, params: Params, x: jax.Array, y: jax.Array) -> KKTResiduals:
+    """The residuals of multipliers proportional to exp(-q)."""
     q, pull = jax.vjp(lambda p: _constraints(model, p, x, y), params)
+    weights = jax.nn.softmax(-q.ravel()).reshape(q.shape)
+    (gradient,) = pull(weights)
     least = jnp.min(q)
     excess = jnp.where(jnp.isinf(q), 0, q - least)
-    (gradient,) = pull(weights)
     squared = squared_norm(params)
     products = [jnp.vdot(a, b) for a, b in zip(params, gradient, strict=True)]
-    # The factor that solves the dual of the tangent SVM, or else the one of least stationarity.
-    numerator = model.degree * least if tangent else sum(products[1:], start=products[0])
-    factor = numerator / squared_norm(gradient)
+    factor = sum(products[1:], start=products[0]) / squared_norm(gradient)  # least stationarity
     difference = jax.tree.map(lambda a, b: a - factor * b, params, gradient)
-    # Multipliers belong to the parameters rescaled by least^(-1 / a).
     unit = jnp.where(least > 0, least, jnp.nan)
     return KKTResiduals(
         stationarity=jnp.sqrt(squared_norm(difference) / squared) + 0 * unit,
@@ -152,47 +188,6 @@ def _residuals(
         margin=least / squared ** (model.degree / 2),
         multipliers=factor * weights * unit ** (1 - 2 / model.degree) + 0 * unit,
     )
-
-
-def _optimal_weights(
-    model: Model, params: Params, x: jax.Array, y: jax.Array, q: np.ndarray, candidates: int
-) -> np.ndarray:
-    """Weights p of the simplex with least ||sum p_i grad q_i||: the SVM dual, in float64."""
-    flat = np.where(np.isinf(q), np.inf, q).ravel()
-    chosen = np.argsort(flat, kind="stable")[: min(candidates, int(np.isfinite(flat).sum()))]
-    rows, columns = (chosen, None) if q.ndim == 1 else np.divmod(chosen, q.shape[1])
-
-    gradients = _gradients(model, params, x[rows], y[rows], columns)
-    jacobian = np.concatenate(
-        [np.asarray(g, np.float64).reshape(len(rows), -1) for g in gradients], axis=1
-    )
-    # In this unit ||sum p_i grad q_i|| >= 1, with equality at KKT points.
-    unit = model.degree * float(flat.min()) / float(jnp.sqrt(squared_norm(params)))
-    features = jacobian.T / unit
-    if features.shape[0] > features.shape[1]:
-        features = np.linalg.qr(features, mode="r")
-    # min ||F alpha||^2 + (1' alpha - 1)^2 over alpha >= 0 has the direction of the best p.
-    system = np.concatenate([features, np.ones((1, len(rows)))])
-    target = np.zeros(system.shape[0])
-    target[-1] = 1
-    alpha, _ = optimize.nnls(system, target, maxiter=30 * len(rows))
-    weights = np.zeros(flat.shape)
-    weights[chosen] = alpha / alpha.sum()
-    return weights.reshape(q.shape)
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _gradients(
-    model: Model, params: Params, x: jax.Array, y: jax.Array, columns: np.ndarray | None
-) -> Params:
-    """The gradients of q_i for every row of x, or of q_ij with j from `columns`."""
-
-    def one(params: Params, xi: jax.Array, yi: jax.Array, j: jax.Array | None) -> jax.Array:
-        qi = _constraints(model, params, xi[None], yi[None])[0]
-        return qi if j is None else qi[j]
-
-    axes = (None, 0, 0, None if columns is None else 0)
-    return jax.vmap(jax.grad(one), axes)(params, x, y, columns)
 
 
 def _constraints(model: Model, params: Params, x: jax.Array, y: ArrayLike) -> jax.Array:

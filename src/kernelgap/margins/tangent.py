@@ -1,0 +1,152 @@
+r"""The hard-margin SVM of a net's own tangent features: the least convex combination of gradients.
+
+Given the margins q_i of a net, find weights p of the simplex and gradients g_i of q_i for which
+||sum_i p_i g_i|| is least. At a kink of the activation there are many g_i: for a two-layer net with
+slopes between `low` and `high` at 0,
+
+    g_i = grad of sum_j w_j s_ij <u_j, x_i>,    every s_ij in [low, high] where u_j . x_i = 0.
+
+They are found as they are needed: for the current combination V, the s_ij that make <V, g_i> least
+are known in closed form, and the gradient joins the list if it is below ||V||^2.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from scipy import optimize
+
+from kernelgap.models import Model, Params
+
+_ROUNDS, _ENOUGH = 50, 1e-5  # the squared norm is within this share of the least
+Constraints = Callable[[Model, Params, jax.Array, jax.Array], jax.Array]
+
+
+class Combination(NamedTuple):
+    """Weights of the constraints, of the shape of q, and the combination of their gradients."""
+
+    weights: np.ndarray
+    gradient: np.ndarray
+
+
+def least_combination(
+    model: Model,
+    params: Params,
+    x: jax.Array,
+    y: jax.Array,
+    q: np.ndarray,
+    *,
+    constraints: Constraints,
+    candidates: int,
+    kinks: float,
+) -> Combination:
+    """The least convex combination of gradients, in float64; constraints with q = inf have none."""
+    flat = q.ravel()
+    chosen = np.argsort(flat, kind="stable")[: min(candidates, int(np.isfinite(flat).sum()))]
+    rows, columns = (chosen, None) if q.ndim == 1 else np.divmod(chosen, q.shape[1])
+    norm = np.sqrt(sum(float(np.sum(np.asarray(w, np.float64) ** 2)) for w in params))
+    unit = model.degree * float(flat.min()) / norm  # the least norm there can be, without kinks
+    owners = np.arange(len(rows))
+    if kinks == 0:
+        leaves = _gradients(model, constraints, params, x[rows], y[rows], columns)
+        gradients = [np.asarray(g, np.float64).reshape(len(rows), -1) for g in leaves]
+        gradients = np.concatenate(gradients, axis=1)
+        weights = _on_simplex(gradients / unit)
+    else:
+        lower = _lower(model, params, np.asarray(x)[rows], np.asarray(y)[rows], columns, kinks)
+        gradients = lower(np.zeros(sum(np.size(w) for w in params)))
+        weights = _on_simplex(gradients / unit)
+        for _ in range(_ROUNDS):
+            total = weights @ gradients
+            fresh = lower(total)
+            below = fresh @ total < (1 - _ENOUGH) * (total @ total)
+            if not below.any():
+                break
+            used = weights > 0
+            gradients = np.concatenate([gradients[used], fresh[below]])
+            owners = np.concatenate([owners[used], np.flatnonzero(below)])
+            weights = _on_simplex(gradients / unit)
+    found = np.zeros(flat.shape)
+    np.add.at(found, chosen[owners], weights)
+    return Combination(found.reshape(q.shape), weights @ gradients)
+
+
+def _on_simplex(vectors: np.ndarray) -> np.ndarray:
+    """Weights of the convex combination of rows with least norm."""
+    features = vectors.T
+    if features.shape[0] > features.shape[1]:
+        features = np.asarray(np.linalg.qr(features, mode="r"))
+    # min ||F alpha||^2 + (1' alpha - 1)^2 over alpha >= 0 has the direction of the best weights.
+    system = np.concatenate([features, np.ones((1, features.shape[1]))])
+    target = np.zeros(system.shape[0])
+    target[-1] = 1
+    alpha, _ = optimize.nnls(system, target, maxiter=30 * system.shape[1])
+    total = vectors.T @ alpha
+    if (vectors @ total).min() * alpha.sum() < (1 - _ENOUGH) * (total @ total):
+        # nnls can stop early where many vectors are equal but for rounding.
+        found = optimize.lsq_linear(system, target, bounds=(0, np.inf), method="bvls", tol=1e-12)
+        alpha = np.maximum(found.x, 0)
+    return alpha / alpha.sum()
+
+
+@partial(jax.jit, static_argnames=("model", "constraints"))
+def _gradients(
+    model: Model,
+    constraints: Constraints,
+    params: Params,
+    x: jax.Array,
+    y: jax.Array,
+    columns: np.ndarray | None,
+) -> Params:
+    """The gradients of q_i for every row of x, or of q_ij with j from `columns`."""
+
+    def one(params: Params, xi: jax.Array, yi: jax.Array, j: jax.Array | None) -> jax.Array:
+        qi = constraints(model, params, xi[None], yi[None])[0]
+        return qi if j is None else qi[j]
+
+    axes = (None, 0, 0, None if columns is None else 0)
+    return jax.vmap(jax.grad(one), axes)(params, x, y, columns)
+
+
+def _lower(
+    model: Model,
+    params: Params,
+    x: np.ndarray,
+    y: np.ndarray,
+    columns: np.ndarray | None,
+    kinks: float,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """V -> for every constraint the gradient with the least product with V, of shape (n, len V)."""
+    hidden, readout = (np.asarray(w, np.float64) for w in params)
+    x = np.asarray(x, np.float64)
+    first, second = (factor for _, _, factor, _ in model.spec.layers(x.shape[1]))
+    z = first * x @ hidden.T
+    sizes = first * np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(hidden, axis=1)
+    positive, negative = model.spec.activation.positive, -model.spec.activation.negative
+    slopes = np.where(z > 0, positive, np.where(z < 0, negative, 0.0))
+    at_kink = np.abs(z) <= kinks * sizes
+    low, high = min(positive, negative), max(positive, negative)
+    # The margin of constraint i is sum_j coefficient_ij phi(z_ij), linear in the readout.
+    k = 1 if columns is None else readout.shape[0]
+    signs = np.zeros((len(x), k))
+    if columns is None:
+        signs[:, 0] = y
+    else:
+        signs[np.arange(len(x)), y] += 1
+        signs[np.arange(len(x)), columns] -= 1
+    coefficients = second * signs @ readout.reshape(k, -1)
+
+    def lower(total: np.ndarray) -> np.ndarray:
+        total_hidden = total[: hidden.size].reshape(hidden.shape)
+        total_readout = total[hidden.size :].reshape(k, -1)
+        score = first * coefficients * (x @ total_hidden.T)
+        score += second * (signs @ total_readout) * z
+        s = np.where(at_kink, np.where(score > 0, low, high), slopes)
+        by_hidden = (first * coefficients * s)[:, :, None] * x[:, None, :]
+        by_readout = second * signs[:, :, None] * (s * z)[:, None, :]
+        n = len(x)
+        return np.concatenate([by_hidden.reshape(n, -1), by_readout.reshape(n, -1)], axis=1)
+
+    return lower
