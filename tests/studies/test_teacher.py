@@ -12,16 +12,14 @@ def _rows(result, **wanted):
 @pytest.fixture(scope="module")
 def taught():
     return teacher.run(
-        teacher.TeacherConfig(
-            d=10, sizes=(25, 400), seeds=4, n_test=2000, width=32, steps=100, learning_rate=0.05
-        )
+        teacher.TeacherConfig(d=10, sizes=(25, 800), seeds=4, n_test=3000, width=32, steps=150)
     )
 
 
 def test_the_net_learns_the_teacher_better_than_its_kernels(taught):
     behind = {(p["learner"], p["n"]): p["excess"] for p in taught.summary["behind_net"]}
     for learner in ("ntk", "last"):
-        assert behind[learner, 400]["low"] > 0  # paired over teachers
+        assert behind[learner, 800]["low"] > 0  # paired over teachers
     for p in taught.summary["points"]:
         other = next(q for q in taught.summary["points"] if q["learner"] == p["learner"])
         assert p["n"] == 25 or p["error"]["value"] < other["error"]["value"]
@@ -44,7 +42,7 @@ def test_teacher_rows_carry_certificates_and_bounds(taught):
         assert row["teacher_margin"] > 0
     # The kernel's margin can only fall when samples are added.
     for seed in range(4):
-        small, large = (_rows(taught, learner="ntk", seed=seed, n=n)[0] for n in (25, 400))
+        small, large = (_rows(taught, learner="ntk", seed=seed, n=n)[0] for n in (25, 800))
         assert large["margin"] < small["margin"]
 
 
