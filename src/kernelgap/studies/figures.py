@@ -38,3 +38,15 @@ def grid_ticks(ax: "Axes", values: Sequence[float]) -> None:
     ax.set_xscale("log")
     ax.set_xticks(list(values), [f"{value:g}" for value in values])
     ax.set_xticks([], minor=True)
+
+
+def bound_axis(ax: "Axes", points: Sequence[dict[str, Any]], confidence: float) -> None:
+    """A logarithmic axis for bounds on an error, grey where they say nothing."""
+    values = [p["bound"]["value"] for p in points if np.isfinite(p["bound"]["value"])]
+    low, high = min([0.4, *(0.5 * v for v in values)]), max([4.0, *(2 * v for v in values)])
+    ax.set_yscale("log")
+    ax.set_ylim(low, high)
+    ax.axhspan(1, high, color=GREY, alpha=0.12, lw=0)
+    ax.text(0.03, 0.95, "vacuous: above 1", transform=ax.transAxes, va="top", color=GREY)
+    ax.set_ylabel("bound on the test error")
+    ax.set_title(f"bound from the margin, at {confidence:.0%}", fontsize=10)

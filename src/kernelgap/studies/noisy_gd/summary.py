@@ -5,6 +5,7 @@ what is reported. `level_gap` is how far the least loss found lies above that bo
 excesses cannot be told apart.
 """
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,11 @@ def summarize(config: NoisyGDConfig, rows: list[Row]) -> dict[str, Any]:
         if row["method"] != "reference"
     ]
     # Steps are finite: a sign that the flow conserves can change in descent.
-    left = [
-        {key: row[key] for key in ("method", "width", "seed")}
+    left = Counter(
+        (row["method"], row["width"])
         for row in curves
         if row["start"] == "trapped" and row["step"] == config.steps and row["negative"] > 0
-    ]
+    )
     gaps = np.array([least[seed] - level[seed] for seed in level])
     return {
         "level_gap": statistics.mean_interval(gaps, lowest=0.0)._asdict(),
@@ -40,13 +41,11 @@ def summarize(config: NoisyGDConfig, rows: list[Row]) -> dict[str, Any]:
             ("loss_excess", "best_excess", "negative"),
             ("loss",),
         ),
-        "with_negative_outputs": [
-            {"method": method, "width": width, "seeds": sum(
-                (row["method"], row["width"]) == (method, width) for row in left)}
-            for method in dict.fromkeys(row["method"] for row in curves)
-            for width in config.widths
+        "seeds_with_negative_outputs": [
+            {"method": method, "width": width, "seeds": seeds}
+            for (method, width), seeds in left.items()
         ],
-    }  # fmt: skip
+    }
 
 
 def table(config: NoisyGDConfig, summary: dict[str, Any]) -> str:

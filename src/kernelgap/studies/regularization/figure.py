@@ -41,6 +41,10 @@ def figure(
     line = summary["ntk"]["error"]
     axes[0].axhline(line["value"], color=figures.GREY, lw=1.3, ls=":", label="NTK hard-margin SVM")
     axes[0].axhspan(line["low"], line["high"], color=figures.GREY, alpha=0.15, lw=0)
+    if config.data == "xor":
+        planted = 1 / 8 if config.signal == "axis" else 2**-2.5
+        axes[1].axhline(planted, color=figures.GREEN, lw=1.3, ls="-.", label="planted network")
+        axes[1].legend(frameon=False, fontsize=9, loc="center right")
     for ax in (axes[0], axes[2]):
         ax.set_ylim(bottom=0)
     axes[0].legend(frameon=False, fontsize=9)

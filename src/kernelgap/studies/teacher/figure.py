@@ -45,11 +45,7 @@ def figure(config: TeacherConfig, rows: list[dict[str, Any]], summary: dict[str,
     margins.set_yscale("log")
     margins.set_ylabel("normalised margin, each in its own norm")
     margins.set_title("margins on the training set", fontsize=10)
-    bounds.set_yscale("log")
-    bounds.axhspan(1, max(2.0, bounds.get_ylim()[1]), color=figures.GREY, alpha=0.12, lw=0)
-    bounds.text(0.03, 0.04, "vacuous: above 1", transform=bounds.transAxes, color=figures.GREY)
-    bounds.set_ylabel("bound on the test error")
-    bounds.set_title(f"bounds from the margins, at {1 - config.delta:.0%}", fontsize=10)
+    figures.bound_axis(bounds, summary["points"], 1 - config.delta)
     made.suptitle(
         f"teacher with {config.units} ReLU units, d = {config.d}, {config.inputs} inputs, "
         f"{config.seeds} seeds, 95% intervals",

@@ -15,8 +15,8 @@ def summarize(config: TeacherConfig, rows: list[Row]) -> dict[str, Any]:
     points = statistics.group_means(
         rows,
         ("learner", "n"),
-        ("error", "train_error"),
-        ("margin", "teacher_margin", "bound", "leave_one_out"),
+        ("error", "train_error", "bound", "leave_one_out"),
+        ("margin", "teacher_margin"),
     )
     rng = np.random.default_rng(config.seed)
     n_at_target = []

@@ -43,13 +43,7 @@ def figure(config: WidthConfig, rows: list[dict[str, Any]], summary: dict[str, A
     errors.set_title("test error", fontsize=10)
     known = [p for p in points if np.isfinite(p["bound"]["value"])]
     figures.band(bounds, [p["width"] for p in known], known, "bound", **look)
-    bounds.set_yscale("log")
-    bounds.set_ylabel("bound on the test error")
-    bounds.set_title(f"bound from the margin, at {1 - config.delta:.0%}", fontsize=10)
-    low, high = bounds.get_ylim()
-    bounds.set_ylim(min(low, 0.7), max(high, 2.0))
-    bounds.axhspan(1, bounds.get_ylim()[1], color=figures.GREY, alpha=0.12, lw=0)
-    bounds.text(0.03, 0.1, "vacuous: above 1", transform=bounds.transAxes, color=figures.GREY)
+    figures.bound_axis(bounds, points, 1 - config.delta)
     for ax in axes:
         figures.grid_ticks(ax, widths)
         ax.set_xlabel("width")

@@ -27,7 +27,7 @@ def summarize(config: WidthConfig, rows: list[Row]) -> dict[str, Any]:
         running.append(row | {"running": best[seed]})
     found: dict[str, Any] = {
         "points": statistics.group_means(
-            running, ("width",), ("error", "train_error"), ("margin", "running", "bound")
+            running, ("width",), ("error", "train_error", "bound"), ("margin", "running")
         )
     }
     if certified:
