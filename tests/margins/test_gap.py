@@ -1,5 +1,7 @@
 """The duality gap of the regularised loss: sound, small at optima, and about the right problem."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,7 @@ def random_problem(seed, n, d):
     return x, jnp.asarray(np.where(rng.random(n) < 0.5, 1.0, -1.0), float)
 
 
-def trained(model, x, y, l2, *, steps, key, reduction="mean"):
+def trained(model, x, y, l2, *, steps, key, reduction: Literal["mean", "sum"] = "mean"):
     loss = kg.objectives.regularized_logistic(model.apply, l2=l2, reduction=reduction)
     adam = optax.adam(optax.exponential_decay(0.03, steps, 1e-3))
     params = model.init(key, x.shape[1])

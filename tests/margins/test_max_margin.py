@@ -1,5 +1,7 @@
 """The network of largest margin: against ground truth, invariances, edges, and its parts."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from helpers import eps, x64
 from kernelgap.margins import ascent, polish
 from kernelgap.margins.max_margin import max_margin, rounded_margin
 
-QUICK = {"width": 32, "restarts": 4, "steps": 300, "rounds": 2}
+QUICK: dict[str, Any] = {"width": 32, "restarts": 4, "steps": 300, "rounds": 2}
 
 
 def random_problem(seed, n, d):
@@ -229,7 +231,7 @@ def test_dtype_follows_and_extreme_scales_work():
     x, y = random_problem(1, 10, 2)
     key = jax.random.key(0)
     with x64(True):
-        brief = {"width": 8, "restarts": 1, "steps": 50, "rounds": 0}
+        brief: dict[str, Any] = {"width": 8, "restarts": 1, "steps": 50, "rounds": 0}
         found = max_margin(np.asarray(x, float), y, key=key, upper=False, **brief)
         assert found.lower > 0
         assert {p.dtype for p in found.params} == {jnp.dtype(jnp.float64)}
