@@ -22,7 +22,7 @@ TINY = {
     "noisy-gd": {"d": 3, "n": 10, "widths": (4,), "steps": 10, "records": 2, "seeds": 2},
     "width": {
         "d": 3, "n": 8, "widths": (2, 16), "seeds": 2, "restarts": 2, "n_test": 100, "steps": 10,
-        "certified": 1,
+        "certified": 0,
     },
 }  # fmt: skip
 

@@ -12,14 +12,14 @@ def _rows(result, **wanted):
 @pytest.fixture(scope="module")
 def widths():
     config = width.WidthConfig(
-        d=3, n=16, units=4, widths=(2, 8, 32, 64), seeds=3, n_test=500, steps=200, certified=2
+        d=3, n=16, units=4, widths=(2, 8, 32, 64), seeds=3, n_test=500, steps=200, certified=1
     )
     return width.run(config)
 
 
 def test_no_net_of_any_width_exceeds_the_certified_margin(widths):
     certified = _rows(widths, learner="any")
-    assert [row["seed"] for row in certified] == [0, 1]
+    assert [row["seed"] for row in certified] == [0]
     for best in certified:
         assert 0 < best["margin"] <= best["upper"] <= 1.05 * best["margin"]
         for row in _rows(widths, learner="net", seed=best["seed"]):
@@ -31,6 +31,8 @@ def test_the_margin_reaches_the_best_from_width_n_on(widths):
     assert (np.diff(running) >= 0).all()
     shares = {p["width"]: p["of_best_found"]["value"] for p in widths.summary["shares"]}
     assert shares[2] < shares[64]
+    assert "best margin of any width, 1 seeds" in widths.table()
+    assert "best of any width" in str(widths.plot().axes[0].get_legend_handles_labels())
     assert min(shares[32], shares[64]) > 0.9
     for row in _rows(widths, learner="net"):
         if row["margin"] > 0:

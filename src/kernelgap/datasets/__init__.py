@@ -3,15 +3,14 @@
 from kernelgap.datasets.dataset import Dataset
 from kernelgap.datasets.handwritten import digits
 from kernelgap.datasets.spherical import sphere
-from kernelgap.datasets.teachers import Inputs, Labels, planted_teacher, teacher
-from kernelgap.datasets.xor import Noise, Signal, planted_xor, xor_noise
+from kernelgap.datasets.teachers import Inputs as Inputs
+from kernelgap.datasets.teachers import planted_teacher, teacher
+from kernelgap.datasets.xor import Noise as Noise
+from kernelgap.datasets.xor import Signal as Signal
+from kernelgap.datasets.xor import planted_xor, xor_noise
 
 __all__ = [
     "Dataset",
-    "Inputs",
-    "Labels",
-    "Noise",
-    "Signal",
     "digits",
     "planted_teacher",
     "planted_xor",

@@ -15,7 +15,7 @@ SKY, YELLOW, GREY = "#56B4E9", "#E69F00", "#707070"
 
 def band(
     ax: "Axes",
-    x: Sequence[float],
+    x: Sequence[float] | np.ndarray,
     points: Sequence[dict[str, Any]],
     name: str,
     *,

@@ -68,7 +68,7 @@ def run_cell(config: NoisyGDConfig, identity: tuple) -> list[Row]:
         )
     )
     return [
-        point | _row(seed, i * every, *(column[seed, i] for column in columns), NAN)
+        point | _row(seed, i * every, *(column[seed, i] for column in columns), lower=NAN)
         for seed in range(config.seeds)
         for i in range(config.records + 1)
     ]

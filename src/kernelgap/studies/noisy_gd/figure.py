@@ -35,7 +35,7 @@ def figure(config: NoisyGDConfig, rows: list[dict[str, Any]], summary: dict[str,
                     p for p in summary["curves"] if (p["method"], p["start"], p["width"]) == point
                 ]
                 time = np.array([p["step"] for p in curve]) * config.learning_rate
-                look = {"color": color, "style": style, "label": label}
+                look: dict[str, Any] = {"color": color, "style": style, "label": label}
                 figures.band(ax, time, curve, "best_excess", **look)
                 value = [p["loss_excess"]["value"] for p in curve]
                 ax.plot(time, value, color=color, lw=0.8, alpha=0.35)

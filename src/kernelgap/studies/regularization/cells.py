@@ -1,7 +1,7 @@
 """The cells of the regularization study: the two nets, all seeds at once, and the NTK predictor."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def run_cell(config: RegularizationConfig, identity: tuple) -> list[Row]:
     if config.data == "digits":
         train, test = samples.split(samples.digits(train_keys, config.classes), config.n)
     else:
-        form = {"signal": config.signal, "noise": config.noise}
+        form: dict[str, Any] = {"signal": config.signal, "noise": config.noise}
         train = samples.xor(train_keys, config.n, config.d, **form)
         test = samples.xor(test_keys, config.n_test, config.d, **form)
     if learner == "ntk":
@@ -58,7 +58,7 @@ def run_cell(config: RegularizationConfig, identity: tuple) -> list[Row]:
     for seed in range(config.seeds):
         rows.append(_row(learner, seed, 0, {k: v[seed] for k, v in start._asdict().items()}))
         for i in range(config.records):
-            look = {k: v[seed, i] for k, v in records._asdict().items()}
+            look: dict[str, Any] = {k: v[seed, i] for k, v in records._asdict().items()}
             rows.append(_row(learner, seed, (i + 1) * every, look))
     return rows
 

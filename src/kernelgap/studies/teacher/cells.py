@@ -1,6 +1,7 @@
 """The cells of the teacher study: a learner and a number of samples each."""
 
 from functools import partial
+from typing import Any
 
 import jax
 
@@ -30,7 +31,7 @@ def run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
     learner, n = identity
     keys = jax.random.split(jax.random.key(config.seed), (4, config.seeds))
     teacher_keys, train_keys, test_keys, net_keys = keys
-    form = {"units": config.units, "inputs": config.inputs}
+    form: dict[str, Any] = {"units": config.units, "inputs": config.inputs}
     stream = samples.teacher(teacher_keys, train_keys, config.sizes[-1], config.d, **form)
     test = samples.teacher(teacher_keys, test_keys, config.n_test, config.d, **form)
     train = samples.first(stream, n)

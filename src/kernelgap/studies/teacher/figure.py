@@ -25,7 +25,7 @@ def figure(config: TeacherConfig, rows: list[dict[str, Any]], summary: dict[str,
     for learner, (color, marker, name) in _STYLE.items():
         curve = [p for p in summary["points"] if p["learner"] == learner]
         n = [p["n"] for p in curve]
-        look = {"color": color, "marker": marker}
+        look: dict[str, Any] = {"color": color, "marker": marker}
         figures.band(errors, n, curve, "error", label=name, **look)
         figures.band(margins, n, curve, "margin", **look)
         figures.band(bounds, n, curve, "bound", **look)

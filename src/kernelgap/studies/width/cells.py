@@ -1,6 +1,7 @@
 """The cells of the width study: a width each, and the certificate for all widths."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ def run_cell(config: WidthConfig, identity: tuple) -> list[Row]:
     if config.data == "digits":
         train, test = samples.split(samples.digits(train_keys, config.classes), config.n)
     else:
-        form = {"units": config.units, "inputs": "sphere"}
+        form: dict[str, Any] = {"units": config.units, "inputs": "sphere"}
         train = samples.teacher(teacher_keys, train_keys, config.n, config.d, **form)
         test = samples.teacher(teacher_keys, test_keys, config.n_test, config.d, **form)
     if learner == "any":

@@ -19,7 +19,7 @@ def figure(config: WidthConfig, rows: list[dict[str, Any]], summary: dict[str, A
     points, widths = summary["points"], config.widths
     made = Figure(figsize=(13, 4.2), layout="constrained")
     margins, errors, bounds = axes = made.subplots(1, 3)
-    look = {"color": figures.BLUE, "marker": "o"}
+    look: dict[str, Any] = {"color": figures.BLUE, "marker": "o"}
     figures.band(margins, widths, points, "running", label="largest found up to this width", **look)
     value = [p["margin"]["value"] for p in points]
     margins.plot(
