@@ -101,7 +101,9 @@ def _stage(
 
     options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 20,
                "ftol": 1e-3 * min(tol, smoothing / scale), "gtol": 1e-12}  # fmt: skip
-    done = minimize(objective, theta, jac=True, method="L-BFGS-B", options=options)
+    # A line search may try steps that overflow; what it finds there is not kept.
+    with np.errstate(all="ignore"):
+        done = minimize(objective, theta, jac=True, method="L-BFGS-B", options=options)
     return best, done.x, max(int(done.nit), 1)
 
 
