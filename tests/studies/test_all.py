@@ -15,6 +15,10 @@ TINY = {
         "dims": (4,), "net_ratios": (2, 8), "svm_ratios": (2,), "span_ratios": (2,), "seeds": 2,
         "n_test": 100, "width": 8, "steps": 10,
     },
+    "margin-path": {
+        "parts": ("line",), "line_n": 4, "depths": (2, 3), "width": 8, "l2s": (1e-2, 1e-4),
+        "steps": 20, "seeds": 2,
+    },
     "teacher": {"d": 4, "sizes": (10, 20), "seeds": 2, "n_test": 100, "width": 8, "steps": 10},
     "regularization": {
         "d": 4, "n": 20, "width": 8, "seeds": 2, "n_test": 100, "steps": 20, "records": 4,
