@@ -47,7 +47,7 @@ def most_violating_unit(
     steps: int = 100,
     starts: ArrayLike | None = None,
 ) -> Unit:
-    r"""The best unit found for |sum_i q_i relu(u . x_i)| over ||u|| <= 1, by local ascent.
+    r"""The best unit found for ``|sum_i q_i relu(u . x_i)|`` over the unit ball, by local ascent.
 
     Every start climbs by steps along great circles in the direction of the gradient. A step is
     taken only if the value rises; its angle grows after a success and is halved after a failure.

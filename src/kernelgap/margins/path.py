@@ -45,33 +45,33 @@ class MarginPath(NamedTuple):
         records: what `record` returned, stacked; None without `record`.
     """
 
-    log_l2: Float[Array, "*seeds len"]
-    log_loss: Float[Array, "*seeds len"]
-    log_data_loss: Float[Array, "*seeds len"]
-    norm: Float[Array, "*seeds len"]
-    margins: dict[str, Float[Array, "*seeds len"]]
-    stationarity: Float[Array, "*seeds len"]
-    train_error: Float[Array, "*seeds len"]
+    log_l2: Float[Array, "... len"]
+    log_loss: Float[Array, "... len"]
+    log_data_loss: Float[Array, "... len"]
+    norm: Float[Array, "... len"]
+    margins: dict[str, Float[Array, "... len"]]
+    stationarity: Float[Array, "... len"]
+    train_error: Float[Array, "... len"]
     params: Params
     records: PyTree
 
     @property
-    def l2(self) -> Float[Array, "*seeds len"]:
+    def l2(self) -> Float[Array, "... len"]:
         """The strengths lambda, 0 where the dtype has no such number."""
         return jnp.exp(self.log_l2)
 
     @property
-    def loss(self) -> Float[Array, "*seeds len"]:
+    def loss(self) -> Float[Array, "... len"]:
         """L(Theta_lambda), 0 where it underflows."""
         return jnp.exp(self.log_loss)
 
     @property
-    def data_loss(self) -> Float[Array, "*seeds len"]:
+    def data_loss(self) -> Float[Array, "... len"]:
         """The data term of L, 0 where it underflows."""
         return jnp.exp(self.log_data_loss)
 
     @property
-    def margin(self) -> Float[Array, "*seeds len"]:
+    def margin(self) -> Float[Array, "... len"]:
         """The normalised margin min_i y_i f / ||Theta||^a."""
         return self.margins["l2"]
 

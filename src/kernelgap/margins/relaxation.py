@@ -1,25 +1,30 @@
 r"""A convex upper bound on the most violating ReLU unit, smoothed, with its gradient.
 
-For q in R^n and a sign s let P = {i: s q_i > 0}, N = {j: s q_j < 0}, r_i = ||x_i||, z_i = u.x_i.
-As relu(z) = (z + |z|)/2,
+For q in R^n and a sign s let P be the points with s q_i > 0 and N those with s q_j < 0; r_i is the
+norm of x_i and z_i = u.x_i. As ``relu(z) = (z + |z|) / 2``::
 
     s sum_i q_i relu(z_i) = (a.u + sum_P |q_i||z_i| - sum_N |q_j||z_j|) / 2,   a = s sum_i q_i x_i.
 
-For every real T_ij, l_j and every t_i > 0, k_j >= 0 with sum_i |T_ij| + |l_j| + k_j r_j <= |q_j|,
-on the unit ball:
+For every real T_ij and l_j and every t_i > 0, k_j >= 0 with::
 
-- |q_i||z_i| <= |v_i.u| + sum_j |T_ij||z_j| with v_i = |q_i| x_i - sum_j T_ij x_j: what is
-  transferred is paid for by the negative terms, and v_i is shorter than |q_i| x_i;
-- |v_i.u| <= (t_i + (v_i.u)^2 / t_i) / 2;
-- |q_j||z_j| >= sum_i |T_ij||z_j| + l_j z_j + k_j z_j^2, since |z_j| >= z_j^2 / r_j.
+    sum_i |T_ij| + |l_j| + k_j r_j <= |q_j|,
+
+there hold on the unit ball::
+
+    |q_i||z_i| <= |v_i.u| + sum_j |T_ij||z_j|   with v_i = |q_i| x_i - sum_j T_ij x_j,
+    |v_i.u|    <= (t_i + (v_i.u)^2 / t_i) / 2,
+    |q_j||z_j| >= sum_i |T_ij||z_j| + l_j z_j + k_j z_j^2,
+
+the last one since z_j^2 / r_j is at most the modulus of z_j. What is transferred in the first line
+is paid for by the negative terms in the last, and v_i is shorter than what it replaces.
 
 What is left is quadratic in u, b.u + u'Mu with b = a - sum_N l_j x_j and
-M = sum_P v_i v_i' / (2 t_i) - sum_N k_j x_j x_j', and for every real rho at most
-2 max(0, lambda_max(H)) - rho with H = [[rho, b'/2], [b/2, M]]. The bound is jointly convex in
-(|q|, T, l, k, t, rho); every value of the multipliers gives a bound.
+M = sum_P v_i v_i' / (2 t_i) - sum_N k_j x_j x_j', and for every real rho at most 2 max(0, lambda_max(H)) - rho with
+H = [[rho, b'/2], [b/2, M]]. The bound is jointly convex in the weights, T, l, k, t and rho; every
+value of the multipliers gives a bound.
 
 The bound without transfer is the dual of a semidefinite relaxation; the transfer adds to it the
-inequalities sign(z_i) z_j <= |z_j|. Both are derived for this project.
+inequalities ``sign(z_i) z_j <= |z_j|``. Both are derived for this project.
 """
 
 from typing import NamedTuple

@@ -42,13 +42,13 @@ class KKTResiduals(NamedTuple):
         multipliers: alpha, of shape (n,), or (n, k) with zeros at the samples' own classes.
     """
 
-    stationarity: Float[Array, "*seeds"]
-    slackness: Float[Array, "*seeds"]
-    margin: Float[Array, "*seeds"]
-    multipliers: Float[Array, "*seeds n"] | Float[Array, "*seeds n k"]
+    stationarity: Float[Array, "..."]
+    slackness: Float[Array, "..."]
+    margin: Float[Array, "..."]
+    multipliers: Float[Array, "... n"] | Float[Array, "... n k"]
 
     @property
-    def gap(self) -> Float[Array, "*seeds"]:
+    def gap(self) -> Float[Array, "..."]:
         """stationarity^2 + 2 slackness: the duality gap of the tangent SVM over ||Theta||^2 / 2."""
         return self.stationarity**2 + 2 * self.slackness
 
