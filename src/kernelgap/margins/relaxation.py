@@ -20,8 +20,8 @@ is paid for by the negative terms in the last, and v_i is shorter than what it r
 
 What is left is quadratic in u, b.u + u'Mu with b = a - sum_N l_j x_j and
 M = sum_P v_i v_i' / (2 t_i) - sum_N k_j x_j x_j', and for every real rho at most
-2 max(0, lambda_max(H)) - rho with H = [[rho, b'/2], [b/2, M]]. The bound is jointly convex in the weights, T, l, k, t and rho; every
-value of the multipliers gives a bound.
+2 max(0, lambda_max(H)) - rho with H = [[rho, b'/2], [b/2, M]]. The bound is
+jointly convex in the weights, T, l, k, t and rho; every value of the multipliers gives a bound.
 
 The bound without transfer is the dual of a semidefinite relaxation; the transfer adds to it the
 inequalities ``sign(z_i) z_j <= |z_j|``. Both are derived for this project.
