@@ -71,6 +71,19 @@ def number(
         raise ValueError(f"`{name}` must be {expected}; got {as_float:g}")
 
 
+def function(value: Any, name: str, form: str) -> None:
+    """Something callable, of the given form."""
+    if not callable(value):
+        raise TypeError(f"`{name}` must be a function {form}; got {type(value).__name__}")
+
+
+def optimizer(value: Any) -> None:
+    """An optax transformation."""
+    if not (hasattr(value, "init") and hasattr(value, "update")):
+        raise TypeError(f"`optimizer` must be an optax transformation such as optax.adam(1e-2); "
+                        f"got {type(value).__name__}")  # fmt: skip
+
+
 def choice(value: Any, name: str, options: Sequence[str]) -> None:
     """One of a few strings."""
     if not isinstance(value, str) or value not in options:

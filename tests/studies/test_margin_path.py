@@ -94,5 +94,7 @@ def test_configuration_refuses(change, error, match):
 
 
 def test_run_refuses_more_digits_than_there_are():
-    with pytest.raises(ValueError, match="must stay below"):
-        margin_path.run(MarginPathConfig(parts=("digits",), digits_n=5000))
+    with pytest.raises(
+        ValueError, match="`digits_n` must be at most 1797, the images there are; got 1798"
+    ):
+        margin_path.run(MarginPathConfig(parts=("digits",), digits_n=1798))

@@ -14,9 +14,7 @@ KernelFunction = Callable[..., jax.Array]
 
 def checked_kernel(kernel: KernelFunction) -> KernelFunction:
     """The kernel as a pytree, so that it passes through `jit`; refuse what is no function."""
-    if not callable(kernel):
-        raise TypeError(f"`kernel` must be a function kernel(x1, x2=None), such as "
-                        f"kernels.ntk(model); got {type(kernel).__name__}")  # fmt: skip
+    _checks.function(kernel, "kernel", "kernel(x1, x2=None), such as kernels.ntk(model)")
     if not jax.tree_util.all_leaves([kernel]):  # a pytree already, with its parameters as leaves
         return kernel
     if _is_hashable(kernel):

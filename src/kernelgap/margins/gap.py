@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from scipy.special import entr, expit
 
-from kernelgap import _checks, objectives
+from kernelgap import _checks, objectives, optim
 from kernelgap.margins.violation import violation_bound
 from kernelgap.models import Activation, Model, Params
 from kernelgap.typing import ArrayLike
@@ -194,13 +194,4 @@ def _descend(
     size = size if size > 0 else 1.0
     first, last = (rate * size for rate in _RATES)
     adam = optax.adam(optax.exponential_decay(first, steps, last / first))
-
-    def step(carry: tuple, _: None) -> tuple[tuple, None]:
-        params, state = carry
-        gradient = jax.grad(loss)(params, x, y)
-        with jax.numpy_dtype_promotion("standard"):  # optax does not know the strict mode
-            updates, state = adam.update(gradient, state)
-        return (optax.apply_updates(params, updates), state), None
-
-    run = jax.jit(lambda params: jax.lax.scan(step, (params, adam.init(params)), length=steps)[0])
-    return run(params)[0]
+    return jax.jit(lambda p: optim.train(loss, p, (x, y), adam, steps=steps).params)(params)

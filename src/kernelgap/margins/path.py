@@ -145,12 +145,11 @@ def path(
     _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
     _checks.number(power, "power", minimum=0, exclusive=True)
     _checks.choice(reduction, "reduction", ("mean", "sum"))
-    if record is not None and not callable(record):
-        raise TypeError(f"`record` must be a function record(params); got {type(record).__name__}")
+    if record is not None:
+        _checks.function(record, "record", "record(params)")
+    if optimizer is not None:
+        _checks.optimizer(optimizer)
     y = jnp.asarray(y)
-    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(f"`optimizer` must be an optax transformation such as optax.adam(1e-2); "
-                        f"got {type(optimizer).__name__}")  # fmt: skip
 
     def stage(carry: tuple, strength: tuple) -> tuple[tuple, tuple]:
         params, state = carry
@@ -243,12 +242,11 @@ def _measure(
     model: Model, objective: Callable, params: Params, x: jax.Array, y: jax.Array
 ) -> tuple:
     outputs = model.apply(params, x)
-    log_loss = objective(model.apply)(params, x, y)
+    log_loss, total = jax.value_and_grad(objective(model.apply))(params, x, y)
     log_data, data_gradient = jax.value_and_grad(objective(model.apply, log_l2=-np.inf))(
         params, x, y
     )
     # Gradients of the two terms of L, both divided by L.
-    total = jax.grad(objective(model.apply))(params, x, y)
     share = jnp.exp(log_data - log_loss)
     data_gradient = jax.tree.map(lambda g: share * g, data_gradient)
     penalty_gradient = jax.tree.map(jnp.subtract, total, data_gradient)

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
+from kernelgap._outputs import rival_gaps, signed
 from kernelgap._trees import squared_norm
 from kernelgap.margins.tangent import least_combination
 from kernelgap.models import Model, Params
@@ -194,10 +195,7 @@ def _constraints(model: Model, params: Params, x: jax.Array, y: ArrayLike) -> ja
     """All q_i of shape (n,), or (n, k) with inf at the samples' own classes."""
     outputs = model.apply(params, x)
     if outputs.ndim == 1:
-        return _checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs
-    n, k = outputs.shape
-    if k < 2:
+        return signed(outputs, y)
+    if outputs.shape[1] < 2:
         raise ValueError(f"a model with outputs of shape (n, k) needs k >= 2; got {outputs.shape}")
-    y = _checks.classes(y, n, k)
-    own = jnp.take_along_axis(outputs, y[:, None], axis=1)
-    return jnp.where(jax.nn.one_hot(y, k, dtype=bool), jnp.inf, own - outputs)
+    return -rival_gaps(outputs, y)

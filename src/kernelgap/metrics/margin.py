@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from kernelgap import _checks
+from kernelgap._outputs import rival_gaps, signed
 from kernelgap._trees import safe_power, squared_norm
 from kernelgap.models import Model, Params
 from kernelgap.typing import ArrayLike, Scalar
@@ -37,7 +38,7 @@ def output_margins(outputs: jax.Array, y: ArrayLike) -> jax.Array:
         [ 2. -1.]
     """
     if outputs.ndim == 1:
-        return _checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs
+        return signed(outputs, y)
     return -jnp.max(_rival_gaps(outputs, y), axis=1)
 
 
@@ -114,10 +115,7 @@ def _rival_gaps(outputs: jax.Array, y: ArrayLike) -> jax.Array:
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         raise ValueError(f"`outputs` must have shape (n,) or (n, k) with k >= 2; "
                          f"got {outputs.shape}")  # fmt: skip
-    y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
-    own = jnp.take_along_axis(outputs, y[:, None], axis=1)
-    is_own = jax.nn.one_hot(y, outputs.shape[1], dtype=bool)
-    return jnp.where(is_own, -jnp.inf, outputs - own)
+    return rival_gaps(outputs, y)
 
 
 def _denominator(model: Model, params: Params, norm: Norm) -> jax.Array:

@@ -79,11 +79,8 @@ def train(
         >>> trained.losses.shape
         (8, 100)
     """
-    if not callable(loss):
-        raise TypeError(f"`loss` must be a function loss(params, x, y); got {type(loss).__name__}")
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(f"`optimizer` must be an optax transformation such as optax.adam(1e-2); "
-                        f"got {type(optimizer).__name__}")  # fmt: skip
+    _checks.function(loss, "loss", "loss(params, x, y)")
+    _checks.optimizer(optimizer)
     steps = _checks.integer(steps, "steps", minimum=1)
     record_every = _checks.integer(record_every, "record_every", minimum=1)
     if record is not None and steps % record_every:

@@ -133,7 +133,7 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
     )
     gram = checked_block(kernel, x, None)
     # A product is much faster than a look at every entry, but may overflow without reason.
-    if not _checks.is_concrete(gram) or not bool(_all_finite(matmul(gram, jnp.ones_like(x[:, 0])))):
+    if _checks.is_concrete(gram) and not bool(_all_finite(matmul(gram, jnp.ones_like(x[:, 0])))):
         _refuse_infinite(gram)
     return GramMatrix(gram)
 

@@ -19,6 +19,10 @@ from kernelgap.models import Model, Params
 from kernelgap.studies.journal import Row
 
 NAN = float("nan")
+ALONE_FROM = 4000  # training points from which a dense kernel cell wants the memory to itself
+
+# What kernels are made of: in this parameterization both layers count alike, whatever the width.
+KERNEL_NET = models.homogeneous_mlp((1,), parameterization="ntk")
 
 
 @lru_cache(maxsize=16)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.monitoring
@@ -50,7 +50,10 @@ class Cell(NamedTuple):
     alone: bool = False
 
 
-class Study(NamedTuple):
+Config = TypeVar("Config")
+
+
+class Study(NamedTuple, Generic[Config]):
     """What the harness needs to know of a study.
 
     Attributes:
@@ -67,13 +70,56 @@ class Study(NamedTuple):
 
     name: str
     title: str
-    config: type
+    config: type[Config]
     presets: dict[str, dict[str, Any]]
     cells: Callable[[Any], list[Cell]]
     run_cell: Callable[[Any, tuple], list[Row]]
     summarize: Callable[[Any, list[Row]], dict[str, Any]]
     table: Callable[[Any, dict[str, Any]], str]
     figure: Callable[[Any, list[Row], dict[str, Any]], Any]
+
+    def run(
+        self,
+        config: Config | None = None,
+        *,
+        out: str | os.PathLike | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        progress: bool = False,
+        workers: int | None = None,
+    ) -> "Result":
+        """Run the study: all cells that are not on disk, then the summary.
+
+        Args:
+            config: what to run; the study's default when None. `Config(**PRESETS["quick"])`, with
+                the study's own configuration, is quick.
+            out: folder for NAME.csv, NAME.json, NAME.png and the journal; nothing is written when
+                None.
+            resume: go on from the journal of an interrupted run of the same configuration.
+            overwrite: start anew in a folder that holds a run.
+            progress: show a bar on stderr.
+            workers: threads that compile and run cells; as many as cores, at most 2, when None:
+                linear algebra within a cell uses all cores by itself. What JAX's context managers
+                set belongs to the calling thread, and reaches the cells for workers=1 only.
+
+        Returns:
+            A `Result`, with `rows`, `summary`, `table()`, `plot()`, `to_pandas()` and `save(out)`.
+
+        Raises:
+            TypeError, ValueError: if the configuration or an option is wrong.
+            FileExistsError: if `out` holds a run and neither `resume` nor `overwrite` is set.
+            NotADirectoryError, PermissionError: if `out` cannot be written.
+            ImportError: if matplotlib or tqdm is needed and missing (extra `studies`).
+        """
+        return execute(
+            self,
+            self.config() if config is None else config,
+            out=out,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+            workers=workers,
+        )
 
 
 class Result(NamedTuple):
@@ -141,7 +187,7 @@ def execute(
     progress: bool = False,
     workers: int | None = None,
 ) -> Result:
-    """Run all cells of a study and summarise them; see `studies.gap.run` for the arguments."""
+    """Run all cells of a study and summarise them; see `Study.run` for the arguments."""
     if not isinstance(config, study.config):
         raise TypeError(f"`config` must be a {study.config.__name__}; got {type(config).__name__}")
     if resume and overwrite:

@@ -145,9 +145,7 @@ def concrete_inputs(x: ArrayLike, name: str) -> jax.Array:
 
 def checked_kernel(kernel: Callable) -> Callable:
     """The kernel as a pytree; refuse what is no function."""
-    if not callable(kernel):
-        raise TypeError(f"`kernel` must be a function kernel(x1, x2=None), such as "
-                        f"kernels.ntk(model); got {type(kernel).__name__}")  # fmt: skip
+    _checks.function(kernel, "kernel", "kernel(x1, x2=None), such as kernels.ntk(model)")
     return kernel if isinstance(kernel, Kernel) else jax.tree_util.Partial(kernel)
 
 

@@ -2,20 +2,20 @@
 
 import jax
 
-from kernelgap import kernels, models
+from kernelgap import kernels
 from kernelgap.datasets import Dataset
 from kernelgap.studies import samples
 from kernelgap.studies.gap.config import GapConfig
 from kernelgap.studies.journal import Row
 from kernelgap.studies.learners import (
+    ALONE_FROM,
+    KERNEL_NET,
     annealed_nets,
     kernel_span,
     kernel_svm,
     two_layer_net,
 )
 from kernelgap.studies.study import Cell
-
-_ALONE_FROM = 4000  # training points from which a dense kernel cell wants the memory to itself
 
 
 def cells(config: GapConfig) -> list[Cell]:
@@ -33,7 +33,7 @@ def cells(config: GapConfig) -> list[Cell]:
         (learner, d, max(2, round(n))) for learner, grid in grids.items() for d, n in grid
     ]
     return [
-        Cell(identity, alone=identity[0] != "net" and identity[2] >= _ALONE_FROM)
+        Cell(identity, alone=identity[0] != "net" and identity[2] >= ALONE_FROM)
         for identity in dict.fromkeys(identities)
     ]
 
@@ -60,8 +60,7 @@ def run_cell(config: GapConfig, identity: tuple) -> list[Row]:
             learning_rate=config.learning_rate,
         )
     else:
-        # In this parameterization both layers count alike; the width does not matter.
-        kernel = kernels.ntk(models.homogeneous_mlp((1,), parameterization="ntk"))
+        kernel = kernels.ntk(KERNEL_NET)
         pairs = zip(samples.each(train), samples.each(test), strict=True)
         if learner == "svm":
             rows = [kernel_svm(kernel, *pair) for pair in pairs]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import margins, models
+from kernelgap import datasets, margins, models
 from kernelgap.datasets import Dataset
 from kernelgap.margins import MarginPath
 from kernelgap.models import Model, Params
@@ -22,7 +22,10 @@ _DIGITS_DEPTH = 3
 def cells(config: MarginPathConfig) -> list[Cell]:
     """A cell for each data set and depth."""
     if "digits" in config.parts:
-        samples.leave_some((config.digits_n - 1,), tuple(range(10)), "digits_n")
+        available = len(datasets.digits(*range(10)).y)
+        if config.digits_n > available:
+            raise ValueError(f"`digits_n` must be at most {available}, the images there are; "
+                             f"got {config.digits_n}")  # fmt: skip
     return [
         Cell((part, depth))
         for part in config.parts

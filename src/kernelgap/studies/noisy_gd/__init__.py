@@ -8,62 +8,26 @@ measures the excess loss L - L* of the best iterate, at several widths and from 
 - trapped: all output weights positive with w_j = ||u_j||. The gradient flow keeps w_j^2 - ||u_j||^2
   up to a factor, and with it the sign of w_j: it never finds a negative output, and negative
   samples cannot be fitted. Re-draws bring negative units in.
-"""
 
-import os
+`run` returns a `Result` with a row per method, start, width, seed and recorded step.
+
+Example:
+    >>> from kernelgap.studies import noisy_gd
+    >>> tiny = noisy_gd.NoisyGDConfig(d=3, n=10, widths=(4,), steps=10, records=2, seeds=2)
+    >>> result = noisy_gd.run(tiny)
+    >>> len(result.rows)  # 3 methods, 2 starts, 2 seeds, start and 2 records; 2 references
+    38
+
+References:
+    Paper A, the perturbed Wasserstein gradient flow: global convergence of the best iterate in
+    polynomial time. Problem, widths, rates and starts are ours.
+"""
 
 from kernelgap.studies.noisy_gd import cells, figure, summary
 from kernelgap.studies.noisy_gd.config import PRESETS, NoisyGDConfig
-from kernelgap.studies.study import Result, Study, execute
+from kernelgap.studies.study import Study
 
 __all__ = ["PRESETS", "STUDY", "NoisyGDConfig", "run"]
-
-
-def run(
-    config: NoisyGDConfig | None = None,
-    *,
-    out: str | os.PathLike | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    progress: bool = False,
-    workers: int | None = None,
-) -> Result:
-    """Run the noisy-gd study.
-
-    Args:
-        config: what to run; `NoisyGDConfig()` when None.
-        out: folder for noisy-gd.csv, noisy-gd.json, noisy-gd.png and the journal, or None.
-        resume: go on from the journal of an interrupted run; see `studies.gap.run`.
-        overwrite: start anew in a folder that holds a run.
-        progress: show a bar on stderr.
-        workers: threads that compile and run cells; see `studies.gap.run`.
-
-    Returns:
-        A `Result`, with a row per method, start, width, seed and recorded step.
-
-    Raises:
-        TypeError, ValueError, OSError, ImportError: as in `studies.gap.run`.
-
-    Example:
-        >>> from kernelgap.studies import noisy_gd
-        >>> tiny = noisy_gd.NoisyGDConfig(d=3, n=10, widths=(4,), steps=10, records=2, seeds=2)
-        >>> result = noisy_gd.run(tiny)
-        >>> len(result.rows)  # 3 methods, 2 starts, 2 seeds, start and 2 records; 2 references
-        38
-
-    References:
-        Paper A, the perturbed Wasserstein gradient flow: global convergence of the best iterate in
-        polynomial time. Problem, widths, rates and starts are ours.
-    """
-    return execute(
-        STUDY,
-        NoisyGDConfig() if config is None else config,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        progress=progress,
-        workers=workers,
-    )
 
 
 STUDY = Study(
@@ -77,3 +41,5 @@ STUDY = Study(
     table=summary.table,
     figure=figure.figure,
 )
+
+run = STUDY.run

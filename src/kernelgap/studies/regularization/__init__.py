@@ -4,64 +4,29 @@ From a large initialisation gradient descent stays lazy: the activation patterns
 the net behaves as its tangent kernel does. Weak l2 regularisation ends that regime however the net
 started: the weights shrink, patterns change, the normalised margin grows. Both nets start from the
 same weights; units come in pairs that cancel, so that the output starts at 0.
-"""
 
-import os
+`run` returns a `Result` with a row per net, seed and recorded step, and per seed of the NTK's
+predictor.
+
+Example:
+    >>> from kernelgap.studies import regularization
+    >>> tiny = regularization.RegularizationConfig(
+    ...     d=4, n=20, width=16, seeds=2, n_test=200, steps=20, records=4)
+    >>> result = regularization.run(tiny)
+    >>> len(result.rows)  # two nets, two seeds, start and four records; the kernel's two
+    22
+
+References:
+    Paper A (regularisation takes the net out of the kernel's regime). The protocol is ours:
+    doubled initialisation (L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019), gradient descent
+    with momentum, which stays linear in the lazy regime.
+"""
 
 from kernelgap.studies.regularization import cells, figure, summary
 from kernelgap.studies.regularization.config import PRESETS, RegularizationConfig
-from kernelgap.studies.study import Result, Study, execute
+from kernelgap.studies.study import Study
 
 __all__ = ["PRESETS", "STUDY", "RegularizationConfig", "run"]
-
-
-def run(
-    config: RegularizationConfig | None = None,
-    *,
-    out: str | os.PathLike | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    progress: bool = False,
-    workers: int | None = None,
-) -> Result:
-    """Run the regularization study.
-
-    Args:
-        config: what to run; `RegularizationConfig()` when None.
-        out: folder for regularization.csv, .json, .png and the journal, or None.
-        resume: go on from the journal of an interrupted run; see `studies.gap.run`.
-        overwrite: start anew in a folder that holds a run.
-        progress: show a bar on stderr.
-        workers: threads that compile and run cells; see `studies.gap.run`.
-
-    Returns:
-        A `Result`, with a row per net, seed and recorded step, and per seed of the NTK's predictor.
-
-    Raises:
-        TypeError, ValueError, OSError, ImportError: as in `studies.gap.run`.
-
-    Example:
-        >>> from kernelgap.studies import regularization
-        >>> tiny = regularization.RegularizationConfig(
-        ...     d=4, n=20, width=16, seeds=2, n_test=200, steps=20, records=4)
-        >>> result = regularization.run(tiny)
-        >>> len(result.rows)  # two nets, two seeds, start and four records; the kernel's two
-        22
-
-    References:
-        Paper A (regularisation takes the net out of the kernel's regime). The protocol is ours:
-        doubled initialisation (L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019), gradient descent
-        with momentum, which stays linear in the lazy regime.
-    """
-    return execute(
-        STUDY,
-        RegularizationConfig() if config is None else config,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        progress=progress,
-        workers=workers,
-    )
 
 
 STUDY = Study(
@@ -75,3 +40,5 @@ STUDY = Study(
     table=summary.table,
     figure=figure.figure,
 )
+
+run = STUDY.run

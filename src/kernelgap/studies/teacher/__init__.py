@@ -5,63 +5,27 @@ The labels are the signs of a random two-layer teacher. Three learners see the s
 - net: a two-layer ReLU net with annealed weak l2 regularisation, all layers trained;
 - ntk: the hard-margin SVM of its neural tangent kernel: both layers, linearised;
 - last: the hard-margin SVM of its last-layer (NNGP) kernel: random features, readout trained.
+
+`run` returns a `Result` with a row per learner, n and seed.
+
+Example:
+    >>> from kernelgap.studies import teacher
+    >>> tiny = teacher.TeacherConfig(
+    ...     d=4, sizes=(10, 20), seeds=2, n_test=200, width=8, steps=20)
+    >>> result = teacher.run(tiny)
+    >>> len(result.rows)
+    12
+
+References:
+    In the style of paper A's experiments on a planted network with 6 units and d = 20; their
+    settings are not known to us, and the protocol is ours.
 """
 
-import os
-
-from kernelgap.studies.study import Result, Study, execute
+from kernelgap.studies.study import Study
 from kernelgap.studies.teacher import cells, figure, summary
 from kernelgap.studies.teacher.config import PRESETS, TeacherConfig
 
 __all__ = ["PRESETS", "STUDY", "TeacherConfig", "run"]
-
-
-def run(
-    config: TeacherConfig | None = None,
-    *,
-    out: str | os.PathLike | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    progress: bool = False,
-    workers: int | None = None,
-) -> Result:
-    """Run the teacher study.
-
-    Args:
-        config: what to run; `TeacherConfig()` when None.
-        out: folder for teacher.csv, teacher.json, teacher.png and the journal, or None.
-        resume: go on from the journal of an interrupted run; see `studies.gap.run`.
-        overwrite: start anew in a folder that holds a run.
-        progress: show a bar on stderr.
-        workers: threads that compile and run cells; see `studies.gap.run`.
-
-    Returns:
-        A `Result`, with a row per learner, n and seed.
-
-    Raises:
-        TypeError, ValueError, OSError, ImportError: as in `studies.gap.run`.
-
-    Example:
-        >>> from kernelgap.studies import teacher
-        >>> tiny = teacher.TeacherConfig(
-        ...     d=4, sizes=(10, 20), seeds=2, n_test=200, width=8, steps=20)
-        >>> result = teacher.run(tiny)
-        >>> len(result.rows)
-        12
-
-    References:
-        In the style of paper A's experiments on a planted network with 6 units and d = 20; their
-        settings are not known to us, and the protocol is ours.
-    """
-    return execute(
-        STUDY,
-        TeacherConfig() if config is None else config,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        progress=progress,
-        workers=workers,
-    )
 
 
 STUDY = Study(
@@ -75,3 +39,5 @@ STUDY = Study(
     table=summary.table,
     figure=figure.figure,
 )
+
+run = STUDY.run

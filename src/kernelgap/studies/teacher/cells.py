@@ -9,18 +9,24 @@ from kernelgap import bounds, datasets, kernels, metrics
 from kernelgap.datasets import Dataset
 from kernelgap.studies import samples
 from kernelgap.studies.journal import Row
-from kernelgap.studies.learners import NAN, annealed_nets, kernel_svm, two_layer_net
+from kernelgap.studies.learners import (
+    ALONE_FROM,
+    KERNEL_NET,
+    NAN,
+    annealed_nets,
+    kernel_svm,
+    two_layer_net,
+)
 from kernelgap.studies.study import Cell
 from kernelgap.studies.teacher.config import TeacherConfig
 
 LEARNERS = ("net", "ntk", "last")
-_ALONE_FROM = 4000  # training points from which a dense kernel cell wants the memory to itself
 
 
 def cells(config: TeacherConfig) -> list[Cell]:
     """A cell for each learner and n; those that hold a large Gram matrix run alone."""
     return [
-        Cell((learner, n), alone=learner != "net" and n >= _ALONE_FROM)
+        Cell((learner, n), alone=learner != "net" and n >= ALONE_FROM)
         for learner in LEARNERS
         for n in config.sizes
     ]
@@ -48,9 +54,7 @@ def run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
         )
         rows = [row | _net_bounds(row, n, radius, config.delta) for row in rows]
     else:
-        # In this parameterization both layers count alike; the width does not matter.
-        model = two_layer_net(1, parameterization="ntk")
-        kernel = kernels.ntk(model) if learner == "ntk" else kernels.nngp(model)
+        kernel = kernels.ntk(KERNEL_NET) if learner == "ntk" else kernels.nngp(KERNEL_NET)
         pairs = zip(samples.each(train), samples.each(test), strict=True)
         rows = [kernel_svm(kernel, *pair) for pair in pairs]
         size = None if radius is None else float(kernel.diag(test.x[0, :1])[0]) ** 0.5

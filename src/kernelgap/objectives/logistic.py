@@ -1,4 +1,4 @@
-"""Training objectives.
+"""The regularised logistic loss, and its logarithm.
 
 Paper A trains L(Theta) = reduce_i log(1 + exp(-y_i f(Theta; x_i))) + lambda ||Theta||^r. As lambda
 falls, the margins y_i f grow like log(1 / lambda) and the loss with its gradient underflows: log L
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap._outputs import rival_gaps, signed
 from kernelgap._trees import safe_power, squared_norm
 from kernelgap.typing import Apply, Loss, PyTree, Scalar
 
@@ -56,12 +57,9 @@ def regularized_logistic(
     References:
         Paper A, the regularised objective (binary and multi-class).
     """
-    if not callable(apply):
-        raise TypeError(f"`apply` must be a function apply(params, x), such as model.apply; "
-                        f"got {type(apply).__name__}")  # fmt: skip
+    _checks.function(apply, "apply", "apply(params, x), such as model.apply")
     _checks.number(l2, "l2", minimum=0)
-    _checks.number(power, "power", minimum=0, exclusive=True)
-    _checks.choice(reduction, "reduction", ("mean", "sum"))
+    _check_form(power, reduction)
     reduce = jnp.mean if reduction == "mean" else jnp.sum
 
     def loss(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
@@ -116,14 +114,11 @@ def log_regularized_logistic(
         Margin of Homogeneous Neural Networks", ICLR 2020, section 5 (recalled). The form in
         logarithms is ours.
     """
-    if not callable(apply):
-        raise TypeError(f"`apply` must be a function apply(params, x), such as model.apply; "
-                        f"got {type(apply).__name__}")  # fmt: skip
+    _checks.function(apply, "apply", "apply(params, x), such as model.apply")
     unregularized = _checks.is_concrete(log_l2) and np.ndim(log_l2) == 0 and log_l2 == -np.inf
     if not unregularized:
         _checks.number(log_l2, "log_l2")
-    _checks.number(power, "power", minimum=0, exclusive=True)
-    _checks.choice(reduction, "reduction", ("mean", "sum"))
+    _check_form(power, reduction)
 
     def loss(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
         logs = log_logistic_losses(apply(params, x), y)
@@ -219,12 +214,14 @@ def soft_margins(outputs: jax.Array, y: jax.Array) -> jax.Array:
         [50.        -0.6931472]
     """
     if outputs.ndim == 1:
-        return _checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs
+        return signed(outputs, y)
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         raise ValueError(
             f"`apply` must return shape (n,) or (n, k) with k >= 2; got {outputs.shape}"
         )
-    y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
-    own = jnp.take_along_axis(outputs, y[:, None], axis=1)
-    is_own = jax.nn.one_hot(y, outputs.shape[1], dtype=bool)
-    return -jax.nn.logsumexp(jnp.where(is_own, -jnp.inf, outputs - own), axis=1)
+    return -jax.nn.logsumexp(rival_gaps(outputs, y), axis=1)
+
+
+def _check_form(power: float, reduction: str) -> None:
+    _checks.number(power, "power", minimum=0, exclusive=True)
+    _checks.choice(reduction, "reduction", ("mean", "sum"))

@@ -1,4 +1,4 @@
-"""Positively homogeneous multi-layer perceptrons and their activations.
+"""Positively homogeneous multi-layer perceptrons.
 
 A bias-free net of depth K = len(widths) + 1,
 
@@ -9,9 +9,8 @@ with a = 1 + p + p^2 + ... + p^{K-1}; for ReLU, a = K. The factors s_k and the s
 deviations of the initial weights make the parameterization.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,134 +18,9 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from kernelgap import _checks
+from kernelgap.models.activations import ACTIVATIONS, Activation
+from kernelgap.models.model import MLPSpec, Model, Neurons, Parameterization, Params
 from kernelgap.typing import Key
-
-Parameterization = Literal["standard", "ntk", "mean_field"]
-Params = tuple[jax.Array, ...]
-
-
-class Activation(NamedTuple):
-    """phi(z) = positive * max(z, 0)^power + negative * max(-z, 0)^power.
-
-    Every function of one variable that is positively homogeneous of degree `power` has this
-    form. Its derivative at 0 is taken to be 0.
-    """
-
-    positive: float
-    negative: float
-    power: float
-
-    def __call__(self, z: jax.Array) -> jax.Array:
-        """Apply the activation entrywise."""
-        value = jnp.zeros_like(z)
-        for slope, side, part in ((self.positive, z > 0, z), (self.negative, z < 0, -z)):
-            if slope:
-                base = jnp.where(side, part, 1)
-                value += jnp.where(side, slope * (base if self.power == 1 else base**self.power), 0)
-        return value
-
-
-def leaky_relu(slope: float = 0.01) -> Activation:
-    """max(z, 0) + slope * min(z, 0).
-
-    Example:
-        >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.models.leaky_relu(0.1)(jnp.array([-2.0, 3.0])))
-        [-0.2  3. ]
-    """
-    _checks.number(slope, "slope")
-    return Activation(1.0, -float(slope), 1.0)
-
-
-def relu_power(power: float) -> Activation:
-    """max(z, 0)^power, for power >= 1.
-
-    Example:
-        >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.models.relu_power(2)(jnp.array([-2.0, 3.0])))
-        [0. 9.]
-    """
-    _checks.number(power, "power", minimum=1)
-    return Activation(1.0, 0.0, float(power))
-
-
-_ACTIVATIONS = {
-    "relu": Activation(1.0, 0.0, 1.0),
-    "leaky_relu": leaky_relu(),
-    "abs": Activation(1.0, 1.0, 1.0),
-}
-
-
-class MLPSpec(NamedTuple):
-    """The static, hashable description of a `homogeneous_mlp`."""
-
-    widths: tuple[int, ...]
-    activation: Activation
-    parameterization: Parameterization
-    outputs: int | None
-    init_scale: float
-
-    def layers(self, d: int) -> list[tuple[int, int, float, float]]:
-        """(fan_in, fan_out, forward factor s_k, initial standard deviation) of each layer."""
-        fans = [d, *self.widths, self.outputs or 1]
-        described = []
-        for k, (fan_in, fan_out) in enumerate(pairwise(fans)):
-            root = fan_in**-0.5
-            if self.parameterization == "standard":
-                factor, std = 1.0, root
-            elif self.parameterization == "ntk":
-                factor, std = root, 1.0
-            else:
-                factor, std = (1.0, root) if k == 0 else (1.0 / fan_in, 1.0)
-            described.append((fan_in, fan_out, factor, std * self.init_scale))
-        return described
-
-    def shapes(self, d: int) -> list[tuple[int, ...]]:
-        """The shape of each layer's weights; the last is (fan_in,) when `outputs` is None."""
-        shapes: list[tuple[int, ...]] = [(out, fan_in) for fan_in, out, _, _ in self.layers(d)]
-        return shapes if self.outputs else [*shapes[:-1], shapes[-1][1:]]
-
-    def neuron_radius(self, d: int) -> float:
-        """Radius on which one fresh neuron (w, u) of a two-layer net is drawn.
-
-        The output is a mean over neurons, (1/m) sum_j Phi(theta_j / r), with this r: a neuron on
-        the sphere of radius r is a unit neuron of the measure of mean-field theory.
-        """
-        (_, _, first, _), (_, _, second, _) = self.layers(d)
-        power = self.activation.power
-        return (self.widths[0] * second * first**power) ** (-1 / (power + 1))
-
-
-class Neurons(NamedTuple):
-    """How the parameters of a two-layer net read as m neurons theta_j = (w_j, u_j).
-
-    Attributes:
-        pack: params -> (m, k + d), the rows being neurons, output weights first.
-        unpack: (m, k + d) -> params.
-        radius: params -> the radius of the sphere on which fresh neurons are drawn.
-    """
-
-    pack: Callable[[Params], jax.Array]
-    unpack: Callable[[jax.Array], Params]
-    radius: Callable[[Params], float]
-
-
-class Model(NamedTuple):
-    """A network as a pair of pure functions.
-
-    Attributes:
-        init: `init(key, d, dtype=None) -> params`.
-        apply: `apply(params, x) -> (n,)`, or (n, k) with k outputs.
-        degree: the degree of positive homogeneity in the parameters.
-        spec: static description, from which `kernels.ntk` builds the kernel.
-        neurons: how to read the parameters as neurons; None unless the net has two layers.
-    """
-
-    init: Callable[..., Params]
-    apply: Callable[[Params, jax.Array], jax.Array]
-    degree: float
-    spec: MLPSpec
-    neurons: Neurons | None
 
 
 def homogeneous_mlp(
@@ -265,8 +139,8 @@ def _spec(
                         f"got {widths!r:.40}")  # fmt: skip
     widths = tuple(_checks.integer(w, "widths", minimum=1) for w in widths)
     if not isinstance(activation, Activation):
-        _checks.choice(activation, "activation", tuple(_ACTIVATIONS))
-        activation = _ACTIVATIONS[activation]
+        _checks.choice(activation, "activation", tuple(ACTIVATIONS))
+        activation = ACTIVATIONS[activation]
     _checks.choice(parameterization, "parameterization", ("standard", "ntk", "mean_field"))
     if outputs is not None:
         outputs = _checks.integer(outputs, "outputs", minimum=1)

@@ -1,0 +1,20 @@
+"""What a classifier's outputs say of each sample, for more than one room."""
+
+import jax
+import jax.numpy as jnp
+
+from kernelgap import _checks
+from kernelgap.typing import ArrayLike
+
+
+def signed(outputs: jax.Array, y: ArrayLike) -> jax.Array:
+    """y_i f_i for outputs (n,) and labels -1, +1."""
+    return _checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs
+
+
+def rival_gaps(outputs: jax.Array, y: ArrayLike) -> jax.Array:
+    """f_j - f_{y_i} for outputs (n, k) and every class j, with -inf at j = y_i: shape (n, k)."""
+    y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
+    own = jnp.take_along_axis(outputs, y[:, None], axis=1)
+    is_own = jax.nn.one_hot(y, outputs.shape[1], dtype=bool)
+    return jnp.where(is_own, -jnp.inf, outputs - own)

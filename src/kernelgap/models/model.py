@@ -1,0 +1,84 @@
+"""What a model is: pure functions, and the static description that kernels are built from."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import jax
+
+from kernelgap.models.activations import Activation
+
+Parameterization = Literal["standard", "ntk", "mean_field"]
+Params = tuple[jax.Array, ...]
+
+
+class MLPSpec(NamedTuple):
+    """The static, hashable description of a `homogeneous_mlp`."""
+
+    widths: tuple[int, ...]
+    activation: Activation
+    parameterization: Parameterization
+    outputs: int | None
+    init_scale: float
+
+    def layers(self, d: int) -> list[tuple[int, int, float, float]]:
+        """(fan_in, fan_out, forward factor s_k, initial standard deviation) of each layer."""
+        fans = [d, *self.widths, self.outputs or 1]
+        described = []
+        for k, (fan_in, fan_out) in enumerate(pairwise(fans)):
+            root = fan_in**-0.5
+            if self.parameterization == "standard":
+                factor, std = 1.0, root
+            elif self.parameterization == "ntk":
+                factor, std = root, 1.0
+            else:
+                factor, std = (1.0, root) if k == 0 else (1.0 / fan_in, 1.0)
+            described.append((fan_in, fan_out, factor, std * self.init_scale))
+        return described
+
+    def shapes(self, d: int) -> list[tuple[int, ...]]:
+        """The shape of each layer's weights; the last is (fan_in,) when `outputs` is None."""
+        shapes: list[tuple[int, ...]] = [(out, fan_in) for fan_in, out, _, _ in self.layers(d)]
+        return shapes if self.outputs else [*shapes[:-1], shapes[-1][1:]]
+
+    def neuron_radius(self, d: int) -> float:
+        """Radius on which one fresh neuron (w, u) of a two-layer net is drawn.
+
+        The output is a mean over neurons, (1/m) sum_j Phi(theta_j / r), with this r: a neuron on
+        the sphere of radius r is a unit neuron of the measure of mean-field theory.
+        """
+        (_, _, first, _), (_, _, second, _) = self.layers(d)
+        power = self.activation.power
+        return (self.widths[0] * second * first**power) ** (-1 / (power + 1))
+
+
+class Neurons(NamedTuple):
+    """How the parameters of a two-layer net read as m neurons theta_j = (w_j, u_j).
+
+    Attributes:
+        pack: params -> (m, k + d), the rows being neurons, output weights first.
+        unpack: (m, k + d) -> params.
+        radius: params -> the radius of the sphere on which fresh neurons are drawn.
+    """
+
+    pack: Callable[[Params], jax.Array]
+    unpack: Callable[[jax.Array], Params]
+    radius: Callable[[Params], float]
+
+
+class Model(NamedTuple):
+    """A network as a pair of pure functions.
+
+    Attributes:
+        init: `init(key, d, dtype=None) -> params`.
+        apply: `apply(params, x) -> (n,)`, or (n, k) with k outputs.
+        degree: the degree of positive homogeneity in the parameters.
+        spec: static description, from which `kernels.ntk` builds the kernel.
+        neurons: how to read the parameters as neurons; None unless the net has two layers.
+    """
+
+    init: Callable[..., Params]
+    apply: Callable[[Params, jax.Array], jax.Array]
+    degree: float
+    spec: MLPSpec
+    neurons: Neurons | None
