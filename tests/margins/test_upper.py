@@ -257,6 +257,6 @@ def test_the_search_runs_on_one_blas_thread_and_gives_the_others_back(monkeypatc
     x = np.random.default_rng(0).standard_normal((20, 5))
     before = threads()
     with pytest.raises(KeyboardInterrupt):
-        upper_bound(x, np.sign(x[:, 0] * x[:, 1]))
+        kg.margins.upper_bound(x, np.sign(x[:, 0] * x[:, 1]))
     assert seen == [{1}] * 5
     assert threads() == before
