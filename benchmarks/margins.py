@@ -29,7 +29,8 @@ def problems(seeds: int):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    """Call `max_margin` on all problems."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     print("problem           seed  found    proved   ratio    seconds")
     for name, unit, seed, data in problems(parser.parse_args().seeds):
