@@ -102,6 +102,6 @@ def _first_leaf(params: PyTree) -> jax.Array:
     leaves = jax.tree.leaves(params)
     if not leaves or jax.numpy.ndim(leaves[0]) != 2:
         found = jax.numpy.shape(leaves[0]) if leaves else "no array"
-        raise ValueError(f"the first leaf of `params` must be the first layer, of shape (n, d); got "
-                         f"{found}. Pass `first_layer`, which finds it")  # fmt: skip
+        raise ValueError(f"the first leaf of `params` must be the first layer, of shape (n, d); "
+                         f"got {found}. Pass `first_layer`, which finds it")  # fmt: skip
     return leaves[0]
