@@ -140,5 +140,5 @@ def trigamma(x: float) -> float:
 
 
 def mean_square(d: int) -> float:
-    """E k(x, z)^2 over independent uniform x, z: theta has mean pi/2 and variance psi_1(d/2) / 2."""
+    """E k(x, z)^2 over uniform x and z: theta has mean pi/2 and variance psi_1(d/2) / 2."""
     return 1 / 16 + trigamma(d / 2) / (8 * np.pi**2)
