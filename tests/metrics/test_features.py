@@ -105,8 +105,11 @@ def test_singular_for_other_reasons():
     assert float(twins.lower) == 0
     assert float(twins.value) ** 2 <= float(twins.error)
     assert "not told from 0" in repr(twins)
-    dead = smallest(jnp.abs(w), x.at[2].set(-jnp.abs(x[2])))
-    assert float(dead.value) == 0
+    # A sample without an active unit: the solver alone leaves rounding for some of these seeds.
+    for seed in range(30):
+        w, x, _ = problem(jax.random.key(seed), 20, 4, 10)
+        dead = smallest(jnp.abs(w), x.at[2].set(-jnp.abs(x[2])))
+        assert float(dead.value) == 0
     assert not dead.wide
     assert float(smallest(jnp.zeros((5, 2)), x[:4, :2]).value) == 0
     assert "not told" not in repr(smallest(jax.random.normal(key, (40, 4)), x))
