@@ -24,11 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap.typing import ArrayLike
 
 Status = Literal["paper", "recalled", "derived"]
 
 
+@shown
 class Bound(NamedTuple):
     """A bound on the probability of error, and how far it can be trusted.
 
@@ -54,6 +56,10 @@ class Bound(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Bound({self._described()}; {self.status}: {self.source})"
+
+    def _entries(self) -> dict[str, Any]:
+        about = {"status": self.status, "source": self.source}
+        return {"value": self.value, "says": self._described()} | about
 
     def _described(self) -> str:
         if not _checks.is_concrete(self.value):

@@ -5,7 +5,7 @@ lower bound; weights p of the simplex on the samples give an upper bound (`upper
 evaluated in float64 with room for rounding, so that lower <= gamma* <= upper.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap.margins import ascent, polish
 from kernelgap.margins.upper import inseparable, upper_bound
 from kernelgap.margins.violation import unit_scale
@@ -28,6 +29,7 @@ _PADDED = 64  # units of a network that is refined
 _COLUMNS = 4  # linear programmes of a column generation
 
 
+@shown
 class MarginCertificate(NamedTuple):
     """lower <= gamma* <= upper for the best normalised margin gamma* of any width.
 
@@ -48,12 +50,9 @@ class MarginCertificate(NamedTuple):
     params: Params
     weights: Float[np.ndarray, " n"]
 
-    def __repr__(self) -> str:
-        """The numbers, and the size of the network."""
-        return (
-            f"MarginCertificate(lower={self.lower:.6g}, upper={self.upper:.6g}, "
-            f"ratio={self.ratio:.4g}, units={self.params[1].shape[0]})"
-        )
+    def _entries(self) -> dict[str, Any]:
+        numbers = {"lower": self.lower, "upper": self.upper, "ratio": self.ratio}
+        return numbers | {"units": self.params[1].shape[0]}
 
 
 def max_margin(

@@ -1,18 +1,25 @@
 """Full-batch training with any optax optimiser in one compiled loop."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
+from kernelgap import _checks, _extras
+from kernelgap._display import shown
 from kernelgap.datasets import Dataset
 from kernelgap.typing import ArrayLike, Loss, PyTree
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
 
+
+@shown
 class Trained(NamedTuple):
     """The outcome of `train`.
 
@@ -28,6 +35,21 @@ class Trained(NamedTuple):
     opt_state: PyTree
     losses: Float[Array, " steps"]
     records: PyTree
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """The loss before each step, a line per seed, as matplotlib Axes (extra `studies`)."""
+        ax, losses = _extras.axes(ax), np.asarray(self.losses)
+        _extras.curves(ax, np.arange(losses.shape[-1]), losses, lw=1)
+        if np.all(losses > 0):
+            ax.set_yscale("log")
+        ax.set_xlabel("step")
+        ax.set_ylabel("loss")
+        return ax
+
+    def to_pandas(self) -> "DataFrame":
+        """Columns step and loss, and seed where there are several (extra `studies`)."""
+        losses = np.asarray(self.losses)
+        return _extras.data_frame({"step": np.arange(losses.shape[-1]), "loss": losses})
 
 
 def train(
