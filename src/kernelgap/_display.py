@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 Class = TypeVar("Class", bound=type)
@@ -101,7 +102,7 @@ def _readable(value: Any) -> bool:
     if isinstance(value, jax.core.Tracer) or not 0 < value.size <= _READ:
         return False
     if isinstance(value, jax.Array):
-        special = jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)  # random keys
+        special = jnp.issubdtype(value.dtype, jax.dtypes.extended)  # random keys
         return value.is_fully_addressable and not value.is_deleted() and not special
     return isinstance(value, np.generic | np.ndarray)
 

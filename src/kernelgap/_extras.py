@@ -2,9 +2,11 @@
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 if TYPE_CHECKING:
@@ -31,12 +33,12 @@ def axes(ax: Any) -> "Axes":
     return ax
 
 
-def curves(ax: "Axes", x: np.ndarray, y: np.ndarray, **look: Any) -> None:
+def curves(ax: "Axes", x: np.ndarray, y: np.ndarray, look: dict[str, Any]) -> None:
     """One line for each curve of y, of shape (..., len), against x of shape (..., len)."""
     x, y = np.broadcast_arrays(x, y)
     lines = zip(x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]), strict=True)
-    for k, (along, values) in enumerate(lines):
-        ax.plot(along, values, **look | ({"label": None} if k else {}))
+    for along, values in lines:
+        ax.plot(along, values, **look)
 
 
 def data_frame(columns: Mapping[str, Any], axis: str = "seed") -> "DataFrame":
@@ -61,11 +63,55 @@ def bar(total: int, name: str, *, unit: str, done: int = 0, shown: bool) -> Any:
     """A progress bar on stderr, to be used in `with`; unless `shown`, one that prints nothing."""
     if not shown:
         return _Silent()
+    return _tqdm()(total=total, initial=done, desc=name, unit=unit, file=sys.stderr)
+
+
+def _tqdm() -> Any:
     try:
         from tqdm import tqdm
     except ImportError as error:
         raise missing_extra("progress bars", "tqdm") from error
-    return tqdm(total=total, initial=done, desc=name, unit=unit, file=sys.stderr)
+    return tqdm
+
+
+def heartbeat(total: int, name: str, *, unit: str, shown: bool) -> Callable[[jax.Array], None]:
+    """A progress bar for compiled loops: call it in the loop with the number of rounds done.
+
+    Under vmap that number is the same for the whole batch, so that one bar shows the loop, once.
+    It moves about a hundred times. Unless `shown`, nothing is traced.
+    """
+    if not shown:
+        return lambda done: None
+    every = max(1, total // 100)
+    host = _HostBar(total, name, unit)
+
+    def beat(done: jax.Array) -> None:
+        due = (done % every == 0) | (done == total)
+        jax.lax.cond(due, lambda: jax.debug.callback(host, done), lambda: None)
+
+    return beat
+
+
+class _HostBar:
+    """The bar of a compiled loop, which may run again, or anew after it was interrupted."""
+
+    def __init__(self, total: int, name: str, unit: str) -> None:
+        self._open = partial(bar, total, name, unit=unit, shown=True)
+        _tqdm()  # if it is missing, say so now
+        self._total, self._bar, self._done = total, None, 0
+
+    def __call__(self, done: Any) -> None:
+        done = int(done)
+        if self._bar is not None and done <= self._done:
+            self._bar.close()
+            self._bar = None
+        if self._bar is None:
+            self._bar, self._done = self._open(), 0
+        self._bar.update(done - self._done)
+        self._done = done
+        if done >= self._total:
+            self._bar.close()
+            self._bar = None
 
 
 class _Silent(contextlib.AbstractContextManager):

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import short, shown
 from kernelgap.typing import ArrayLike
 
 Status = Literal["paper", "recalled", "derived"]
@@ -62,8 +62,10 @@ class Bound(NamedTuple):
         return {"value": self.value, "says": self._described()} | about
 
     def _described(self) -> str:
-        if not _checks.is_concrete(self.value):
-            return f"{self.value}"
+        if not isinstance(self.value, jax.Array | np.ndarray) or not _checks.is_concrete(
+            self.value
+        ):
+            return short(self.value)
         values = np.asarray(self.value)
         if not self.constant:
             some = f"{values:.3g}" if values.ndim == 0 else f"of shape {values.shape}"

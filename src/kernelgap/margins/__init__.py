@@ -10,7 +10,7 @@ the first-order conditions of the maximum margin, for nets of any depth and numb
 """
 
 from kernelgap.margins.gap import LossGap, duality_gap
-from kernelgap.margins.max_margin import MarginCertificate, max_margin
+from kernelgap.margins.max_margin import Interrupted, MarginCertificate, max_margin
 from kernelgap.margins.oracle import Unit, most_violating_unit
 from kernelgap.margins.path import MarginPath, path
 from kernelgap.margins.stationarity import KKTResiduals, kkt_residuals
@@ -18,6 +18,7 @@ from kernelgap.margins.upper import UpperBound, upper_bound
 from kernelgap.margins.violation import ViolationBound, violation_bound
 
 __all__ = [
+    "Interrupted",
     "KKTResiduals",
     "LossGap",
     "MarginCertificate",

@@ -5,6 +5,7 @@ lower bound; weights p of the simplex on the samples give an upper bound (`upper
 evaluated in float64 with room for rounding, so that lower <= gamma* <= upper.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from jaxtyping import Float
 
 from kernelgap import _checks
 from kernelgap._display import shown
+from kernelgap._extras import bar
 from kernelgap.margins import ascent, polish
 from kernelgap.margins.upper import inseparable, upper_bound
 from kernelgap.margins.violation import unit_scale
@@ -55,6 +57,25 @@ class MarginCertificate(NamedTuple):
         return numbers | {"units": self.params[1].shape[0]}
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in `max_margin`, which carries what had been found.
+
+    It is a KeyboardInterrupt and ends the program unless it is caught, as Ctrl-C should. In a
+    notebook, where the interrupt ends the cell, `sys.last_value.best` still has the network.
+
+    Attributes:
+        best: the `MarginCertificate` of the best network until then, of `upper` inf: no upper
+            bound was finished.
+    """
+
+    def __init__(self, best: MarginCertificate) -> None:
+        super().__init__(best)
+        self.best = best
+
+    def __str__(self) -> str:
+        return f"the best network until then is `best` of this exception: {self.best!r}"
+
+
 def max_margin(
     x: ArrayLike,
     y: ArrayLike,
@@ -65,6 +86,7 @@ def max_margin(
     steps: int = 3000,
     rounds: int = 3,
     upper: bool = True,
+    progress: bool = False,
 ) -> MarginCertificate:
     r"""The two-layer ReLU network of largest normalised margin that was found, certified.
 
@@ -89,6 +111,7 @@ def max_margin(
         steps: of every climb.
         rounds: of step 3, at least 0.
         upper: whether to compute the upper bound, half of the time or more.
+        progress: show a bar over the stages on stderr (extra `studies`).
 
     Returns:
         A `MarginCertificate(lower, upper, ratio, params, weights)`. Data that no network separates
@@ -100,6 +123,8 @@ def max_margin(
         ValueError: if shapes disagree, x is not finite, labels are not -1 or +1, or a number is
             too small.
         RuntimeError: if the linear programme's solver fails.
+        ImportError: if tqdm is missing for `progress`.
+        Interrupted: on Ctrl-C, once a network has been found; it carries that network.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -132,16 +157,29 @@ def max_margin(
     if hopeless is not None:  # nothing to search for
         high = upper_bound(given, y).value if upper else float(np.inf)
         return MarginCertificate(0.0, high, _ratio(0.0, high), _no_units(d, dtype), hopeless[0])
-    found, dual = _search(
+    searched = _search(
         unit_x, exact_y, key, dtype, width=width, steps=steps, rounds=rounds,
         restarts=restarts or int(np.clip(2**18 // (n * d), 2, 8)),
     )  # fmt: skip
-    params, lower = _network(found, d, dtype, unit_x, exact_y)
-    lower, high, weights = lower * scale, float(np.inf), dual.weights
-    if upper:
-        bound = upper_bound(given, y)  # dual weights as its start made it slower, not tighter
-        high, weights = bound.value, bound.weights
-    return MarginCertificate(lower, high, _ratio(lower, high), params, weights)
+    with bar(1 + rounds + upper, "max_margin", unit="stage", shown=progress) as stages:
+        found = next(searched)
+        stages.update()
+        try:
+            left = rounds
+            for better in searched:
+                found = better
+                stages.update()
+                left -= 1
+            stages.update(left)  # of a search that ended early
+            if not upper:
+                return _certified(found, unit_x, exact_y, scale, dtype)
+            bound = upper_bound(given, y)  # dual weights as its start made it slower, not tighter
+            stages.update()
+        except KeyboardInterrupt as stop:
+            raise Interrupted(_certified(found, unit_x, exact_y, scale, dtype)) from stop
+    best = _certified(found, unit_x, exact_y, scale, dtype)
+    ratio = _ratio(best.lower, bound.value)
+    return best._replace(upper=bound.value, ratio=ratio, weights=bound.weights)
 
 
 def _search(
@@ -154,8 +192,8 @@ def _search(
     restarts: int,
     steps: int,
     rounds: int,
-) -> tuple[polish.Polished, polish.Dual]:
-    """The best units found for inputs of order one, and dual weights."""
+) -> Iterator[tuple[polish.Polished, polish.Dual]]:
+    """The best units found so far for inputs of order one, and dual weights, after each round."""
     net_key, *round_keys = jax.random.split(key, rounds + 2)
     x_climb, y_climb = jnp.asarray(x, dtype), jnp.asarray(y, dtype)
     size = float(np.mean(np.linalg.norm(x, axis=1))) / 8
@@ -175,6 +213,7 @@ def _search(
     best, dual = polish.column_generation(
         x, y, best, dual, key=round_keys[0], rounds=_COLUMNS, dtype=dtype
     )
+    yield best, dual
     for round_key in round_keys[1:]:
         pool = sorted([best, *pool], key=lambda p: -p.margin)[:_REFINED]
         pool = _refined(pool, x, y, x_climb, y_climb, steps)
@@ -184,9 +223,9 @@ def _search(
         best, dual = polish.column_generation(
             x, y, best, dual, key=round_key, rounds=_COLUMNS, dtype=dtype
         )
+        yield best, dual
         if best.margin <= before * (1 + 1e-5):
             break
-    return best, dual
 
 
 def _refined(
@@ -217,6 +256,19 @@ def _refined(
         polish.best_over(x, y, np.vstack([net.units, np.asarray(units, float)]))
         for net, units in zip(pool, moved, strict=False)
     ]
+
+
+def _certified(
+    found: tuple[polish.Polished, polish.Dual],
+    x: np.ndarray,
+    y: np.ndarray,
+    scale: float,
+    dtype: DTypeLike,
+) -> MarginCertificate:
+    """The network of a search for inputs x times `scale`, without an upper bound."""
+    params, lower = _network(found[0], x.shape[1], dtype, x, y)
+    high = float(np.inf)
+    return MarginCertificate(lower * scale, high, _ratio(lower, high), params, found[1].weights)
 
 
 def _network(

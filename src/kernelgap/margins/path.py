@@ -84,7 +84,7 @@ class MarginPath(NamedTuple):
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """The normalised margin against lambda, a line per seed (extra `studies`)."""
         ax = _extras.axes(ax)
-        _extras.curves(ax, self._strengths(), np.asarray(self.margin), marker=".", lw=1)
+        _extras.curves(ax, self._strengths(), np.asarray(self.margin), {"marker": ".", "lw": 1})
         ax.set_xscale("log")
         ax.invert_xaxis()
         ax.set_xlabel("λ")
@@ -118,6 +118,7 @@ def path(
     reduction: Literal["mean", "sum"] = "mean",
     optimizer: optax.GradientTransformation | None = None,
     record: Callable[[Params], Any] | None = None,
+    progress: bool = False,
 ) -> MarginPath:
     r"""Train along decreasing strengths of regularisation, each from where the last one ended.
 
@@ -141,6 +142,7 @@ def path(
             ``optim.noisy_gd(1e-2, key=key)``; its state is kept from one lambda to the next.
         record: `record(params) -> pytree`, called at the end of each lambda; ``lambda p: p`` keeps
             the parameters.
+        progress: show a bar over lambda on stderr (extra `studies`); one for all seeds under vmap.
 
     Returns:
         A `MarginPath`.
@@ -151,6 +153,7 @@ def path(
         ValueError: if shapes disagree, x or `l2s` are not finite, concrete labels are out of range,
             `l2s` are not positive and strictly decreasing, `steps` < 1, `learning_rate` <= 0,
             `power` <= 0, or `reduction` is unknown.
+        ImportError: if tqdm is missing for `progress`.
 
     Example:
         On the line, with one point on each side, the largest margin of two-layer nets is
@@ -180,9 +183,11 @@ def path(
         _checks.optimizer(optimizer)
     y = jnp.asarray(y)
 
+    beat = _extras.heartbeat(len(logs), "path", unit="λ", shown=progress)
+
     def stage(carry: tuple, strength: tuple) -> tuple[tuple, tuple]:
         params, state = carry
-        log_l2, largest = strength
+        log_l2, largest, done = strength
         objective = partial(
             objectives.log_regularized_logistic, log_l2=log_l2, power=power, reduction=reduction
         )
@@ -198,13 +203,15 @@ def path(
         params = _best_multiple(model, objective, trained.params, x, y)
         measured = _measure(model, objective, params, x, y)
         state = None if optimizer is None else trained.opt_state
+        beat(done)
         return (params, state), (measured, None if record is None else record(params))
 
     # Relative steps that move margins of about log(1 / lambda) by 0.1 (1 from a random start).
     largest = 0.1 / (model.degree * jnp.maximum(1, -logs))
     largest = largest.at[0].multiply(10)
     carry = (params, None if optimizer is None else optimizer.init(params))
-    (params, _), (measured, records) = jax.lax.scan(stage, carry, (logs, largest))
+    counted = jnp.arange(1, len(logs) + 1, dtype=jnp.int32)
+    (params, _), (measured, records) = jax.lax.scan(stage, carry, (logs, largest, counted))
     return MarginPath(logs, *measured, params=params, records=records)
 
 

@@ -169,7 +169,7 @@ def _of_entry(name: str, entry: dict[str, Any]) -> Iterator[tuple[str, Estimate]
         value = entry[key]
         if key == "seeds" and len(measured) > 1:
             continue  # said by the configuration
-        if isinstance(value, dict) and set(_INTERVAL) <= set(value):
+        if isinstance(value, dict):
             yield f"{about}: {key}", Estimate(*(float(value[k]) for k in _INTERVAL))
         elif _is_number(value):
             yield f"{about}: {key}", Estimate(float(value), math.nan, math.nan)

@@ -104,12 +104,11 @@ def _rows(file: Path) -> list[Row]:
     try:
         with file.open(newline="", encoding="utf-8") as text:
             reader = csv.DictReader(text, strict=True)
-            rows = list(reader)
+            names, rows = reader.fieldnames or [], list(reader)
     except FileNotFoundError:
         raise FileNotFoundError(f"the rows of the result are missing: no {str(file)!r}") from None
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{str(file)!r} is broken: {error}") from error
-    names = reader.fieldnames or []
     if any(None in row or None in row.values() for row in rows):
         raise ValueError(f"{str(file)!r} is broken: its lines differ in length")
     columns = [_column([row[name] for row in rows]) for name in names]

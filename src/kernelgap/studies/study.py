@@ -83,7 +83,8 @@ class Study(NamedTuple, Generic[Config]):
     @property
     def about(self) -> str:
         """What the study shows, in words: the docstring of its package, without the example."""
-        package = sys.modules.get(self.config.__module__.rpartition(".")[0])
+        module = self.config.__module__
+        package = sys.modules[module.rpartition(".")[0] or module]
         paragraphs = (inspect.getdoc(package) or self.title).split("\n\n")
         unwanted = ("Example:", "`run` returns")
         return "\n\n".join(p for p in paragraphs if not p.startswith(unwanted))
