@@ -41,7 +41,9 @@ def test_columns_keep_their_types(folder):
     text = "seed,share,name,flag,few\n0,0.5,3,True,\n1,1e-3,x,False,2\n"
     (folder / "coins.csv").write_text(text)
     first, second = saved._rows(folder / "coins.csv")
-    np.testing.assert_equal(first, dict(seed=0, share=0.5, name="3", flag=True, few=float("nan")))
+    np.testing.assert_equal(
+        first, {"seed": 0, "share": 0.5, "name": "3", "flag": True, "few": float("nan")}
+    )
     assert second == {"seed": 1, "share": 1e-3, "name": "x", "flag": False, "few": 2}
     assert [type(v) for v in first.values()] == [int, float, str, bool, float]
 
