@@ -175,7 +175,9 @@ def test_numbers_of_a_certificate():
 def test_a_study_shows_itself_too(monkeypatch):
     import coins
 
-    text = coins.COINS.run()._repr_html_()
+    result = coins.COINS.run()
+    assert result.plot()._repr_png_().startswith(b"\x89PNG")  # notebooks look for this
+    text = result._repr_html_()
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
     assert "0.5" in text

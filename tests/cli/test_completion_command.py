@@ -9,6 +9,8 @@ import pytest
 from kernelgap import cli
 from kernelgap.studies import STUDIES
 
+pytest.importorskip("shtab")
+
 
 @pytest.fixture(scope="module")
 def bash_script(tmp_path_factory):

@@ -94,6 +94,8 @@ def test_what_a_reader_finds(text, result):
         "throws of <b>each</b> coin", "probability of heads", "failed: <none>", "versions: jax",
     ):  # fmt: skip
         assert said in words
+    assert words.count("–") >= 3  # of numbers that are not known
+    assert not re.search(r"\bnan\b", words.replace(result.table(), ""))
     assert "1 + 1" not in words
     assert "which is left out" not in words
     assert ("code", "class") not in [(tag, name) for tag, name, _ in page.attributes]

@@ -6,7 +6,7 @@ Figures are embedded as data URIs, texts are escaped, and there is no script.
 import base64
 import dataclasses
 import html
-import io
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelgap._display import Html, escaped, table
+from kernelgap.studies import figures
 from kernelgap.studies.journal import prepare_folder, write_atomically
 from kernelgap.studies.statistics import interval_text
 from kernelgap.studies.study import Result, Study
@@ -29,6 +30,7 @@ table { border-collapse: collapse; font-size: .85rem; margin: .5rem 0; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { padding: .15rem .7rem .15rem 0; vertical-align: top; font-variant-numeric: tabular-nums; }
 tbody th { font-weight: normal; }
+.numbers td { white-space: nowrap; }
 summary { cursor: pointer; }
 .failed { color: #c33; }
 """
@@ -87,7 +89,7 @@ def _section(result: Result) -> str:
             *_paragraphs(study),
             f'<p><img alt="Figure of the study {name}" src="{_image(result)}"></p>',
             f"<pre>{escaped(result.table())}</pre>",
-            _folded("All numbers", *_numbers(result.summary)),
+            _folded("All numbers", *_numbers(result.summary), style="wide numbers"),
             _folded("Configuration", _configuration(result)),
             _folded("Provenance", table(_flat(provenance))),
             "</section>",
@@ -110,13 +112,12 @@ def _inline(text: str) -> str:
 
 
 def _image(result: Result) -> str:
-    image = io.BytesIO()
-    result.plot().savefig(image, format="png", dpi=130)
-    return f"data:image/png;base64,{base64.b64encode(image.getvalue()).decode()}"
+    image = base64.b64encode(figures.png(result.plot(), dpi=130))
+    return f"data:image/png;base64,{image.decode()}"
 
 
-def _folded(title: str, *parts: str) -> str:
-    inside = "\n".join(f'<div class="wide">{part}</div>' for part in parts)
+def _folded(title: str, *parts: str, style: str = "wide") -> str:
+    inside = "\n".join(f'<div class="{style}">{part}</div>' for part in parts)
     return f"<details><summary>{escaped(title)}</summary>\n{inside}\n</details>"
 
 
@@ -157,9 +158,15 @@ def _flat(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict) and {"value", "low", "high"} <= set(value):
-        return interval_text(value, ".4g")
+        return _text(value["value"]) if _unknown(value["value"]) else interval_text(value, ".4g")
+    if _unknown(value):
+        return "–"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, tuple | list):
         return " ".join(map(_text, value))
     return "none" if value is None else str(value)
+
+
+def _unknown(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -27,7 +27,7 @@ import jax.monitoring
 from kernelgap import _checks
 from kernelgap._display import Html, escaped, table
 from kernelgap._extras import bar, missing_extra
-from kernelgap.studies import environment
+from kernelgap.studies import environment, figures
 from kernelgap.studies.journal import (
     CellResult,
     Journal,
@@ -159,7 +159,10 @@ class Result(NamedTuple):
 
         Its panels are `plot().axes`. It takes no `ax`: the panels have a common layout and legend.
         """
-        return self.study.figure(self.config, self.rows, self.summary)
+        figure = self.study.figure(self.config, self.rows, self.summary)
+        # Notebooks know how to display figures of pyplot only, which keeps them all in memory.
+        figure._repr_png_ = partial(figures.png, figure)
+        return figure
 
     def to_pandas(self) -> Any:
         """The rows as a pandas DataFrame (extra `studies`)."""
@@ -185,12 +188,10 @@ class Result(NamedTuple):
     def save(self, out: str | os.PathLike) -> list[Path]:
         """Write NAME.csv, NAME.json and NAME.png into the folder `out`, each atomically."""
         folder, name = prepare_folder(out), self.study.name
-        image = io.BytesIO()
-        self.plot().savefig(image, format="png", dpi=160)
         contents = {
             f"{name}.csv": _csv(self.rows).encode(),
             f"{name}.json": (json.dumps(self.document(), indent=2) + "\n").encode(),
-            f"{name}.png": image.getvalue(),
+            f"{name}.png": figures.png(self.plot(), dpi=160),
         }
         for file, content in contents.items():
             write_atomically(folder / file, content)
