@@ -25,11 +25,12 @@ def shown(cls: Class) -> Class:
     """A class decorator: a short repr and `_repr_html_` for a NamedTuple.
 
     The entries are the fields, or what the method `_entries() -> dict` of the class returns. A
-    `__repr__` that the class writes itself stays.
+    `__repr__` or `_repr_html_` that the class writes itself stays.
     """
     if cls.__repr__.__module__ != cls.__module__:
         setattr(cls, "__repr__", _repr)  # noqa: B010, the type of a class is not settable
-    setattr(cls, "_repr_html_", _repr_html)  # noqa: B010
+    if not hasattr(cls, "_repr_html_"):
+        setattr(cls, "_repr_html_", _repr_html)  # noqa: B010
     return cls
 
 

@@ -108,6 +108,17 @@ def test_every_form_of_a_summary():
     assert found["largest"].value == 7
 
 
+def test_it_shows_itself():
+    found = compare(_run(), _run(seeds=3))
+    assert repr(found).startswith("Comparison(study='coins', config=('seeds'), environment=()")
+    assert len(repr(found)) < 200
+    page = found._repr_html_()
+    assert "a&lt;b" in page
+    assert "a<b" not in page
+    assert page.count("<tr>") == 1 + 1 + 1 + len(found.numbers)
+    assert repr(coins.COINS).startswith("Study(coins: throws")
+
+
 def test_as_json():
     text = json.dumps(compare(_run(), _run(seeds=3)).document(), allow_nan=False)
     document = json.loads(text)

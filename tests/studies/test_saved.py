@@ -32,6 +32,12 @@ def test_a_result_comes_back_whole(folder):
         assert len(found.plot().axes) == 1
 
 
+def test_files_may_be_renamed_together(folder):
+    for end in ("json", "csv"):
+        (folder / f"coins.{end}").rename(folder / f"old.{end}")
+    assert studies.load(folder / "old.json").study is coins.COINS
+
+
 def test_nothing_is_run(folder, monkeypatch):
     monkeypatch.setattr(coins.COINS.run_cell, "__code__", (lambda config, identity: 1 / 0).__code__)
     assert len(studies.load(folder).rows) == 8

@@ -22,7 +22,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _load(path: str) -> dict[str, Result]:
-    return {name: load(file, STUDIES) for name, file in find_results(path, STUDIES).items()}
+    results = [load(file, STUDIES) for file in find_results(path, STUDIES).values()]
+    return {result.study.name: result for result in results}
 
 
 def _show(arguments: argparse.Namespace) -> int:

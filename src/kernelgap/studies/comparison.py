@@ -9,13 +9,15 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+from kernelgap._display import shown, table
 from kernelgap.studies.journal import jsonable
 from kernelgap.studies.statistics import Estimate
 from kernelgap.studies.study import Result
 
 Verdict = Literal["same", "overlap", "apart", "differ"]
+_VERDICTS = get_args(Verdict)
 _INTERVAL = ("value", "low", "high")
 
 
@@ -36,6 +38,7 @@ class Pair(NamedTuple):
     verdict: Verdict
 
 
+@shown
 class Comparison(NamedTuple):
     """What `compare` returns.
 
@@ -55,6 +58,19 @@ class Comparison(NamedTuple):
     only_first: list[str]
     only_second: list[str]
 
+    def _entries(self) -> dict[str, Any]:
+        counts = Counter(pair.verdict for pair in self.numbers)
+        differ = {"config": list(self.config), "environment": list(self.environment)}
+        return {"study": self.study} | differ | {verdict: counts[verdict] for verdict in _VERDICTS}
+
+    def _repr_html_(self) -> str:
+        rows = [(p.name, _text(p.first), _text(p.second), p.verdict) for p in self.numbers]
+        differences = [(k, *values) for k, values in (self.config | self.environment).items()]
+        head = ("", "first", "second")
+        return table(differences, head=head, caption=f"study {self.study}") + table(
+            rows, head=(*head, "verdict")
+        )
+
     def table(self) -> str:
         """All of it as text."""
         lines = [f"study {self.study}"]
@@ -65,7 +81,7 @@ class Comparison(NamedTuple):
             lines.append(f"{title}: {'' if differences else 'the same'}".rstrip())
             lines += [f"  {k}: {a} | {b}" for k, (a, b) in differences.items()]
         counts = Counter(pair.verdict for pair in self.numbers)
-        said = ", ".join(f"{counts[v]} {v}" for v in ("same", "overlap", "apart", "differ"))
+        said = ", ".join(f"{counts[v]} {v}" for v in _VERDICTS)
         lines.append(f"{len(self.numbers)} numbers in both: {said}")
         width = max((len(pair.name) for pair in self.numbers), default=0)
         for name, first, second, verdict in self.numbers:

@@ -62,7 +62,7 @@ def load(path: str | os.PathLike, studies: Mapping[str, Study]) -> Result:
         raise ValueError(
             f"the configuration in {str(file)!r} does not fit this version: {error}"
         ) from error
-    rows = _rows(file.with_name(f"{name}.csv"))
+    rows = _rows(file.with_suffix(".csv"))
     if len(rows) != document.get("rows", len(rows)):
         raise ValueError(
             f"{str(file)!r} is about {document['rows']} rows, its CSV file has {len(rows)}: they "

@@ -80,6 +80,9 @@ class Study(NamedTuple, Generic[Config]):
     table: Callable[[Any, dict[str, Any]], str]
     figure: Callable[[Any, list[Row], dict[str, Any]], Any]
 
+    def __repr__(self) -> str:
+        return f"Study({self.name}: {self.title})"
+
     @property
     def about(self) -> str:
         """What the study shows, in words: the docstring of its package, without the example."""
