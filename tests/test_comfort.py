@@ -57,7 +57,7 @@ def test_every_result_has_a_short_repr_and_a_table(kind):
     result = _filled(kind, large)
     assert len(repr(result)) < 1000
     assert len(result._repr_html_()) < 4000
-    assert result._repr_html_().startswith("<table><caption>")
+    assert result._repr_html_().startswith("<table><caption")
 
     def traced(x):
         result = _filled(kind, x)
@@ -97,7 +97,7 @@ def results():
     }  # fmt: skip
 
 
-LINES = {"train": 1, "trains": 2, "path": 1, "paths": 2, "spectrum": 1, "zonal": 2}
+LINES = {"train": 1, "trains": 2, "path": 1, "paths": 2, "spectrum": 2, "zonal": 2}
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -126,7 +126,8 @@ def test_what_the_plots_show(results):
             np.testing.assert_allclose(line.get_xdata(), [1e-1, 1e-3, 1e-60], rtol=1e-4)
             np.testing.assert_array_equal(line.get_ydata(), margins)
         assert ax.xaxis_inverted()
-        (line,) = results["spectrum"].plot().lines
+        line, level = results["spectrum"].plot().lines
+        assert level.get_ydata()[0] == results["spectrum"].error
         np.testing.assert_array_equal(line.get_ydata(), results["spectrum"].values[::-1])
         zonal = results["zonal"]
         values, shares = results["zonal"].plot().lines

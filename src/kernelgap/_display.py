@@ -153,7 +153,7 @@ def table(rows: Iterable[Sequence[Any]], *, head: Sequence[str] = (), caption: s
         1
     """
     left = ' style="text-align: left"'
-    parts = [f"<caption>{escaped(caption)}</caption>"] if caption else []
+    parts = [f"<caption{left}>{escaped(caption)}</caption>"] if caption else []
     if head:
         cells = "".join(f'<th scope="col"{left}>{escaped(name)}</th>' for name in head)
         parts.append(f"<thead><tr>{cells}</tr></thead>")

@@ -46,10 +46,10 @@ class Spectrum(NamedTuple):
     error: float
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Eigenvalues, largest first, above the level of rounding (extra `studies`)."""
+        """Eigenvalues, largest first, and the rounding error (extra `studies`)."""
         ax, values = _extras.axes(ax), np.asarray(self.values)[::-1]
         ax.plot(np.arange(1, len(values) + 1), values, ".", ms=3)
-        ax.axhspan(0, self.error, color="0.6", alpha=0.3, lw=0, label="below the rounding error")
+        ax.axhline(self.error, color="0.5", ls=":", lw=1, label="rounding error")
         ax.set_xscale("log")
         ax.set_yscale("log", nonpositive="mask")
         ax.set_xlabel("rank")

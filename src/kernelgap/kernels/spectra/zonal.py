@@ -68,6 +68,7 @@ class ZonalSpectrum(NamedTuple):
             ax.plot(degrees[sure], np.abs(values[sure]), ls="-", marker=marker, ms=4, label=name)
         ax.set_yscale("log")
         ax.set_xlabel("degree")
+        ax.locator_params("x", integer=True)
         ax.set_ylabel("absolute value")
         ax.legend(frameon=False, fontsize=8)
         return ax
