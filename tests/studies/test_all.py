@@ -2,13 +2,15 @@
 
 import csv
 import dataclasses
+import html
 import json
 
 import numpy as np
 import pytest
 
+import coins
 from kernelgap import cli, studies
-from kernelgap.studies import STUDIES, study
+from kernelgap.studies import STUDIES, report, study
 
 TINY = {
     "gap": {
@@ -83,6 +85,46 @@ def test_table_and_figure(finished):
     for ax in result.plot().axes:
         assert ax.get_title() or ax.get_ylabel()
         assert ax.lines or ax.collections
+
+
+def test_it_comes_back_from_disk(finished):
+    _, result, out = finished
+    found = studies.load(out)
+    assert found.config == result.config
+    np.testing.assert_equal(found.rows, result.rows)
+    assert found.table() == result.table()
+    np.testing.assert_equal(study.jsonable(found.summary), study.jsonable(result.summary))
+    assert len(found.plot().axes) == len(result.plot().axes)
+
+
+def test_it_shows_and_compares_itself(finished):
+    chosen, result, _ = finished
+    assert result.table().splitlines()[0] in html.unescape(result._repr_html_())
+    comparison = studies.compare(result, result)
+    assert {pair.verdict for pair in comparison.numbers} == {"same"}
+    names = [pair.name for pair in comparison.numbers]
+    assert len(set(names)) == len(names) > 3  # told apart by what they are of
+    page = report.page([result], missing={}, title="page")
+    assert page.count("data:image/png;base64,") == 1
+    assert html.escape(chosen.title) in page
+
+
+@pytest.mark.parametrize("name", list(STUDIES))
+def test_what_a_study_is_about(name):
+    about = STUDIES[name].about
+    assert "References:" in about
+    assert ">>>" not in about
+    assert len(about.split("\n\n")) >= 2
+
+
+@pytest.mark.parametrize(("out", "match"), [(True, "1 of 2 cells are safe in"), (False, "1 of 2 cells were finished and are lost: runs with `out`")])  # fmt: skip
+def test_ctrl_c_says_what_is_kept(tmp_path, out, match):
+    config = coins.CoinsConfig(word="stop")
+    with pytest.raises(KeyboardInterrupt) as stop:
+        coins.COINS.run(config, out=tmp_path if out else None, workers=1)
+    (note,) = stop.value.__notes__
+    assert note.startswith(match)
+    assert len(list(tmp_path.glob("coins.journal.jsonl"))) == out
 
 
 @pytest.mark.parametrize("name", list(STUDIES))

@@ -22,6 +22,7 @@ import optax
 from scipy.special import entr, expit
 
 from kernelgap import _checks, objectives, optim
+from kernelgap._display import shown
 from kernelgap.margins.violation import violation_bound
 from kernelgap.models import Activation, Model, Params
 from kernelgap.typing import ArrayLike
@@ -31,6 +32,7 @@ _RATES = (0.02, 0.002)  # first and last step size of Adam, over the size of a p
 _EPS = float(np.finfo(float).eps)
 
 
+@shown
 class LossGap(NamedTuple):
     """L* is between `lower` and `loss`, so `loss` - L* <= `gap`; rounding is included.
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
+from kernelgap._display import shown
 from kernelgap.models.activations import Activation
 
 Parameterization = Literal["standard", "ntk", "mean_field"]
@@ -66,6 +67,7 @@ class Neurons(NamedTuple):
     radius: Callable[[Params], float]
 
 
+@shown
 class Model(NamedTuple):
     """A network as a pair of pure functions.
 
@@ -82,3 +84,6 @@ class Model(NamedTuple):
     degree: float
     spec: MLPSpec
     neurons: Neurons | None
+
+    def _entries(self) -> dict[str, Any]:
+        return {"degree": self.degree, "spec": self.spec}
