@@ -89,8 +89,9 @@ def nngp(model: Model, *, engine: Engine = "auto") -> Kernel:
 
 def _kernel(model: Model, engine: Engine, default: str) -> Kernel:
     if not isinstance(model, Model) or not isinstance(model.spec, MLPSpec):
+        got = f"one of {type(model.spec).__name__}" if isinstance(model, Model) else ""
         raise TypeError(f"`model` must be a Model such as models.homogeneous_mlp((512,)); "
-                        f"got {type(model).__name__}")  # fmt: skip
+                        f"got {got or type(model).__name__}")  # fmt: skip
     _checks.choice(engine, "engine", ("auto", "closed_form", "neural_tangents"))
     # The kernel does not depend on the number of outputs: one object for all of them.
     spec = model.spec._replace(outputs=None)

@@ -1,4 +1,4 @@
-"""What is minimised: the regularised logistic loss and its logarithm."""
+"""What is minimised: the regularised logistic loss and its logarithm, the squared loss."""
 
 from kernelgap.objectives.logistic import (
     log_logistic_losses,
@@ -7,11 +7,14 @@ from kernelgap.objectives.logistic import (
     regularized_logistic,
     soft_margins,
 )
+from kernelgap.objectives.squared import regularized_squared, squared_losses
 
 __all__ = [
     "log_logistic_losses",
     "log_regularized_logistic",
     "logistic_losses",
     "regularized_logistic",
+    "regularized_squared",
     "soft_margins",
+    "squared_losses",
 ]
