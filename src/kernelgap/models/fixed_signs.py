@@ -148,7 +148,7 @@ def _given_signs(signs: ArrayLike, width: int, outputs: int | None) -> tuple:
     shape = (width,) if outputs is None else (width, outputs)
     if values.shape != shape:
         raise ValueError(f"`signs` must have shape {shape}; got {values.shape}")
-    wrong = ~np.isin(values, (-1, 1)) if values.dtype.kind in "fi" else np.ones(shape, bool)
+    wrong = ~np.isin(values, (-1, 1)) if values.dtype.kind in "fiu" else np.ones(shape, bool)
     if wrong.any():
         raise ValueError(f"`signs` must be -1 and +1 only; got {values[wrong][:3].tolist()}")
     entries = values.astype(int).tolist()
