@@ -1,7 +1,7 @@
 """Kernels induced by networks, and what they are made of: values, products, spectra.
 
 `ntk` and `nngp` are the limits of large width at initialisation; `empirical_ntk` is the tangent
-kernel of one finite net, trained or not. A `Kernel` is a plain callable, `kernel(x1, x2=None) ->
+kernel of one finite net, trained or not; `diversity_kernel` that of a first layer of ReLU units. A `Kernel` is a plain callable, `kernel(x1, x2=None) ->
 (n1, n2)`, and a pytree, so that it passes through `jit` and `vmap`. Two engines evaluate the
 infinite-width kernels: `closed_form`, one fused pass for ReLU-like activations, and
 `neural_tangents`, the library of that name.
@@ -14,6 +14,7 @@ the kernel itself on the sphere; `nearest_pair` says how well separated the inpu
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kernelgap.kernels.diversity import diversity_kernel
 from kernelgap.kernels.empirical import empirical_ntk
 from kernelgap.kernels.infinite import nngp, ntk
 from kernelgap.kernels.kernel import Kernel
@@ -32,6 +33,7 @@ __all__ = [
     "NearestPair",
     "Spectrum",
     "ZonalSpectrum",
+    "diversity_kernel",
     "empirical_ntk",
     "extreme_eigenvalues",
     "gram",

@@ -1,5 +1,6 @@
-"""What is minimised: the regularised logistic loss and its logarithm, the squared loss."""
+"""What is minimised: logistic and squared losses with weight decay, the diversity of units."""
 
+from kernelgap.objectives.diversity import diversity_penalty, with_diversity
 from kernelgap.objectives.logistic import (
     log_logistic_losses,
     log_regularized_logistic,
@@ -10,6 +11,7 @@ from kernelgap.objectives.logistic import (
 from kernelgap.objectives.squared import regularized_squared, squared_losses
 
 __all__ = [
+    "diversity_penalty",
     "log_logistic_losses",
     "log_regularized_logistic",
     "logistic_losses",
@@ -17,4 +19,5 @@ __all__ = [
     "regularized_squared",
     "soft_margins",
     "squared_losses",
+    "with_diversity",
 ]
