@@ -3,12 +3,20 @@
 Every study has a `run(config, *, out=None, ...) -> Result` and a command, `kernelgap run NAME`.
 """
 
-from kernelgap.studies import gap, margin_path, noisy_gd, regularization, teacher, width
+from kernelgap.studies import (
+    diversity,
+    gap,
+    margin_path,
+    noisy_gd,
+    regularization,
+    teacher,
+    width,
+)
 from kernelgap.studies.study import Result, Study
 
 STUDIES: dict[str, Study] = {
     room.STUDY.name: room.STUDY
-    for room in (gap, margin_path, width, regularization, noisy_gd, teacher)
+    for room in (gap, margin_path, width, regularization, noisy_gd, teacher, diversity)
 }
 """All studies by name, as the command line lists them."""
 
@@ -16,6 +24,7 @@ __all__ = [
     "STUDIES",
     "Result",
     "Study",
+    "diversity",
     "gap",
     "margin_path",
     "noisy_gd",
