@@ -27,7 +27,7 @@ _NEAR = 1e-3  # cosines nearer to 1 lose digits of the angle: it is taken from t
 
 
 def wedge(x: Float[Array, "*n d"], z: Float[Array, "*n d"]) -> Float[Array, " *n"]:
-    """k of pairs of unit vectors, from their differences: accurate at any angle."""
+    """K of pairs of unit vectors, from their differences: accurate at any angle."""
     apart, along = (jnp.linalg.norm(part, axis=-1) for part in (x - z, x + z))
     return 0.5 - jnp.arctan2(apart, along) / np.pi
 
@@ -115,7 +115,7 @@ def _tile(
 
     h = jax.lax.cond(jnp.any(near & ~diagonal), exact, lambda: h)
     # Below, two vectors differ by the rounding of their norms, or not at all.
-    apart = h > (2 * float(jnp.finfo(h.dtype).eps)) ** 2
+    apart = ~(h <= (2 * float(jnp.finfo(h.dtype).eps)) ** 2)  # of NaN true, to stay visible
     root = jnp.sqrt(jnp.where(apart, h, 1))
     phi = jnp.where(apart, root * tail_polynomial(0, h), 0)
     k = jnp.where(obtuse, phi, np.pi - phi) / (2 * np.pi)
@@ -140,5 +140,5 @@ def trigamma(x: float) -> float:
 
 
 def mean_square(d: int) -> float:
-    """E k(x, z)^2 over independent uniform x, z: theta has mean pi/2 and variance psi_1(d/2) / 2."""
+    """E k(x, z)^2 over uniform x and z: theta has mean pi/2 and variance psi_1(d/2) / 2."""
     return 1 / 16 + trigamma(d / 2) / (8 * np.pi**2)

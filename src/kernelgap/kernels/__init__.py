@@ -1,10 +1,11 @@
 """Kernels induced by networks, and what they are made of: values, products, spectra.
 
 `ntk` and `nngp` are the limits of large width at initialisation; `empirical_ntk` is the tangent
-kernel of one finite net, trained or not; `diversity_kernel` that of a first layer of ReLU units. A `Kernel` is a plain callable, `kernel(x1, x2=None) ->
-(n1, n2)`, and a pytree, so that it passes through `jit` and `vmap`. Two engines evaluate the
-infinite-width kernels: `closed_form`, one fused pass for ReLU-like activations, and
-`neural_tangents`, the library of that name.
+kernel of one finite net, trained or not; `diversity_kernel` the limit for a first layer of ReLU
+units alone. A `Kernel` is a plain callable, `kernel(x1, x2=None) -> (n1, n2)`, and a pytree, so
+that it passes through `jit` and `vmap`. Two engines evaluate the infinite-width kernels:
+`closed_form`, one fused pass for ReLU-like activations, and `neural_tangents`, the library of that
+name.
 
 `gram` and `matmul` take any kernel to any n: by panels, on disk, over devices, as mere products.
 `spectrum` and `extreme_eigenvalues` are the eigenvalues of Gram matrices, `zonal_spectrum` those of

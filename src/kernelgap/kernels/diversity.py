@@ -75,12 +75,10 @@ def gram(
     norms1 = jnp.sum(jnp.square(x1), axis=1)
     norms2 = norms1 if x2 is None else jnp.sum(jnp.square(x2), axis=1)
     products = jnp.matmul(x1, (x1 if x2 is None else x2).T, precision=jax.lax.Precision.HIGHEST)
+    if x2 is None:  # cosines on the diagonal are then 1 up to two roundings, which count as 1
+        products = jnp.where(jnp.eye(x1.shape[0], dtype=bool), norms1[:, None], products)
     inverse1, inverse2 = (1 / jnp.sqrt(jnp.where(v > 0, v, 1)) for v in (norms1, norms2))
     cosines = products * (inverse1[:, None] * inverse2[None, :])
-    if x2 is None:
-        same = jnp.eye(x1.shape[0], dtype=bool)
-        products = jnp.where(same, norms1[:, None], products)
-        cosines = jnp.where(same, 1, cosines)
     # J_0 = pi - theta.
     return products * (arccosines(0, cosines)[0] / (2 * np.pi))
 

@@ -197,6 +197,7 @@ def _units_and_inputs(w: ArrayLike, x: ArrayLike) -> tuple[jax.Array, jax.Array]
 def _gram(w: Float[Array, "n d"], x: Float[Array, "m d"]) -> Float[Array, "m m"]:
     (n, d), m = w.shape, x.shape[0]
     products = jnp.matmul(x, x.T, precision=_HIGHEST)
+    products = (products + products.T) / 2  # symmetric up to rounding only
     count = max(-(-n * m // _CHUNK), 1)
     if count == 1:
         return _shared(w, x).astype(x.dtype) * products

@@ -58,6 +58,7 @@ def with_diversity(
     Args:
         loss: `loss(params, x, y) -> scalar`, such as `regularized_logistic(model.apply, l2=1e-4)`.
         strength: lambda >= 0; may be traced, so that one compiled function serves many strengths.
+            At 0 the penalty is not evaluated.
         first_layer: `first_layer(params) -> (n, d)`, the units in rows. By default the first leaf
             of the parameters, which is W_1 of a `homogeneous_mlp` and the array itself where the
             parameters are one. A flax layer would be `lambda p: p["Dense_0"]["kernel"].T`.
@@ -91,6 +92,8 @@ def with_diversity(
 
     def penalised(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
         value = loss(params, x, y)
+        if _checks.is_concrete(strength) and float(strength) == 0:
+            return value
         units = _first_leaf(params) if first_layer is None else first_layer(params)
         penalty = mean_wedge(_checks.inputs(units, "first_layer"), 2, 0.0)
         return value + strength * penalty
@@ -102,6 +105,6 @@ def _first_leaf(params: PyTree) -> jax.Array:
     leaves = jax.tree.leaves(params)
     if not leaves or jax.numpy.ndim(leaves[0]) != 2:
         found = jax.numpy.shape(leaves[0]) if leaves else "no array"
-        raise ValueError(f"the first leaf of `params` must be the first layer, of shape (n, d); got "
-                         f"{found}. Pass `first_layer`, which finds it")  # fmt: skip
+        raise ValueError(f"the first leaf of `params` must be the first layer, of shape (n, d); "
+                         f"got {found}. Pass `first_layer`, which finds it")  # fmt: skip
     return leaves[0]
