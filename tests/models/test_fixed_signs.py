@@ -85,7 +85,7 @@ def test_a_two_layer_net_with_this_readout_is_the_same_function():
 
 def test_default_signs_alternate_and_those_of_outputs_are_orthogonal():
     assert kg.models.fixed_sign_net(5).spec.signs.tolist() == [1, -1, 1, -1, 1]
-    for outputs, width in ((1, 2), (3, 4), (10, 16), (10, 48), (16, 32)):
+    for outputs, width in ((1, 2), (2, 4), (3, 4), (10, 16), (10, 48), (16, 32)):
         signs = np.int64(kg.models.fixed_sign_net(width, outputs=outputs).spec.signs)
         assert signs.shape == (width, outputs)
         np.testing.assert_array_equal(signs.T @ signs, width * np.eye(outputs))
@@ -95,6 +95,16 @@ def test_default_signs_alternate_and_those_of_outputs_are_orthogonal():
         kg.models.fixed_sign_net(6, outputs=1).spec.signs[:, 0],
         kg.models.fixed_sign_net(6).spec.signs,
     )
+
+
+@pytest.mark.parametrize("outputs", [2, 3, 7, 10])
+def test_default_signs_differ_as_soon_as_there_are_enough_units(outputs):
+    least = {2: 3, 3: 3, 7: 5, 10: 9}[outputs]
+    for width in (least, least + 1, 2 * least):
+        signs = kg.models.fixed_sign_net(width, outputs=outputs).spec.signs
+        assert len(np.unique(signs, axis=1).T) == outputs
+    with pytest.raises(ValueError, match=f"at least {least} for {outputs} different outputs"):
+        kg.models.fixed_sign_net(least - 1, outputs=outputs)
 
 
 @given(keys, st.sampled_from([None, 2]))
@@ -144,6 +154,7 @@ def test_dtype_transforms_and_margin():
         ({"scale": 0}, ValueError, "`scale` must be a finite number > 0"),
         ({"scale": "root"}, TypeError, "`scale`"),
         ({"init_scale": -1.0}, ValueError, "`init_scale`"),
+        ({"outputs": 4}, ValueError, "`width` must be at least 5 for 4 different outputs.*got 3"),
         ({"signs": [1, -1]}, ValueError, r"`signs` must have shape \(3,\); got \(2,\)"),
         ({"signs": [1, -1, 1], "outputs": 2}, ValueError, r"must have shape \(3, 2\)"),
         ({"signs": [1, 0, 2]}, ValueError, r"must be -1 and \+1 only; got \[0, 2\]"),

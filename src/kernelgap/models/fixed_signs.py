@@ -79,7 +79,8 @@ def fixed_sign_net(
     default signs are those of Walsh functions: +1, -1, +1, -1, ... for one output; for several,
     half of the signs of each output are +1 and any two outputs agree on half of the units, exactly
     where `width` is a multiple of the least power of two above k. Outputs then share no
-    direction of the tangent kernel.
+    direction of the tangent kernel. For this to make all outputs different, `width` must be
+    above the greatest power of two that is at most k: 9 for ten outputs.
 
     Args:
         width: number of hidden units, at least 1; at least 2 for outputs of both signs.
@@ -94,8 +95,8 @@ def fixed_sign_net(
 
     Raises:
         TypeError: if `width` or `outputs` is no integer or a scale no number.
-        ValueError: if `width`, `outputs` or a scale is not positive, or `signs` has another shape
-            or other entries.
+        ValueError: if `width`, `outputs` or a scale is not positive, `signs` has another shape
+            or other entries, or is left out with too few units for different outputs.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -115,6 +116,10 @@ def fixed_sign_net(
     if scale is not None:
         _checks.number(scale, "scale", minimum=0, exclusive=True)
     _checks.number(init_scale, "init_scale", minimum=0, exclusive=True)
+    least = 1 << (outputs or 1).bit_length() - 1
+    if signs is None and outputs is not None and width <= least and outputs > 1:
+        raise ValueError(f"`width` must be at least {least + 1} for {outputs} different outputs, "
+                         f"or `signs` given; got {width}")  # fmt: skip
     given = None if signs is None else _given_signs(signs, width, outputs)
     spec = FixedSignSpec(
         width, given, outputs, width**-0.5 if scale is None else float(scale), float(init_scale)

@@ -1,6 +1,6 @@
 """Units in different arrangements: random, clustered, spread out by gradient descent.
 
-Units have norm sqrt(d), about that of Gaussian ones, so that arrangements differ in directions only.
+Units have norm sqrt(d), about that of Gaussian ones: arrangements differ in directions only.
 """
 
 from functools import partial
@@ -13,12 +13,12 @@ from kernelgap import objectives
 
 
 def random(key: jax.Array, n: int, d: int) -> jax.Array:
-    """n independent uniform directions."""
+    """Independent uniform directions."""
     return _scaled(jax.random.normal(key, (n, d)))
 
 
 def clustered(key: jax.Array, n: int, d: int, *, clusters: int, spread: float) -> jax.Array:
-    """n directions around some random ones, in turn; a large spread makes them independent."""
+    """Directions around some random ones, in turn; a large spread makes them independent."""
     centres_key, noise_key = jax.random.split(key)
     centres = jax.random.normal(centres_key, (clusters, d))
     noise = jax.random.normal(noise_key, (n, d))

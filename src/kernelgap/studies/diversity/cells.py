@@ -11,7 +11,7 @@ import optax
 from kernelgap import datasets, kernels, metrics, models, objectives, optim
 from kernelgap.models import Model
 from kernelgap.studies.diversity import arrangements, errors
-from kernelgap.studies.diversity.config import PARTS, DiversityConfig
+from kernelgap.studies.diversity.config import DiversityConfig
 from kernelgap.studies.journal import Row
 from kernelgap.studies.learners import NAN
 from kernelgap.studies.study import Cell
@@ -44,7 +44,7 @@ def cells(config: DiversityConfig) -> list[Cell]:
                 Cell((part, data, start, width))
                 for data in errors.sources(config)
                 for start in config.starts
-                for width in config.widths
+                for width in errors.widths(config, data)
             ]
     return found
 
@@ -63,7 +63,7 @@ def run_cell(config: DiversityConfig, identity: tuple) -> list[Row]:
 
 def _row(part: str, found: dict[str, Any]) -> Row:
     """All columns, for all parts the same."""
-    text = {name: "" for name in _TEXT} | {"seed": 0}
+    text = dict.fromkeys(_TEXT, "") | {"seed": 0}
     row = text | dict.fromkeys(_NUMBERS, NAN) | found | {"part": part}
     return {
         k: int(v) if k == "seed" else v if isinstance(v, str) else float(v) for k, v in row.items()

@@ -44,12 +44,14 @@ class DiversityConfig:
     data: tuple[str, ...] = option(DATA, "of teacher, digits, for the test errors")
     mnist: str = option("", "folder with the four MNIST files, to add them to the test errors")
     starts: tuple[str, ...] = option(STARTS, "of random, clustered: initial units (error)")
-    widths: tuple[int, ...] = option((8, 16, 32, 64), "units of the nets (error)")
+    widths: tuple[int, ...] = option(
+        (8, 16, 32, 64, 128), "units of the nets (error); for images those of at least 16"
+    )
     penalties: tuple[float, ...] = option(
-        (0.003, 0.03, 0.1, 0.3, 1.0), "strengths of the diversity penalty to choose from"
+        (0.01, 0.1, 0.3, 1.0, 3.0), "strengths of the diversity penalty to choose from"
     )
     l2s: tuple[float, ...] = option(
-        (1e-6, 1e-5, 3e-5, 1e-4, 3e-4), "strengths of the weight decay to choose from"
+        (1e-5, 3e-5, 1e-4, 3e-4, 1e-3), "strengths of the weight decay to choose from"
     )
     teacher_d: int = option(20, "input dimension of the teacher")
     teacher_units: int = option(6, "hidden units of the teacher, at least 2")
@@ -59,7 +61,7 @@ class DiversityConfig:
     n_test: int = option(4000, "fresh test samples for each seed (teacher)")
     adam_steps: int = option(1000, "full-batch Adam steps (error)")
     stops: int = option(10, "numbers of steps to choose from; divides adam_steps")
-    adam_rate: float = option(0.03, "learning rate of Adam (error)")
+    adam_rate: float = option(0.01, "learning rate of Adam (error)")
 
     def __post_init__(self) -> None:
         """Check every field, and turn lists into tuples."""
@@ -82,6 +84,9 @@ class DiversityConfig:
         if not isinstance(self.mnist, str):
             raise TypeError(f"`mnist` must be the name of a folder; got {self.mnist!r:.40}")
         increasing(self, "widths", "penalties", "l2s")
+        images = "digits" in self.data or self.mnist
+        if "error" in self.parts and images and self.widths[-1] < 16:
+            raise ValueError(f"`widths` must go to 16 or more for ten classes; got {self.widths}")
         for part, whole in (("records", "steps"), ("stops", "adam_steps")):
             if getattr(self, whole) % getattr(self, part):
                 raise ValueError(f"`{part}` must divide `{whole}`; got {getattr(self, part)} and "
@@ -99,9 +104,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 800,
         "records": 20,
         "widths": (8, 32),
-        "penalties": (0.03, 0.3),
+        "starts": ("random",),
+        "penalties": (0.1, 1.0),
         "l2s": (1e-5, 1e-4),
-        "adam_steps": 400,
+        "adam_steps": 600,
         "n_test": 2000,
     },
     "default": {},

@@ -1,8 +1,9 @@
 """Test errors of nets with fixed signs: no penalty, weight decay, or the diversity penalty.
 
-Each seed draws data and initial units. Each net is looked at after some numbers of steps; number of
-steps and strength of the penalty are chosen on a validation set, for every learner alike. Errors
-are the mean squared error over the variance of the targets (teacher), or the share of wrong classes.
+Each seed draws data and initial units. Each net is looked at after some numbers of steps; that
+number and the strength of the penalty are chosen on a validation set, for every learner alike.
+Errors are the mean squared error over the variance of the targets (teacher), or the share of
+samples that are not classified rightly.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from kernelgap.studies.journal import Row
 from kernelgap.studies.learners import error_rate
 
 CLASSES = tuple(range(10))
+LEAST = 16  # units for which the signs of ten outputs are orthogonal
 
 
 class Problem(NamedTuple):
@@ -38,6 +40,11 @@ class Problem(NamedTuple):
 def sources(config: DiversityConfig) -> tuple[str, ...]:
     """The names of the data sets."""
     return (*config.data, "mnist") if config.mnist else config.data
+
+
+def widths(config: DiversityConfig, data: str) -> tuple[int, ...]:
+    """Of the widths, those that have enough units for the outputs."""
+    return config.widths if data == "teacher" else tuple(w for w in config.widths if w >= LEAST)
 
 
 def check(config: DiversityConfig) -> None:
@@ -64,31 +71,30 @@ def rows(config: DiversityConfig, data: str, start: str, width: int) -> list[Row
         )
     w = jax.vmap(draw)(start_keys)
     model = net(width, None if data == "teacher" else len(CLASSES))
-    rows = []
-    for penalised, strengths in ((False, (0.0, *config.l2s)), (True, config.penalties)):
-        chosen = jax.device_get(
-            _fit(
-                model,
-                w,
-                *found[:3],
-                jnp.asarray(strengths, w.dtype),
-                shared=found.shared,
-                penalised=penalised,
-                steps=config.adam_steps,
-                every=config.adam_steps // config.stops,
-                learning_rate=config.adam_rate,
-            )
+    tried = [("none", 0.0), *(("l2", l2) for l2 in config.l2s)]
+    tried += [("diversity", penalty) for penalty in config.penalties]
+    strengths = np.array([strength for _, strength in tried])
+    diverse = np.array([case == "diversity" for case, _ in tried])
+    chosen = jax.device_get(
+        _fit(
+            model,
+            w,
+            *found[:3],
+            jnp.asarray(np.where(diverse, 0, strengths), w.dtype),
+            jnp.asarray(np.where(diverse, strengths, 0), w.dtype),
+            shared=found.shared,
+            steps=config.adam_steps,
+            every=config.adam_steps // config.stops,
+            learning_rate=config.adam_rate,
         )
-        for i, strength in enumerate(strengths):
-            case = "diversity" if penalised else "l2" if strength else "none"
-            about = {"data": data, "start": start, "width": width, "case": case}
-            rows += [
-                about
-                | {"strength": strength, "seed": seed}
-                | {name: values[i, seed] for name, values in chosen._asdict().items()}
-                for seed in range(config.seeds)
-            ]
-    return rows
+    )
+    return [
+        {"data": data, "start": start, "width": width}
+        | {"case": case, "strength": strength, "seed": seed}
+        | {name: values[i, seed] for name, values in chosen._asdict().items()}
+        for i, (case, strength) in enumerate(tried)
+        for seed in range(config.seeds)
+    ]
 
 
 @lru_cache(maxsize=64)
@@ -106,34 +112,30 @@ class _Chosen(NamedTuple):
     discrepancy: jax.Array
 
 
-@partial(
-    jax.jit, static_argnames=("model", "shared", "penalised", "steps", "every", "learning_rate")
-)
+@partial(jax.jit, static_argnames=("model", "shared", "steps", "every", "learning_rate"))
 def _fit(
     model: Model,
     w: jax.Array,
     train: Dataset,
     validation: Dataset,
     test: Dataset,
-    strengths: jax.Array,
+    l2s: jax.Array,
+    penalties: jax.Array,
     *,
     shared: bool,
-    penalised: bool,
     steps: int,
     every: int,
     learning_rate: float,
 ) -> _Chosen:
-    """For each strength and seed: shape (strengths, seeds)."""
+    """For each pair of strengths and each seed: shape (strengths, seeds)."""
     optimizer = optax.adam(learning_rate)
 
     def one(
-        strength: jax.Array, w: jax.Array, train: Dataset, validation: Dataset, test: Dataset
+        strengths: tuple, w: jax.Array, train: Dataset, validation: Dataset, test: Dataset
     ) -> _Chosen:
-        if penalised:
-            loss = objectives.regularized_squared(model.apply)
-            loss = objectives.with_diversity(loss, strength=strength)
-        else:
-            loss = objectives.regularized_squared(model.apply, l2=strength)
+        l2, penalty = strengths
+        loss = objectives.regularized_squared(model.apply, l2=l2)
+        loss = objectives.with_diversity(loss, strength=penalty)
 
         def look(params: tuple) -> tuple:
             errors = (_error(model.apply(params, part.x), part.y) for part in (validation, test))
@@ -149,8 +151,8 @@ def _fit(
         return _Chosen((first + 1) * every, *(values[first] for values in seen))
 
     seeds = jax.vmap(one, (None, 0, 0, 0, None if shared else 0))
-    # One strength after the other: the seeds fill the machine, and memory holds one.
-    return jax.lax.map(lambda s: seeds(s, w, train, validation, test), strengths)
+    # One after the other: the seeds fill the machine, and memory holds them once.
+    return jax.lax.map(lambda pair: seeds(pair, w, train, validation, test), (l2s, penalties))
 
 
 def _error(outputs: jax.Array, y: jax.Array) -> jax.Array:
@@ -171,14 +173,13 @@ def problem(config: DiversityConfig, data: str, keys: jax.Array) -> Problem:
             noisy=used,
             noise=config.noise,
         )
-        every, test = jax.jit(jax.vmap(draw))(keys), None
+        drawn, test = jax.jit(jax.vmap(draw))(keys), None
     elif data == "digits":
-        every, test = samples.digits(keys, CLASSES), None
+        drawn, test = samples.digits(keys, CLASSES), None
     else:
         files = _mnist(config.mnist)
-        every, test = _drawn(files.train, keys, used), Dataset(_unit(files.test.x), files.test.y)
-    every = Dataset(_unit(every.x), every.y)
-    train, rest = samples.split(every, config.n_train)
+        drawn, test = _drawn(files.train, keys, used), Dataset(_unit(files.test.x), files.test.y)
+    train, rest = samples.split(Dataset(_unit(drawn.x), drawn.y), config.n_train)
     validation, own = samples.split(rest, config.n_validation)
     return Problem(train, validation, own if test is None else test, test is not None)
 
@@ -198,7 +199,7 @@ def _mnist(path: str) -> datasets.Split:
 
 
 def _drawn(data: Dataset, keys: jax.Array, n: int) -> Dataset:
-    """n images for each seed, without replacement."""
+    """Some images for each seed, without replacement."""
     x, y = np.asarray(data.x), np.asarray(data.y)
     order = [np.asarray(jax.random.permutation(key, len(y))[:n]) for key in keys]
     return Dataset(jnp.asarray(x[np.stack(order)]), jnp.asarray(y[np.stack(order)]))

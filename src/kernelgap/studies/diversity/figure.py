@@ -146,20 +146,21 @@ def _named(curves: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _errors(ax: "Axes", config: DiversityConfig, found: dict[str, Any], data: str) -> None:
-    for start in config.starts:
-        for case, (color, marker, name) in _LEARNERS.items():
+    for case, (color, marker, name) in _LEARNERS.items():
+        for k, start in enumerate(config.starts):
             curve = [
                 p
                 for p in found["points"]
                 if (p["data"], p["start"], p["case"]) == (data, start, case)
             ]
-            figures.band(
-                ax, [p["width"] for p in curve], curve, "error", color=color, marker=marker,
-                style="-" if start == config.starts[0] else "--",
-                label=name if start == config.starts[0] else None,
-            )  # fmt: skip
-    if len(config.starts) > 1:
-        ax.plot([], [], color=figures.GREY, ls="--", label=f"{config.starts[1]} start")
+            width = [p["width"] for p in curve]
+            if k == 0:
+                figures.band(ax, width, curve, "error", color=color, marker=marker, label=name)
+            else:
+                value = [p["error"]["value"] for p in curve]
+                ax.plot(width, value, color=color, marker=marker, ms=3.5, lw=1.3, ls="--")
+    for start in config.starts[1:]:
+        ax.plot([], [], color=figures.GREY, ls="--", label=f"{start} start")
     figures.grid_ticks(ax, config.widths)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("units")

@@ -1,4 +1,4 @@
-"""What the diversity study reports: blocks of spectra, correlations, medians, paired differences."""
+"""What the diversity study reports: spectra by degree, correlations, medians, differences."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -101,7 +101,7 @@ def _discrepancy(config: DiversityConfig, rows: list[Row]) -> dict[str, Any]:
             ],
             ("case", "spread"),
             ("s_min_squared", "discrepancy"),
-        ),  # fmt: skip
+        ),
         "across": statistics.bootstrap(
             pairs, lambda some: statistics.rank_correlation(*some.reshape(-1, 2).T), rng
         )._asdict(),
