@@ -70,6 +70,18 @@ def test_empirical_ntk_is_the_gram_of_the_extended_features(model, key):
     assert_close(found, model.spec.scale**2 * weights * products, factor=1000)
 
 
+@pytest.mark.parametrize("outputs", [None, 3])
+def test_a_wide_net_has_the_limit_kernel_for_each_output(outputs):
+    model = kg.models.fixed_sign_net(4096, outputs=outputs)
+    x = kg.datasets.sphere(key, 6, 5)
+    found = kg.kernels.empirical_ntk(model, model.init(jax.random.key(1), 5), chunk=2)(x)
+    limit = kg.kernels.diversity_kernel()(x)
+    if outputs:
+        limit = np.asarray(limit)[:, :, None, None] * np.eye(outputs)
+    # Means of 4096 terms of size at most 1, and at most a variance of 1/4.
+    np.testing.assert_allclose(found, limit, atol=6 / 2 / 4096**0.5)
+
+
 def test_a_two_layer_net_with_this_readout_is_the_same_function():
     model = kg.models.fixed_sign_net(8, outputs=3, scale=1.0)
     params, x = _drawn(model, key)
@@ -179,7 +191,7 @@ def test_init_apply_and_others_refuse():
         model.apply(params, jnp.ones((2, 5)))
     with pytest.raises(ValueError, match="two-layer models; this one has 1 trained layer"):
         kg.metrics.normalized_margin(model, params, x, jnp.ones(9), norm="balanced")
-    with pytest.raises(TypeError, match="`model` must be a Model.* got one of FixedSignSpec"):
+    with pytest.raises(TypeError, match=r"scale\^2 \* width \* kernels.diversity_kernel"):
         kg.kernels.ntk(model)
     with pytest.raises(ValueError, match="must be a two-layer ReLU network"):
         kg.margins.duality_gap(model, params, x, jnp.ones(9), l2=0.1)
