@@ -124,7 +124,9 @@ def test_near_pairs_in_single_precision(angle, opposite):
     gradient = jax.grad(penalty)(w)
     rounding = float(jnp.finfo(jnp.float32).eps)
     size = float(np.max(np.abs(slopes(w)))) if not opposite else angle
-    assert np.max(np.abs(gradient - slopes(w))) <= max(1e-5, 4 * rounding / angle) * size
+    assert (
+        np.max(np.abs(np.asarray(gradient) - slopes(w))) <= max(1e-5, 4 * rounding / angle) * size
+    )
     assert abs(float(penalty(w)) - formula(w)) < 3e-8
 
 
