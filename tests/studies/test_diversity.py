@@ -4,6 +4,7 @@ from scipy import stats
 
 import kernelgap as kg
 from helpers import write_mnist
+from kernelgap import cli
 from kernelgap.studies import diversity, statistics
 from kernelgap.studies.diversity import arrangements, cells, errors, summary
 
@@ -30,6 +31,7 @@ def test_spectra_agree_with_the_population(result):
     rows = _rows(result, part="spectrum", d=3)
     assert rows[0]["rank"] == 1
     assert rows[-1]["rank"] == 200
+    assert {3, 4, 5, 9, 10} <= {r["rank"] for r in rows}  # the ends of the first degrees
     values = [r["eigenvalue"] for r in rows]
     assert values == sorted(values, reverse=True)
     # d = 3: lambda_1 = 1/12 three times, lambda_0 = 1/16; deviations are of order 1/sqrt(200).
@@ -112,6 +114,10 @@ def test_training_starts_at_the_arrangement_and_its_loss(result):
 def test_a_violated_certificate_stops_the_run():
     loss = np.array([[1.0, 0.5], [0.2, 0.1]], np.float32)
     cells.refuse_violations(loss, np.array([[np.inf, 0.5], [0.2, 0.3]], np.float32))
+    tiny = np.array([1e-11], np.float32)  # residuals of some rounding units
+    cells.refuse_violations(tiny, tiny / 2)
+    with pytest.raises(RuntimeError, match="violated in 1 of 1"):
+        cells.refuse_violations(tiny.astype(np.float64), tiny.astype(np.float64) / 2)
     for wrong in (0.09, np.nan):
         with pytest.raises(RuntimeError, match=r"violated in 1 of 4 records: 0.1 > .* at \(1, 1\)"):
             cells.refuse_violations(loss, np.array([[np.inf, 0.6], [0.2, wrong]], np.float32))
@@ -263,7 +269,7 @@ def test_problems_have_unit_inputs_and_do_not_share_samples(mnist):
     ("change", "error", "match"),
     [
         ({"n_train": 1770, "data": ("digits",)}, ValueError, "must stay below the 1797 images"),
-        ({"mnist": "nowhere"}, NotADirectoryError, "is no folder"),
+        ({"mnist": "nowhere"}, NotADirectoryError, "`mnist`: .* is no folder"),
         ({"n_train": 130, "mnist": "+"}, ValueError, "must be at most 150, the training images"),
     ],
 )
@@ -272,6 +278,20 @@ def test_what_data_lack_is_said_before_any_work(mnist, change, error, match):
     config = diversity.DiversityConfig(**(TINY | change))
     with pytest.raises(error, match=match):
         diversity.STUDY.cells(config)
+
+
+def test_mnist_on_the_command_line(mnist, tmp_path, capsys):
+    short = ["--seeds", "2", "--n-train", "20", "--n-validation", "10", "--adam-steps", "4",
+             "--stops", "2", "--widths", "16", "--penalties", "0.1", "--l2s", "0.1", "--starts",
+             "random", "--data", "digits", "--parts", "error", "--no-progress"]  # fmt: skip
+    out = str(tmp_path / "out")
+    assert cli.main(["run", "diversity", "--out", out, "--mnist", mnist, *short]) == 0
+    assert "mnist random 16 units" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", "diversity", "--out", out, "--mnist", out, *short, "--overwrite"])
+    assert stop.value.code == 2
+    assert "--mnist: " in (message := capsys.readouterr().err)
+    assert "must hold train-images-idx3-ubyte or" in message
 
 
 def test_parts_alone_have_figures_and_tables():

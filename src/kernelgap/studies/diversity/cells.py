@@ -79,8 +79,10 @@ def _keys(config: DiversityConfig, purpose: int) -> jax.Array:
 def _spectrum(config: DiversityConfig, d: int) -> list[Row]:
     """Eigenvalues of the Gram matrix over n at some ranks, and the population's there."""
     kernel, n = kernels.diversity_kernel(), config.gram_n
-    ranks = np.unique(np.round(np.geomspace(1, n, 80)).astype(int))
     expected = population(d, n)
+    ends = np.flatnonzero(np.diff(expected)) + 1  # of the degrees
+    spaced = np.round(np.geomspace(1, n, 80)).astype(int)
+    ranks = np.unique(np.concatenate([spaced, ends, ends + 1]))
     found = []
     for seed in range(config.gram_seeds):
         key = jax.random.fold_in(jax.random.key(config.seed), seed)
@@ -178,17 +180,20 @@ def _training(config: DiversityConfig, case: str) -> list[Row]:
 def refuse_violations(loss: np.ndarray, certificate: np.ndarray) -> None:
     """Stop where a loss is above what the gradient certifies: then a formula is wrong.
 
-    s_min enters by its lower end; what is left to rounding is the gradient's relative error, and
-    residuals that are rounding themselves.
+    s_min enters by its lower end; what is left to rounding is the gradient's relative error.
     """
-    eps = float(np.finfo(loss.dtype).eps)
-    bad = ~(loss <= (1 + 1e-3) * certificate + (64 * eps) ** 2)
+    bad = ~((loss <= (1 + 1e-3) * certificate) | (loss < rounding_floor(loss.dtype)))
     if bad.any():
         where = tuple(np.argwhere(bad)[0].tolist())
         raise RuntimeError(
             f"the certificate L <= (m/2) ||grad L||^2 / s_min^2 is violated in {bad.sum()} of "
             f"{bad.size} records: {loss[where]:.6g} > {certificate[where]:.6g} at {where}"
         )
+
+
+def rounding_floor(dtype: np.dtype) -> float:
+    """The loss below which residuals, of targets of size 1, are rounding and nothing else."""
+    return (100 * float(np.finfo(dtype).eps)) ** 2
 
 
 class _Look(NamedTuple):

@@ -48,10 +48,10 @@ class DiversityConfig:
         (8, 16, 32, 64, 128), "units of the nets (error); for images those of at least 16"
     )
     penalties: tuple[float, ...] = option(
-        (0.01, 0.1, 0.3, 1.0, 3.0), "strengths of the diversity penalty to choose from"
+        (0.03, 0.3, 1.0, 3.0), "strengths of the diversity penalty to choose from"
     )
     l2s: tuple[float, ...] = option(
-        (1e-5, 3e-5, 1e-4, 3e-4, 1e-3), "strengths of the weight decay to choose from"
+        (3e-5, 1e-4, 3e-4, 1e-3), "strengths of the weight decay to choose from"
     )
     teacher_d: int = option(20, "input dimension of the teacher")
     teacher_units: int = option(6, "hidden units of the teacher, at least 2")

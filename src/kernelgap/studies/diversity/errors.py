@@ -195,7 +195,10 @@ def _teacher(key: jax.Array, *, n: int, d: int, units: int, noisy: int, noise: f
 
 @lru_cache(maxsize=1)
 def _mnist(path: str) -> datasets.Split:
-    return datasets.mnist(path)
+    try:
+        return datasets.mnist(path)
+    except (OSError, ValueError) as error:
+        raise type(error)(f"`mnist`: {error}") from error  # the option, on the command line too
 
 
 def _drawn(data: Dataset, keys: jax.Array, n: int) -> Dataset:
