@@ -109,6 +109,10 @@ def test_training_starts_at_the_arrangement_and_its_loss(result):
     y = np.float64(y)
     (row,) = _rows(result, part="training", case="clustered", seed=0, step=0.0)
     assert row["loss"] == pytest.approx(float(np.mean((outputs - y) ** 2)) / 2, rel=1e-4)
+    # With a penalty too it is the data term that is looked at.
+    (other,) = _rows(result, part="training", case="clustered, penalised", seed=0, step=0.0)
+    for name in ("loss", "gradient", "s_min", "certificate", "discrepancy"):
+        assert other[name] == pytest.approx(row[name], rel=1e-4)
 
 
 def test_a_violated_certificate_stops_the_run():
