@@ -20,12 +20,15 @@ from kernelgap.datasets import Dataset
 from kernelgap.models import Model
 from kernelgap.studies import samples
 from kernelgap.studies.diversity import arrangements
-from kernelgap.studies.diversity.config import DiversityConfig
+from kernelgap.studies.diversity.config import DATA, DiversityConfig
 from kernelgap.studies.journal import Row
 from kernelgap.studies.learners import error_rate
 
 CLASSES = tuple(range(10))
 LEAST = 16  # units for which the signs of ten outputs are orthogonal
+
+
+_SOURCES = (*DATA, "mnist")
 
 
 class Problem(NamedTuple):
@@ -59,8 +62,7 @@ def check(config: DiversityConfig) -> None:
 
 def rows(config: DiversityConfig, data: str, start: str, width: int) -> list[Row]:
     """A row per seed, kind of penalty and strength, at the number of steps chosen for it."""
-    place = (*sources(config), "mnist").index(data)
-    key = jax.random.fold_in(jax.random.key(config.seed), 1000 + place)
+    key = jax.random.fold_in(jax.random.key(config.seed), 1000 + _SOURCES.index(data))
     data_keys, start_keys = jax.random.split(key, (2, config.seeds))
     found = problem(config, data, data_keys)
     d = found.train.x.shape[-1]
