@@ -11,7 +11,8 @@ Four parts, after the claims of paper B (B. Xie, Y. Liang, L. Song, AISTATS 2017
 
 Example:
     >>> from kernelgap.studies import diversity
-    >>> tiny = diversity.DiversityConfig(parts=("training",), units=12, n=20, steps=20, seeds=2)
+    >>> tiny = diversity.DiversityConfig(
+    ...     parts=("training",), units=12, n=20, steps=20, records=4, seeds=2)
     >>> result = diversity.run(tiny)
     >>> all(row["loss"] <= row["certificate"] for row in result.rows)
     True
