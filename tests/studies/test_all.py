@@ -30,6 +30,12 @@ TINY = {
         "d": 3, "n": 8, "widths": (2, 16), "seeds": 2, "restarts": 2, "n_test": 100, "steps": 10,
         "certified": 0,
     },
+    "diversity": {
+        "seeds": 2, "dims": (3,), "gram_n": 30, "gram_seeds": 1, "d": 3, "n": 8, "units": 6,
+        "spreads": (0.5,), "draws": 3, "spreading": 5, "steps": 10, "records": 2,
+        "data": ("teacher",), "widths": (4,), "penalties": (0.1,), "l2s": (1e-4,), "teacher_d": 3,
+        "n_train": 10, "n_validation": 5, "n_test": 20, "adam_steps": 10, "stops": 2,
+    },
 }  # fmt: skip
 
 
@@ -188,6 +194,25 @@ def test_every_study_is_public_and_listed(capsys):
         ("width", {"certified": -1}, ValueError, "`certified` must be an integer >= 0"),
         ("width", {"delta": 0.9}, ValueError, "`delta`"),
         ("width", {"learning_rate": -1.0}, ValueError, "`learning_rate`"),
+        ("diversity", {"parts": ("loss",)}, ValueError, "`parts` must be one of 'spectrum'"),
+        (
+            "diversity",
+            {"data": ("mnist",)},
+            ValueError,
+            "`data` must be one of 'teacher', 'digits'",
+        ),
+        ("diversity", {"starts": ("zero",)}, ValueError, "`starts` must be one of 'random'"),
+        ("diversity", {"dims": (1,)}, ValueError, "`dims` must be an integer >= 2"),
+        ("diversity", {"widths": (16, 8)}, ValueError, "`widths` must increase"),
+        ("diversity", {"widths": (8,)}, ValueError, "`widths` must go to 16 or more for ten"),
+        ("diversity", {"penalties": (1.0, 0.1)}, ValueError, "`penalties` must increase"),
+        ("diversity", {"l2s": (0.0,)}, ValueError, "`l2s` must be a finite number > 0"),
+        ("diversity", {"records": 7}, ValueError, "`records` must divide `steps`; got 7 and 2000"),
+        ("diversity", {"stops": 7}, ValueError, "`stops` must divide `adam_steps`"),
+        ("diversity", {"spread": 0.0}, ValueError, "`spread`"),
+        ("diversity", {"noise": -1.0}, ValueError, "`noise`"),
+        ("diversity", {"draws": 2}, ValueError, "`draws` must be an integer >= 3"),
+        ("diversity", {"mnist": 5}, TypeError, "`mnist` must be the name of a folder; got 5"),
     ],
 )
 def test_configurations_refuse(name, change, error, match):

@@ -1,7 +1,7 @@
-"""Data sets: the XOR distribution with its planted network, random teachers, real digits."""
+"""Data sets: the XOR distribution with its planted network, random teachers, real digits, MNIST."""
 
 from kernelgap.datasets.dataset import Dataset
-from kernelgap.datasets.handwritten import digits
+from kernelgap.datasets.handwritten import Split, digits, mnist
 from kernelgap.datasets.spherical import sphere
 from kernelgap.datasets.teachers import Inputs as Inputs
 from kernelgap.datasets.teachers import planted_teacher, teacher
@@ -11,7 +11,9 @@ from kernelgap.datasets.xor import planted_xor, xor_noise
 
 __all__ = [
     "Dataset",
+    "Split",
     "digits",
+    "mnist",
     "planted_teacher",
     "planted_xor",
     "sphere",

@@ -131,7 +131,8 @@ def duality_gap(
 def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
     """The factors s_1, s_2 of the forward pass of a model that the bound is about."""
     spec = model.spec
-    if len(spec.widths) != 1 or spec.outputs is not None or spec.activation != _RELU:
+    two = model.neurons is not None  # two trained layers
+    if not two or spec.outputs is not None or spec.activation != _RELU:
         raise ValueError(
             "`model` must be a two-layer ReLU network with one output, homogeneous_mlp((width,)); "
             f"got widths {spec.widths}, outputs {spec.outputs}, {spec.activation}"

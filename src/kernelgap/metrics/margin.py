@@ -93,9 +93,10 @@ def normalized_margin(
         2020. The balanced form, and the extension to powers and several outputs, are derived.
     """
     _checks.choice(norm, "norm", ("l2", "balanced", "mean_field", "layer_product"))
-    if norm in ("balanced", "mean_field") and len(model.spec.widths) != 1:
+    if norm in ("balanced", "mean_field") and model.neurons is None:
+        depth = len(model.spec.shapes(1))
         raise ValueError(f"norm={norm!r} is defined for two-layer models; this one has "
-                         f"{len(model.spec.widths) + 1} layers")  # fmt: skip
+                         f"{depth} trained layer{'s' if depth > 1 else ''}")  # fmt: skip
     if norm == "mean_field" and model.degree != 2:
         raise ValueError(f"norm='mean_field' is defined for models of degree 2; "
                          f"this one has degree {model.degree:g}")  # fmt: skip

@@ -1,6 +1,7 @@
-"""Positively homogeneous multi-layer perceptrons and their activations."""
+"""Positively homogeneous nets and their activations."""
 
 from kernelgap.models.activations import Activation, leaky_relu, relu_power
+from kernelgap.models.fixed_signs import FixedSignSpec, fixed_sign_net
 from kernelgap.models.mlp import homogeneous_mlp, preactivations
 from kernelgap.models.model import MLPSpec, Model, Neurons
 from kernelgap.models.model import Parameterization as Parameterization
@@ -8,9 +9,11 @@ from kernelgap.models.model import Params as Params
 
 __all__ = [
     "Activation",
+    "FixedSignSpec",
     "MLPSpec",
     "Model",
     "Neurons",
+    "fixed_sign_net",
     "homogeneous_mlp",
     "leaky_relu",
     "preactivations",

@@ -10,7 +10,7 @@ deviations of the initial weights make the parameterization.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ def homogeneous_mlp(
         return tuple(params)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
-        layers = _check_call(spec, params, x)
+        layers = check_call(spec, params, x)
         h = x
         for k, (weights, (_, _, factor, _)) in enumerate(zip(params, layers, strict=True)):
             if k > 0:
@@ -101,7 +101,7 @@ def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Arra
     """What enters the activation of each hidden layer.
 
     Args:
-        model: a `homogeneous_mlp`.
+        model: a `homogeneous_mlp` or `fixed_sign_net`.
         params: its parameters.
         x: inputs of shape (n, d).
 
@@ -118,9 +118,10 @@ def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Arra
         >>> [z.shape for z in kg.models.preactivations(model, params, jax.numpy.ones((2, 3)))]
         [(2, 5), (2, 7)]
     """
-    layers = _check_call(model.spec, params, x)
+    layers = check_call(model.spec, params, x)
     entering, h = [], x
-    for weights, (_, _, factor, _) in zip(params[:-1], layers[:-1], strict=True):
+    hidden = slice(len(model.spec.widths))
+    for weights, (_, _, factor, _) in zip(params[hidden], layers[hidden], strict=True):
         z = h @ weights.T
         entering.append(z if factor == 1 else factor * z)
         h = model.spec.activation(entering[-1])
@@ -148,7 +149,8 @@ def _spec(
     return MLPSpec(widths, activation, parameterization, outputs, float(init_scale))
 
 
-def _check_call(spec: MLPSpec, params: Params, x: jax.Array) -> list[tuple]:
+def check_call(spec: Any, params: Params, x: jax.Array) -> list[tuple]:
+    """The layers of the model that `spec` describes; refuses parameters and inputs that misfit."""
     if np.ndim(x) != 2:
         raise ValueError(f"`x` must have shape (n, d); got {np.shape(x)}")
     expected = spec.shapes(np.shape(x)[1])

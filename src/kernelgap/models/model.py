@@ -75,14 +75,15 @@ class Model(NamedTuple):
         init: `init(key, d, dtype=None) -> params`.
         apply: `apply(params, x) -> (n,)`, or (n, k) with k outputs.
         degree: the degree of positive homogeneity in the parameters.
-        spec: static description, from which `kernels.ntk` builds the kernel.
+        spec: static, hashable description: the `MLPSpec` from which `kernels.ntk` builds the kernel
+            of a `homogeneous_mlp`, the `FixedSignSpec` of a `fixed_sign_net`.
         neurons: how to read the parameters as neurons; None unless the net has two layers.
     """
 
     init: Callable[..., Params]
     apply: Callable[[Params, jax.Array], jax.Array]
     degree: float
-    spec: MLPSpec
+    spec: Any
     neurons: Neurons | None
 
     def _entries(self) -> dict[str, Any]:

@@ -5,13 +5,22 @@ Every study has a `run(config, *, out=None, ...) -> Result` and a command, `kern
 
 import os
 
-from kernelgap.studies import gap, margin_path, noisy_gd, regularization, saved, teacher, width
+from kernelgap.studies import (
+    diversity,
+    gap,
+    margin_path,
+    noisy_gd,
+    regularization,
+    saved,
+    teacher,
+    width,
+)
 from kernelgap.studies.comparison import Comparison, compare
 from kernelgap.studies.study import Result, Study
 
 STUDIES: dict[str, Study] = {
     room.STUDY.name: room.STUDY
-    for room in (gap, margin_path, width, regularization, noisy_gd, teacher)
+    for room in (gap, margin_path, width, regularization, noisy_gd, teacher, diversity)
 }
 """All studies by name, as the command line lists them."""
 
@@ -51,6 +60,7 @@ __all__ = [
     "Result",
     "Study",
     "compare",
+    "diversity",
     "gap",
     "load",
     "margin_path",
