@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 import html
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,3 +227,14 @@ def test_digits_leave_some_for_testing(name):
     config = STUDIES[name].config(data="digits", n=357)
     with pytest.raises(ValueError, match="`n` must stay below the 357 images"):
         study.execute(STUDIES[name], config)
+
+
+def test_the_example_saves_the_figure_of_any_study(tmp_path):
+    path = Path(__file__).parents[2] / "examples" / "study_figure.py"
+    spec = importlib.util.spec_from_file_location("study_figure", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in ("margin-path", "noisy-gd"):
+        result = module.main(name, str(tmp_path), **TINY[name])
+        assert result.study is STUDIES[name]
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
