@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap.datasets import idx
 from kernelgap.datasets.dataset import Dataset, floating_dtype
 
@@ -56,6 +57,7 @@ def digits(*classes: int, dtype: DTypeLike | None = None) -> Dataset:
     return _labelled(images[keep] / 16, labels[keep], classes, dtype)
 
 
+@shown
 class Split(NamedTuple):
     """A data set that comes in two parts.
 
