@@ -1,6 +1,6 @@
 r"""Network kernels on a sphere as functions of the cosine: values and Taylor coefficients.
 
-On the sphere of radius r the kernels of `arccosine` are kappa(c), c the cosine of the two inputs.
+On the sphere of radius r the kernels of ReLU-like nets are kappa(c), c the cosine of the two inputs.
 With E_p, O_p the even and odd parts of J_p as functions of the cosine, J_p' = p^2 J_{p-1} gives
 
     E_p' = p^2 O_{p-1},   O_p' = p^2 E_{p-1},   E_0 = pi / 2,   O_0 = arcsin.
@@ -43,7 +43,7 @@ def _recursion(
     parts: Callable[[int, np.ndarray], _Parts],
     product: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """The recursion of `arccosine`, over values or over power series."""
+    """The recursion of `kernels.recursion`, over values or over power series."""
     layers = spec.layers(d)
     _, _, factor, std = layers[0]
     variance = (factor * std * radius) ** 2
