@@ -34,12 +34,15 @@ def ntk(model: Model, *, engine: Engine = "auto") -> Kernel:
 
     Returns:
         A `Kernel`, called as `kernel(x1, x2=None) -> (n1, n2)`. By the closed form, values are
-        finite and have finite first and second derivatives at equal and at zero inputs. In
-        float32, with L hidden layers of a homogeneous activation, the error is at most 1e-6 sqrt(K(x,x) K(z,z)) for inputs at
-        an angle of at least 0.4 L to each other and to each other's opposite, and grows like
-        3e-7 L^2 / angle below; inputs at an angle below 1.4e-3 count as parallel, which moves the
-        kernel by at most 5e-4 relative per hidden layer (float64: 6e-8 and 2e-8). Equal inputs
-        give the diagonal value wherever they meet.
+        finite and have finite first and second derivatives at equal and at zero inputs, and equal
+        inputs give the diagonal value wherever they meet. In float32, with L hidden layers:
+
+        - of a homogeneous activation of power 1, the error is at most 1e-6 sqrt(K(x,x) K(z,z)) for
+          inputs at an angle of at least 0.4 L to each other and to each other's opposite, and grows
+          like 3e-7 L^2 / angle below; inputs at an angle below 1.4e-3 count as parallel, which
+          moves the kernel by at most 5e-4 relative per hidden layer (float64: 6e-8 and 2e-8);
+        - of a smooth one, the error is at most 1e-6 (2 + v) sqrt(K(x,x) K(z,z)) for L <= 3, v the
+          largest variance of a pre-activation in units of the activation's scale squared.
 
     Raises:
         TypeError: if `model` is no `Model`; from the kernel, if inputs are not floating.

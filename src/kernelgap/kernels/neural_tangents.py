@@ -147,8 +147,9 @@ def check(spec: MLPSpec) -> None:
         return
     if isinstance(phi, Activation):
         if phi.power != 1:
-            raise ValueError(f"engine='neural_tangents' evaluates activations of power 1; this "
-                             f"model has power {phi.power:g}. Use engine='closed_form'")  # fmt: skip
+            raise ValueError(f"engine='neural_tangents' evaluates activations of power 1; "
+                             f"this one has power {phi.power:g}. "
+                             f"Use engine='closed_form'")  # fmt: skip
     elif phi.sigmoid != "erf" or (phi.gated and phi != SMOOTH["gelu"]):
         raise ValueError(f"engine='neural_tangents' evaluates 'relu', 'leaky_relu', 'abs', 'gelu' "
                          f"and 'erf'; got {phi}. Use engine='closed_form'")  # fmt: skip

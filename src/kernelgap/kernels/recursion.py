@@ -74,15 +74,17 @@ def _recursion(
     get: str,
 ) -> jax.Array:
     layers, phi = spec.layers(d), spec.activation
-    expectations = (arccosine if isinstance(phi, Activation) else sigmoidal).expectations
     fan_in, _, factor, std = layers[0]
     own, both = factor**2, (factor * std) ** 2
     k = _Pairs(both * norms1, both * norms2, both * products, own * products)
     for fan_in, _, factor, std in layers[1:]:
         own = factor**2 * fan_in
         both = own * std**2
-        value, slope, variance1, variance2 = expectations(
-            phi, k.variance1, k.variance2, k.covariance, same
+        moments = k.variance1, k.variance2, k.covariance
+        value, slope, variance1, variance2 = (
+            arccosine.expectations(phi, *moments, same)
+            if isinstance(phi, Activation)
+            else sigmoidal.expectations(phi, *moments, same)
         )
         k = _Pairs(
             both * variance1,

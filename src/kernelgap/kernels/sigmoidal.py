@@ -90,7 +90,7 @@ def _pair(
     """The two expectations for single k and l, given their squares."""
     determinant = k2 * l2 + k2 * b + l2 * a + gap
     root = jnp.sqrt(determinant)
-    angle = jnp.arctan2(c, root)
+    angle = _angle(c, root, jnp.sqrt(k2 + a) * jnp.sqrt(l2 + b))
     if not gated:
         return 2 / np.pi * angle, 2 / np.pi / root
     both = 0.25 + angle / (2 * np.pi)
@@ -98,6 +98,31 @@ def _pair(
     shares = k2 / (k2 + a) + l2 / (l2 + b)
     value = c * both + density * (gap + c * c * shares)
     return value, both + c * density * (shares + k2 * l2 / determinant)
+
+
+def _angle(sine: jax.Array, cosine: jax.Array, size: jax.Array) -> jax.Array:
+    """arctan(sine / cosine) for cosine > 0, size^2 = sine^2 + cosine^2; XLA's is ten times slower.
+
+    A quarter of the angle has a tangent of at most tan(pi / 8), where a polynomial is enough.
+    """
+    half = sine / (size + cosine)
+    quarter = half / (1 + jnp.sqrt(1 + half * half))
+    square = quarter * quarter
+    coefficients = _arctangent(sine.dtype == jnp.float64)
+    series = jnp.full_like(square, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        series = series * square + coefficient
+    return 4 * quarter * series
+
+
+@lru_cache(maxsize=2)
+def _arctangent(double: bool) -> tuple[float, ...]:
+    """Coefficients of arctan(t) / t as a polynomial in t^2, |t| <= tan(pi / 8)."""
+    degree, end = (12 if double else 5), np.tan(np.pi / 8) ** 2
+    nodes = end * (1 + np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))) / 2
+    values = np.arctan(np.sqrt(nodes)) / np.sqrt(nodes)
+    fit = np.polynomial.Chebyshev.fit(nodes, values, degree, domain=[0, end])
+    return tuple(fit.convert(kind=np.polynomial.Polynomial).coef.tolist())
 
 
 @lru_cache(maxsize=2)

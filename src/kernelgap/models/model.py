@@ -87,7 +87,7 @@ class Model(NamedTuple):
 
 
 def homogeneous_degree(model: Model) -> float:
-    """The degree of a homogeneous model; refuse any other, of which margins cannot be normalised."""
+    """The degree of a homogeneous model; refuse any other."""
     if model.degree is None:
         raise ValueError(f"`model` must be positively homogeneous in its parameters, such as "
                          f"models.homogeneous_mlp((512,)); this one has the smooth activation "
