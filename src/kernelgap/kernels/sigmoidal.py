@@ -61,21 +61,18 @@ def _mean(phi: SmoothActivation, *moments: jax.Array) -> tuple[jax.Array, jax.Ar
         square = jnp.asarray(phi.scale**2 / 2, dtype)
         return _pair(phi.gated, square, square, *moments)
     nodes, weights = _kolmogorov(_NODES[dtype == jnp.float64])
-    squares = jnp.asarray((phi.scale * nodes) ** 2, dtype)
-    weights = jnp.asarray(weights, dtype)
+    k2, l2 = ((phi.scale * side.ravel()) ** 2 for side in np.meshgrid(nodes, nodes))
+    pairs = [jnp.asarray(a, dtype) for a in (k2, l2, np.outer(weights, weights).ravel())]
+    # Without checkpoints reverse mode would store every term.
+    term = jax.checkpoint(_pair, static_argnums=0)
 
-    # Reverse mode would store every term.
-    @jax.checkpoint
-    def add(total: tuple, node: tuple) -> tuple[tuple, None]:
-        square, weight = node
-        for i in range(len(weights)):
-            found = _pair(phi.gated, square, squares[i], *moments)
-            share = weight * weights[i]
-            total = tuple(t + share * f for t, f in zip(total, found, strict=True))
-        return total, None
+    def add(total: tuple, pair: tuple) -> tuple[tuple, None]:
+        *squares, weight = pair
+        found = term(phi.gated, *squares, *moments)
+        return tuple(t + weight * f for t, f in zip(total, found, strict=True)), None
 
     zero = jnp.zeros(jnp.broadcast_shapes(*map(jnp.shape, moments)), dtype)
-    return jax.lax.scan(add, (zero, zero), (squares, weights))[0]
+    return jax.lax.scan(add, (zero, zero), pairs)[0]
 
 
 def _pair(
