@@ -77,7 +77,10 @@ def test_uniformly_in_the_variance(name):
                     exact = (weights @ here[k]) ** 2
                 else:
                     exact = weights @ (here[k] * other[k])
-                np.testing.assert_allclose(found[k], exact, rtol=1e-10, atol=1e-25)
+                # Gated opposite pairs cancel; and a b - c^2 is rounded.
+                bound = 1e-11 + 4 * np.finfo(float).eps * variance
+                assert abs(found[k] - exact) <= bound * (weights @ here[k] ** 2)
+                assert correlation == 0 or phi.gated or abs(found[k] / exact - 1) < 1e-10
 
 
 def test_rule_integrates_the_kolmogorov_law():
