@@ -106,12 +106,14 @@ def test_wide_nets_tend_to_the_kernels(name, parameterization):
             outputs = model.apply(params, x)
             return kg.kernels.empirical_ntk(model, params)(x), jnp.outer(outputs, outputs)
 
-        ntks, products = np.float64(jax.lax.map(finite, jax.random.split(key, nets), batch_size=25))
+        samples = jax.lax.map(finite, jax.random.split(key, nets), batch_size=25)
+        ntks, products = (np.float64(s) for s in samples)
         for found, kernel in ((ntks, kg.kernels.ntk), (products, kg.kernels.nngp)):
             limit = np.asarray(kernel(model)(x))
             error = 6 * found.std(axis=0) / nets**0.5 + 4 / width * np.abs(limit).max()
             np.testing.assert_array_less(np.abs(found.mean(axis=0) - limit), error)
-        spreads.append(np.max(ntks.std(axis=0)) / np.max(np.abs(ntks)))
+        limit = np.asarray(kg.kernels.ntk(model)(x))
+        spreads.append(np.linalg.norm(ntks.std(axis=0)) / np.linalg.norm(limit))
     for before, after in pairwise(spreads):
         assert 1.4 < before / after < 2.8  # 2, of estimates from 200 nets
 
@@ -147,18 +149,17 @@ def test_finite_values_and_derivatives_at_the_edges(name):
     """Equal, opposite, orthogonal, zero, tiny, huge and nearly equal inputs."""
     a = jnp.array([1.0, 2.0, -2.0])
     edges = jnp.stack([a, a, -a, 0 * a, 1e-20 * a, 1e3 * a, a * (1 + 3e-7), a[::-1]])
-    for kernel in (kg.kernels.ntk(mlp((3, 3), activation=SMOOTH[name])),):
+    kernel = kg.kernels.ntk(mlp((3, 3), activation=SMOOTH[name]))
 
-        def total(x, z=None, kernel=kernel):
-            return jnp.sum(kernel(x, z))
+    def total(x, z=None):
+        return jnp.sum(kernel(x, z))
 
-        for arguments in ((edges,), (edges, edges)):
-            assert np.isfinite(kernel(*arguments)).all()
-            gradient, second = jax.jvp(jax.grad(total), arguments, arguments)
-            assert np.isfinite(gradient).all()
-            assert np.isfinite(second).all()
-        assert float(kernel(edges)[3, 3]) == 0
-        assert_close(kernel(edges)[3], 0 * kernel(edges)[3], scale=1)
+    for arguments in ((edges,), (edges, edges)):
+        assert np.isfinite(kernel(*arguments)).all()
+        gradient, second = jax.jit(lambda *a: jax.jvp(jax.grad(total), a, a))(*arguments)
+        assert np.isfinite(gradient).all()
+        assert np.isfinite(second).all()
+    assert (kernel(edges)[3] == 0).all()
 
 
 @given(keys, st.sampled_from(["gelu", "tanh"]))
@@ -245,8 +246,8 @@ def test_spectrum_on_the_sphere(name):
     """Smooth kernels are taken from a circle; those of odd activations are odd."""
     with x64(True):
         kernel = kg.kernels.ntk(mlp((9,), activation=name, parameterization="ntk"))
-        found = kg.kernels.zonal_spectrum(kernel, 4, degree=12, radius=2.0)
-        total = float(kernel.diag(jnp.array([[2.0, 0, 0, 0]]))[0])
+        found = kg.kernels.zonal_spectrum(kernel, 4, degree=30, radius=1.0)
+        total = float(kernel.diag(jnp.array([[1.0, 0, 0, 0]]))[0])
     np.testing.assert_allclose(np.sum(found.shares), total, rtol=1e-6)
     if name == "tanh":
         assert np.max(np.abs(found.values[::2])) < 1e-10
