@@ -11,7 +11,8 @@ Import it as `import kernelgap as kg`. Rooms:
 - `metrics`: normalised margins, changes of activation patterns;
 - `kernels`: NTK and NNGP kernels;
 - `predictors`: hard-margin SVM, ridge regression and the best predictor in a kernel's span;
-- `studies`: experiments, each with its configuration, rows, intervals and figure.
+- `studies`: experiments, each with its configuration, rows, intervals and figure;
+- `testing`: laws and Hypothesis strategies for your own models and kernels.
 """
 
 from importlib import import_module
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from kernelgap import bounds, datasets, kernels, metrics, models, objectives, predictors
 
 if TYPE_CHECKING:
-    from kernelgap import margins, optim, studies
+    from kernelgap import margins, optim, studies, testing
 
 __version__ = "0.1.0"
 
@@ -36,9 +37,10 @@ __all__ = [
     "optim",
     "predictors",
     "studies",
+    "testing",
 ]
 
-_LAZY = ("margins", "optim", "studies")
+_LAZY = ("margins", "optim", "studies", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -218,7 +218,9 @@ INSEPARABLE = {
 
 
 @pytest.mark.parametrize("name", INSEPARABLE)
-def test_inseparable_data_have_margin_zero_and_no_crash(name):
+def test_inseparable_data_have_margin_zero_and_no_crash(name, monkeypatch):
+    if name in ("zero row", "both labels"):  # known before any search
+        monkeypatch.delattr(ascent, "ascend_margin")
     x, y = (jnp.asarray(part, float) for part in INSEPARABLE[name])
     found = max_margin(x, y, key=jax.random.key(0), **QUICK)
     assert found.lower == 0

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
+from threadpoolctl import threadpool_info
 
 import kernelgap as kg
 from helpers import seeds
-from kernelgap.margins import enumeration
+from kernelgap.margins import enumeration, relaxation
 
 
 def draw(seed, shape):
@@ -238,3 +239,24 @@ def test_bad_input(change, error, message):
     arguments = {"x": np.ones((3, 2)), "y": np.array([1.0, -1.0, 1.0])} | change
     with pytest.raises(error, match=message):
         kg.margins.upper_bound(arguments.pop("x"), arguments.pop("y"), **arguments)
+
+
+def test_the_search_runs_on_one_blas_thread_and_gives_the_others_back(monkeypatch):
+    def threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    seen, original = [], relaxation.smooth_eigenvalue
+
+    def interrupted(*args):
+        seen.append(threads())
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(relaxation, "smooth_eigenvalue", interrupted)
+    x = np.random.default_rng(0).standard_normal((20, 5))
+    before = threads()
+    with pytest.raises(KeyboardInterrupt):
+        kg.margins.upper_bound(x, np.sign(x[:, 0] * x[:, 1]))
+    assert seen == [{1}] * 5
+    assert threads() == before

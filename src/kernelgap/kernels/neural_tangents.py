@@ -205,7 +205,7 @@ def _rescaled(spec: MLPSpec, get: str) -> tuple[float, MLPSpec]:
 
 
 def gram(spec: MLPSpec, params: PyTree, x1: jax.Array, x2: jax.Array | None, get: str) -> jax.Array:
-    """The kernel by neural_tangents; see `arccosine.gram` for the arguments."""
+    """The kernel by neural_tangents; see `recursion.gram` for the arguments."""
     del params
     _kernel_fn(_rescaled(spec, get)[1], x1.shape[1])  # import and build outside of any trace
     return _evaluate(spec, x1, x2, get)

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kernelgap._angles import tail_polynomial
 from kernelgap.models import SmoothActivation
 
 _NODES = {False: 6, True: 12}
@@ -62,7 +63,8 @@ def _mean(phi: SmoothActivation, *moments: jax.Array) -> tuple[jax.Array, jax.Ar
         return _pair(phi.gated, square, square, *moments)
     nodes, weights = _kolmogorov(_NODES[dtype == jnp.float64])
     k2, l2 = ((phi.scale * side.ravel()) ** 2 for side in np.meshgrid(nodes, nodes))
-    pairs = [jnp.asarray(a, dtype) for a in (k2, l2, np.outer(weights, weights).ravel())]
+    shares = np.outer(weights, weights).ravel()
+    pairs = tuple(jnp.asarray(a, dtype) for a in (k2, l2, shares))
     # Without checkpoints reverse mode would store every term.
     term = jax.checkpoint(_pair, static_argnums=0)
 
@@ -98,28 +100,9 @@ def _pair(
 
 
 def _angle(sine: jax.Array, cosine: jax.Array, size: jax.Array) -> jax.Array:
-    """arctan(sine / cosine) for cosine > 0, size^2 = sine^2 + cosine^2; XLA's is ten times slower.
-
-    A quarter of the angle has a tangent of at most tan(pi / 8), where a polynomial is enough.
-    """
-    half = sine / (size + cosine)
-    quarter = half / (1 + jnp.sqrt(1 + half * half))
-    square = quarter * quarter
-    coefficients = _arctangent(sine.dtype == jnp.float64)
-    series = jnp.full_like(square, coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
-        series = series * square + coefficient
-    return 4 * quarter * series
-
-
-@lru_cache(maxsize=2)
-def _arctangent(double: bool) -> tuple[float, ...]:
-    """Coefficients of arctan(t) / t as a polynomial in t^2, |t| <= tan(pi / 8)."""
-    degree, end = (12 if double else 5), np.tan(np.pi / 8) ** 2
-    nodes = end * (1 + np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))) / 2
-    values = np.arctan(np.sqrt(nodes)) / np.sqrt(nodes)
-    fit = np.polynomial.Chebyshev.fit(nodes, values, degree, domain=[0, end])
-    return tuple(fit.convert(kind=np.polynomial.Polynomial).coef.tolist())
+    """arctan(sine / cosine) as 2 arcsin(sin(angle / 2)); cosine > 0, size^2 = sine^2 + cosine^2."""
+    half = sine / jnp.sqrt(2 * size * (size + cosine))
+    return half * tail_polynomial(0, half * half)
 
 
 @lru_cache(maxsize=2)

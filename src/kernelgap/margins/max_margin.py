@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from kernelgap import _checks
 from kernelgap.margins import ascent, polish
-from kernelgap.margins.upper import upper_bound
+from kernelgap.margins.upper import inseparable, upper_bound
 from kernelgap.margins.violation import unit_scale
 from kernelgap.models import Params
 from kernelgap.typing import ArrayLike, Key
@@ -129,6 +129,10 @@ def max_margin(
     # As given: jnp.asarray may have rounded it.
     exact_x, exact_y = np.asarray(given, float), np.asarray(y, float)
     unit_x, scale = unit_scale(exact_x)
+    hopeless = inseparable(unit_x, exact_y)
+    if hopeless is not None:  # nothing to search for
+        high = upper_bound(given, y).value if upper else float(np.inf)
+        return MarginCertificate(0.0, high, _ratio(0.0, high), _no_units(d, dtype), hopeless[0])
     found, dual = _search(
         unit_x, exact_y, key, dtype, width=width, steps=steps, rounds=rounds,
         restarts=restarts or int(np.clip(2**18 // (n * d), 2, 8)),
@@ -225,8 +229,12 @@ def _network(
     readout = jnp.asarray(np.sign(found.coef) * size, dtype)
     lower = rounded_margin(hidden, readout, x, y) if len(size) else 0.0
     if not lower > 0:
-        return (jnp.zeros((1, d), dtype), jnp.zeros(1, dtype)), 0.0
+        return _no_units(d, dtype), 0.0
     return (hidden, readout), lower
+
+
+def _no_units(d: int, dtype: DTypeLike) -> Params:
+    return jnp.zeros((1, d), dtype), jnp.zeros(1, dtype)
 
 
 def rounded_margin(hidden: ArrayLike, readout: ArrayLike, x: np.ndarray, y: np.ndarray) -> float:

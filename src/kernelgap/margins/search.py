@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from kernelgap.margins.relaxation import (
     Multipliers,
@@ -28,6 +29,9 @@ _FIRST, _LAST = 3e-2, 3e-4  # smoothing, relative to the bound
 _PATIENCE = 0.03  # the smoothing is lowered when a stage gains less than this share of it
 _REVIVED = 0.02
 _TINY = 1e-100
+# Dimensions up to which several BLAS threads do not pay: they wait for each other by spinning, at
+# d = 40 three times longer than one thread takes, and more on busy cores.
+_SMALL = 512
 _ZERO = 1e-13  # violations below it, in units of the data, are rounding
 
 
@@ -60,6 +64,14 @@ def minimise(
     relaxation: Relaxation, theta: np.ndarray, *, steps: int, tol: float, fixed: bool
 ) -> tuple[Relaxation, np.ndarray]:
     """The problem and variables of the least bound met on the way, with p held where `fixed`."""
+    small = relaxation.x.shape[1] <= _SMALL
+    with threadpool_limits(1 if small else None, user_api="blas"):
+        return _minimise(relaxation, theta, steps, tol, fixed)
+
+
+def _minimise(
+    relaxation: Relaxation, theta: np.ndarray, steps: int, tol: float, fixed: bool
+) -> tuple[Relaxation, np.ndarray]:
     best = Found(evaluate(relaxation, theta, 1.0).bound, relaxation, theta)
     relative, gain = _FIRST, np.inf
     while steps > 0 and best.bound > _ZERO and not (gain < tol and relative <= max(_LAST, tol)):

@@ -91,7 +91,7 @@ def upper_bound(
     start = np.full(n, 1 / n) if weights is None else _simplex(weights, n)
 
     points, scale = unit_scale(points)
-    hopeless = _inseparable(points, signs)
+    hopeless = inseparable(points, signs)
     if hopeless is not None:
         p, value = hopeless
         return _finish(ViolationBound(value, 0.0, np.eye(d)[0], True), p, scale)
@@ -117,7 +117,7 @@ def _simplex(weights: ArrayLike, n: int) -> np.ndarray:
     return p / p.sum()
 
 
-def _inseparable(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float] | None:
+def inseparable(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float] | None:
     """Weights and their h where a row is (next to) zero or a point has both labels; else None."""
     p = np.zeros(len(x))
     sizes = np.abs(x).max(axis=1)
