@@ -1,8 +1,9 @@
-"""Positively homogeneous nets and their activations."""
+"""Multi-layer perceptrons, homogeneous or smooth, nets of fixed signs, and their activations."""
 
-from kernelgap.models.activations import Activation, leaky_relu, relu_power
+from kernelgap.models.activations import Activation, SmoothActivation, leaky_relu, relu_power
 from kernelgap.models.fixed_signs import FixedSignSpec, fixed_sign_net
-from kernelgap.models.mlp import homogeneous_mlp, preactivations
+from kernelgap.models.forward import preactivations
+from kernelgap.models.mlp import homogeneous_mlp, mlp
 from kernelgap.models.model import MLPSpec, Model, Neurons
 from kernelgap.models.model import Parameterization as Parameterization
 from kernelgap.models.model import Params as Params
@@ -13,9 +14,11 @@ __all__ = [
     "MLPSpec",
     "Model",
     "Neurons",
+    "SmoothActivation",
     "fixed_sign_net",
     "homogeneous_mlp",
     "leaky_relu",
+    "mlp",
     "preactivations",
     "relu_power",
 ]

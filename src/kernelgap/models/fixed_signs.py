@@ -15,8 +15,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Int
 
 from kernelgap import _checks
-from kernelgap.models.activations import ACTIVATIONS, Activation
-from kernelgap.models.mlp import check_call
+from kernelgap.models.activations import HOMOGENEOUS, Activation
+from kernelgap.models.forward import checked_layers
 from kernelgap.models.model import Model, Params
 from kernelgap.typing import ArrayLike, Key
 
@@ -41,7 +41,7 @@ class FixedSignSpec(NamedTuple):
     @property
     def activation(self) -> Activation:
         """The ReLU."""
-        return ACTIVATIONS["relu"]
+        return HOMOGENEOUS["relu"]
 
     @property
     def signs(self) -> np.ndarray:
@@ -131,7 +131,7 @@ def fixed_sign_net(
         return (spec.init_scale * jax.random.normal(key, (spec.width, d), dtype or float),)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
-        check_call(spec, params, x)
+        checked_layers(spec, params, x)
         hidden = spec.activation(x @ params[0].T)
         return spec.scale * (hidden @ jnp.asarray(spec.signs, hidden.dtype))
 
