@@ -160,22 +160,31 @@ def _environment(provenance: dict[str, Any]) -> dict[str, Any]:
 
 def _estimates(summary: dict[str, Any]) -> Iterator[tuple[str, Estimate]]:
     for name, value in summary.items():
-        if isinstance(value, list):
-            for entry in value:
-                yield from _of_entry(name, entry)
-        elif isinstance(value, dict):
-            yield from _of_entry(name, value)
-        elif _is_number(value):
-            yield name, Estimate(float(value), math.nan, math.nan)
+        yield from _of_value(name, value)
 
 
-def _of_entry(name: str, entry: dict[str, Any]) -> Iterator[tuple[str, Estimate]]:
+def _of_value(name: str, value: Any) -> Iterator[tuple[str, Estimate]]:
+    if isinstance(value, dict):
+        yield from _of_entry(name, value)
+    elif _is_number(value):
+        yield name, Estimate(float(value), math.nan, math.nan)
+    elif isinstance(value, list):
+        for entry in value:  # of curves, only what says where on the curve it is
+            if isinstance(entry, dict) and set(entry) != set(_INTERVAL):
+                yield from _of_entry(name, entry, listed=True)
+
+
+def _of_entry(
+    name: str, entry: dict[str, Any], *, listed: bool = False
+) -> Iterator[tuple[str, Estimate]]:
     """The numbers of an entry: after what identifies it, which comes first."""
     keys = list(entry)
-    ends = [k for k in keys if k in ("seeds", "value") or isinstance(entry[k], dict)]
+    ends = [k for k in keys if k in ("seeds", "value") or isinstance(entry[k], dict | list)]
     identity = (
         keys[: keys.index(ends[0])] if ends else [k for k in keys if isinstance(entry[k], str)]
     )
+    if listed and not identity:
+        identity = keys[:1]
     measured = [key for key in keys if key not in identity]
     about = " ".join([name, *(f"{key}={_plain(entry[key])}" for key in identity)])
     if set(_INTERVAL) <= set(measured):
@@ -185,10 +194,7 @@ def _of_entry(name: str, entry: dict[str, Any]) -> Iterator[tuple[str, Estimate]
         value = entry[key]
         if key == "seeds" and len(measured) > 1:
             continue  # said by the configuration
-        if isinstance(value, dict):
-            yield f"{about}: {key}", Estimate(*(float(value[k]) for k in _INTERVAL))
-        elif _is_number(value):
-            yield f"{about}: {key}", Estimate(float(value), math.nan, math.nan)
+        yield from _of_value(f"{about}: {key}", value)
 
 
 def _is_number(value: Any) -> bool:
