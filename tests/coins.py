@@ -57,7 +57,8 @@ def summarize(config, rows):
     points = statistics.group_means(rows, ("kind", "flips"), ("heads", "odd"))
     largest = max(row["heads"] for row in rows)
     return {"points": points, "first": points[0], "overall": points[0]["heads"],
-            "largest": largest, "none_found": float("nan")}  # fmt: skip
+            "largest": largest, "none_found": float("nan"),
+            "limits": {"deep": [{"a": 1.0, "more": [{"b": -np.inf}]}], "track": {"t": [1, 2]}}}  # fmt: skip
 
 
 def table(config, summary):

@@ -91,6 +91,8 @@ def test_every_form_of_a_summary():
         "largest": 7,
         "bare": [{"learner": "net", "rounds": 3}],
         "words": "none",
+        "deep": {"dims": [{"d": 4, "degrees": [{"share": 0.5}], "smallest": 0.25}]},
+        "track": {"step": [0, 10], "loss": [interval]},
         "flag": True,
     }
     found = dict(_estimates(summary))
@@ -103,6 +105,11 @@ def test_every_form_of_a_summary():
         "line learner=ntk: error",
         "largest",
         "bare learner=net: rounds",
+        "deep: dims d=4: degrees[0]: share",
+        "deep: dims d=4: smallest",
+        "track: step[0]",
+        "track: step[1]",
+        "track: loss[0]",
     }
     assert found["level"] == found["n_at_target learner=net d=10"] == Estimate(1.0, 0.0, 2.0)
     assert found["largest"].value == 7

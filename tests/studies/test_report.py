@@ -99,6 +99,8 @@ def test_what_a_reader_finds(text, result):
     assert "1 + 1" not in words
     assert "which is left out" not in words
     assert ("code", "class") not in [(tag, name) for tag, name, _ in page.attributes]
+    for caption in ("limits deep", "limits deep 1 more", "limits track", "-inf"):
+        assert caption in page.texts
     point = result.summary["points"][0]["heads"]
     assert f"{point['value']:.4g} [{point['low']:.4g}, {point['high']:.4g}]" in words
     assert ("img", "alt", "Figure of the study coins") in page.attributes

@@ -32,8 +32,7 @@ def load(path: str | os.PathLike) -> Result:
         path: the folder that was `out`, or the file NAME.json in it.
 
     Returns:
-        The `Result`, with rows, summary and provenance as written; infinite numbers of the summary
-        are NaN, since JSON has none.
+        The `Result`, with rows, summary and provenance as written; None in a summary is NaN.
 
     Raises:
         FileNotFoundError: if there is no such file or folder, or NAME.csv is missing beside

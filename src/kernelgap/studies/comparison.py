@@ -160,41 +160,45 @@ def _environment(provenance: dict[str, Any]) -> dict[str, Any]:
 
 def _estimates(summary: dict[str, Any]) -> Iterator[tuple[str, Estimate]]:
     for name, value in summary.items():
-        yield from _of_value(name, value)
+        yield from _inside(name, value)
 
 
-def _of_value(name: str, value: Any) -> Iterator[tuple[str, Estimate]]:
-    if isinstance(value, dict):
-        yield from _of_entry(name, value)
-    elif _is_number(value):
+def _inside(name: str, value: Any) -> Iterator[tuple[str, Estimate]]:
+    """All numbers of a part of a summary, however deep, by what they are of."""
+    if _is_number(value):
         yield name, Estimate(float(value), math.nan, math.nan)
-    elif isinstance(value, list):
-        for entry in value:  # of curves, only what says where on the curve it is
-            if isinstance(entry, dict) and set(entry) != set(_INTERVAL):
-                yield from _of_entry(name, entry, listed=True)
+    elif isinstance(value, dict):
+        words = [key for key, entry in value.items() if isinstance(entry, str)]
+        yield from _of_entry(name, value, words)
+    elif isinstance(value, list | tuple):
+        for k, entry in enumerate(value):
+            identity = _identity(entry) if isinstance(entry, dict) else []
+            if identity:
+                yield from _of_entry(name, entry, identity)
+            else:
+                yield from _inside(f"{name}[{k}]", entry)
+
+
+def _identity(entry: dict[str, Any]) -> list[str]:
+    """What tells an entry from the others of its list: all that comes before what was measured."""
+    keys = list(entry)
+    ends = [key for key in keys if key in ("seeds", "value") or isinstance(entry[key], dict | list)]
+    if ends:
+        return keys[: keys.index(ends[0])]
+    return [key for key in keys if isinstance(entry[key], str)]
 
 
 def _of_entry(
-    name: str, entry: dict[str, Any], *, listed: bool = False
+    name: str, entry: dict[str, Any], identity: list[str]
 ) -> Iterator[tuple[str, Estimate]]:
-    """The numbers of an entry: after what identifies it, which comes first."""
-    keys = list(entry)
-    ends = [k for k in keys if k in ("seeds", "value") or isinstance(entry[k], dict | list)]
-    identity = (
-        keys[: keys.index(ends[0])] if ends else [k for k in keys if isinstance(entry[k], str)]
-    )
-    if listed and not identity:
-        identity = keys[:1]
-    measured = [key for key in keys if key not in identity]
     about = " ".join([name, *(f"{key}={_plain(entry[key])}" for key in identity)])
+    measured = [key for key in entry if key not in identity]
     if set(_INTERVAL) <= set(measured):
         yield about, Estimate(*(float(entry[key]) for key in _INTERVAL))
         measured = [key for key in measured if key not in _INTERVAL]
     for key in measured:
-        value = entry[key]
-        if key == "seeds" and len(measured) > 1:
-            continue  # said by the configuration
-        yield from _of_value(f"{about}: {key}", value)
+        if key != "seeds" or len(measured) == 1:  # else said by the configuration
+            yield from _inside(f"{about}: {key}", entry[key])
 
 
 def _is_number(value: Any) -> bool:
@@ -202,6 +206,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _plain(value: Any) -> str:
+    value = math.nan if value is None else value
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -143,7 +143,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def jsonable(value: Any) -> Any:
-    """Plain JSON: tuples as lists, NumPy scalars as numbers, NaN and infinities as null."""
+    """Plain JSON: tuples as lists, NumPy scalars as numbers, NaN as null, inf as "Infinity"."""
     if isinstance(value, dict):
         return {str(k): jsonable(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -151,5 +151,5 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

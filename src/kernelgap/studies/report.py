@@ -130,21 +130,37 @@ def _configuration(result: Result) -> Html:
     return table(rows, head=("option", "value", "meaning"))
 
 
-def _numbers(summary: Mapping[str, Any]) -> Iterator[Html]:
-    """A table for each list of the summary, one for all else."""
+def _numbers(summary: Mapping[str, Any], name: str = "") -> Iterator[Html]:
+    """Tables of all numbers: one for each list of a summary, however deep, and one for the rest."""
     single = []
-    for name, value in summary.items():
-        if isinstance(value, list) and value:
-            columns = list(dict.fromkeys(key for entry in value for key in entry))
+    for key, value in summary.items():
+        caption = f"{name} {key}".strip().replace("_", " ")
+        if _is_nest(value) and isinstance(value, dict):
+            if all(isinstance(column, list) for column in value.values()):
+                rows = zip(*(map(_text, column) for column in value.values()), strict=False)
+                yield table(rows, head=list(value), caption=caption)
+            else:
+                yield from _numbers(value, caption)
+        elif _is_nest(value) and all(isinstance(entry, dict) for entry in value):
+            columns = list(
+                dict.fromkeys(k for entry in value for k in entry if not _is_nest(entry[k]))
+            )
             rows = [[_text(entry.get(column, "")) for column in columns] for entry in value]
-            yield table(rows, head=columns, caption=name.replace("_", " "))
-        elif isinstance(value, dict) and not {"value", "low", "high"} <= set(value):
-            rows = [(key, _text(entry)) for key, entry in value.items()]
-            yield table(rows, caption=name.replace("_", " "))
+            yield table(rows, head=columns, caption=caption)
+            for k, entry in enumerate(value):
+                deeper = {column: entry[column] for column in entry if _is_nest(entry[column])}
+                yield from _numbers(deeper, f"{caption} {k + 1}")
         else:
-            single.append((name.replace("_", " "), _text(value)))
+            single.append((key.replace("_", " "), _text(value)))
     if single:
-        yield table(single)
+        yield table(single, caption=name)
+
+
+def _is_nest(value: Any) -> bool:
+    """Whether it is more than a cell of a table holds."""
+    if isinstance(value, dict):
+        return not {"value", "low", "high"} <= set(value)
+    return isinstance(value, list) and any(isinstance(entry, dict | list) for entry in value)
 
 
 def _flat(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 from kernelgap.studies.journal import Row
 from kernelgap.studies.study import FORMAT, Result, Study
 
+_SPECIAL = {None: float("nan"), "Infinity": float("inf"), "-Infinity": -float("inf")}
 _PARTS = {"study": str, "config": dict, "summary": dict, "provenance": dict}
 
 
@@ -91,12 +92,12 @@ def _document(file: Path) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> Any:
-    """A summary as it was before it became JSON, which has null for NaN."""
+    """A summary as it was before it became JSON, which has no NaN and no infinity."""
     if isinstance(value, dict):
         return {name: _numbers(entry) for name, entry in value.items()}
     if isinstance(value, list):
         return [_numbers(entry) for entry in value]
-    return float("nan") if value is None else value
+    return _SPECIAL.get(value, value) if value is None or isinstance(value, str) else value
 
 
 def _rows(file: Path) -> list[Row]:

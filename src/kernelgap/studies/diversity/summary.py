@@ -219,7 +219,9 @@ def _discrepancy_lines(config: DiversityConfig, found: dict[str, Any]) -> list[s
     lines = [f"{config.units} units, d = {config.d}, {config.n} samples"
              f"{'s_min^2':>24}{'discrepancy':>28}"]  # fmt: skip
     for p in found["arrangements"]:
-        name = p["case"] if p["spread"] is None else f"{p['case']} {p['spread']:g}"
+        # NaN when it was read from disk.
+        none = p["spread"] is None or np.isnan(p["spread"])
+        name = p["case"] if none else f"{p['case']} {p['spread']:g}"
         lines.append(f"{name:28}{interval_text(p['s_min_squared'], '.3f'):>28}"
                      f"{interval_text(p['discrepancy'], '.4f'):>28}")  # fmt: skip
     lines.append("rank correlation of s_min and evenness: across arrangements "
