@@ -1,0 +1,69 @@
+"""Between scikit-learn's arrays and JAX's: checks, dtypes, a constant input, few shapes.
+
+What JAX compiles, it compiles for one shape. The folds of a cross-validation differ by a sample:
+rounding sizes up to a few values lets them share what is compiled.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from kernelgap import _checks
+
+_DTYPES = (np.float64, np.float32)  # kept; the first is for all others
+
+
+def training_set(
+    estimator: Any, x: Any, y: Any, *, real: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs (n, d) and labels (n,), or real targets (n,) or (n, k), of a fit."""
+    options = {"multi_output": True, "y_numeric": True} if real else {}
+    x, y = validate_data(estimator, x, y, dtype=_DTYPES, **options)
+    return np.asarray(x), np.asarray(y)
+
+
+def encoded(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes in order, and the index of each label; refuse real targets and a single class."""
+    check_classification_targets(y)
+    classes, index = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"`y` must hold at least 2 classes; got 1 class, {classes[0]!r}")
+    return classes, index
+
+
+def targets(classes: np.ndarray, index: np.ndarray, dtype: Any) -> np.ndarray:
+    """Signs, +1 for the second class, where there are two; else the index of each class."""
+    return np.where(index == 1, 1, -1).astype(dtype) if len(classes) == 2 else index
+
+
+def new_inputs(estimator: Any, x: Any) -> np.ndarray:
+    """Inputs of a prediction, with as many features as the estimator was fitted with."""
+    check_is_fitted(estimator)
+    return np.asarray(validate_data(estimator, x, reset=False, dtype=_DTYPES))
+
+
+def with_bias(x: np.ndarray, bias: float) -> np.ndarray:
+    """A last feature of this value, unless it is 0, in the dtype that JAX computes with."""
+    _checks.number(bias, "bias")
+    columns = [x] if bias == 0 else [x, np.full((len(x), 1), bias, x.dtype)]
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    largest = float(np.finfo(dtype).max)
+    if np.abs(x).max() > largest:
+        raise ValueError(f"`X` must be at most {largest:.2g} in {dtype}; got {np.abs(x).max():.2g}."
+                         " Scale it, or switch on float64 (jax_enable_x64)")  # fmt: skip
+    return np.concatenate(columns, axis=1).astype(dtype)
+
+
+def rounded_up(size: int) -> int:
+    """A multiple of 32, of 64 above 256, of 128 above 512 and so on: at most 1/4 more above 128."""
+    step = max(32, 2 ** ((size - 1).bit_length() - 3))
+    return -(-size // step) * step
+
+
+def padded(x: np.ndarray) -> jax.Array:
+    """The rows and copies of the last one, as many in all as `rounded_up` says."""
+    return jnp.asarray(np.pad(x, ((0, rounded_up(len(x)) - len(x)), (0, 0)), mode="edge"))
