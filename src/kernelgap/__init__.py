@@ -11,7 +11,9 @@ Import it as `import kernelgap as kg`. Rooms:
 - `metrics`: normalised margins, changes of activation patterns;
 - `kernels`: NTK and NNGP kernels;
 - `predictors`: hard-margin SVM, ridge regression and the best predictor in a kernel's span;
-- `studies`: experiments, each with its configuration, rows, intervals and figure.
+- `studies`: experiments, each with its configuration, rows, intervals and figure;
+- `saving`: `save` and `load`, which are also here;
+- `sklearn`: scikit-learn estimators (extra `sklearn`).
 """
 
 from importlib import import_module
@@ -20,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from kernelgap import bounds, datasets, kernels, metrics, models, objectives, predictors
 
 if TYPE_CHECKING:
-    from kernelgap import margins, optim, studies
+    from kernelgap import margins, optim, saving, sklearn, studies
+    from kernelgap.saving import load, save
 
 __version__ = "0.1.0"
 
@@ -29,16 +32,19 @@ __all__ = [
     "bounds",
     "datasets",
     "kernels",
+    "load",
     "margins",
     "metrics",
     "models",
     "objectives",
     "optim",
     "predictors",
+    "save",
+    "saving",
     "studies",
 ]
 
-_LAZY = ("margins", "optim", "studies")
+_LAZY = ("margins", "optim", "saving", "sklearn", "studies")
 
 
 def __getattr__(name: str) -> Any:
@@ -46,8 +52,10 @@ def __getattr__(name: str) -> Any:
     # more: on first use.
     if name in _LAZY:
         return import_module(f"kernelgap.{name}")
+    if name in ("load", "save"):
+        return getattr(import_module("kernelgap.saving"), name)
     raise AttributeError(f"module 'kernelgap' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "load", "save"})

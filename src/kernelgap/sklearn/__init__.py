@@ -4,9 +4,10 @@
 trains a net towards the largest normalised margin. They work in pipelines, grid searches and
 wherever else scikit-learn's estimators do; this room alone imports scikit-learn (extra `sklearn`).
 
-Inputs of dtype float32 are computed with in float32. All others are float64 to scikit-learn, and
-are computed with in float64 where `jax_enable_x64` is on and in float32 where it is off, as all
-arrays that meet JAX. Results have the dtype that was computed with.
+Inputs of dtype float32 are computed with in float32, and results are float32. All other inputs are
+float64 to scikit-learn: they are computed with in float64 where `jax_enable_x64` is on, and rounded
+to float32 where it is off, like all arrays that meet JAX. Results are float64 then, with seven
+digits of it meant.
 """
 
 try:

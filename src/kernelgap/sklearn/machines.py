@@ -39,9 +39,10 @@ class _KernelMachine(BaseEstimator):
         return kernels.ntk(net) if self.kernel == "ntk" else kernels.nngp(net)
 
     def _values(self, x: Any) -> np.ndarray:
-        x = arrays.with_bias(arrays.new_inputs(self, x), self.bias)
-        inputs = arrays.padded(x.astype(self.predictor_.x.dtype))
-        return np.asarray(self.predictor_.decision_function(inputs))[: len(x)]
+        x = arrays.new_inputs(self, x)
+        inputs = arrays.with_bias(x, self.bias).astype(self.predictor_.x.dtype)
+        values = self.predictor_.decision_function(arrays.padded(inputs))
+        return np.asarray(values)[: len(x)].astype(x.dtype)
 
 
 def _has_probabilities(estimator: Any) -> bool:
@@ -223,7 +224,7 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
         x, y = arrays.training_set(self, X, y, real=True)
         x = arrays.with_bias(x, self.bias)
         y = y.astype(np.float64)
-        self.intercept_ = y.mean(axis=0).astype(x.dtype)
+        self.intercept_ = y.mean(axis=0)
         centred = jnp.asarray((y - y.mean(axis=0)).astype(x.dtype))
         self.predictor_ = predictors.kernel_ridge(
             kernel, jnp.asarray(x), centred, l2=len(x) * self.l2, tol=self.tol
@@ -232,7 +233,8 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
 
     def predict(self, X: Any) -> np.ndarray:
         """Values of shape (n,) or (n, k)."""
-        return self._values(X) + self.intercept_
+        values = self._values(X)
+        return values + self.intercept_.astype(values.dtype)
 
     def __sklearn_tags__(self) -> Any:
         """Several targets at once are fine."""

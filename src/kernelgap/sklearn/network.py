@@ -123,8 +123,9 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X: Any) -> np.ndarray:
         """f(x) / ||Theta||^a: (n,), positive for the second of two classes, or (n, classes)."""
-        x = arrays.with_bias(arrays.new_inputs(self, X), self.bias)
-        return np.asarray(_outputs(self._model(), self.params_, x))
+        x = arrays.new_inputs(self, X)
+        outputs = _outputs(self._model(), self.params_, arrays.with_bias(x, self.bias))
+        return np.asarray(outputs).astype(x.dtype)
 
     def predict(self, X: Any) -> np.ndarray:
         """The labels of shape (n,)."""
@@ -137,10 +138,6 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
         sizes = tuple(sizes) if isinstance(sizes, Sequence | np.ndarray) else sizes
         outputs = None if len(self.classes_) == 2 else len(self.classes_)
         return _cached_model(sizes, self.activation, outputs)
-
-    def __sklearn_tags__(self) -> Any:
-        """Trained from random weights."""
-        return super().__sklearn_tags__()
 
 
 def _checked_strengths(l2s: Any) -> np.ndarray:
