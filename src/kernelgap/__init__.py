@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from kernelgap import bounds, datasets, kernels, metrics, models, objectives, predictors
 
 if TYPE_CHECKING:
-    from kernelgap import margins, optim, saving, sklearn, studies
+    from kernelgap import margins, optim, saving, studies
+    from kernelgap import sklearn as sklearn
     from kernelgap.saving import load, save
 
 __version__ = "0.1.0"

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from kernelgap import bounds, datasets, kernels, margins, models, optim, predictors
+from kernelgap import bounds, datasets, kernels, margins, models, optim
 from kernelgap.kernels.empirical import NetworkSpec
 from kernelgap.kernels.functions import KernelFunction, checked_block, checked_kernel
 from kernelgap.kernels.kernel import Kernel
@@ -103,7 +103,7 @@ def describe(value: Any) -> tuple[str, dict[str, Any]] | None:
     if RESULTS.get(cls.__name__) is cls:
         return cls.__name__, value._asdict()
     if isinstance(value, tuple) and _optax_state(cls.__name__) is cls:
-        return f"optax.{cls.__name__}", value._asdict()
+        return f"optax.{cls.__name__}", value._asdict()  # type: ignore[attr-defined]
     return None
 
 
@@ -159,7 +159,11 @@ def _description(model: Model) -> Any:
 def _optax_state(name: str) -> type | None:
     """A class of optimiser states that optax offers under this name."""
     cls = getattr(optax, name, None)
-    return cls if isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields") else None
+    return (
+        cls
+        if isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")
+        else None
+    )
 
 
 # The axes of each field, letters standing for sizes that must agree.

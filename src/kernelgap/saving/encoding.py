@@ -45,8 +45,8 @@ def encode(value: Any, arrays: Arrays, where: str = "") -> Any:
                             f"{wrong[0]!r:.40}")  # fmt: skip
         return {"dict": {k: encode(v, arrays, _at(where, k)) for k, v in value.items()}}
     raise TypeError(
-        f"`obj` must be made of arrays, numbers, strings, tuples, lists, dicts, models, kernels and "
-        f"results of kernelgap; got {type(value).__name__}{f' at {where!r}' if where else ''}"
+        "`obj` must be made of arrays, numbers, strings, tuples, lists, dicts, models, kernels "
+        f"and results of kernelgap; got {type(value).__name__}{f' at {where!r}' if where else ''}"
     )
 
 

@@ -1,11 +1,10 @@
 """`save` and `load`: a value with its arrays in one file."""
 
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from kernelgap import _checks
+from kernelgap import __version__, _checks
 from kernelgap.kernels.functions import KernelFunction
 from kernelgap.saving import archive
 from kernelgap.saving.encoding import Decoder, encode
@@ -57,7 +56,7 @@ def save(path: str | os.PathLike, obj: Any, *, overwrite: bool = False) -> None:
         raise FileNotFoundError(f"the folder {str(path.parent)!r} does not exist")
     arrays: dict = {}
     content = encode(obj, arrays)
-    document = {"format": FORMAT, "kernelgap": version("kernelgap"), "content": content}
+    document = {"format": FORMAT, "kernelgap": __version__, "content": content}
     archive.write(path, document, arrays)
 
 

@@ -46,16 +46,29 @@ def new_inputs(estimator: Any, x: Any) -> np.ndarray:
     return np.asarray(validate_data(estimator, x, reset=False, dtype=_DTYPES))
 
 
-def with_bias(x: np.ndarray, bias: float) -> np.ndarray:
-    """A last feature of this value, unless it is 0, in the dtype that JAX computes with."""
-    _checks.number(bias, "bias")
-    columns = [x] if bias == 0 else [x, np.full((len(x), 1), bias, x.dtype)]
+def fit_inputs(estimator: Any, x: np.ndarray) -> np.ndarray:
+    """What the estimator computes with: see `prepared`. Its `mean_` and `scale_` are set."""
+    _checks.number(estimator.bias, "bias")
+    if not isinstance(estimator.standardize, bool | np.bool_):
+        raise TypeError(f"`standardize` must be a bool; got {estimator.standardize!r:.40}")
+    mean, scale = np.zeros(x.shape[1]), 1.0
+    if estimator.standardize:
+        mean = x.mean(axis=0, dtype=np.float64)
+        scale = float(np.sqrt(np.mean(np.square(x - mean)))) or 1.0
+    estimator.mean_, estimator.scale_ = mean, scale
+    return prepared(estimator, x)
+
+
+def prepared(estimator: Any, x: np.ndarray) -> np.ndarray:
+    """(x - mean_) / scale_ and the constant feature, in the dtype that JAX computes with."""
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    scaled = (x - estimator.mean_) / estimator.scale_
     largest = float(np.finfo(dtype).max)
-    if np.abs(x).max() > largest:
-        raise ValueError(f"`X` must be at most {largest:.2g} in {dtype}; got {np.abs(x).max():.2g}."
-                         " Scale it, or switch on float64 (jax_enable_x64)")  # fmt: skip
-    return np.concatenate(columns, axis=1).astype(dtype)
+    if not np.abs(scaled).max() <= largest:
+        raise ValueError(f"`X` must be at most {largest:.2g} in {dtype}; got "
+                         f"{np.abs(scaled).max():.2g}. Scale it")  # fmt: skip
+    constant = np.full((len(x), 1 if estimator.bias else 0), estimator.bias)
+    return np.concatenate([scaled, constant], axis=1).astype(dtype)
 
 
 def rounded_up(size: int) -> int:

@@ -21,12 +21,11 @@ class _KernelMachine(BaseEstimator):
     kernel: Any
     depth: Any
     activation: Any
-    bias: Any
     predictor_: KernelPredictor
 
     def _kernel(self) -> KernelFunction:
         if callable(self.kernel):
-            return self.kernel
+            return self.kernel  # type: ignore[return-value]
         _checks.choice(self.kernel, "kernel", ("ntk", "nngp"))
         depth = _checks.integer(self.depth, "depth", minimum=1)
         # He's scale: the kernel then keeps its size whatever the depth.
@@ -40,7 +39,7 @@ class _KernelMachine(BaseEstimator):
 
     def _values(self, x: Any) -> np.ndarray:
         x = arrays.new_inputs(self, x)
-        inputs = arrays.with_bias(x, self.bias).astype(self.predictor_.x.dtype)
+        inputs = arrays.prepared(self, x).astype(self.predictor_.x.dtype)
         values = self.predictor_.decision_function(arrays.padded(inputs))
         return np.asarray(values)[: len(x)].astype(x.dtype)
 
@@ -66,6 +65,9 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
             used with a kernel of your own.
         bias: value of a constant feature that is appended to the inputs, which makes the kernel
             that of a net with biases in its first layer; 0 for none, as in the papers.
+        standardize: whether to subtract the mean of each feature and divide all features by one
+            number, the root mean square of what is left, so that `l2` and `bias` mean the same in
+            any units; False for the inputs as they are, as in the papers.
         predictor: `"logistic"`, `"hard_margin"` (see `predictors.hard_margin_svm`) or `"ridge"`.
         l2: strength of the regularisation, positive. Of the logistic loss as above; scikit-learn's
             C is 1 / (2 n l2). For the ridge, added to the kernel's diagonal times n: the minimiser
@@ -76,6 +78,7 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
         classes_: the labels, in order.
         predictor_: the `predictors.KernelPredictor` that was fitted, with its certificate. For two
             classes its labels are -1 for the first and +1 for the second.
+        mean_, scale_: what inputs are shifted and divided by.
         n_features_in_: number of features.
         feature_names_in_: their names, where X had some.
 
@@ -106,6 +109,7 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
         depth: int = 1,
         activation: str | Activation = "relu",
         bias: float = 1.0,
+        standardize: bool = True,
         predictor: Literal["logistic", "hard_margin", "ridge"] = "logistic",
         l2: float = 1e-3,
         tol: float = 1e-4,
@@ -114,6 +118,7 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
         self.depth = depth
         self.activation = activation
         self.bias = bias
+        self.standardize = standardize
         self.predictor = predictor
         self.l2 = l2
         self.tol = tol
@@ -125,7 +130,7 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
         kernel = self._kernel()
         x, y = arrays.training_set(self, X, y)
         self.classes_, index = arrays.encoded(y)
-        x = jnp.asarray(arrays.with_bias(x, self.bias))
+        x = jnp.asarray(arrays.fit_inputs(self, x))
         y = jnp.asarray(arrays.targets(self.classes_, index, x.dtype))
         classes = None if len(self.classes_) == 2 else len(self.classes_)
         if self.predictor == "hard_margin":
@@ -171,10 +176,11 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
     being the mean of y. Several targets are fitted at once.
 
     Args:
-        kernel: as in `NTKClassifier`, like `depth`, `activation` and `bias`.
+        kernel: as in `NTKClassifier`, like what follows up to `standardize`.
         depth: hidden layers of the net, at least 1.
         activation: of the net.
         bias: value of the constant feature; 0 for none.
+        standardize: whether to shift and scale the inputs.
         l2: strength of the regularisation, at least 0. scikit-learn's alpha is n l2. With 0 f is
             the interpolant of least norm.
         tol: relative residual to reach.
@@ -182,6 +188,7 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
     Attributes:
         intercept_: the mean of y, of shape () or (k,).
         predictor_: the `predictors.KernelPredictor` that was fitted to y - intercept_.
+        mean_, scale_: what inputs are shifted and divided by.
         n_features_in_: number of features.
         feature_names_in_: their names, where X had some.
 
@@ -207,6 +214,7 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
         depth: int = 1,
         activation: str | Activation = "relu",
         bias: float = 1.0,
+        standardize: bool = True,
         l2: float = 1e-3,
         tol: float = 1e-4,
     ) -> None:
@@ -214,6 +222,7 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
         self.depth = depth
         self.activation = activation
         self.bias = bias
+        self.standardize = standardize
         self.l2 = l2
         self.tol = tol
 
@@ -222,7 +231,7 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
         _checks.number(self.l2, "l2", minimum=0)
         kernel = self._kernel()
         x, y = arrays.training_set(self, X, y, real=True)
-        x = arrays.with_bias(x, self.bias)
+        x = arrays.fit_inputs(self, x)
         y = y.astype(np.float64)
         self.intercept_ = y.mean(axis=0)
         centred = jnp.asarray((y - y.mean(axis=0)).astype(x.dtype))

@@ -34,6 +34,9 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
         activation: `"relu"`, `"leaky_relu"`, `"abs"` or a `models.Activation`.
         bias: value of a constant feature that is appended to the inputs, which makes the weights
             of the first layer contain biases; 0 for none, as in the papers.
+        standardize: whether to subtract the mean of each feature and divide all features by one
+            number, the root mean square of what is left, so that `l2s` and `bias` mean the same in
+            any units; False for the inputs as they are, as in the papers.
         l2s: strengths lambda, positive and decreasing.
         steps: of Adam on the whole data, for each lambda.
         learning_rate: of Adam.
@@ -44,10 +47,11 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: the labels, in order.
         params_: parameters of `model_`, NumPy arrays with ||Theta|| = 1.
-        margin_: the normalised margin on the training set. Two classes have labels -1 for the first
-            and +1 for the second.
-        upper_: a number that the normalised margin of no net of any width exceeds on these inputs
-            (with their constant feature), if `certify`.
+        margin_: the normalised margin on the training set, of inputs as they are trained on. Two
+            classes have labels -1 for the first and +1 for the second.
+        upper_: a number that the normalised margin of no net of any width exceeds on the same
+            inputs, if `certify`.
+        mean_, scale_: what inputs are shifted and divided by.
         n_features_in_: number of features.
         feature_names_in_: their names, where X had some.
 
@@ -59,7 +63,8 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
     Example:
         >>> import jax, numpy as np, kernelgap as kg
         >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 100, 6)
-        >>> net = kg.sklearn.MaxMarginNetClassifier(bias=0, certify=True, random_state=0)
+        >>> net = kg.sklearn.MaxMarginNetClassifier(
+        ...     bias=0, standardize=False, certify=True, random_state=0)
         >>> net = net.fit(np.asarray(x), np.asarray(y))
         >>> bool(0.12 < net.margin_ <= net.upper_ < 0.13)  # the planted net has 1/8
         True
@@ -75,6 +80,7 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
         hidden_layer_sizes: Sequence[int] = (128,),
         activation: str | Activation = "relu",
         bias: float = 1.0,
+        standardize: bool = True,
         l2s: Sequence[float] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6),
         steps: int = 500,
         learning_rate: float = 1e-2,
@@ -84,6 +90,7 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.bias = bias
+        self.standardize = standardize
         self.l2s = l2s
         self.steps = steps
         self.learning_rate = learning_rate
@@ -101,7 +108,7 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
         if self.certify and not _has_certificate(model):
             raise ValueError("`certify` is for two classes, one hidden layer and 'relu'; "
                              f"got {len(self.classes_)} classes and {model.spec}")  # fmt: skip
-        x = arrays.with_bias(x, self.bias)
+        x = arrays.fit_inputs(self, x)
         labels = arrays.targets(self.classes_, index, x.dtype)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         params = model.init(jax.random.key(seed), x.shape[1], x.dtype)
@@ -109,7 +116,7 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
         params = _trained(model, params, x, labels, l2s, steps, rate)
         norm = np.sqrt(sum(np.sum(np.square(w, dtype=np.float64)) for w in params))
         # Homogeneous nets keep what they say when all of their weights are scaled.
-        self.params_ = tuple((w / (norm or 1)).astype(w.dtype) for w in params)
+        self.params_ = tuple((np.asarray(w) / (norm or 1)).astype(w.dtype) for w in params)
         outputs = _outputs(model, self.params_, x)
         self.margin_ = float(np.min(metrics.output_margins(outputs, jnp.asarray(labels))))
         if self.certify:
@@ -124,7 +131,7 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """f(x) / ||Theta||^a: (n,), positive for the second of two classes, or (n, classes)."""
         x = arrays.new_inputs(self, X)
-        outputs = _outputs(self._model(), self.params_, arrays.with_bias(x, self.bias))
+        outputs = _outputs(self._model(), self.params_, arrays.prepared(self, x))
         return np.asarray(outputs).astype(x.dtype)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -149,7 +156,7 @@ def _checked_strengths(l2s: Any) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _cached_model(sizes: Any, activation: str | Activation, outputs: int | None) -> Model:
+def _cached_model(sizes: Any, activation: Any, outputs: int | None) -> Model:
     """One object for each net, so that what is compiled for it is found again."""
     return models.homogeneous_mlp(sizes, activation=activation, outputs=outputs)
 
@@ -187,8 +194,7 @@ def _trained(
     first = jnp.pad(params[0], [(0, 0)] * (params[0].ndim - 1) + [(0, columns)])
     strengths = jnp.asarray(n * l2s, x.dtype)  # of the sum of losses
     found = _path(model, (first, *params[1:]), x, y, n, strengths, steps, learning_rate)
-    first, *others = map(np.asarray, found)
-    return (first[..., :d], *others)
+    return (found[0][..., :d], *found[1:])
 
 
 @partial(jax.jit, static_argnames=("model", "steps", "learning_rate"))
