@@ -111,7 +111,7 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
         bias: float = 1.0,
         standardize: bool = True,
         predictor: Literal["logistic", "hard_margin", "ridge"] = "logistic",
-        l2: float = 1e-3,
+        l2: float = 1e-4,
         tol: float = 1e-4,
     ) -> None:
         self.kernel = kernel

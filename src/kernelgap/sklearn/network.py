@@ -167,7 +167,7 @@ def _has_certificate(model: Model) -> bool:
     return len(spec.widths) == 1 and spec.activation == relu and spec.outputs is None
 
 
-def _outputs(model: Model, params: Params, x: np.ndarray) -> jax.Array:
+def _outputs(model: Model, params: Any, x: np.ndarray) -> jax.Array:
     inputs = arrays.padded(x.astype(params[0].dtype))
     return _apply(model, params, inputs)[: len(x)]
 
@@ -192,7 +192,8 @@ def _trained(
     x = np.pad(x, ((0, rows), (0, columns)))
     y = np.pad(y, (0, rows), mode="edge")
     first = jnp.pad(params[0], [(0, 0)] * (params[0].ndim - 1) + [(0, columns)])
-    strengths = jnp.asarray(n * l2s, x.dtype)  # of the sum of losses
+    # Rows that pad have no loss, so that the mean over all rows is n / (n + rows) of the mean.
+    strengths = jnp.asarray(n / (n + rows) * l2s, x.dtype)
     found = _path(model, (first, *params[1:]), x, y, n, strengths, steps, learning_rate)
     return (found[0][..., :d], *found[1:])
 
@@ -218,6 +219,6 @@ def _path(
 
     path = margins.path(
         model._replace(apply=apply), params, x, y,
-        l2s=l2s, steps=steps, learning_rate=learning_rate, reduction="sum",
+        l2s=l2s, steps=steps, learning_rate=learning_rate,
     )  # fmt: skip
     return path.params
