@@ -170,8 +170,8 @@ def _optax_state(name: str) -> type | None:
 _SHAPES: dict[str, Callable[[Any], dict[str, tuple[Any, str]]]] = {
     "KernelPredictor": lambda p: {
         "x": (p.x, "nd"), "coef": (p.coef, "n" if np.ndim(p.coef) < 2 else "nk"),
-        **{name: (value, "k" if np.ndim(value) else "") for name, value in p._asdict().items()
-           if name in ("margin", "gap", "residual", "iterations")},
+        **{name: (value, "k" if np.ndim(value) and np.ndim(p.coef) == 2 else "")
+           for name, value in p._asdict().items() if name not in ("kernel", "x", "coef")},
     },
     "MarginCertificate": lambda c: {
         "lower": (c.lower, ""), "upper": (c.upper, ""), "ratio": (c.ratio, ""),
@@ -194,7 +194,7 @@ def _check_shapes(name: str, value: Any) -> None:
             if len(shape) != len(axes) or shape != wanted:
                 raise ValueError(f"`{field}` has shape {shape}, which does not fit "
                                  f"({', '.join(axes)}) with {sizes}")  # fmt: skip
-            if not np.issubdtype(np.result_type(array), np.number):
+            if not jax.numpy.issubdtype(np.asarray(array).dtype, np.number):
                 raise ValueError(f"`{field}` holds no numbers")
     except (TypeError, IndexError, ValueError) as error:
         raise ValueError(f"its {name} is inconsistent: {error}") from error
@@ -220,14 +220,14 @@ def given_kernel(fields: dict[str, Any], kernel: KernelFunction | None) -> Kerne
     _check_fields(GIVEN, fields, ("name", "inputs", "values"))
     name = fields["name"]
     if kernel is None:
-        raise ValueError(f"its kernel is the function {name!r:.60}, which could not be saved: pass "
+        raise ValueError(f"its kernel is the function {name!r:.200}, which could not be saved: pass "
                          "it again, load(path, kernel=...)")  # fmt: skip
     kernel = checked_kernel(kernel)
     values = np.asarray(checked_block(kernel, jax.numpy.asarray(fields["inputs"]), None))
     # Machines differ by rounding, TF32's of a user's product included; other kernels by far more.
     tolerance = 5e-3 * np.abs(fields["values"]).max()
     if not np.allclose(values, fields["values"], rtol=0, atol=tolerance):
-        raise ValueError(f"`kernel` is not the function {name!r:.60} that was saved: it returns "
+        raise ValueError(f"`kernel` is not the function {name!r:.200} that was saved: it returns "
                          f"other values, {values[0, 0]:.4g} in place of "
                          f"{fields['values'][0, 0]:.4g} for the first input")  # fmt: skip
     return kernel
