@@ -220,8 +220,8 @@ def given_kernel(fields: dict[str, Any], kernel: KernelFunction | None) -> Kerne
     _check_fields(GIVEN, fields, ("name", "inputs", "values"))
     name = fields["name"]
     if kernel is None:
-        raise ValueError(f"its kernel is the function {name!r:.200}, which could not be saved: pass "
-                         "it again, load(path, kernel=...)")  # fmt: skip
+        raise ValueError(f"its kernel is the function {name!r:.200}, which could not be saved: "
+                         "pass it again, load(path, kernel=...)")  # fmt: skip
     kernel = checked_kernel(kernel)
     values = np.asarray(checked_block(kernel, jax.numpy.asarray(fields["inputs"]), None))
     # Machines differ by rounding, TF32's of a user's product included; other kernels by far more.
