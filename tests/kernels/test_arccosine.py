@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import integrate
 
 from helpers import x64
-from kernelgap.kernels.arccosine import _arccosines
+from kernelgap.kernels.arccosine import arccosines
 
 POWERS = (0, 1, 2, 3)
 
@@ -32,27 +32,27 @@ def test_against_quadrature_to_relative_precision(p):
     angles = np.array([0.02, 0.3, 1.0, np.pi / 2, 2.0, 2.6, 3.0, 3.1])
     exact = np.array([_by_quadrature(p, t) for t in angles])
     with x64(True):
-        found = np.asarray(_arccosines(p, jnp.cos(jnp.asarray(angles)))[0])
+        found = np.asarray(arccosines(p, jnp.cos(jnp.asarray(angles)))[0])
         # Rounding of the cosine moves pi - theta by eps / sin(theta).
         bound = 1e-14 + (2 * p + 1) * 1e-15 / np.sin(angles) / (np.pi - angles)
         np.testing.assert_array_less(np.abs(found / exact - 1), bound)
     cosines = jnp.cos(jnp.asarray(angles, jnp.float32))
     exact = np.array([_by_quadrature(p, t) for t in np.arccos(np.float64(cosines))])
-    found = np.asarray(_arccosines(p, cosines)[0])
+    found = np.asarray(arccosines(p, cosines)[0])
     assert found.dtype == np.float32
     np.testing.assert_array_less(np.abs(found / exact - 1), 5e-7)
 
 
 @given(st.sampled_from(POWERS), st.floats(-1, 1))
 def test_second_output_is_the_first_at_the_opposite(p, cosine):
-    here, there = (_arccosines(p, jnp.asarray(c)) for c in (cosine, -cosine))
+    here, there = (arccosines(p, jnp.asarray(c)) for c in (cosine, -cosine))
     np.testing.assert_allclose(here[1], there[0], rtol=1e-6)  # at 0 by two formulas
 
 
 @pytest.mark.parametrize("p", POWERS)
 def test_ends(p):
     """J_p(0) = pi (2p - 1)!!, J_p(pi) = 0."""
-    value, opposite = _arccosines(p, jnp.asarray(1.0))
+    value, opposite = arccosines(p, jnp.asarray(1.0))
     np.testing.assert_allclose(value, np.pi * (1, 1, 3, 15)[p], rtol=1e-6)
     assert float(opposite) == 0
 
@@ -64,7 +64,7 @@ def test_derivatives_are_those_of_the_formula(p, cosine):
         c, h = jnp.asarray(cosine), 1e-6
 
         def value(c):
-            return _arccosines(p, c)[0]
+            return arccosines(p, c)[0]
 
         slope, curvature = jax.grad(value), jax.grad(jax.grad(value))
         np.testing.assert_allclose(

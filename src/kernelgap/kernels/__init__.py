@@ -1,10 +1,11 @@
 """Kernels induced by networks, and what they are made of: values, products, spectra.
 
 `ntk` and `nngp` are the limits of large width at initialisation; `empirical_ntk` is the tangent
-kernel of one finite net, trained or not. A `Kernel` is a plain callable, `kernel(x1, x2=None) ->
-(n1, n2)`, and a pytree, so that it passes through `jit` and `vmap`. Two engines evaluate the
-infinite-width kernels: `closed_form`, one fused pass for ReLU-like activations, and
-`neural_tangents`, the library of that name.
+kernel of one finite net, trained or not; `diversity_kernel` the limit for a first layer of ReLU
+units alone. A `Kernel` is a plain callable, `kernel(x1, x2=None) -> (n1, n2)`, and a pytree, so
+that it passes through `jit` and `vmap`. Two engines evaluate the infinite-width kernels:
+`closed_form`, one fused pass for ReLU-like activations, and `neural_tangents`, the library of that
+name.
 
 `gram` and `matmul` take any kernel to any n: by panels, on disk, over devices, as mere products.
 `spectrum` and `extreme_eigenvalues` are the eigenvalues of Gram matrices, `zonal_spectrum` those of
@@ -14,6 +15,7 @@ the kernel itself on the sphere; `nearest_pair` says how well separated the inpu
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kernelgap.kernels.diversity import diversity_kernel
 from kernelgap.kernels.empirical import empirical_ntk
 from kernelgap.kernels.infinite import nngp, ntk
 from kernelgap.kernels.kernel import Kernel
@@ -32,6 +34,7 @@ __all__ = [
     "NearestPair",
     "Spectrum",
     "ZonalSpectrum",
+    "diversity_kernel",
     "empirical_ntk",
     "extreme_eigenvalues",
     "gram",

@@ -21,8 +21,7 @@ neural_tangents and Monte Carlo by its tests.
 """
 
 import math
-from fractions import Fraction
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -30,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from kernelgap._angles import tail_polynomial
 from kernelgap.models import Activation, MLPSpec
 from kernelgap.typing import PyTree
 
@@ -112,7 +112,7 @@ def _expectations(phi: Activation, k: _Pairs, same: jax.Array | None) -> tuple[j
     if same is not None:
         cosine = jnp.where(same, 1, cosine)
     size = (k.variance1 * inverse1) * (k.variance2 * inverse2)  # 0 for a zero input
-    (value, opposite), (slope, against) = _arccosines(p, cosine), _arccosines(p - 1, cosine)
+    (value, opposite), (slope, against) = arccosines(p, cosine), arccosines(p - 1, cosine)
     value, slope = straight * value, straight * slope
     if crossed:
         value, slope = value + crossed * opposite, slope - crossed * against
@@ -128,7 +128,7 @@ def _positive(variance: jax.Array) -> jax.Array:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _arccosines(p: int, cosine: jax.Array) -> tuple[jax.Array, jax.Array]:
+def arccosines(p: int, cosine: jax.Array) -> tuple[jax.Array, jax.Array]:
     """J_p at theta and at pi - theta, from c = cos(theta).
 
     A cosine within rounding of 1 says nothing of the angle but that it is small: it is taken for 1,
@@ -138,10 +138,7 @@ def _arccosines(p: int, cosine: jax.Array) -> tuple[jax.Array, jax.Array]:
     size = jnp.where(obtuse, -cosine, cosine)
     w = jnp.maximum(0.5 - 0.5 * size, 0)
     root = jnp.sqrt(w) * (w > 4 * float(jnp.finfo(w.dtype).eps)).astype(w.dtype)
-    coefficients = _tail(p, cosine.dtype == jnp.float64)
-    tail = jnp.full_like(w, coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
-        tail = tail * w + coefficient
+    tail = tail_polynomial(p, w)
     tail = root * w**p * tail if p else root * tail
     # J_p(theta) = pi q_p(c) -+ J_p(pi - theta): what is small is never a difference.
     polynomial = (1, size, 1 + 2 * size**2, size * (9 + 6 * size**2))[p]
@@ -149,37 +146,15 @@ def _arccosines(p: int, cosine: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(obtuse, tail, bulk), jnp.where(obtuse, bulk, tail)
 
 
-@_arccosines.defjvp
+@arccosines.defjvp
 def _arccosines_jvp(p: int, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     """J_p' = p^2 J_{p-1} in c, and J_0' = 1 / sin(theta), here 0 where that is infinite."""
     (cosine,), (tangent,) = primals, tangents
     if p:
-        slope, against = _arccosines(p - 1, cosine)
+        slope, against = arccosines(p - 1, cosine)
         slope, against = p**2 * slope, p**2 * against
     else:
         square = (1 - cosine) * (1 + cosine)
         inside = square > 8 * jnp.finfo(cosine.dtype).eps
         slope = against = jnp.where(inside, 1 / jnp.sqrt(jnp.where(inside, square, 1)), 0)
-    return _arccosines(p, cosine), (slope * tangent, -against * tangent)
-
-
-@lru_cache
-def _tail(p: int, double: bool) -> tuple[float, ...]:
-    """Coefficients of J_p(theta) / w^(p+1/2) in w = (1 + c) / 2 = sin^2((pi - theta) / 2) <= 1/2.
-
-    J_0 = 2 arcsin(sqrt(w)) has a power series with positive coefficients, and J_p' = p^2 J_{p-1}
-    integrates it term by term. Chebyshev interpolation shortens it to relative errors of 1e-7
-    (float32) and 3e-15 (float64). XLA's own arccos takes most of the time of a kernel; this is one
-    root and a polynomial, and has no cancellation as theta nears pi.
-    """
-    series = []
-    for k in range(80):
-        term = Fraction(2 * math.comb(2 * k, k), 4**k * (2 * k + 1))
-        for j in range(1, p + 1):
-            term *= Fraction(4 * j * j, 2 * (k + j) + 1)
-        series.append(float(term))
-    degree = (17 if double else 7) - p
-    nodes = (1 + np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))) / 4
-    values = np.polynomial.polynomial.polyval(nodes, series)
-    fit = np.polynomial.Chebyshev.fit(nodes, values, degree, domain=[0, 0.5])
-    return tuple(fit.convert(kind=np.polynomial.Polynomial).coef.tolist())
+    return arccosines(p, cosine), (slope * tangent, -against * tangent)

@@ -77,9 +77,14 @@ def _describe_empirical(kernel: Kernel) -> dict[str, Any] | None:
     return {"spec": kernel.spec.model, "params": kernel.params, "layers": kernel.spec.layers}
 
 
+def _describe_diversity(kernel: Kernel) -> dict[str, Any] | None:
+    return {} if kernel == kernels.diversity_kernel() else None
+
+
 KERNELS: dict[str, tuple[Callable[..., Kernel], Callable[[Kernel], dict[str, Any] | None]]] = {
     "infinite": (_infinite, _describe_infinite),
     "empirical": (_empirical, _describe_empirical),
+    "diversity": (kernels.diversity_kernel, _describe_diversity),
 }
 """How to make a kernel of its fields, and its fields of a kernel: None if it is another kind."""
 

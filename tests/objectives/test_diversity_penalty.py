@@ -1,0 +1,245 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kernelgap as kg
+from helpers import assert_close, keys, x64
+from kernelgap import _wedges
+
+penalty = kg.objectives.diversity_penalty
+with_diversity = kg.objectives.with_diversity
+key = jax.random.key(0)
+
+
+def directions(w):
+    w = np.float64(w)
+    sizes = np.linalg.norm(w, axis=1, keepdims=True)
+    return w / np.where(sizes > 0, sizes, 1)
+
+
+def formula(w):
+    """In numpy and float64, by theta = 2 atan2(|u - v|, |u + v|)."""
+    u = directions(w)
+    apart, along = (np.linalg.norm(u[:, None] + s * u[None], axis=2) for s in (-1, 1))
+    # Both are 0 between zero units: k = 1/2 as on the diagonal; elsewhere a zero unit has k = 1/4.
+    k = 0.5 - np.arctan2(apart, along) / np.pi
+    zero = ~u.any(axis=1)
+    k[zero[:, None] | zero[None]] = 0.25
+    np.fill_diagonal(k, 0.5)
+    return np.mean(k**2)
+
+
+def slopes(w):
+    """The gradient in numpy and float64, pair by pair, from differences."""
+    u, n = directions(w), len(w)
+    sizes = np.linalg.norm(np.float64(w), axis=1)
+    found = np.zeros_like(u)
+    for i in range(n):
+        for j in range(n):
+            chord, sign = u[j] - u[i], np.linalg.norm(u[i] + u[j])
+            if i == j or not np.linalg.norm(chord) or not sizes[i] or not sizes[j]:
+                continue
+            theta = 2 * np.arctan2(np.linalg.norm(chord), sign)
+            tangent = chord - (chord @ u[i]) * u[i]
+            if np.linalg.norm(tangent):
+                k = 0.5 - theta / (2 * np.pi)
+                found[i] += 2 * k * tangent / np.linalg.norm(tangent) / (np.pi * n**2 * sizes[i])
+    return found
+
+
+@given(keys, st.sampled_from([(1, 3), (2, 1), (9, 2), (30, 7)]))
+def test_formula_and_gradient(key, shape):
+    w = jnp.exp(jax.random.normal(key, (shape[0], 1))) * jax.random.normal(key, shape)
+    value, gradient = jax.value_and_grad(penalty)(w)
+    assert_close(value, formula(w), factor=20)
+    assert_close(penalty(w), value)
+    if shape[1] > 1:  # on a line all angles are 0 or pi
+        assert_close(
+            gradient, slopes(w), factor=5000, scale=float(np.max(np.abs(slopes(w)))) + 1e-3
+        )
+    else:
+        assert not np.any(gradient)
+
+
+def test_gradient_against_finite_differences():
+    with x64(True):
+        w = jax.random.normal(key, (12, 4), jnp.float64)
+        change = jax.random.normal(jax.random.key(1), w.shape, jnp.float64)
+        step = 1e-5
+        central = (penalty(w + step * change) - penalty(w - step * change)) / (2 * step)
+        np.testing.assert_allclose(jnp.sum(jax.grad(penalty)(w) * change), central, rtol=1e-8)
+        np.testing.assert_allclose(jax.jvp(penalty, (w,), (change,))[1], central, rtol=1e-8)
+        second = (jax.grad(penalty)(w + step * change) - jax.grad(penalty)(w - step * change)) / (
+            2 * step
+        )
+        hessian = jax.hessian(penalty)(w)
+        np.testing.assert_allclose(
+            jnp.einsum("ijkl,kl->ij", hessian, change),
+            second,
+            atol=1e-8 * np.max(np.abs(second)) * 10,
+        )
+
+
+@pytest.mark.parametrize("n", [8, 9, 21, 64])
+def test_tiles(monkeypatch, n):
+    w = jax.random.normal(key, (n, 3)).at[n // 2].set(0).at[1].set(0)
+    monkeypatch.setattr(_wedges, "_TILE", 8)
+    _wedges._sums.clear_cache()
+    value, gradient = jax.value_and_grad(penalty)(w)
+    assert_close(value, formula(w), factor=20)
+    assert_close(gradient, slopes(w), factor=500, scale=1 / n)
+    assert_close(jnp.where(gradient == 0, 0, gradient)[1], np.zeros(3), scale=1e-30)
+    _wedges._sums.clear_cache()
+
+
+def test_coincident_opposite_and_zero_units():
+    base = jax.random.normal(key, (4, 5))
+    w = jnp.concatenate([base, base, 3 * base, -base, -0.7 * base, jnp.zeros((2, 5))])
+    value, gradient = jax.value_and_grad(penalty)(w)
+    assert_close(value, formula(w), factor=20)
+    assert np.isfinite(gradient).all()
+    assert not np.any(gradient[-2:])
+    assert np.isfinite(jax.hessian(penalty)(w[::3])).all()
+    # Coincident units do not repel: each copy has the same gradient.
+    assert_close(gradient[:4], gradient[4:8])
+    assert_close(gradient[8:12], gradient[:4] / 3, factor=500)
+    # Exact constants: on the diagonal, for coincident and for opposite units.
+    assert float(penalty(base[:1])) == 0.25
+    assert float(penalty(jnp.concatenate([base[:1], base[:1]]))) == 0.25
+    assert_close(penalty(jnp.concatenate([base[:1], -base[:1]])), np.float64(1 / 8), factor=1)
+    assert_close(penalty(jnp.zeros((2, 3))), np.float64((0.25 + 0.0625) / 2))
+    assert not np.any(jax.grad(penalty)(jnp.zeros((2, 3))))
+
+
+@pytest.mark.parametrize("angle", [0.03, 1e-3, 1e-4, 1e-5])
+@pytest.mark.parametrize("opposite", [False, True])
+def test_near_pairs_in_single_precision(angle, opposite):
+    """A cosine in float32 has no digit of the angle left at 1e-4; the difference has."""
+    u = jnp.array([[0.6, 0.8, 0.0]], jnp.float32)
+    v = u + angle * jnp.array([[0.8, -0.6, 0.0]], jnp.float32)
+    w = jnp.concatenate([u, -v if opposite else v])
+    gradient = jax.grad(penalty)(w)
+    rounding = float(jnp.finfo(jnp.float32).eps)
+    size = float(np.max(np.abs(slopes(w)))) if not opposite else angle
+    assert (
+        np.max(np.abs(np.asarray(gradient) - slopes(w))) <= max(1e-5, 4 * rounding / angle) * size
+    )
+    assert abs(float(penalty(w)) - formula(w)) < 3e-8
+
+
+@given(keys, st.sampled_from([(2, 3), (15, 4)]))
+def test_invariances(key, shape):
+    w = jax.random.normal(key, shape)
+    value, gradient = jax.value_and_grad(penalty)(w)
+    sizes = jnp.exp(2 * jax.random.normal(key, (shape[0], 1)))
+    rotation = jnp.linalg.qr(jax.random.normal(key, (shape[1],) * 2))[0]
+    order = jax.random.permutation(key, shape[0])
+    scaled, inward = jax.value_and_grad(penalty)(sizes * w)
+    assert_close(scaled, value)
+    assert_close(sizes * inward, gradient, factor=5000)
+    assert_close(jnp.sum(gradient * w, axis=1), np.zeros(shape[0]), scale=0.1)  # degree 0
+    turned, outward = jax.value_and_grad(penalty)(jnp.matmul(w, rotation, precision="highest"))
+    assert_close(turned, value)
+    assert_close(outward, gradient @ rotation, factor=5000)
+    assert_close(jax.grad(penalty)(w[order]), gradient[order], factor=500)
+    assert_close(penalty(-w), value)
+    for c in (1e-30, 1e30):
+        assert_close(penalty(c * w), value)
+
+
+def test_it_is_the_discrepancy_over_slices():
+    w = jax.random.normal(key, (50, 6))
+    found = penalty(w) - _wedges.mean_square(6)
+    assert_close(found, kg.metrics.slice_discrepancy(w, squared=True), scale=1)
+
+
+def test_descent_spreads_units_towards_the_least_value():
+    w = jnp.eye(5)[:1] + 0.1 * jax.random.normal(key, (40, 5))
+    step = jax.jit(lambda w: w - 40 * jax.grad(penalty)(w) * jnp.sum(w * w, axis=1, keepdims=True))
+    values = [float(penalty(w))]
+    for _ in range(300):
+        w = step(w)
+        values.append(float(penalty(w)))
+    least = _wedges.mean_square(5)
+    random = least + (3 / 16 - (least - 1 / 16)) / 40
+    assert values[0] > 0.2
+    assert least < values[-1] < random
+    assert np.all(np.diff(values[:20]) < 0)
+
+
+def test_memory_at_ten_thousand_units():
+    w = jax.ShapeDtypeStruct((10_000, 20), jnp.float32)
+    compiled = jax.jit(jax.value_and_grad(penalty)).lower(w).compile()
+    # A single (n, n) matrix would take 400 MB.
+    assert compiled.memory_analysis().temp_size_in_bytes < 100e6
+
+
+def test_transforms():
+    w = jnp.stack([jax.random.normal(jax.random.fold_in(key, s), (7, 3)) for s in range(3)])
+    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(penalty)))(w)
+    for i in range(3):
+        value, gradient = jax.value_and_grad(penalty)(w[i])
+        assert_close(values[i], value)
+        assert_close(gradients[i], gradient)
+    assert np.isnan(jax.jit(penalty)(w[0].at[0, 0].set(np.nan)))
+    assert penalty(w[0].astype(jnp.float16)).dtype == jnp.float16
+
+
+def test_composes_with_any_loss_and_first_layer():
+    x, y = kg.datasets.xor_noise(key, 20, 4)
+    model = kg.models.homogeneous_mlp((6, 5))
+    params = model.init(key, 4)
+    base = kg.objectives.regularized_logistic(model.apply, l2=1e-2)
+    expected = base(params, x, y) + 0.3 * penalty(params[0])
+    assert_close(with_diversity(base, strength=0.3)(params, x, y), expected)
+    assert_close(
+        jax.jit(lambda s: with_diversity(base, strength=s)(params, x, y))(jnp.asarray(0.3)),
+        expected,
+    )
+    second = with_diversity(base, strength=0.3, first_layer=lambda p: p[1])
+    assert_close(second(params, x, y), base(params, x, y) + 0.3 * penalty(params[1]))
+    assert float(with_diversity(base, strength=0.0)(params, x, y)) == float(base(params, x, y))
+    gradient = jax.grad(with_diversity(base, strength=0.3))(params, x, y)
+    assert_close(gradient[0], jax.grad(base)(params, x, y)[0] + 0.3 * jax.grad(penalty)(params[0]))
+    assert_close(gradient[2], jax.grad(base)(params, x, y)[2])
+    # Parameters that are one array, or a tree with the units in columns.
+    squared = lambda w, x, y: jnp.mean(jnp.square(jnp.sum(jax.nn.relu(x @ w.T), axis=1) - y))
+    alone = with_diversity(squared, strength=2.0)(params[0], x, y)
+    assert_close(alone, squared(params[0], x, y) + 2 * penalty(params[0]))
+    tree = {"bias": jnp.zeros(6), "kernel": params[0].T}
+    other = with_diversity(
+        lambda p, x, y: squared(p["kernel"].T, x, y),
+        strength=2.0,
+        first_layer=lambda p: p["kernel"].T,
+    )
+    assert_close(other(tree, x, y), alone)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda w: penalty(w[0]), ValueError, r"`w` must have shape \(n, d\)"),
+        (lambda w: penalty(w.astype(int)), TypeError, "`w` must be a floating-point array"),
+        (lambda w: penalty(w * np.nan), ValueError, "`w` must be finite"),
+        (lambda w: with_diversity(1.0, strength=1.0), TypeError, "`loss` must be a function"),
+        (lambda w: with_diversity(max, strength="1"), TypeError, "`strength` must be a finite number"),
+        (lambda w: with_diversity(max, strength=-1.0), ValueError, "`strength` must be a finite number >= 0"),
+        (lambda w: with_diversity(max, strength=1.0, first_layer=0), TypeError, "`first_layer` must be a function"),
+        (lambda w: with_diversity(lambda *a: 0.0, strength=1.0)((w[0], w), w, w), ValueError, "Pass `first_layer`"),
+        (lambda w: with_diversity(lambda *a: 0.0, strength=1.0)((), w, w), ValueError, "got no array"),
+        (lambda w: with_diversity(lambda *a: 0.0, strength=1.0)(w * np.nan, w, w), ValueError, "`first_layer` must be finite"),
+        (lambda w: with_diversity(lambda *a: 0.0, strength=1.0, first_layer=lambda p: p[0])(w, w, w), ValueError, "`first_layer` must have shape"),
+    ],
+)  # fmt: skip
+def test_refuses(call, error, match):
+    with pytest.raises(error, match=match):
+        call(jnp.ones((4, 3)))
+
+
+def test_rounding_unit_is_that_of_the_dtype():
+    with x64(True):
+        w = jax.random.normal(key, (9, 3), jnp.float64)
+        assert abs(float(penalty(w)) - formula(w)) < 1e-15
