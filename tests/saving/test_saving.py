@@ -87,6 +87,13 @@ def test_every_tree_comes_back_to_the_last_bit(tmp_path_factory, tree):
     _assert_same(tree, _round_trip(tmp_path_factory.mktemp("tree"), tree))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_comes_back_to_the_last_bit(tmp_path, dtype):
+    values = np.random.default_rng(0).normal(size=20).astype(np.dtype(getattr(jnp, dtype)))
+    tree = [values, jnp.asarray(values), values[0]]
+    _assert_same(tree, _round_trip(tmp_path, tree))
+
+
 @given(models, seeds)
 def test_nets_of_any_kind(tmp_path_factory, model, seed):
     params = model.init(jax.random.key(seed), 3)
@@ -182,6 +189,8 @@ def test_the_file_is_deterministic_and_plain_numpy_reads_it(tmp_path, results):
     kg.save(tmp_path / "one.npz", results["svm"])
     kg.save(tmp_path / "two.npz", results["svm"])
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.npz") as file:
+        assert {member.date_time[0] for member in file.infolist()} == {1980}
     with np.load(tmp_path / "one.npz", allow_pickle=False) as file:
         np.testing.assert_array_equal(file["coef"], results["svm"].coef)
         document = json.loads(file["kernelgap.json"])

@@ -14,19 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import kernelgap as kg
 from helpers import x64
 from kernelgap.sklearn import MaxMarginNetClassifier, NTKClassifier, NTKRegressor, arrays
 
 quick_net = MaxMarginNetClassifier(hidden_layer_sizes=(32,), steps=100, random_state=0)
-
-
-# Nothing is expected to fail. Three checks that need SCIPY_ARRAY_API skip themselves.
-@parametrize_with_checks([NTKClassifier(), NTKRegressor(), quick_net])
-def test_scikit_learns_own_checks(estimator, check):
-    check(estimator)
 
 
 def _xor(n=64, d=5, seed=0, dtype=np.float32, noise="gaussian"):
