@@ -13,7 +13,8 @@ Import it as `import kernelgap as kg`. Rooms:
 - `predictors`: hard-margin SVM, ridge regression and the best predictor in a kernel's span;
 - `studies`: experiments, each with its configuration, rows, intervals and figure;
 - `saving`: `save` and `load`, which are also here;
-- `sklearn`: scikit-learn estimators (extra `sklearn`).
+- `sklearn`: scikit-learn estimators (extra `sklearn`);
+- `testing`: laws and Hypothesis strategies for your own models and kernels.
 """
 
 from importlib import import_module
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from kernelgap import bounds, datasets, kernels, metrics, models, objectives, predictors
 
 if TYPE_CHECKING:
-    from kernelgap import margins, optim, saving, studies
+    from kernelgap import margins, optim, saving, studies, testing
     from kernelgap import sklearn as sklearn
     from kernelgap.saving import load, save
 
@@ -43,9 +44,10 @@ __all__ = [
     "save",
     "saving",
     "studies",
+    "testing",
 ]
 
-_LAZY = ("margins", "optim", "saving", "sklearn", "studies")
+_LAZY = ("margins", "optim", "saving", "sklearn", "studies", "testing")
 
 
 def __getattr__(name: str) -> Any:

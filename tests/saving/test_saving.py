@@ -104,6 +104,13 @@ def test_nets_of_any_kind(tmp_path_factory, model, seed):
     _assert_same(again.init(jax.random.key(seed), 3), params)
 
 
+def test_smooth_nets(tmp_path):
+    model = kg.models.mlp((4,), activation=kg.models.SmoothActivation("tanh", 0.5, True))
+    params = model.init(jax.random.key(0), 3)
+    again, weights = _round_trip(tmp_path, (model, params))
+    _assert_same((model, params), (again, weights))
+
+
 def _kernels():
     net = kg.models.homogeneous_mlp((4, 3), outputs=2, activation="abs")
     params = net.init(jax.random.key(0), 5)
@@ -113,6 +120,7 @@ def _kernels():
         kg.kernels.empirical_ntk(net, params, layers=(0, 2)),
         kg.kernels.ntk(kg.models.homogeneous_mlp((7,)), engine="neural_tangents"),
         kg.kernels.diversity_kernel(),
+        kg.kernels.ntk(kg.models.mlp((3,), activation="tanh")),
     ]  # fmt: skip
 
 

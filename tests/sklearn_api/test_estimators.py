@@ -47,6 +47,13 @@ def test_the_logistic_classifier_is_scikit_learns_on_features_of_the_kernel():
         assert ours.decision_function(x).dtype == np.float64
 
 
+def test_kernels_of_smooth_nets():
+    x, y = _xor()
+    assert NTKClassifier(activation="gelu", depth=2).fit(x, y).score(x, y) == 1
+    with pytest.raises(ValueError, match="for which there is models.mlp"):
+        MaxMarginNetClassifier(activation="gelu").fit(x, y)
+
+
 @pytest.mark.parametrize("k", [None, 2])
 def test_the_regressor_is_scikit_learns_kernel_ridge_on_centred_targets(k):
     x, _ = _xor(dtype=np.float64)

@@ -28,7 +28,7 @@ RESULTS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         KernelPredictor, NoisyGDState,
-        bounds.Bound, datasets.Dataset, models.Activation, models.MLPSpec,
+        bounds.Bound, datasets.Dataset, models.Activation, models.MLPSpec, models.SmoothActivation,
         kernels.ExtremeEigenvalues, kernels.NearestPair, kernels.Spectrum, kernels.ZonalSpectrum,
         margins.KKTResiduals, margins.LossGap, margins.MarginCertificate, margins.MarginPath,
         margins.Unit, margins.UpperBound, margins.ViolationBound, optim.Trained,
@@ -37,7 +37,7 @@ RESULTS: dict[str, type] = {
 
 
 def _mlp(spec: MLPSpec) -> Model:
-    return models.homogeneous_mlp(
+    return models.mlp(
         spec.widths,
         activation=spec.activation,
         parameterization=spec.parameterization,

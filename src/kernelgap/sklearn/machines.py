@@ -28,8 +28,8 @@ class _KernelMachine(BaseEstimator):
             return self.kernel  # type: ignore[return-value]
         _checks.choice(self.kernel, "kernel", ("ntk", "nngp"))
         depth = _checks.integer(self.depth, "depth", minimum=1)
-        # He's scale: the kernel then keeps its size whatever the depth.
-        net = models.homogeneous_mlp(
+        # He's scale: for ReLUs the kernel then keeps its size whatever the depth.
+        net = models.mlp(
             (1,) * depth,
             activation=self.activation,
             parameterization="ntk",
@@ -61,8 +61,8 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
         kernel: `"ntk"` or `"nngp"`, that of an infinitely wide net; or any kernel of this library,
             or function `kernel(x1, x2=None) -> (n1, n2)`, called with the features and the bias.
         depth: hidden layers of the net, at least 1. Not used with a kernel of your own.
-        activation: of the net: `"relu"`, `"leaky_relu"`, `"abs"` or a `models.Activation`. Not
-            used with a kernel of your own.
+        activation: of the net: one that `models.mlp` takes, such as `"relu"`, `"gelu"` or a
+            `models.Activation`. Not used with a kernel of your own.
         bias: value of a constant feature that is appended to the inputs, which makes the kernel
             that of a net with biases in its first layer; 0 for none, as in the papers.
         standardize: whether to subtract the mean of each feature and divide all features by one

@@ -1,0 +1,68 @@
+"""Laws and Hypothesis strategies to run on your own models, kernels and margins.
+
+A law is a function that raises `AssertionError` with the number that broke it. Tolerances are
+multiples of the rounding unit of the values' dtype, or of a standard error; none has to be tuned.
+
+Example:
+    The three lines of a downstream test:
+
+    >>> import jax, kernelgap as kg
+    >>> kernel = lambda x1, x2=None: kg.kernels.ntk(kg.models.homogeneous_mlp((1,)))(x1, x2)
+    >>> kg.testing.assert_kernel(kernel, jax.random.normal(jax.random.key(0), (8, 3)))
+
+    Strategies draw keys, models, data sets and kernels (extra `test`):
+
+    >>> import hypothesis
+    >>> @hypothesis.settings(max_examples=3, deadline=None)
+    ... @hypothesis.given(kg.testing.models(), kg.testing.keys())
+    ... def test_euler(model, key):
+    ...     x = jax.random.normal(key, (5, 3))
+    ...     kg.testing.assert_homogeneous(model.apply, model.init(key, 3), x, degree=model.degree)
+    >>> test_euler()
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kernelgap.testing.laws import (
+    assert_close,
+    assert_homogeneous,
+    assert_infinite_width,
+    assert_kernel,
+    assert_lazy_limit,
+    assert_margin_invariant,
+)
+
+if TYPE_CHECKING:
+    from kernelgap.testing.strategies import activations, datasets, kernels, keys, models
+
+__all__ = [
+    "activations",
+    "assert_close",
+    "assert_homogeneous",
+    "assert_infinite_width",
+    "assert_kernel",
+    "assert_lazy_limit",
+    "assert_margin_invariant",
+    "datasets",
+    "kernels",
+    "keys",
+    "models",
+]
+
+_STRATEGIES = ("activations", "datasets", "kernels", "keys", "models")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _STRATEGIES:
+        raise AttributeError(f"module 'kernelgap.testing' has no attribute {name!r}")
+    try:  # Hypothesis is optional: the laws do without it
+        return getattr(import_module("kernelgap.testing.strategies"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "hypothesis":
+            raise
+        raise ImportError("strategies need hypothesis: pip install 'kernelgap[test]'") from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_STRATEGIES})

@@ -1,0 +1,298 @@
+"""Laws that models, kernels and margins obey, as assertions."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kernelgap import _checks, kernels, optim
+from kernelgap.models import Model
+from kernelgap.typing import Apply, ArrayLike, Key, PyTree
+
+_SIGMAS = 5.0  # standard errors that a mean may be off: once in two million by chance
+
+
+def assert_close(
+    actual: ArrayLike, expected: ArrayLike, *, factor: float = 100.0, scale: float | None = None
+) -> None:
+    """Equal up to `factor` rounding units of the largest entry.
+
+    Args:
+        actual: any shape; its dtype says how large a rounding unit is.
+        expected: the same shape, or one that broadcasts.
+        factor: rounding units that are allowed.
+        scale: the size they are relative to; the largest of ``|expected|`` when None.
+
+    Raises:
+        AssertionError: if an entry is further away, or not finite.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> kg.testing.assert_close(jnp.sqrt(jnp.array(2.0)) ** 2, 2.0)
+    """
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    size = np.max(np.abs(expected), initial=0.0) if scale is None else float(scale)
+    bound = factor * float(np.finfo(actual.dtype).eps) * max(size, np.finfo(actual.dtype).tiny)
+    worst = np.max(np.abs(np.float64(actual) - expected), initial=0.0)
+    assert worst <= bound, (
+        f"off by {worst:.3g}, allowed {bound:.3g}: {factor:g} rounding units of {size:.3g}"
+    )
+
+
+def assert_homogeneous(
+    apply: Apply,
+    params: PyTree,
+    x: jax.Array,
+    *,
+    degree: float,
+    scales: Sequence[float] = (0.5, 3.0),
+    factor: float = 2000.0,
+) -> None:
+    """f(c Theta; x) = c^degree f(Theta; x) for c > 0, and Euler's identity for the derivative.
+
+    Args:
+        apply: `apply(params, x)`, outputs of any shape.
+        params: parameters at which the law is checked, on a generic point.
+        x: inputs.
+        degree: the claimed degree of positive homogeneity in all parameters together.
+        scales: the c to try.
+        factor: rounding units allowed, relative to the largest output.
+
+    Raises:
+        AssertionError: if the law is broken.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> model = kg.models.homogeneous_mlp((4, 4))
+        >>> params = model.init(jax.random.key(0), 3)
+        >>> kg.testing.assert_homogeneous(model.apply, params, jax.numpy.ones((2, 3)), degree=3)
+
+    References:
+        Euler's theorem on homogeneous functions.
+    """
+    value, derivative = jax.jvp(lambda p: apply(p, x), (params,), (params,))
+    assert_close(derivative, degree * np.asarray(value), factor=factor)
+    for c in scales:
+        scaled = apply(jax.tree.map(lambda w, c=c: c * w, params), x)
+        assert_close(scaled, c**degree * np.asarray(value), factor=factor)
+
+
+def assert_kernel(
+    kernel: Callable[..., jax.Array],
+    x: ArrayLike,
+    *,
+    factor: float = 1e4,
+) -> None:
+    """A kernel is symmetric, positive semi-definite, and one function of pairs of rows.
+
+    Checked on x: K(x) = K(x)', no eigenvalue below rounding, K(x) = K(x, x), blocks of K are K of
+    blocks, K(z, x) = K(x, z)', permuted rows permute the matrix, `jit` changes nothing, and
+    `kernel.diag(x)`, where there is one, is the diagonal.
+
+    Args:
+        kernel: `kernel(x1, x2=None) -> (n1, n2)`: a `kernels.Kernel` or any function like it.
+        x: inputs of shape (n, ...), n >= 3.
+        factor: rounding units allowed, relative to the largest diagonal entry; angles between
+            nearly parallel inputs lose that much.
+
+    Raises:
+        ValueError: if x has fewer than 3 rows.
+        AssertionError: if a law is broken.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x = jax.random.normal(jax.random.key(0), (6, 3))
+        >>> kg.testing.assert_kernel(lambda a, b=None: a @ (a if b is None else b).T, x)
+    """
+    x = _checks.examples(x)
+    n = x.shape[0]
+    if n < 3:
+        raise ValueError(f"`x` must have at least 3 rows; got {n}")
+    gram = np.asarray(kernel(x))
+    assert gram.shape == (n, n), f"K(x) must have shape {(n, n)}; got {gram.shape}"
+    assert np.isfinite(gram).all(), "K(x) has entries that are not finite"
+    scale = float(np.max(np.abs(np.diag(gram))))
+    same = {"factor": factor, "scale": scale}
+    assert_close(gram, gram.T, **same)
+    values = np.linalg.eigvalsh(np.float64(gram))
+    allowed = -factor * n * np.finfo(gram.dtype).eps * scale
+    assert values[0] >= allowed, f"eigenvalue {values[0]:.3g} of K(x) below {allowed:.3g}"
+    half = n // 2
+    assert_close(kernel(x, x), gram, **same)
+    assert_close(kernel(x[:half], x[half:]), gram[:half, half:], **same)
+    assert_close(kernel(x[half:], x[:half]), gram[half:, :half], **same)
+    order = np.roll(np.arange(n), 1)
+    assert_close(kernel(x[order]), gram[np.ix_(order, order)], **same)
+    assert_close(jax.jit(lambda a: kernel(a))(x), gram, **same)
+    if hasattr(kernel, "diag"):
+        assert_close(kernel.diag(x), np.diag(gram), **same)  # type: ignore[attr-defined]
+
+
+def assert_margin_invariant(
+    margin: Callable[[PyTree], ArrayLike],
+    params: PyTree,
+    *,
+    scales: Sequence[float] = (0.5, 3.0),
+    factor: float = 5000.0,
+    scale: float | None = None,
+) -> None:
+    """A normalised margin does not change under Theta -> c Theta, c > 0.
+
+    Args:
+        margin: `margin(params) -> scalar`.
+        params: parameters at which the law is checked.
+        scales: the c to try.
+        factor: rounding units allowed.
+        scale: what they are relative to; the margin itself when None. Where a margin is small
+            because outputs cancel, pass the size of a typical normalised output.
+
+    Raises:
+        AssertionError: if the margin changes.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 8, 4)
+        >>> model, params = kg.models.homogeneous_mlp((4,)), kg.datasets.planted_xor(4)
+        >>> kg.testing.assert_margin_invariant(
+        ...     lambda p: kg.metrics.normalized_margin(model, p, x, y), params)
+    """
+    expected = margin(params)
+    for c in scales:
+        found = margin(jax.tree.map(lambda w, c=c: c * w, params))
+        assert_close(found, expected, factor=factor, scale=scale)
+
+
+def assert_infinite_width(
+    build: Callable[[int], Model],
+    kernel: Callable[..., jax.Array],
+    x: ArrayLike,
+    *,
+    key: Key,
+    width: int = 512,
+    seeds: int = 32,
+    bias: float = 8.0,
+) -> None:
+    """The empirical NTK, averaged over initial parameters, is the kernel of infinite width.
+
+    Entries of the mean over `seeds` may be off by 5 standard errors and by `bias / width` of the
+    diagonal: for nets of more than two layers the mean itself tends to its limit like 1 / width.
+
+    Args:
+        build: width -> `Model` of one output.
+        kernel: the claimed limit, `kernel(x) -> (n, n)`.
+        x: inputs of shape (n, d).
+        key: JAX random key.
+        width: of the nets.
+        seeds: how many of them, at least 2.
+        bias: see above; 0 for two layers, whose mean is exact at any width.
+
+    Raises:
+        AssertionError: if an entry is further away.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> build = lambda m: kg.models.homogeneous_mlp((m,), parameterization="ntk")
+        >>> x = jax.random.normal(jax.random.key(0), (4, 3))
+        >>> kg.testing.assert_infinite_width(
+        ...     build, kg.kernels.ntk(build(1)), x, key=jax.random.key(1), width=64, bias=0)
+    """
+    x = _checks.inputs(x)
+    _checks.random_key(key)
+    seeds = _checks.integer(seeds, "seeds", minimum=2)
+    model = build(_checks.integer(width, "width", minimum=1))
+
+    def one(key: jax.Array) -> jax.Array:
+        return kernels.empirical_ntk(model, model.init(key, x.shape[1], x.dtype))(x)
+
+    grams = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(key, seeds)), float)
+    limit = np.asarray(kernel(x), float)
+    size = np.sqrt(np.outer(np.diag(limit), np.diag(limit)))
+    error = grams.std(axis=0, ddof=1) / seeds**0.5
+    allowed = _SIGMAS * error + (bias / width + 1e3 * np.finfo(x.dtype).eps) * size
+    excess = np.abs(grams.mean(axis=0) - limit) / allowed
+    worst = np.unravel_index(np.argmax(excess), excess.shape)
+    assert excess[worst] <= 1, (
+        f"entry {tuple(map(int, worst))}: mean {grams.mean(axis=0)[worst]:.4g} of {seeds} nets of "
+        f"width {width}, limit {limit[worst]:.4g}, allowed difference {allowed[worst]:.2g}"
+    )
+
+
+def assert_lazy_limit(
+    build: Callable[[int], Model],
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    key: Key,
+    widths: tuple[int, int] = (64, 1024),
+    steps: int = 50,
+    learning_rate: float = 0.5,
+    seeds: int = 8,
+) -> None:
+    """Training moves the tangent kernel the less, the wider the net: like 1 / sqrt(width).
+
+    Gradient descent on the squared loss from random parameters; the relative change of the
+    empirical NTK in the Frobenius norm, its root mean square over seeds, must fall from the
+    narrow to the wide net by at least half of what 1 / sqrt(width) predicts (on a logarithmic
+    scale), which separates lazy training from the kernels that move at every width.
+
+    Args:
+        build: width -> `Model` of one output, in the NTK parameterization or another lazy one.
+        x: inputs of shape (n, d).
+        y: (n,) real targets.
+        key: JAX random key.
+        widths: narrow and wide, the latter at least 4 times the former.
+        steps: steps of gradient descent, at least 1.
+        learning_rate: as a multiple of the inverse of the largest eigenvalue of the loss's Hessian
+            at the start, for the linearised net; below 2.
+        seeds: random starts for each width.
+
+    Raises:
+        ValueError: if widths are too close, or the kernel did not move at all.
+        AssertionError: if the change does not fall.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 8, 4)
+        >>> build = lambda m: kg.models.homogeneous_mlp((m,), parameterization="ntk")
+        >>> kg.testing.assert_lazy_limit(build, x, y, key=jax.random.key(1), widths=(16, 256))
+
+    References:
+        A. Jacot et al., NeurIPS 2018; L. Chizat et al., NeurIPS 2019. The threshold is ours.
+    """
+    x = _checks.inputs(x)
+    y = _checks.targets(y, x.shape[0])
+    _checks.random_key(key)
+    narrow, wide = (_checks.integer(w, "widths", minimum=1) for w in widths)
+    steps = _checks.integer(steps, "steps", minimum=1)
+    seeds = _checks.integer(seeds, "seeds", minimum=1)
+    if wide < 4 * narrow:
+        raise ValueError(f"`widths` must differ by a factor of 4 at least; got {narrow} and {wide}")
+
+    def change(width: int) -> float:
+        model = build(width)
+
+        def loss(params: PyTree, x: jax.Array, y: jax.Array) -> jax.Array:
+            return jnp.mean(jnp.square(model.apply(params, x) - y)) / 2
+
+        def one(key: jax.Array) -> jax.Array:
+            params = model.init(key, x.shape[1], x.dtype)
+            before = kernels.empirical_ntk(model, params)(x)
+            rate = learning_rate * x.shape[0] / jnp.linalg.eigvalsh(before)[-1]
+            trained = optim.train(loss, params, (x, y), optax.sgd(rate), steps=steps).params
+            after = kernels.empirical_ntk(model, trained)(x)
+            return jnp.linalg.norm(after - before) / jnp.linalg.norm(before)
+
+        changes = jax.jit(jax.vmap(one))(jax.random.split(key, seeds))
+        return float(np.sqrt(np.mean(np.square(np.float64(changes)))))
+
+    first, last = change(narrow), change(wide)
+    if not first > 0:
+        raise ValueError(f"the kernel of width {narrow} did not change in {steps} steps; got "
+                         f"{first:g}")  # fmt: skip
+    exponent = np.log(first / last) / np.log(wide / narrow) if last > 0 else np.inf
+    assert exponent >= 0.25, (
+        f"relative change of the kernel {first:.3g} at width {narrow}, {last:.3g} at {wide}: "
+        f"exponent {exponent:.2f}, lazy training has 0.5"
+    )
