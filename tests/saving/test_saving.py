@@ -104,8 +104,12 @@ def test_nets_of_any_kind(tmp_path_factory, model, seed):
     _assert_same(again.init(jax.random.key(seed), 3), params)
 
 
-def test_smooth_nets(tmp_path):
-    model = kg.models.mlp((4,), activation=kg.models.SmoothActivation("tanh", 0.5, True))
+@pytest.mark.parametrize("model", [
+    kg.models.mlp((4,), activation=kg.models.SmoothActivation("tanh", 0.5, True)),
+    kg.models.fixed_sign_net(4, outputs=2, scale=0.3),
+    kg.models.fixed_sign_net(3, signs=[1, -1, -1], init_scale=2.0),
+])  # fmt: skip
+def test_smooth_nets_and_nets_of_fixed_signs(tmp_path, model):
     params = model.init(jax.random.key(0), 3)
     again, weights = _round_trip(tmp_path, (model, params))
     _assert_same((model, params), (again, weights))

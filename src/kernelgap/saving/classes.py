@@ -17,7 +17,7 @@ from kernelgap import bounds, datasets, kernels, margins, models, optim
 from kernelgap.kernels.empirical import NetworkSpec
 from kernelgap.kernels.functions import KernelFunction, checked_block, checked_kernel
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.models import MLPSpec, Model
+from kernelgap.models import FixedSignSpec, MLPSpec, Model
 from kernelgap.optim.noisy import NoisyGDState
 from kernelgap.predictors import KernelPredictor
 
@@ -28,7 +28,8 @@ RESULTS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         KernelPredictor, NoisyGDState,
-        bounds.Bound, datasets.Dataset, models.Activation, models.MLPSpec, models.SmoothActivation,
+        bounds.Bound, datasets.Dataset, FixedSignSpec, MLPSpec,
+        models.Activation, models.SmoothActivation,
         kernels.ExtremeEigenvalues, kernels.NearestPair, kernels.Spectrum, kernels.ZonalSpectrum,
         margins.KKTResiduals, margins.LossGap, margins.MarginCertificate, margins.MarginPath,
         margins.Unit, margins.UpperBound, margins.ViolationBound, optim.Trained,
@@ -46,7 +47,17 @@ def _mlp(spec: MLPSpec) -> Model:
     )
 
 
-MODELS: dict[type, Callable[[Any], Model]] = {MLPSpec: _mlp}
+def _fixed_sign_net(spec: FixedSignSpec) -> Model:
+    return models.fixed_sign_net(
+        spec.width,
+        signs=None if spec.given is None else np.asarray(spec.given),
+        outputs=spec.outputs,
+        scale=spec.scale,
+        init_scale=spec.init_scale,
+    )
+
+
+MODELS: dict[type, Callable[[Any], Model]] = {MLPSpec: _mlp, FixedSignSpec: _fixed_sign_net}
 """How to make the model of a description."""
 
 
