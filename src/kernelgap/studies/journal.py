@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernelgap._files import write_atomically as write_atomically
+
 Row = dict[str, Any]
 
 
@@ -127,19 +129,6 @@ def prepare_folder(out: str | os.PathLike) -> Path:
     except OSError as error:
         raise PermissionError(f"`out` {str(folder)!r} cannot be written: {error}") from error
     return folder
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a neighbour and rename it: readers see the old file or the new one, whole."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def jsonable(value: Any) -> Any:
