@@ -1,7 +1,12 @@
-"""Data sets: the XOR distribution with its planted network, random teachers, real digits."""
+"""Data sets: the XOR distribution with its planted network, random teachers, real digits.
+
+`independent` draws inputs alone, of unit variance and with chosen even moments.
+"""
 
 from kernelgap.datasets.dataset import Dataset
 from kernelgap.datasets.handwritten import digits
+from kernelgap.datasets.moments import Law as Law
+from kernelgap.datasets.moments import even_moments, independent, law_moment
 from kernelgap.datasets.spherical import sphere
 from kernelgap.datasets.teachers import Inputs as Inputs
 from kernelgap.datasets.teachers import planted_teacher, teacher
@@ -12,6 +17,9 @@ from kernelgap.datasets.xor import planted_xor, xor_noise
 __all__ = [
     "Dataset",
     "digits",
+    "even_moments",
+    "independent",
+    "law_moment",
     "planted_teacher",
     "planted_xor",
     "sphere",

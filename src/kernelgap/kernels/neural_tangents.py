@@ -22,7 +22,8 @@ import jax.core
 import jax.extend.core
 import jax.interpreters.ad
 
-from kernelgap.models import MLPSpec
+from kernelgap.models import Activation, MLPSpec, SmoothActivation
+from kernelgap.models.activations import SMOOTH
 from kernelgap.typing import PyTree
 
 _EXPERIMENTAL = "neural_tangents.experimental"
@@ -139,45 +140,74 @@ def _module(name: str, module: types.ModuleType) -> Iterator[None]:
         del sys.modules[name]
 
 
+def check(spec: MLPSpec) -> None:
+    """Refuse models of which this library has no kernel."""
+    phi = spec.activation
+    if not spec.widths:
+        return
+    if isinstance(phi, Activation):
+        if phi.power != 1:
+            raise ValueError(f"engine='neural_tangents' evaluates activations of power 1; "
+                             f"this one has power {phi.power:g}. "
+                             f"Use engine='closed_form'")  # fmt: skip
+    elif phi.sigmoid != "erf" or (phi.gated and phi != SMOOTH["gelu"]):
+        raise ValueError(f"engine='neural_tangents' evaluates 'relu', 'leaky_relu', 'abs', 'gelu' "
+                         f"and 'erf'; got {phi}. Use engine='closed_form'")  # fmt: skip
+    elif spec.parameterization == "mean_field" and spec.init_scale != 1:
+        raise ValueError(f"engine='neural_tangents' evaluates smooth mean_field models for "
+                         f"init_scale=1; got {spec.init_scale:g}. "
+                         f"Use engine='closed_form'")  # fmt: skip
+
+
 @lru_cache(maxsize=64)
 def _kernel_fn(spec: MLPSpec, d: int) -> Any:
-    """neural_tangents' kernel of the model with unit initial scale.
+    """neural_tangents' kernel of the model, up to a factor c^-2 of NTKs.
 
-    Its "standard" layers have forward factor 1 and initial variance 1 / fan_in; its "ntk" layers
-    draw N(0, 1) weights and multiply by W_std / sqrt(fan_in). Those are our layers for
-    init_scale = 1 when W_std = s_k sqrt(F_k); a mean_field net mixes both kinds.
+    Its "standard" layers have forward factor 1 and initial variance W_std^2 / fan_in; its "ntk"
+    layers draw N(0, 1) weights and multiply by W_std / sqrt(fan_in). With c = init_scale those are
+    our layers for W_std = c and for W_std = c s_k sqrt(F_k); but the second differentiates in
+    weights that are c times smaller than ours. A mean_field net mixes both kinds.
     """
     stax = load().stax
-    phi = spec.activation
-    unit = spec._replace(init_scale=1.0)
+    c = spec.init_scale
     layers = []
-    for k, (fan_in, fan_out, factor, _) in enumerate(unit.layers(d)):
+    for k, (fan_in, fan_out, factor, _) in enumerate(spec.layers(d)):
         if k > 0:
-            # In its ABRelu(a, b) = a min(x, 0) + b max(x, 0).
-            layers.append(stax.ABRelu(-phi.negative, phi.positive))
+            layers.append(_activation(stax, spec.activation))
         standard = spec.parameterization == "standard" or (
             spec.parameterization == "mean_field" and k == 0
         )
         layers.append(
             stax.Dense(
                 fan_out,
-                W_std=1.0 if standard else factor * fan_in**0.5,
+                W_std=c if standard else c * factor * fan_in**0.5,
                 parameterization="standard" if standard else "ntk",
             )
         )
     return stax.serial(*layers)[2]
 
 
-def _scale(spec: MLPSpec, get: str) -> float:
-    """Weights c Theta have outputs c^a f(Theta) and gradients c^(a-1) grad f(Theta)."""
+def _activation(stax: Any, phi: Activation | SmoothActivation) -> Any:
+    if isinstance(phi, Activation):
+        # In its ABRelu(a, b) = a min(x, 0) + b max(x, 0).
+        return stax.ABRelu(-phi.negative, phi.positive)
+    return stax.Gelu() if phi.gated else stax.Erf(b=1 / phi.scale)
+
+
+def _rescaled(spec: MLPSpec, get: str) -> tuple[float, MLPSpec]:
+    """A factor, and the model of which the kernel is to be multiplied by it."""
+    lost = -2 if get == "ntk" else 0
+    if spec.widths and not isinstance(spec.activation, Activation):
+        return spec.init_scale**lost if spec.parameterization == "ntk" else 1.0, spec
+    # Weights c Theta have outputs c^a f(Theta) and gradients c^(a-1) grad f(Theta).
     degree = len(spec.widths) + 1
-    return spec.init_scale ** (2 * degree - (2 if get == "ntk" else 0))
+    return spec.init_scale ** (2 * degree + lost), spec._replace(init_scale=1.0)
 
 
 def gram(spec: MLPSpec, params: PyTree, x1: jax.Array, x2: jax.Array | None, get: str) -> jax.Array:
     """The kernel by neural_tangents; see `arccosine.gram` for the arguments."""
     del params
-    _kernel_fn(spec, x1.shape[1])  # import and build outside of any trace
+    _kernel_fn(_rescaled(spec, get)[1], x1.shape[1])  # import and build outside of any trace
     return _evaluate(spec, x1, x2, get)
 
 
@@ -185,7 +215,8 @@ def gram(spec: MLPSpec, params: PyTree, x1: jax.Array, x2: jax.Array | None, get
 def _evaluate(spec: MLPSpec, x1: jax.Array, x2: jax.Array | None, get: str) -> jax.Array:
     # The library predates JAX's strict promotion modes.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        found = _scale(spec, get) * _kernel_fn(spec, x1.shape[1])(x1, x2, get)
+        factor, model = _rescaled(spec, get)
+        found = factor * _kernel_fn(model, x1.shape[1])(x1, x2, get)
     return found.astype(x1.dtype)  # its NumPy constants promote float32 under x64
 
 

@@ -25,6 +25,7 @@ from kernelgap import _checks, metrics, objectives, optim
 from kernelgap._trees import squared_norm
 from kernelgap.metrics.margin import Norm
 from kernelgap.models import Model, Params
+from kernelgap.models.model import homogeneous_degree
 from kernelgap.typing import ArrayLike, PyTree, Scalar
 
 
@@ -121,7 +122,7 @@ def path(
             number, `record` not callable or `optimizer` no optax transformation.
         ValueError: if shapes disagree, x or `l2s` are not finite, concrete labels are out of range,
             `l2s` are not positive and strictly decreasing, `steps` < 1, `learning_rate` <= 0,
-            `power` <= 0, or `reduction` is unknown.
+            `power` <= 0, `reduction` is unknown, or the model is not homogeneous.
 
     Example:
         On the line, with one point on each side, the largest margin of two-layer nets is
@@ -139,6 +140,7 @@ def path(
         Paper A, the theorem on weak regularisation. Loss in logarithms: after K. Lyu, J. Li, ICLR
         2020. Warm starts, the search along the ray and the learning rates are ours.
     """
+    degree = homogeneous_degree(model)
     x = _checks.inputs(x)
     logs = _log_strengths(l2s, x.dtype)
     steps = _checks.integer(steps, "steps", minimum=1)
@@ -172,7 +174,7 @@ def path(
         return (params, state), (measured, None if record is None else record(params))
 
     # Relative steps that move margins of about log(1 / lambda) by 0.1 (1 from a random start).
-    largest = 0.1 / (model.degree * jnp.maximum(1, -logs))
+    largest = 0.1 / (degree * jnp.maximum(1, -logs))
     largest = largest.at[0].multiply(10)
     carry = (params, None if optimizer is None else optimizer.init(params))
     (params, _), (measured, records) = jax.lax.scan(stage, carry, (logs, largest))
@@ -221,20 +223,21 @@ def _best_multiple(
     model: Model, objective: Callable, params: Params, x: jax.Array, y: jax.Array
 ) -> Params:
     """The multiple of params of least loss; params unless they separate the data."""
+    degree = homogeneous_degree(model)
     outputs = model.apply(params, x)
     squared = squared_norm(params)
     norm = jnp.sqrt(jnp.where(squared > 0, squared, 1))
 
     def value(log_scale: jax.Array) -> jax.Array:  # the outputs times e^log_scale
-        loss = objective(lambda radius, _: outputs * (radius / norm) ** model.degree)
-        return loss(norm * jnp.exp(log_scale / model.degree), x, y)
+        loss = objective(lambda radius, _: outputs * (radius / norm) ** degree)
+        return loss(norm * jnp.exp(log_scale / degree), x, y)
 
     best = jnp.zeros((), norm.dtype)
     for width in (4.0, 0.25, 0.016):  # the loss need not be convex along the ray: look first
         candidates = best + jnp.linspace(-width, width, 33, dtype=norm.dtype)
         best = candidates[jnp.argmin(jax.vmap(value)(candidates))]
     separates = jnp.min(metrics.output_margins(outputs, y)) > 0
-    scale = jnp.where(separates, jnp.exp(best / model.degree), 1)
+    scale = jnp.where(separates, jnp.exp(best / degree), 1)
     return jax.tree.map(lambda w: scale * w, params)
 
 

@@ -27,7 +27,8 @@ from kernelgap import _checks
 from kernelgap._outputs import rival_gaps, signed
 from kernelgap._trees import squared_norm
 from kernelgap.margins.tangent import least_combination
-from kernelgap.models import Model, Params
+from kernelgap.models import Activation, Model, Params
+from kernelgap.models.model import homogeneous_degree
 from kernelgap.typing import ArrayLike
 
 
@@ -97,7 +98,8 @@ def kkt_residuals(
         TypeError: if x is not floating or `candidates` is no integer.
         ValueError: if shapes disagree, x is not finite, concrete labels are out of range,
             `multipliers` is unknown, `candidates` < 1, `kinks` < 0 or not defined for the model and
-            multipliers, or `"optimal"` is asked for under `jit`, `vmap` or `grad`.
+            multipliers, the model is not homogeneous, or `"optimal"` is asked for under `jit`,
+            `vmap` or `grad`.
 
     Example:
         The planted network of the XOR distribution has the largest margin on its population:
@@ -122,7 +124,9 @@ def kkt_residuals(
     _checks.choice(multipliers, "multipliers", ("optimal", "exponential"))
     candidates = _checks.integer(candidates, "candidates", minimum=1)
     _checks.number(kinks, "kinks", minimum=0)
-    one_kink = model.neurons is not None and model.spec.activation.power == 1
+    homogeneous_degree(model)
+    phi = model.spec.activation
+    one_kink = model.neurons is not None and isinstance(phi, Activation) and phi.power == 1
     if kinks > 0 and not (one_kink and multipliers == "optimal"):
         raise ValueError("`kinks` is for multipliers='optimal' and two-layer nets whose activation "
                          f"has degree 1; got kinks={kinks:g}")  # fmt: skip
@@ -146,9 +150,10 @@ def _optimal(
     kinks: float,
 ) -> KKTResiduals:
     """The residuals of the best multipliers, in float64."""
+    degree = homogeneous_degree(model)
     theta = np.concatenate([np.asarray(w, np.float64).ravel() for w in params])
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = [np.nan, np.nan, q.min() / np.linalg.norm(theta) ** model.degree]
+        values = [np.nan, np.nan, q.min() / np.linalg.norm(theta) ** degree]
         multipliers = np.full(q.shape, np.nan)
     if q.min() > 0:
         weights, gradient = least_combination(
@@ -158,12 +163,12 @@ def _optimal(
         squared, least = theta @ theta, float(q.min())
         # The factor that solves the dual of the tangent SVM; generous kinks may cancel everything.
         size = gradient @ gradient
-        factor = model.degree * least / size if size > 0 else 0.0
+        factor = degree * least / size if size > 0 else 0.0
         values[0] = np.linalg.norm(theta - factor * gradient) / np.sqrt(squared)
         excess = np.where(weights > 0, q, least) - least
-        values[1] = model.degree * factor * np.sum(weights * excess) / squared
+        values[1] = degree * factor * np.sum(weights * excess) / squared
         # Multipliers belong to the parameters rescaled by least^(-1 / a).
-        multipliers = factor * weights * least ** (1 - 2 / model.degree)
+        multipliers = factor * weights * least ** (1 - 2 / degree)
     stationarity, slackness, margin, multipliers = (
         jnp.asarray(v, q.dtype) for v in (*values, multipliers)
     )
@@ -173,6 +178,7 @@ def _optimal(
 @partial(jax.jit, static_argnames=("model",))
 def _exponential(model: Model, params: Params, x: jax.Array, y: jax.Array) -> KKTResiduals:
     """The residuals of multipliers proportional to exp(-q)."""
+    degree = homogeneous_degree(model)
     q, pull = jax.vjp(lambda p: _constraints(model, p, x, y), params)
     weights = jax.nn.softmax(-q.ravel()).reshape(q.shape)
     (gradient,) = pull(weights)
@@ -185,9 +191,9 @@ def _exponential(model: Model, params: Params, x: jax.Array, y: jax.Array) -> KK
     unit = jnp.where(least > 0, least, jnp.nan)
     return KKTResiduals(
         stationarity=jnp.sqrt(squared_norm(difference) / squared) + 0 * unit,
-        slackness=model.degree * factor * jnp.sum(weights * excess) / squared + 0 * unit,
-        margin=least / squared ** (model.degree / 2),
-        multipliers=factor * weights * unit ** (1 - 2 / model.degree) + 0 * unit,
+        slackness=degree * factor * jnp.sum(weights * excess) / squared + 0 * unit,
+        margin=least / squared ** (degree / 2),
+        multipliers=factor * weights * unit ** (1 - 2 / degree) + 0 * unit,
     )
 
 

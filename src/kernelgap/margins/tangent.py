@@ -18,7 +18,8 @@ import jax
 import numpy as np
 from scipy import optimize
 
-from kernelgap.models import Model, Params
+from kernelgap.models import Activation, Model, Params
+from kernelgap.models.model import homogeneous_degree
 
 _ROUNDS, _ENOUGH = 50, 1e-5  # the squared norm is within this share of the least
 Constraints = Callable[[Model, Params, jax.Array, jax.Array], jax.Array]
@@ -47,7 +48,9 @@ def least_combination(
     chosen = np.argsort(flat, kind="stable")[: min(candidates, int(np.isfinite(flat).sum()))]
     rows, columns = (chosen, None) if q.ndim == 1 else np.divmod(chosen, q.shape[1])
     norm = np.sqrt(sum(float(np.sum(np.asarray(w, np.float64) ** 2)) for w in params))
-    unit = model.degree * float(flat.min()) / norm  # the least norm there can be, without kinks
+    unit = (
+        homogeneous_degree(model) * float(flat.min()) / norm
+    )  # the least norm there can be, without kinks
     owners = np.arange(len(rows))
     if kinks == 0:
         leaves = _gradients(model, constraints, params, x[rows], y[rows], columns)
@@ -124,7 +127,9 @@ def _lower(
     first, second = (factor for _, _, factor, _ in model.spec.layers(x.shape[1]))
     z = first * x @ hidden.T
     sizes = first * np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(hidden, axis=1)
-    positive, negative = model.spec.activation.positive, -model.spec.activation.negative
+    phi = model.spec.activation
+    assert isinstance(phi, Activation)  # homogeneous, checked by the caller
+    positive, negative = phi.positive, -phi.negative
     slopes = np.where(z > 0, positive, np.where(z < 0, negative, 0.0))
     at_kink = np.abs(z) <= kinks * sizes
     low, high = min(positive, negative), max(positive, negative)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from kernelgap import _checks
 from kernelgap._outputs import rival_gaps, signed
 from kernelgap._trees import safe_power, squared_norm
-from kernelgap.models import Model, Params
+from kernelgap.models import Activation, Model, Params
+from kernelgap.models.model import homogeneous_degree
 from kernelgap.typing import ArrayLike, Scalar
 
 Norm = Literal["l2", "balanced", "mean_field", "layer_product"]
@@ -77,7 +78,7 @@ def normalized_margin(
 
     Raises:
         ValueError: if shapes disagree, concrete labels are out of range or x is not finite, the
-            norm is unknown, or it is not defined for this model.
+            norm is unknown, it is not defined for this model, or the model is not homogeneous.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -93,12 +94,13 @@ def normalized_margin(
         2020. The balanced form, and the extension to powers and several outputs, are derived.
     """
     _checks.choice(norm, "norm", ("l2", "balanced", "mean_field", "layer_product"))
+    degree = homogeneous_degree(model)
     if norm in ("balanced", "mean_field") and len(model.spec.widths) != 1:
         raise ValueError(f"norm={norm!r} is defined for two-layer models; this one has "
                          f"{len(model.spec.widths) + 1} layers")  # fmt: skip
-    if norm == "mean_field" and model.degree != 2:
+    if norm == "mean_field" and degree != 2:
         raise ValueError(f"norm='mean_field' is defined for models of degree 2; "
-                         f"this one has degree {model.degree:g}")  # fmt: skip
+                         f"this one has degree {degree:g}")  # fmt: skip
     outputs = model.apply(params, _checks.inputs(x))
     if smooth:
         exponents = (
@@ -119,7 +121,8 @@ def _rival_gaps(outputs: jax.Array, y: ArrayLike) -> jax.Array:
 
 
 def _denominator(model: Model, params: Params, norm: Norm) -> jax.Array:
-    power = model.spec.activation.power
+    assert isinstance(model.spec.activation, Activation)  # homogeneous, checked by the caller
+    power, degree = model.spec.activation.power, homogeneous_degree(model)
     if norm == "layer_product":
         depth = len(params)
         factors = [
@@ -127,7 +130,7 @@ def _denominator(model: Model, params: Params, norm: Norm) -> jax.Array:
         ]
         return jnp.prod(jnp.stack(factors))
     if norm == "l2":
-        return safe_power(squared_norm(params), model.degree / 2)
+        return safe_power(squared_norm(params), degree / 2)
     assert model.neurons is not None  # two layers, checked by the caller
     theta = model.neurons.pack(params)
     if norm == "mean_field":
@@ -138,4 +141,4 @@ def _denominator(model: Model, params: Params, norm: Norm) -> jax.Array:
     least = (1 + 1 / power) * (
         safe_power(incoming, power / (power + 1)) * safe_power(power * outgoing, 1 / (power + 1))
     )
-    return safe_power(jnp.sum(least), model.degree / 2)
+    return safe_power(jnp.sum(least), degree / 2)

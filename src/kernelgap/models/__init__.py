@@ -1,7 +1,8 @@
-"""Positively homogeneous multi-layer perceptrons and their activations."""
+"""Multi-layer perceptrons, homogeneous or smooth, and their activations."""
 
-from kernelgap.models.activations import Activation, leaky_relu, relu_power
-from kernelgap.models.mlp import homogeneous_mlp, preactivations
+from kernelgap.models.activations import Activation, SmoothActivation, leaky_relu, relu_power
+from kernelgap.models.forward import preactivations
+from kernelgap.models.mlp import homogeneous_mlp, mlp
 from kernelgap.models.model import MLPSpec, Model, Neurons
 from kernelgap.models.model import Parameterization as Parameterization
 from kernelgap.models.model import Params as Params
@@ -11,8 +12,10 @@ __all__ = [
     "MLPSpec",
     "Model",
     "Neurons",
+    "SmoothActivation",
     "homogeneous_mlp",
     "leaky_relu",
+    "mlp",
     "preactivations",
     "relu_power",
 ]

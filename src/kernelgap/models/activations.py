@@ -1,6 +1,6 @@
-"""Activations that are positively homogeneous: phi(c z) = c^p phi(z) for c > 0."""
+"""Activations: positively homogeneous ones, phi(c z) = c^p phi(z) for c > 0, and smooth ones."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,29 @@ class Activation(NamedTuple):
         return value
 
 
+class SmoothActivation(NamedTuple):
+    """The sigmoid phi(z) = s(z / scale), or gated by it phi(z) = z (1 + s(z / scale)) / 2.
+
+    s is the error function or the hyperbolic tangent, both from -1 to 1. Gated, these are GELU,
+    z Phi(z) with Phi the cumulative distribution function of N(0, 1) (s = erf, scale sqrt(2)), and
+    SiLU, z / (1 + exp(-z)) (s = tanh, scale 2).
+    """
+
+    sigmoid: Literal["erf", "tanh"]
+    scale: float = 1.0
+    gated: bool = False
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """Apply the activation entrywise."""
+        t = z / self.scale
+        if not self.gated:
+            return jnp.tanh(t) if self.sigmoid == "tanh" else jax.scipy.special.erf(t)
+        # 1 + s(t) would lose all digits where s(t) is near -1.
+        if self.sigmoid == "tanh":
+            return z * jax.nn.sigmoid(2 * t)
+        return z * (0.5 * jax.scipy.special.erfc(-t))
+
+
 def leaky_relu(slope: float = 0.01) -> Activation:
     """max(z, 0) + slope * min(z, 0).
 
@@ -53,8 +76,35 @@ def relu_power(power: float) -> Activation:
     return Activation(1.0, 0.0, float(power))
 
 
-ACTIVATIONS = {
+HOMOGENEOUS = {
     "relu": Activation(1.0, 0.0, 1.0),
     "leaky_relu": leaky_relu(),
     "abs": Activation(1.0, 1.0, 1.0),
 }
+SMOOTH = {
+    "gelu": SmoothActivation("erf", 2**0.5, gated=True),
+    "silu": SmoothActivation("tanh", 2.0, gated=True),
+    "tanh": SmoothActivation("tanh"),
+    "erf": SmoothActivation("erf"),
+}
+
+
+def checked_activation(
+    activation: str | Activation | SmoothActivation, *, smooth: bool
+) -> Activation | SmoothActivation:
+    """The activation, perhaps given by name; smooth ones only where they are welcome."""
+    known = SMOOTH | HOMOGENEOUS if smooth else HOMOGENEOUS
+    if isinstance(activation, Activation):
+        return activation
+    if isinstance(activation, SmoothActivation) and smooth:
+        _checks.choice(activation.sigmoid, "activation.sigmoid", ("erf", "tanh"))
+        _checks.number(activation.scale, "activation.scale", minimum=0, exclusive=True)
+        return activation._replace(scale=float(activation.scale), gated=bool(activation.gated))
+    if isinstance(activation, SmoothActivation) or (
+        isinstance(activation, str) and activation in SMOOTH and not smooth
+    ):
+        names = ", ".join(map(repr, known))
+        raise ValueError(f"`activation` must be one of {names} or a models.Activation; got "
+                         f"{activation!r}, for which there is models.mlp")  # fmt: skip
+    _checks.choice(activation, "activation", tuple(known))
+    return known[activation]

@@ -1,26 +1,79 @@
-"""Positively homogeneous multi-layer perceptrons.
+"""Bias-free multi-layer perceptrons.
 
-A bias-free net of depth K = len(widths) + 1,
+A net of depth K = len(widths) + 1 is
 
-    f(Theta; x) = s_K W_K phi(s_{K-1} W_{K-1} phi(... phi(s_1 W_1 x))),
+    f(Theta; x) = s_K W_K phi(s_{K-1} W_{K-1} phi(... phi(s_1 W_1 x))).
 
-with phi positively homogeneous of degree p satisfies f(c Theta; x) = c^a f(Theta; x) for c > 0
-with a = 1 + p + p^2 + ... + p^{K-1}; for ReLU, a = K. The factors s_k and the standard
-deviations of the initial weights make the parameterization.
+The factors s_k and the standard deviations of the initial weights make the parameterization. With
+phi positively homogeneous of degree p, f(c Theta; x) = c^a f(Theta; x) for c > 0, where
+a = 1 + p + p^2 + ... + p^{K-1}; for ReLU, a = K.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
 from kernelgap import _checks
-from kernelgap.models.activations import ACTIVATIONS, Activation
+from kernelgap.models.activations import Activation, SmoothActivation, checked_activation
+from kernelgap.models.forward import layer_outputs
 from kernelgap.models.model import MLPSpec, Model, Neurons, Parameterization, Params
 from kernelgap.typing import Key
+
+
+def mlp(
+    widths: Sequence[int],
+    *,
+    activation: Literal["gelu", "silu", "tanh", "erf", "relu", "leaky_relu", "abs"]
+    | Activation
+    | SmoothActivation = "gelu",
+    parameterization: Parameterization = "standard",
+    outputs: int | None = None,
+    init_scale: float = 1.0,
+) -> Model:
+    r"""A bias-free multi-layer perceptron, smooth or positively homogeneous.
+
+    `homogeneous_mlp` with more activations: the same parameters, the same initial weights from the
+    same key and, for its activations, the same functions. The smooth ones are
+
+    - `"gelu"`: z Phi(z), Phi the cumulative distribution function of N(0, 1): the exact form, not
+      the approximation by tanh;
+    - `"silu"`: z / (1 + exp(-z));
+    - `"tanh"`: the hyperbolic tangent;
+    - `"erf"`: the error function.
+
+    Args:
+        widths: hidden widths, each at least 1; an empty sequence gives a linear model.
+        activation: one of these names, `"relu"`, `"leaky_relu"`, `"abs"`, an `Activation`, or a
+            `SmoothActivation` such as ``models.SmoothActivation("tanh", scale=0.5)``.
+        parameterization: `"standard"`, `"ntk"` or `"mean_field"`, as in `homogeneous_mlp`.
+        outputs: None for one output of shape (n,); k >= 1 for outputs of shape (n, k).
+        init_scale: multiplies all initial weights; positive.
+
+    Returns:
+        A `Model`. With a smooth activation its `degree` and `neurons` are None: what is defined by
+        homogeneity, such as normalised margins, refuses it.
+
+    Raises:
+        TypeError: if `widths` is no sequence of integers, `outputs` is no integer, or the scale of
+            the activation no number.
+        ValueError: if a width, `outputs`, `init_scale` or the scale of the activation is not
+            positive, or an option is unknown.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> model = kg.models.mlp((64, 64), activation="tanh", parameterization="ntk")
+        >>> params = model.init(jax.random.key(0), 10)
+        >>> model.apply(params, jax.numpy.ones((5, 10))).shape, model.degree
+        ((5,), None)
+
+    References:
+        GELU: D. Hendrycks, K. Gimpel, arXiv 1606.08415 (both forms).
+    """
+    return _model(_spec(widths, activation, parameterization, outputs, init_scale, smooth=True))
 
 
 def homogeneous_mlp(
@@ -66,10 +119,10 @@ def homogeneous_mlp(
     References:
         Paper A (homogeneous nets of degree a); the degree for powers is derived.
     """
-    spec = _spec(widths, activation, parameterization, outputs, init_scale)
-    power = spec.activation.power
-    degree = float(sum(power**k for k in range(len(spec.widths) + 1)))
+    return _model(_spec(widths, activation, parameterization, outputs, init_scale, smooth=False))
 
+
+def _model(spec: MLPSpec) -> Model:
     def init(key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
         _checks.random_key(key)
         d = _checks.integer(d, "d", minimum=1)
@@ -84,79 +137,35 @@ def homogeneous_mlp(
         return tuple(params)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
-        layers = _check_call(spec, params, x)
-        h = x
-        for k, (weights, (_, _, factor, _)) in enumerate(zip(params, layers, strict=True)):
-            if k > 0:
-                h = spec.activation(h)
-            h = h @ weights.T
-            h = h if factor == 1 else factor * h
-        return h
+        return deque(layer_outputs(spec, params, x), maxlen=1).pop()
 
+    if isinstance(spec.activation, SmoothActivation):
+        return Model(init, apply, None, spec, None)
+    power = spec.activation.power
+    degree = float(sum(power**k for k in range(len(spec.widths) + 1)))
     neurons = _two_layer_neurons(spec) if len(spec.widths) == 1 else None
     return Model(init, apply, degree, spec, neurons)
 
 
-def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Array, ...]:
-    """What enters the activation of each hidden layer.
-
-    Args:
-        model: a `homogeneous_mlp`.
-        params: its parameters.
-        x: inputs of shape (n, d).
-
-    Returns:
-        One array of shape (n, width) per hidden layer; none for a linear model.
-
-    Raises:
-        ValueError: if the shapes of `x` and `params` do not fit the model.
-
-    Example:
-        >>> import jax, kernelgap as kg
-        >>> model = kg.models.homogeneous_mlp((5, 7))
-        >>> params = model.init(jax.random.key(0), 3)
-        >>> [z.shape for z in kg.models.preactivations(model, params, jax.numpy.ones((2, 3)))]
-        [(2, 5), (2, 7)]
-    """
-    layers = _check_call(model.spec, params, x)
-    entering, h = [], x
-    for weights, (_, _, factor, _) in zip(params[:-1], layers[:-1], strict=True):
-        z = h @ weights.T
-        entering.append(z if factor == 1 else factor * z)
-        h = model.spec.activation(entering[-1])
-    return tuple(entering)
-
-
 def _spec(
     widths: Sequence[int],
-    activation: str | Activation,
+    activation: str | Activation | SmoothActivation,
     parameterization: Parameterization,
     outputs: int | None,
     init_scale: float,
+    *,
+    smooth: bool,
 ) -> MLPSpec:
     if isinstance(widths, str) or not isinstance(widths, Sequence):
         raise TypeError(f"`widths` must be a sequence of hidden widths, such as (512,); "
                         f"got {widths!r:.40}")  # fmt: skip
     widths = tuple(_checks.integer(w, "widths", minimum=1) for w in widths)
-    if not isinstance(activation, Activation):
-        _checks.choice(activation, "activation", tuple(ACTIVATIONS))
-        activation = ACTIVATIONS[activation]
+    activation = checked_activation(activation, smooth=smooth)
     _checks.choice(parameterization, "parameterization", ("standard", "ntk", "mean_field"))
     if outputs is not None:
         outputs = _checks.integer(outputs, "outputs", minimum=1)
     _checks.number(init_scale, "init_scale", minimum=0, exclusive=True)
     return MLPSpec(widths, activation, parameterization, outputs, float(init_scale))
-
-
-def _check_call(spec: MLPSpec, params: Params, x: jax.Array) -> list[tuple]:
-    if np.ndim(x) != 2:
-        raise ValueError(f"`x` must have shape (n, d); got {np.shape(x)}")
-    expected = spec.shapes(np.shape(x)[1])
-    shapes = [np.shape(w) for w in params]
-    if shapes != expected:
-        raise ValueError(f"`params` must have the shapes {expected} for inputs with "
-                         f"d = {np.shape(x)[1]}; got {shapes}")  # fmt: skip
-    return spec.layers(np.shape(x)[1])
 
 
 def _two_layer_neurons(spec: MLPSpec) -> Neurons:

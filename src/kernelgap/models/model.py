@@ -6,17 +6,17 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from kernelgap.models.activations import Activation
+from kernelgap.models.activations import Activation, SmoothActivation
 
 Parameterization = Literal["standard", "ntk", "mean_field"]
 Params = tuple[jax.Array, ...]
 
 
 class MLPSpec(NamedTuple):
-    """The static, hashable description of a `homogeneous_mlp`."""
+    """The static, hashable description of an `mlp` or `homogeneous_mlp`."""
 
     widths: tuple[int, ...]
-    activation: Activation
+    activation: Activation | SmoothActivation
     parameterization: Parameterization
     outputs: int | None
     init_scale: float
@@ -42,18 +42,19 @@ class MLPSpec(NamedTuple):
         return shapes if self.outputs else [*shapes[:-1], shapes[-1][1:]]
 
     def neuron_radius(self, d: int) -> float:
-        """Radius on which one fresh neuron (w, u) of a two-layer net is drawn.
+        """Radius on which one fresh neuron (w, u) of a two-layer homogeneous net is drawn.
 
         The output is a mean over neurons, (1/m) sum_j Phi(theta_j / r), with this r: a neuron on
         the sphere of radius r is a unit neuron of the measure of mean-field theory.
         """
         (_, _, first, _), (_, _, second, _) = self.layers(d)
+        assert isinstance(self.activation, Activation)  # a smooth net has no `neurons`
         power = self.activation.power
         return (self.widths[0] * second * first**power) ** (-1 / (power + 1))
 
 
 class Neurons(NamedTuple):
-    """How the parameters of a two-layer net read as m neurons theta_j = (w_j, u_j).
+    """How the parameters of a two-layer homogeneous net read as m neurons theta_j = (w_j, u_j).
 
     Attributes:
         pack: params -> (m, k + d), the rows being neurons, output weights first.
@@ -72,13 +73,23 @@ class Model(NamedTuple):
     Attributes:
         init: `init(key, d, dtype=None) -> params`.
         apply: `apply(params, x) -> (n,)`, or (n, k) with k outputs.
-        degree: the degree of positive homogeneity in the parameters.
+        degree: the degree of positive homogeneity in the parameters; None for smooth activations.
         spec: static description, from which `kernels.ntk` builds the kernel.
-        neurons: how to read the parameters as neurons; None unless the net has two layers.
+        neurons: how to read the parameters as neurons; None unless the net is homogeneous and has
+            two layers.
     """
 
     init: Callable[..., Params]
     apply: Callable[[Params, jax.Array], jax.Array]
-    degree: float
+    degree: float | None
     spec: MLPSpec
     neurons: Neurons | None
+
+
+def homogeneous_degree(model: Model) -> float:
+    """The degree of a homogeneous model; refuse any other."""
+    if model.degree is None:
+        raise ValueError(f"`model` must be positively homogeneous in its parameters, such as "
+                         f"models.homogeneous_mlp((512,)); this one has the smooth activation "
+                         f"{model.spec.activation!r}")  # fmt: skip
+    return model.degree

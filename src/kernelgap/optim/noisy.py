@@ -107,7 +107,7 @@ def noisy_gd(
     if neurons is None and not _is_zero(resample_rate):
         raise ValueError(
             "`resample_rate` needs `neurons`: pass neurons=model.neurons of a two-layer model "
-            "(the paper defines the re-draws for two layers only); got neurons=None"
+            "(the re-draws are defined for homogeneous nets of two layers only); got neurons=None"
         )
     if _is_number(learning_rate) and _is_number(resample_rate):
         _checks.number(learning_rate * resample_rate, "learning_rate * resample_rate", maximum=1)  # type: ignore[operator]

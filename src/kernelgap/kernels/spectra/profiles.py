@@ -1,6 +1,6 @@
 r"""Network kernels on a sphere as functions of the cosine: values and Taylor coefficients.
 
-On the sphere of radius r the kernels of `arccosine` are kappa(c), c the cosine of the two inputs.
+On the sphere of radius r the kernels of ReLU-like nets are functions kappa(c) of the cosine c.
 With E_p, O_p the even and odd parts of J_p as functions of the cosine, J_p' = p^2 J_{p-1} gives
 
     E_p' = p^2 O_{p-1},   O_p' = p^2 E_{p-1},   E_0 = pi / 2,   O_0 = arcsin.
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kernelgap.models import MLPSpec
+from kernelgap.models import Activation, MLPSpec
 
 _Parts = list[tuple[np.ndarray, np.ndarray]]
 
@@ -43,12 +43,14 @@ def _recursion(
     parts: Callable[[int, np.ndarray], _Parts],
     product: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """The recursion of `arccosine`, over values or over power series."""
+    """The recursion of `kernels.recursion`, over values or over power series."""
     layers = spec.layers(d)
     _, _, factor, std = layers[0]
     variance = (factor * std * radius) ** 2
     covariance, tangent = variance * cosine, (factor * radius) ** 2 * cosine
-    phi, p = spec.activation, int(spec.activation.power)
+    phi = spec.activation
+    assert isinstance(phi, Activation)  # checked by the caller
+    p = int(phi.power)
     plus = (phi.positive + phi.negative) ** 2 / (2 * np.pi)
     minus = (phi.positive - phi.negative) ** 2 / (2 * np.pi)
     for fan_in, _, factor, std in layers[1:]:

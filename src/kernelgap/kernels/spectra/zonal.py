@@ -27,10 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap.kernels import arccosine, neural_tangents
+from kernelgap.kernels import neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra import profiles
-from kernelgap.models import MLPSpec
+from kernelgap.models import Activation, MLPSpec
 from kernelgap.typing import ArrayLike
 
 _EPS = float(np.finfo(float).eps)
@@ -107,7 +107,8 @@ def zonal_spectrum(
         if callable(kernel):
             raise ValueError("`total` goes with Taylor coefficients; got a function as `kernel`")
     if isinstance(kernel, Kernel):
-        if kernel.evaluate in (arccosine.gram, neural_tangents.gram):
+        infinite = kernel.evaluate in (recursion.gram, neural_tangents.gram)
+        if infinite and isinstance(kernel.spec.activation, Activation):
             found = _network(kernel.spec, d, degree, float(radius), kernel.default)
         else:
             found = _quadrature(_circle(kernel, d, float(radius)), d, degree)

@@ -1,0 +1,157 @@
+r"""Gaussian expectations of smooth activations: sigmoids, and units gated by them.
+
+A sigmoid here is a mean of error functions, s(z) = E_k erf(z / (k sqrt 2)). For erf(z / scale) the
+law of k is one point, scale / sqrt(2). For tanh(z / scale) it is scale times the Kolmogorov law,
+because a logistic variable is a Gaussian one times twice a Kolmogorov variable. So every
+expectation is a mean, over k and l independent, of closed forms. For (u, v) centred Gaussian with
+variances a, b and covariance c, G(u) = (1 + erf(u / (k sqrt 2))) / 2, H(v) likewise with l, and
+
+    D = (k^2 + a)(l^2 + b) - c^2,   P = E[G' H'] = 1 / (2 pi sqrt D),
+    F = E[G H] = 1/4 + arctan(c / sqrt D) / (2 pi),   m = k^2 / (k^2 + a) + l^2 / (l^2 + b),
+
+    sigmoids, phi = 2G - 1:  E[phi phi] = 4F - 1,  E[phi' phi'] = 4P,
+    gated, phi = u G(u):     E[phi phi] = cF + P(ab - c^2 + m c^2),
+                             E[phi' phi'] = F + cP(m + k^2 l^2 / D).
+
+The mean over the Kolmogorov law is a Gauss rule in log k. Its error is below 1e-7 relative with 6
+nodes (float32) and 1e-12 with 12 (float64), for any variances and correlation: k only widens the
+Gaussian, and nothing has to be resolved that gets sharper with the variance.
+
+References: C. Williams, NIPS 1996 (erf); D. Andrews, C. Mallows, JRSS B 1974 (the logistic law as
+a mixture; recalled). The gated form, by Gaussian integration by parts, and the rule are derived by
+this project, and held against neural_tangents, quadrature and Monte Carlo by its tests.
+"""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernelgap.models import SmoothActivation
+
+_NODES = {False: 6, True: 12}
+
+
+def expectations(
+    phi: SmoothActivation,
+    variance1: jax.Array,
+    variance2: jax.Array,
+    covariance: jax.Array,
+    same: jax.Array | None,
+) -> tuple[jax.Array, ...]:
+    """E[phi phi] and E[phi' phi'] over pairs, and E[phi^2] on both sides.
+
+    Variances and covariances broadcast; `same` says of which pairs both members are equal.
+    """
+    gap = variance1 * variance2 - covariance**2
+    # Not negative but for rounding; it keeps its derivative, unlike a maximum.
+    gap += jax.lax.stop_gradient(jnp.where(gap < 0, -gap, 0))
+    if same is not None:
+        gap = jnp.where(same, 0, gap)
+    value, slope = _mean(phi, variance1, variance2, covariance, gap)
+    seconds = [_mean(phi, v, v, v, jnp.zeros_like(v))[0] for v in (variance1, variance2)]
+    return value, slope, *seconds
+
+
+def _mean(phi: SmoothActivation, *moments: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The two expectations, from a, b, c and ab - c^2."""
+    dtype = moments[2].dtype
+    if phi.sigmoid == "erf":
+        square = jnp.asarray(phi.scale**2 / 2, dtype)
+        return _pair(phi.gated, square, square, *moments)
+    nodes, weights = _kolmogorov(_NODES[dtype == jnp.float64])
+    squares = jnp.asarray((phi.scale * nodes) ** 2, dtype)
+    weights = jnp.asarray(weights, dtype)
+
+    # Reverse mode would store every term.
+    @jax.checkpoint
+    def add(total: tuple, node: tuple) -> tuple[tuple, None]:
+        square, weight = node
+        for i in range(len(weights)):
+            found = _pair(phi.gated, square, squares[i], *moments)
+            share = weight * weights[i]
+            total = tuple(t + share * f for t, f in zip(total, found, strict=True))
+        return total, None
+
+    zero = jnp.zeros(jnp.broadcast_shapes(*map(jnp.shape, moments)), dtype)
+    return jax.lax.scan(add, (zero, zero), (squares, weights))[0]
+
+
+def _pair(
+    gated: bool,
+    k2: jax.Array,
+    l2: jax.Array,
+    a: jax.Array,
+    b: jax.Array,
+    c: jax.Array,
+    gap: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """The two expectations for single k and l, given their squares."""
+    determinant = k2 * l2 + k2 * b + l2 * a + gap
+    root = jnp.sqrt(determinant)
+    angle = _angle(c, root, jnp.sqrt(k2 + a) * jnp.sqrt(l2 + b))
+    if not gated:
+        return 2 / np.pi * angle, 2 / np.pi / root
+    both = 0.25 + angle / (2 * np.pi)
+    density = 1 / (2 * np.pi * root)
+    shares = k2 / (k2 + a) + l2 / (l2 + b)
+    value = c * both + density * (gap + c * c * shares)
+    return value, both + c * density * (shares + k2 * l2 / determinant)
+
+
+def _angle(sine: jax.Array, cosine: jax.Array, size: jax.Array) -> jax.Array:
+    """arctan(sine / cosine) for cosine > 0, size^2 = sine^2 + cosine^2; XLA's is ten times slower.
+
+    A quarter of the angle has a tangent of at most tan(pi / 8), where a polynomial is enough.
+    """
+    half = sine / (size + cosine)
+    quarter = half / (1 + jnp.sqrt(1 + half * half))
+    square = quarter * quarter
+    coefficients = _arctangent(sine.dtype == jnp.float64)
+    series = jnp.full_like(square, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        series = series * square + coefficient
+    return 4 * quarter * series
+
+
+@lru_cache(maxsize=2)
+def _arctangent(double: bool) -> tuple[float, ...]:
+    """Coefficients of arctan(t) / t as a polynomial in t^2, |t| <= tan(pi / 8)."""
+    degree, end = (12 if double else 5), np.tan(np.pi / 8) ** 2
+    nodes = end * (1 + np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))) / 2
+    values = np.arctan(np.sqrt(nodes)) / np.sqrt(nodes)
+    fit = np.polynomial.Chebyshev.fit(nodes, values, degree, domain=[0, end])
+    return tuple(fit.convert(kind=np.polynomial.Polynomial).coef.tolist())
+
+
+@lru_cache(maxsize=2)
+def _kolmogorov(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of the mean over the Kolmogorov law, Gauss in log k."""
+    # Outside of these ends lies less than 1e-17 of the law.
+    low, high = np.log(0.16), np.log(4.5)
+    t, weights = np.polynomial.legendre.leggauss(200)
+    t = low + (high - low) * (t + 1) / 2
+    weights = weights * (high - low) / 2 * np.exp(t) * _kolmogorov_density(np.exp(t))
+    # Golub and Welsch: the nodes are the eigenvalues of the Jacobi matrix, found by Lanczos.
+    basis = [np.sqrt(weights / weights.sum())]
+    jacobi = np.zeros((count, count))
+    for i in range(count):
+        image = t * basis[i]
+        for _ in range(2):  # twice is enough for orthogonality
+            for j in range(i + 1):
+                part = basis[j] @ image
+                jacobi[j, i] += part
+                image = image - part * basis[j]
+        basis.append(image / np.linalg.norm(image))
+    values, vectors = np.linalg.eigh(jacobi, UPLO="U")
+    return np.exp(values), vectors[0] ** 2
+
+
+def _kolmogorov_density(k: np.ndarray) -> np.ndarray:
+    """By the series that converges where k is: one for small, one for large k."""
+    j = np.arange(1, 9)[:, None]
+    odd = ((2 * j - 1) * np.pi / k) ** 2 / 4
+    small = np.sqrt(2 * np.pi) / k**2 * np.sum((odd - 1) * np.exp(-odd / 2), axis=0)
+    large = 8 * k * np.sum((-1.0) ** (j - 1) * j**2 * np.exp(-2 * (j * k) ** 2), axis=0)
+    return np.where(k < 1, small, large)

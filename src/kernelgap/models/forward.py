@@ -1,0 +1,60 @@
+"""The forward pass of multi-layer perceptrons, layer by layer."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import jax
+import numpy as np
+
+from kernelgap.models.model import MLPSpec, Model, Params
+
+
+def layer_outputs(spec: MLPSpec, params: Params, x: jax.Array) -> Iterator[jax.Array]:
+    """z_k = s_k W_k h_{k-1}, h_k = phi(z_k), h_0 = x, one layer after the other."""
+    factors = [factor for _, _, factor, _ in _checked_layers(spec, params, x)]
+
+    def layers() -> Iterator[jax.Array]:
+        h = x
+        for k, (weights, factor) in enumerate(zip(params, factors, strict=True)):
+            if k > 0:
+                h = spec.activation(h)
+            h = h @ weights.T
+            h = h if factor == 1 else factor * h
+            yield h
+
+    return layers()
+
+
+def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Array, ...]:
+    """What enters the activation of each hidden layer.
+
+    Args:
+        model: an `mlp` or `homogeneous_mlp`.
+        params: its parameters.
+        x: inputs of shape (n, d).
+
+    Returns:
+        One array of shape (n, width) per hidden layer; none for a linear model.
+
+    Raises:
+        ValueError: if the shapes of `x` and `params` do not fit the model.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> model = kg.models.homogeneous_mlp((5, 7))
+        >>> params = model.init(jax.random.key(0), 3)
+        >>> [z.shape for z in kg.models.preactivations(model, params, jax.numpy.ones((2, 3)))]
+        [(2, 5), (2, 7)]
+    """
+    return tuple(islice(layer_outputs(model.spec, params, x), len(model.spec.widths)))
+
+
+def _checked_layers(spec: MLPSpec, params: Params, x: jax.Array) -> list[tuple]:
+    if np.ndim(x) != 2:
+        raise ValueError(f"`x` must have shape (n, d); got {np.shape(x)}")
+    expected = spec.shapes(np.shape(x)[1])
+    shapes = [np.shape(w) for w in params]
+    if shapes != expected:
+        raise ValueError(f"`params` must have the shapes {expected} for inputs with "
+                         f"d = {np.shape(x)[1]}; got {shapes}")  # fmt: skip
+    return spec.layers(np.shape(x)[1])
