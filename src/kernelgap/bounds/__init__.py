@@ -8,7 +8,9 @@ from kernelgap.bounds.eigenvalues import EigenvalueRange, gram_range
 from kernelgap.bounds.generalization import Bound, deep, kernel, leave_one_out, two_layer
 from kernelgap.bounds.generalization import Status as Status
 from kernelgap.bounds.losses import LossConstants, logistic_loss, squared_loss
+from kernelgap.bounds.near_start import near_start
 from kernelgap.bounds.runs import RunCheck, check_run
+from kernelgap.bounds.smoothness import output_curvature, tangent_lipschitz
 
 __all__ = [
     "Bound",
@@ -23,6 +25,9 @@ __all__ = [
     "kernel",
     "leave_one_out",
     "logistic_loss",
+    "near_start",
+    "output_curvature",
     "squared_loss",
+    "tangent_lipschitz",
     "two_layer",
 ]

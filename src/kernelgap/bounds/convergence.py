@@ -198,7 +198,9 @@ def convergence(
         drift = None
         lipschitz = _numbers(lipschitz, "lipschitz", 0)
     if (arrays["lambda_max"] < arrays["lambda_min"]).any():
-        raise ValueError("`lambda_max` must be at least `lambda_min`; are they the other way round?")
+        raise ValueError(
+            "`lambda_max` must be at least `lambda_min`; are they the other way round?"
+        )
     columns = np.broadcast_arrays(*arrays.values(), lipschitz)
     shape = columns[0].shape
     found = [

@@ -99,7 +99,9 @@ def check_run(
     fine = finite & (recorded <= limits) | over
     gaps = np.where(finite, recorded, certificate.optimum) - certificate.optimum
     spans = limits - certificate.optimum
-    ratios = np.where(spans > 0, gaps / np.where(spans > 0, spans, 1), np.where(gaps > 0, np.inf, 0))
+    ratios = np.where(
+        spans > 0, gaps / np.where(spans > 0, spans, 1), np.where(gaps > 0, np.inf, 0)
+    )
     ratios = np.where(over, 0, np.where(finite, ratios, np.inf))
     first = np.where(fine.all(-1), -1, np.argmin(fine, axis=-1) * every)
     slack = 1 + (100 * eps if rounding is None else rounding)
@@ -110,7 +112,9 @@ def check_run(
         longest = np.max(_recorded(values, name, shape), axis=-1)  # NaN if one is
         longest = np.where(np.isnan(longest), np.inf, longest)
         bound = certificate.path_length * slack
-        found = np.where(bound > 0, longest / np.where(bound > 0, bound, 1), np.where(longest > 0, np.inf, 0))
+        found = np.where(
+            bound > 0, longest / np.where(bound > 0, bound, 1), np.where(longest > 0, np.inf, 0)
+        )
         return np.where(claimed, found, 0.0)
 
     return RunCheck(

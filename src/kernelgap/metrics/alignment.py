@@ -166,9 +166,7 @@ def _outputs(gram: ArrayLike) -> int:
     return shape[2] if len(shape) == 4 else 1
 
 
-def _pair(
-    gram0: ArrayLike, gram: ArrayLike, name0: str, name: str
-) -> tuple[jax.Array, jax.Array]:
+def _pair(gram0: ArrayLike, gram: ArrayLike, name0: str, name: str) -> tuple[jax.Array, jax.Array]:
     first, second = _checks.gram(gram0, name0), _checks.gram(gram, name)
     if jnp.shape(gram0) != jnp.shape(gram):
         raise ValueError(f"`{name0}` and `{name}` must have one shape; got {jnp.shape(gram0)} and "
