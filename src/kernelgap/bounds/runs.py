@@ -58,9 +58,9 @@ def check_run(
         displacements: (..., any): ||Theta_t - Theta_0|| at any times. Lengths, too, are certified
             only until the target of the loss is reached, where it has one.
         every: steps between recorded losses, at least 1.
-        rounding: absolute error allowed on losses, and relative one on lengths; by default eps of
-            the dtype of `losses` times the initial loss (times 100 for lengths): theorems are about
-            exact arithmetic, runs are not.
+        rounding: absolute error allowed on losses, and relative one on lengths; by default 16
+            eps times the initial loss, for the eps of the dtype of `losses`, and 100 eps for
+            lengths: theorems are about exact arithmetic, runs are not.
 
     Returns:
         `RunCheck`.
@@ -88,7 +88,7 @@ def check_run(
     eps = float(np.finfo(dtype if np.issubdtype(dtype, np.floating) else np.float64).eps)
     if rounding is not None:
         _checks.number(rounding, "rounding", minimum=0)
-    allowance = eps * certificate.initial_loss[..., None] if rounding is None else rounding
+    allowance = 16 * eps * certificate.initial_loss[..., None] if rounding is None else rounding
     limits = certificate.curve(recorded.shape[-1], every=every) + allowance
     finite = np.isfinite(recorded)
     over = np.zeros(recorded.shape, bool)  # the target was reached before: nothing is claimed

@@ -25,7 +25,7 @@ def kernel_change(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
         gram: the other one, of the same shape.
 
     Returns:
-        A scalar >= 0; exactly 0 for equal matrices, NaN where `gram0` is zero.
+        A scalar >= 0; exactly 0 for equal matrices, not finite where `gram0` is zero.
 
     Raises:
         TypeError: if a matrix is not floating.
