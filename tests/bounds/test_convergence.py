@@ -198,7 +198,11 @@ def test_a_logistic_run_keeps_to_its_certificate_until_the_target(target):
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        ({"lambda_min": np.nan}, ValueError, "`lambda_min` must hold finite numbers; got \\[nan\\]"),
+        (
+            {"lambda_min": np.nan},
+            ValueError,
+            "`lambda_min` must hold finite numbers; got \\[nan\\]",
+        ),
         ({"lambda_max": 0.5}, ValueError, "`lambda_max` must be at least `lambda_min`"),
         ({"lambda_max": "x"}, TypeError, "`lambda_max` must hold finite numbers"),
         ({"lipschitz": -1.0}, ValueError, "`lipschitz` must hold finite numbers >= 0; got"),
@@ -281,7 +285,11 @@ def test_squared_loss_is_exact():
     [
         (lambda: bounds.squared_loss(0), ValueError, "`n` must be an integer >= 1"),
         (lambda: bounds.logistic_loss(0, initial_loss=1.0, target=0.1), ValueError, "`n`"),
-        (lambda: bounds.logistic_loss(3, initial_loss=0.0, target=0.1), ValueError, "`initial_loss`"),
+        (
+            lambda: bounds.logistic_loss(3, initial_loss=0.0, target=0.1),
+            ValueError,
+            "`initial_loss`",
+        ),
         (lambda: bounds.logistic_loss(3, initial_loss=1.0, target=0.0), ValueError, "`target`"),
         (
             lambda: bounds.logistic_loss(3, initial_loss=1.0, target=1.0),

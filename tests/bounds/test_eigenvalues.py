@@ -76,8 +76,6 @@ def test_duplicates_are_named():
     features = jax.random.normal(jax.random.key(0), (8, 5))
     with pytest.raises(ValueError, match="No two samples coincide; are there fewer parameters"):
         gram_range(features @ features.T)
-    twice = model._replace()
-    del twice
     two = kg.models.mlp((64,), activation="gelu", outputs=2)
     kernel = kg.kernels.empirical_ntk(two, two.init(jax.random.key(1), 5))
     with pytest.raises(ValueError, match="Samples 2 and 6"):

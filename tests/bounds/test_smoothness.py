@@ -31,16 +31,17 @@ def _worst(model, params, x, radius):
         u, s, vt = jnp.linalg.svd(jac(flat + v) - start, full_matrices=False)
 
         def inner(v):  # u' (J(Theta) - J_0) w: one product with the Jacobian
-            return u[:, 0] @ jax.jvp(
-                lambda f: model.apply(unravel(f), x).ravel(), (flat + v,), (vt[0],)
-            )[1]
+            return (
+                u[:, 0]
+                @ jax.jvp(lambda f: model.apply(unravel(f), x).ravel(), (flat + v,), (vt[0],))[1]
+            )
 
         slope = jax.grad(inner)(v)
         return slope * radius / jnp.linalg.norm(slope), s[0] / radius
 
     v = jax.random.normal(jax.random.key(2), flat.shape)
     v, found = v * radius / jnp.linalg.norm(v), []
-    for _ in range(8):
+    for _ in range(5):
         v, ratio = step(v)
         found.append(float(ratio))
     return max(found)
@@ -52,16 +53,15 @@ def _worst(model, params, x, radius):
         ("tanh", (20,), None, "ntk", 6),
         ("gelu", (20,), 2, "standard", 10),
         ("erf", (12, 8), None, "ntk", 40),
-        ("silu", (8, 8, 6), 2, "standard", 1000),
+        ("silu", (5, 4, 4), 2, "standard", 1000),
     ],
 )
 def test_never_below_the_truth(activation, widths, outputs, parameterization, tight):
     with x64(True):
         model, params, x = _net(activation, widths, outputs, parameterization)
         lipschitz = bounds.tangent_lipschitz(model, params, x)
-        for radius in (0.01, 1.0):
-            worst = _worst(model, params, x, radius)
-            assert worst <= lipschitz(radius) <= tight * worst
+        worst = _worst(model, params, x, 0.7)
+        assert worst <= lipschitz(0.7) <= tight * worst
         assert lipschitz(0.0) <= lipschitz(1.0) <= lipschitz(2.0)
 
 
@@ -83,20 +83,25 @@ def test_two_layers_in_closed_form():
 def test_outputs_curve_less_than_claimed(outputs):
     """|f - f_lin| <= h R^2 / 2, at random points and along the sharpest directions at the start."""
     with x64(True):
-        model, params, x = _net("gelu", (15, 10), outputs)
+        model, params, x = _net("gelu", (6, 5), outputs)
         flat, unravel = ravel_pytree(params)
         curvature = bounds.output_curvature(model, params, x)
         apply = lambda f, x: model.apply(unravel(f), x)
-        first = jax.hessian(lambda f: apply(f, x[:1]).ravel()[0])(flat)
+        first = jax.jit(jax.hessian(lambda f: apply(f, x[:1]).ravel()[0]))(flat)
         sharp = jnp.linalg.eigh(first)[1][:, jnp.array([0, -1])].T
         at_start = float(jnp.max(jnp.abs(jnp.linalg.eigvalsh(first))))
         assert at_start <= curvature(0.0)[0] <= 30 * at_start
-        random = jax.random.normal(jax.random.key(3), (4, flat.size))
+
+        @jax.jit
+        def remainder(v):
+            before, along = jax.jvp(lambda f: apply(f, x), (flat,), (v,))
+            return (apply(flat + v, x) - before - along).reshape(len(x), -1)
+
+        random = jax.random.normal(jax.random.key(3), (2, flat.size))
         for radius in (0.1, 2.0):
             for way in [*sharp, *random]:
                 v = radius * way / jnp.linalg.norm(way)
-                before, along = jax.jvp(lambda f: apply(f, x), (flat,), (v,))
-                off = (apply(flat + v, x) - before - along).reshape(len(x), -1)
+                off = remainder(v)
                 assert (jnp.linalg.norm(off, axis=1) <= curvature(radius) * radius**2 / 2).all()
 
 

@@ -36,9 +36,7 @@ def test_ranges_scales_and_symmetry(key, k, c):
         assert_close(measure(second, first), value, scale=1)
         assert_close(measure(first, c * second), value, scale=1)
     assert_close(change(first, c * first), abs(jnp.asarray(c) - 1), scale=c + 1)
-    assert_close(
-        change(c * first, c * second), change(first, second)
-    )
+    assert_close(change(c * first, c * second), change(first, second))
     # Exactly, whatever the rounding; proportional ones up to its square.
     assert distance(first, first) == 0
     assert change(first, first) == 0
@@ -311,9 +309,17 @@ x = jnp.ones((3, 4))
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda: metrics.kernel_change(gram[:2], gram), ValueError, "`gram0` must be a Gram matrix"),
+        (
+            lambda: metrics.kernel_change(gram[:2], gram),
+            ValueError,
+            "`gram0` must be a Gram matrix",
+        ),
         (lambda: metrics.kernel_distance(gram, jnp.eye(4)), ValueError, "must have one shape"),
-        (lambda: metrics.kernel_alignment(gram, gram.astype(int)), TypeError, "`gram` must be a fl"),
+        (
+            lambda: metrics.kernel_alignment(gram, gram.astype(int)),
+            TypeError,
+            "`gram` must be a fl",
+        ),
         (lambda: metrics.kernel_change(gram, gram * jnp.nan), ValueError, "`gram` must be finite"),
         (lambda: metrics.target_alignment(gram, jnp.ones(4)), ValueError, "`y` must have shape"),
         (
@@ -326,12 +332,22 @@ x = jnp.ones((3, 4))
             TypeError,
             "integer classes whose number is not known under jit",
         ),
-        (lambda: metrics.target_alignment(gram, jnp.array([0, -1, 1])), ValueError, "`y` must hold"),
+        (
+            lambda: metrics.target_alignment(gram, jnp.array([0, -1, 1])),
+            ValueError,
+            "`y` must hold",
+        ),
         (lambda: metrics.laziness(None, params, x), TypeError, "`model` must be a function"),
-        (lambda: metrics.laziness(model, params, x, kernel=3), TypeError, "`kernel` must be a func"),
+        (
+            lambda: metrics.laziness(model, params, x, kernel=3),
+            TypeError,
+            "`kernel` must be a func",
+        ),
         (lambda: metrics.laziness(model, params, x * jnp.inf), ValueError, "`x` must be finite"),
         (
-            lambda: metrics.laziness(model, params, x, jnp.ones(5), kernel=kg.kernels.empirical_ntk),
+            lambda: metrics.laziness(
+                model, params, x, jnp.ones(5), kernel=kg.kernels.empirical_ntk
+            ),
             ValueError,
             "`y` must have shape",
         ),
@@ -351,7 +367,11 @@ x = jnp.ones((3, 4))
             ValueError,
             "times as first axis; got first axes",
         ),
-        (lambda: metrics.displacement(params, params[:1]), ValueError, "`params` must have the str"),
+        (
+            lambda: metrics.displacement(params, params[:1]),
+            ValueError,
+            "`params` must have the str",
+        ),
         (
             lambda: metrics.linearization_error(1, params, params, x),
             TypeError,

@@ -73,7 +73,8 @@ def kernel_distance(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
         S. Fort et al., "Deep learning versus kernel learning", NeurIPS 2020 (the kernel distance,
         there of any two times of training).
     """
-    return _angle(*_pair(gram0, gram, "gram0", "gram"))
+    before, after = _pair(gram0, gram, "gram0", "gram")
+    return _angle(before, after, jnp.all(before == after))
 
 
 def kernel_alignment(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
@@ -107,7 +108,7 @@ def kernel_alignment(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
     """
     before, after = _pair(gram0, gram, "gram0", "gram")
     k = _outputs(gram0)
-    return 1 - _angle(_centred(before, k), _centred(after, k))
+    return 1 - _angle(_centred(before, k), _centred(after, k), jnp.all(before == after))
 
 
 def target_alignment(gram: ArrayLike, y: ArrayLike) -> Scalar:
@@ -139,7 +140,7 @@ def target_alignment(gram: ArrayLike, y: ArrayLike) -> Scalar:
     """
     matrix, k = _checks.gram(gram), _outputs(gram)
     targets = _targets(y, matrix, k)
-    return 1 - _angle(_centred(matrix, k), targets @ targets.T)
+    return 1 - _angle(_centred(matrix, k), targets @ targets.T, jnp.array(False))
 
 
 def _targets(y: ArrayLike, matrix: jax.Array, k: int) -> jax.Array:
@@ -194,6 +195,10 @@ def _unit(matrix: jax.Array) -> jax.Array:
     return matrix / _norm(matrix)
 
 
-def _angle(a: jax.Array, b: jax.Array) -> jax.Array:
-    """1 - cos of the angle between two matrices, cut to [0, 1] where rounding leaves it."""
-    return jnp.minimum(jnp.sum(jnp.square(_unit(b) - _unit(a))) / 2, 1)
+def _angle(a: jax.Array, b: jax.Array, same: jax.Array) -> jax.Array:
+    """1 - cos of the angle between two matrices, cut to [0, 1] where rounding leaves it.
+
+    `same`: whether they are one matrix; compiled code may round the two norms differently.
+    """
+    angle = jnp.minimum(jnp.sum(jnp.square(_unit(b) - _unit(a))) / 2, 1)
+    return jnp.where(same, 0 * angle, angle)  # zero matrices stay NaN

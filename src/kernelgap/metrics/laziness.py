@@ -230,7 +230,7 @@ def linearization_error(
 
     Returns:
         A scalar >= 0: 0 where no output changed (and at `params0`), small in lazy training, of
-        order one beyond it.
+        order one beyond it, and where the change of the outputs is lost in their rounding.
 
     Raises:
         TypeError: if `model` is no function or x not floating.
@@ -252,7 +252,9 @@ def linearization_error(
     before, along = jax.jvp(lambda p: apply(p, x), (params0,), (step,))
     change = apply(params, x) - before
     size = _size(change)
-    return jnp.where(size > 0, _size(change - along) / jnp.where(size > 0, size, 1), 0)
+    # At the start itself the two forward passes may differ by their rounding.
+    moved = (size > 0) & (squared_norm(step) > 0)
+    return jnp.where(moved, _size(change - along) / jnp.where(moved, size, 1), 0)
 
 
 def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
