@@ -13,7 +13,7 @@ def squared_norm(tree: PyTree) -> Scalar:
 
 
 def difference(tree: PyTree, start: PyTree) -> PyTree:
-    """tree - start, leaf by leaf."""
+    """Tree - start, leaf by leaf."""
     return jax.tree.map(jnp.subtract, tree, start)
 
 

@@ -28,8 +28,8 @@ constant L and gradient flow there is one if the nonlinearity 4 L sqrt(2 delta_0
 most 1, for eta = 1 / S if it is at most 1/2.
 
 References: B. Polyak, 1963; S. Oymak, M. Soltanolkotabi, ICML 2019, and C. Liu, L. Zhu, M. Belkin,
-"Loss landscapes and optimization in over-parameterized non-linear systems", 2022 (the method). Paper
-C builds on PL and smoothness too; the statement and its constants are derived by this project.
+"Loss landscapes and optimization in over-parameterized non-linear systems", 2022 (the method).
+Paper C builds on PL and smoothness too; the statement and its constants are derived by this project.
 """
 
 from collections.abc import Callable

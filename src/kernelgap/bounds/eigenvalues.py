@@ -170,8 +170,9 @@ def _why_singular(gram: jax.Array, lower: float, above: float, dtype: str) -> st
     apart[np.diag_indices_from(apart)] = np.inf
     i, j = np.unravel_index(np.argmin(apart), apart.shape)
     if apart[i, j] <= 1e-3 * min(diagonal[i], diagonal[j]):
-        text += (f" Samples {min(i, j)} and {max(i, j)} have the same features up to "
-                 f"{max(apart[i, j], 0) / diagonal[i]:.1g}: drop one if the inputs are equal.")  # fmt: skip
+        off = max(apart[i, j], 0) / diagonal[i]
+        text += (f" Samples {min(i, j)} and {max(i, j)} have the same features up to {off:.1g}: "
+                 "drop one if the inputs are equal.")  # fmt: skip
     else:
         text += " No two samples coincide; are there fewer parameters than outputs?"
     if dtype != "float64":

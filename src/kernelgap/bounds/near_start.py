@@ -71,8 +71,8 @@ def near_start(
     References:
         P. Bartlett, S. Mendelson, JMLR 2002 (complexity of balls; recalled); M. Ledoux,
         M. Talagrand, 1991 (contraction; recalled); M. Mohri, A. Rostamizadeh, A. Talwalkar,
-        "Foundations of Machine Learning", theorem 3.3 (recalled). Bounds of this kind for wide nets:
-        S. Arora et al., ICML 2019; paper C, whose constants we do not know.
+        "Foundations of Machine Learning", theorem 3.3 (recalled). For wide nets: S. Arora et al.,
+        ICML 2019; paper C, whose constants we do not know.
     """
     if callable(curvature):
         if not _checks.is_concrete(distance, scale):
@@ -110,5 +110,5 @@ def _radius(distance: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array
     distance, scale = distance.astype(dtype), scale.astype(dtype)
     doublings = jnp.ceil(jnp.log2(jnp.maximum(distance / scale, 1)))
     radius = scale * 2.0**doublings
-    doublings += radius < distance  # the logarithm may have been rounded down
+    doublings += (radius < distance).astype(dtype)  # the logarithm may have been rounded down
     return scale * 2.0**doublings, doublings + 1

@@ -40,7 +40,6 @@ from kernelgap.bounds.eigenvalues import operator_norm
 from kernelgap.models import Activation, Model, Params, preactivations
 from kernelgap.typing import ArrayLike
 
-
 # sup |phi'| and sup |phi''| of the sigmoids and of what they gate, all at scale 1.
 _SLOPES = {
     ("tanh", False): (1.0, 4 / 27**0.5),
