@@ -207,9 +207,14 @@ def convergence(
         _solve(loss, *map(float, row), drift=drift, limit=float(radius), run=constants == "run")
         for row in zip(*(column.ravel() for column in columns), strict=True)
     ]
-    fields = [np.array(field).reshape(shape) for field in zip(*found, strict=True)]
-    status = "derived" if constants == "ball" else "along the run"
-    return Convergence(*fields, columns[0], loss.optimum, loss.target, status)
+    fields = zip(Convergence._fields, zip(*found, strict=True), strict=False)
+    return Convergence(
+        **{name: np.array(field).reshape(shape) for name, field in fields},
+        initial_loss=columns[0],
+        optimum=loss.optimum,
+        target=loss.target,
+        status="derived" if constants == "ball" else "along the run",
+    )
 
 
 def _solve(

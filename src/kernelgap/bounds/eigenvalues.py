@@ -117,7 +117,7 @@ def operator_norm(matrix: np.ndarray) -> float:
     v = np.random.default_rng(0).normal(size=len(square))
     for _ in range(30):
         v = square @ (v / np.linalg.norm(v))
-    guess = np.linalg.norm(v)
+    guess = float(np.linalg.norm(v))
     rounding = _gamma(matrix.shape[1] + 2) * np.sum(matrix**2)  # of the product matrix @ matrix.T
     for factor in (1.01, 1.03, 1.1, 1.3):
         bound = _proved(-square, -factor * guess)

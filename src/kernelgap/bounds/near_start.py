@@ -108,7 +108,7 @@ def _radius(distance: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array
     """(R, j): the first radius scale 2^(j-1) that is at least the distance."""
     dtype = jnp.result_type(float, jnp.promote_types(distance.dtype, scale.dtype))
     distance, scale = distance.astype(dtype), scale.astype(dtype)
-    doublings = jnp.ceil(jnp.log2(jnp.maximum(distance / scale, 1)))
-    radius = scale * 2.0**doublings
-    doublings += (radius < distance).astype(dtype)  # the logarithm may have been rounded down
-    return scale * 2.0**doublings, doublings + 1
+    doublings = jnp.ceil(jnp.log2(jnp.maximum(distance / scale, 1))).astype(jnp.int32)
+    # ldexp is exact where 2.0**k is not; the logarithm may have been rounded down.
+    doublings += (jnp.ldexp(scale, doublings) < distance).astype(jnp.int32)
+    return jnp.ldexp(scale, doublings), doublings.astype(dtype) + 1

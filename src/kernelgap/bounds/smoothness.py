@@ -1,4 +1,4 @@
-r"""How fast the Jacobian of a smooth multi-layer perceptron can change: bounds on second derivatives.
+r"""How fast the Jacobian of a smooth multi-layer perceptron can change.
 
 For z_k = s_k W_k h_{k-1}, h_k = phi(z_k), with |phi'| <= c1 and |phi''| <= c2, unrolling the second
 derivative of the output in directions D, D' gives, with B_k = d f / d h_k, G_k = d f / d z_k and
