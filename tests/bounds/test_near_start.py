@@ -32,7 +32,7 @@ def test_by_hand():
 def test_the_radius_is_never_below_the_distance():
     distances = np.float32(np.random.default_rng(0).uniform(0, 64, 500))
     distances = np.concatenate(
-        [distances, np.nextafter(np.float32(2.0) ** np.arange(6), np.float32(99))]
+        [distances, np.nextafter(np.float32(2.0) ** np.arange(6, dtype=np.float32), np.float32(99))]
     )
     radii, j = _radius(jnp.asarray(distances), jnp.asarray(1.0, jnp.float32))
     assert (np.asarray(radii) >= distances).all()

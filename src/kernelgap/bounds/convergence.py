@@ -29,7 +29,7 @@ most 1, for eta = 1 / S if it is at most 1/2.
 
 References: B. Polyak, 1963; S. Oymak, M. Soltanolkotabi, ICML 2019, and C. Liu, L. Zhu, M. Belkin,
 "Loss landscapes and optimization in over-parameterized non-linear systems", 2022 (the method).
-Paper C builds on PL and smoothness too; the statement and its constants are derived by this project.
+Paper C builds on PL and smoothness too; statement and constants are derived by this project.
 """
 
 from collections.abc import Callable

@@ -76,8 +76,8 @@ def near_start(
     """
     if callable(curvature):
         if not _checks.is_concrete(distance, scale):
-            raise TypeError("`curvature` as a function needs distances known now: call this outside "
-                            "of jit, vmap and grad, or pass numbers")  # fmt: skip
+            raise TypeError("`curvature` as a function needs distances known now: call this "
+                            "outside of jit, vmap and grad, or pass numbers")  # fmt: skip
         radii = np.asarray(_radius(jnp.asarray(distance), jnp.asarray(scale))[0])
         means = [float(np.mean(np.asarray(curvature(float(r))))) for r in radii.ravel()]
         curvature = np.array(means).reshape(radii.shape)
