@@ -49,7 +49,9 @@ def test_lengths():
     assert check.kept
     np.testing.assert_allclose([check.path_ratio, check.displacement_ratio], [0.9, 0.5], rtol=1e-9)
     assert not bounds.check_run(certificate, curve, displacements=[0.0, 1.01 * bound, 1.0]).kept
-    assert not bounds.check_run(certificate, curve, path_lengths=[np.nan]).kept
+    lost = bounds.check_run(certificate, curve, path_lengths=[np.nan])
+    assert not lost.kept
+    assert np.isinf(lost.path_ratio)
 
 
 def test_rounding_is_that_of_the_dtype():
