@@ -323,6 +323,11 @@ _RANGES = {  # name: (lowest, whether it is excluded, what is expected)
     "delta": (0, True, "numbers in (0, 1)"),
     "mean_square": (0, True, "positive numbers"),
     "trace": (0, True, "positive numbers"),
+    "distance": (0, False, "numbers >= 0"),
+    "curvature": (0, False, "numbers >= 0"),
+    "lipschitz": (0, False, "numbers >= 0"),
+    "train": (0, False, "numbers in [0, 1]"),
+    "scale": (0, True, "positive numbers"),
 }
 
 
@@ -343,6 +348,7 @@ def _arguments(**values: Any) -> list[jax.Array]:
             numbers = np.asarray(array, np.float64)
             bad = ~np.isfinite(numbers) | (numbers <= low if excluded else numbers < low)
             bad |= (numbers >= 1) if name == "delta" else False
+            bad |= (numbers > 1) if name == "train" else False
             if bad.any():
                 raise ValueError(f"`{name}` must hold {expected}; got {numbers[bad][:3].tolist()}")
     floating = [a.dtype for a in arrays.values() if jnp.issubdtype(a.dtype, jnp.floating)]
