@@ -21,6 +21,14 @@ ACTIVATIONS = {
     "relu^2": kg.models.relu_power(2),
     "two-sided^3": kg.models.Activation(1.0, 0.5, 3.0),
 }
+SMOOTH = {
+    "gelu": "gelu",
+    "silu": "silu",
+    "tanh": "tanh",
+    "erf": "erf",
+    "steep": kg.models.SmoothActivation("tanh", scale=0.4),
+    "gated": kg.models.SmoothActivation("erf", scale=0.7, gated=True),
+}
 PARAMETERIZATIONS = ("standard", "ntk", "mean_field")
 
 # Few shapes, so that a property compiles a handful of programs.
@@ -28,6 +36,14 @@ models = st.builds(
     kg.models.homogeneous_mlp,
     st.sampled_from([(), (6,), (5, 4)]),
     activation=st.sampled_from(sorted(ACTIVATIONS)).map(ACTIVATIONS.get),
+    parameterization=st.sampled_from(PARAMETERIZATIONS),
+    outputs=st.sampled_from([None, 3]),
+    init_scale=st.sampled_from([1.0, 1.5]),
+)
+smooth_models = st.builds(
+    kg.models.mlp,
+    st.sampled_from([(), (6,), (5, 4)]),
+    activation=st.sampled_from(sorted(SMOOTH)).map(SMOOTH.get),
     parameterization=st.sampled_from(PARAMETERIZATIONS),
     outputs=st.sampled_from([None, 3]),
     init_scale=st.sampled_from([1.0, 1.5]),

@@ -7,14 +7,14 @@ Every law here is symmetric with E[x^2] = 1. They differ in E[x^4], E[x^6], ...:
 | `"sign"` | 1 | 1 | 1 |
 | `"uniform"` | 9/5 | 27/7 | 3^j / (2j + 1) |
 | `"gaussian"` | 3 | 15 | (2j - 1)!! |
-| `"student_t"`, nu degrees of freedom | 3 (nu - 2) / (nu - 4) | 15 (nu-2)^2 / ((nu-4)(nu-6)) | below |
+| `"student_t"`, freedom nu | 3 (nu-2) / (nu-4) | 15 (nu-2)^2 / ((nu-4)(nu-6)) | below |
 | `"mixture"`, E[x^4] = q >= 3 | q | 5 q^2 / 3 | (2j - 1)!! (q / 3)^(j-1) |
 | `"mixture"`, 1 <= q <= 3 | q | 15 - 30 m^4 + 16 m^6 | E (m + s g)^2j, m^4 = (3 - q) / 2 |
 
 Student's t has E[x^2j] = (nu - 2)^j prod_{i<=j} (2i - 1) / (nu - 2i) if nu > 2j, else infinity. The
 mixture is b (m r + s g) / sqrt(p): r a sign, g a Gaussian, b one with probability p and otherwise
-zero, s^2 = 1 - m^2; p = 1 for q <= 3, m = 0 and p = 3 / q above. It is the sign law at q = 1 and the
-Gaussian at q = 3. Moments: derived by this project, and checked against SciPy's and quadrature.
+zero, s^2 = 1 - m^2; p = 1 for q <= 3, m = 0 and p = 3 / q above: the sign law at q = 1, the
+Gaussian at q = 3. The moments are derived, and checked against SciPy's and quadrature.
 """
 
 import math
@@ -71,7 +71,7 @@ def independent(
         >>> import jax, kernelgap as kg
         >>> x = kg.datasets.independent(jax.random.key(0), 2000, 10, law="mixture", fourth=2.0)
         >>> print(kg.datasets.even_moments(x).round(1))
-        [1.  2.  5.4]
+        [1.  2.  5.6]
         >>> kg.datasets.law_moment(6, law="mixture", fourth=2.0)
         5.656854249492381
 

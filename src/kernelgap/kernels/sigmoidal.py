@@ -13,9 +13,9 @@ variances a, b and covariance c, G(u) = (1 + erf(u / (k sqrt 2))) / 2, H(v) like
     gated, phi = u G(u):     E[phi phi] = cF + P(ab - c^2 + m c^2),
                              E[phi' phi'] = F + cP(m + k^2 l^2 / D).
 
-The mean over the Kolmogorov law is a Gauss rule in log k. Its error is below 1e-7 relative with 6
-nodes (float32) and 1e-12 with 12 (float64), for any variances and correlation: k only widens the
-Gaussian, and nothing has to be resolved that gets sharper with the variance.
+The mean over the Kolmogorov law is a Gauss rule in log k. Its error, of what the expectation is for
+equal inputs, is below 1e-7 with 6 nodes (float32) and 1e-12 with 12 (float64), for any variances
+and correlation: nothing has to be resolved that gets sharper with the variance.
 
 References: C. Williams, NIPS 1996 (erf); D. Andrews, C. Mallows, JRSS B 1974 (the logistic law as
 a mixture; recalled). The gated form, by Gaussian integration by parts, and the rule are derived by
@@ -61,21 +61,18 @@ def _mean(phi: SmoothActivation, *moments: jax.Array) -> tuple[jax.Array, jax.Ar
         square = jnp.asarray(phi.scale**2 / 2, dtype)
         return _pair(phi.gated, square, square, *moments)
     nodes, weights = _kolmogorov(_NODES[dtype == jnp.float64])
-    squares = jnp.asarray((phi.scale * nodes) ** 2, dtype)
-    weights = jnp.asarray(weights, dtype)
+    k2, l2 = ((phi.scale * side.ravel()) ** 2 for side in np.meshgrid(nodes, nodes))
+    pairs = [jnp.asarray(a, dtype) for a in (k2, l2, np.outer(weights, weights).ravel())]
+    # Without checkpoints reverse mode would store every term.
+    term = jax.checkpoint(_pair, static_argnums=0)
 
-    # Reverse mode would store every term.
-    @jax.checkpoint
-    def add(total: tuple, node: tuple) -> tuple[tuple, None]:
-        square, weight = node
-        for i in range(len(weights)):
-            found = _pair(phi.gated, square, squares[i], *moments)
-            share = weight * weights[i]
-            total = tuple(t + share * f for t, f in zip(total, found, strict=True))
-        return total, None
+    def add(total: tuple, pair: tuple) -> tuple[tuple, None]:
+        *squares, weight = pair
+        found = term(phi.gated, *squares, *moments)
+        return tuple(t + weight * f for t, f in zip(total, found, strict=True)), None
 
     zero = jnp.zeros(jnp.broadcast_shapes(*map(jnp.shape, moments)), dtype)
-    return jax.lax.scan(add, (zero, zero), (squares, weights))[0]
+    return jax.lax.scan(add, (zero, zero), pairs)[0]
 
 
 def _pair(
