@@ -1,6 +1,7 @@
 """Settings of the whole suite: strict JAX, shape-checked signatures, Hypothesis profiles."""
 
 import os
+from pathlib import Path
 
 # Each pytest-xdist worker gets one thread for LAPACK: pools of several processes that spin on the
 # same cores make a Cholesky factorisation a hundred times slower. Before NumPy is imported.
@@ -8,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
+import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
@@ -23,3 +25,16 @@ settings.register_profile("dev", max_examples=6, **_common)
 settings.register_profile("ci", max_examples=6, derandomize=True, **_common)
 settings.register_profile("nightly", max_examples=300, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+_MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_memory_maps():
+    """Drop compiled programs before they are too many.
+
+    Each takes some memory maps, and a Linux process that has 65,530 of them dies in the compiler.
+    """
+    yield
+    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()

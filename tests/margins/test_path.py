@@ -137,6 +137,16 @@ def test_margins_of_the_xor_net():
     assert planted.margin[-1] > 0.123
 
 
+def test_a_path_recovers_from_a_minimiser_at_zero():
+    x, y = kg.datasets.xor_noise(jax.random.key(0), 40, 6)
+    model = kg.models.homogeneous_mlp((16,))
+    params = model.init(jax.random.key(1), 6)
+    path = kg.margins.path(model, params, x, y, l2s=[10.0, 1.0, 1e-3, 1e-6], steps=400)
+    assert path.norm[1] < 1e-3  # log 2 + lambda ||Theta||^2 is least at zero there
+    usual = kg.margins.path(model, params, x, y, l2s=[1e-3, 1e-6], steps=400)
+    np.testing.assert_allclose(path.margin[2:], usual.margin, rtol=0.01)
+
+
 def test_records_agree_with_the_other_rooms():
     x, y = kg.datasets.xor_noise(key, 40, 5)
     l2s = np.array([1e-2, 1e-3])

@@ -28,6 +28,8 @@ from kernelgap.models import Model, Params
 from kernelgap.models.model import homogeneous_degree
 from kernelgap.typing import ArrayLike, PyTree, Scalar
 
+_COLLAPSED = 1e-3  # share of the norm at the start below which a net counts as zero
+
 
 class MarginPath(NamedTuple):
     """What `path` recorded at the end of each lambda: arrays of shape (len,), or (seeds, len).
@@ -95,7 +97,8 @@ def path(
 
     One compiled loop over all lambda; it can be jitted, and vmapped over seeds. For each lambda:
     the best multiple of the parameters if they separate the data, `steps` full-batch steps on
-    log L, again the best multiple, a record.
+    log L, again the best multiple, a record. Where lambda is so large that the minimiser is zero,
+    the next lambda starts from the given parameters again.
 
     Args:
         model: a `homogeneous_mlp` of any depth.
@@ -153,9 +156,16 @@ def path(
         _checks.optimizer(optimizer)
     y = jnp.asarray(y)
 
+    given = params
+
     def stage(carry: tuple, strength: tuple) -> tuple[tuple, tuple]:
         params, state = carry
-        log_l2, largest = strength
+        log_l2, fresh = strength
+        # From a minimiser at zero, where the gradient vanishes, no step leads away.
+        collapsed = squared_norm(params) < _COLLAPSED**2 * squared_norm(given)
+        params = jax.tree.map(lambda w, first: jnp.where(collapsed, first, w), params, given)
+        # Relative steps that move margins of about log(1 / lambda) by 0.1, or 1 from the start.
+        largest = jnp.where(fresh | collapsed, 1, 0.1) / (degree * jnp.maximum(1, -log_l2))
         objective = partial(
             objectives.log_regularized_logistic, log_l2=log_l2, power=power, reduction=reduction
         )
@@ -173,11 +183,10 @@ def path(
         state = None if optimizer is None else trained.opt_state
         return (params, state), (measured, None if record is None else record(params))
 
-    # Relative steps that move margins of about log(1 / lambda) by 0.1 (1 from a random start).
-    largest = 0.1 / (degree * jnp.maximum(1, -logs))
-    largest = largest.at[0].multiply(10)
     carry = (params, None if optimizer is None else optimizer.init(params))
-    (params, _), (measured, records) = jax.lax.scan(stage, carry, (logs, largest))
+    (params, _), (measured, records) = jax.lax.scan(
+        stage, carry, (logs, jnp.arange(len(logs)) == 0)
+    )
     return MarginPath(logs, *measured, params=params, records=records)
 
 
