@@ -9,15 +9,17 @@ import numpy as np
 
 from kernelgap import bounds, datasets, kernels, metrics, models
 from kernelgap.datasets import Dataset
-from kernelgap.models import Model
+from kernelgap.models import Model, Params
 from kernelgap.studies import samples
 from kernelgap.studies.journal import Row
 from kernelgap.studies.study import Cell
 from kernelgap.studies.wide_mlp import rows
 from kernelgap.studies.wide_mlp.config import LAWS, PARTS, WideMLPConfig
-from kernelgap.studies.wide_mlp.runs import descend, losses_with_step, net, starts
+from kernelgap.studies.wide_mlp.runs import descend, initial, losses_with_step, net, starts
 
 ALONE_FROM = 2000  # units from which a net of several layers wants all cores and the memory
+
+LOWER = 64  # by this factor the step sizes of the standard parameterization begin lower
 
 
 def cells(config: WideMLPConfig) -> list[Cell]:
@@ -63,13 +65,14 @@ def _train(
 ) -> list[Row]:
     """Loss and rate, path, distances, laziness, gap and bound of one problem and net."""
     signs = loss == "logistic" or data == "digits"
-    teacher_keys, train_keys, test_keys, net_keys = jax.random.split(key, (4, config.seeds))
+    teacher_keys, data_keys, net_keys = jax.random.split(key, (3, config.seeds))
     if data == "digits":
-        train, test = samples.split(samples.digits(train_keys, config.classes), config.n)
+        both = samples.digits(data_keys, config.classes)
     else:
         form: dict[str, Any] = {"units": config.units, "labels": "sign" if signs else "value"}
-        train = samples.teacher(teacher_keys, train_keys, config.n, config.d, **form)
-        test = samples.teacher(teacher_keys, test_keys, config.n_test, config.d, **form)
+        whole = config.n + config.n_test
+        both = samples.teacher(teacher_keys, data_keys, whole, config.d, **form)
+    train, test = samples.split(both, config.n)
     return _runs(
         config, net_keys, train, test, loss=loss, signs=signs, part="train", data=data,
         depth=depth, width=width,
@@ -84,15 +87,13 @@ def _moments(config: WideMLPConfig, key: jax.Array, depth: int) -> list[Row]:
         form: dict[str, Any] = {"law": law}
         form |= {"freedom": config.freedom} if law == "student_t" else {}
         form |= {"fourth": config.fourth} if law == "mixture" else {}
-        keys = jax.random.split(jax.random.fold_in(key, LAWS.index(law)), (4, config.seeds))
-        teachers, *draws = keys[:3]
-        train, test = (
-            _law_data(teachers, k, n, config.law_d, config.units, tuple(form.items()))
-            for k, n in zip(draws, (config.n, config.n_test), strict=True)
-        )
+        keys = jax.random.split(jax.random.fold_in(key, LAWS.index(law)), (3, config.seeds))
+        whole = config.n + config.n_test
+        both = _law_data(*keys[:2], whole, config.law_d, config.units, tuple(form.items()))
+        train, test = samples.split(jax.device_get(both), config.n)
         limits = [float(np.linalg.eigvalsh(np.asarray(kernel(x), np.float64))[0]) for x in train.x]
         made = _runs(
-            config, keys[3], train, test, loss="squared", signs=False, part="moments", data=law,
+            config, keys[2], train, test, loss="squared", signs=False, part="moments", data=law,
             depth=depth, width=config.law_width,
         )  # fmt: skip
         fourth = datasets.law_moment(4, **form)
@@ -100,6 +101,10 @@ def _moments(config: WideMLPConfig, key: jax.Array, depth: int) -> list[Row]:
             r | {"fourth_moment": fourth, "lambda_min_limit": limits[r["seed"]]} for r in made
         ]
     return found
+
+
+def _of(params: Params, seed: int) -> Params:
+    return jax.tree.map(lambda leaf: leaf[seed], params)
 
 
 @partial(jax.jit, static_argnames=("n", "d", "units", "form"))
@@ -129,13 +134,14 @@ def _runs(
     """Rows of all seeds and recorded times."""
     model = net(point["width"], point["depth"], config.activation)
     n, every = train.x.shape[1], config.steps // config.records
-    _, grams = jax.device_get(starts(model, keys, jnp.asarray(train.x)))
+    params = initial(model, keys, train.x.shape[2])
+    _, grams = jax.device_get(starts(model, params, jnp.asarray(train.x)))
     where = "{part} part, {data}, depth {depth}, width {width}".format_map(point)
     ends = [rows.spectrum(gram, f"{where}, seed {s}") for s, gram in enumerate(grams)]
     sizes = [config.step_share / (rows.smoothness(loss, n) * end.upper) for end in ends]
     run = jax.device_get(
         descend(
-            model, keys, train, jnp.asarray(test.x), jnp.asarray(sizes, train.x.dtype), loss=loss,
+            model, params, train, jnp.asarray(test.x), jnp.asarray(sizes, train.x.dtype), loss=loss,
             steps=config.steps, records=config.records,
         )
     )  # fmt: skip
@@ -144,7 +150,7 @@ def _runs(
         known = rows.constants(loss, n, float(run.losses[seed, 0]), config.target)
         certificate, spectra, measured = rows.along_the_run(run, seed, known, sizes[seed])
         found += rows.run_rows(
-            model, run, seed, keys[seed], data, np.asarray(test.y[seed]), certificate, spectra,
+            model, run, seed, _of(params, seed), data, np.asarray(test.y[seed]), certificate, spectra,
             loss=known, size=sizes[seed], signs=signs, squared=loss == "squared",
             delta=config.delta, every=every,
             point=point | {"loss": loss, "parameterization": "ntk", "nonlinearity_of_run": measured},
@@ -158,19 +164,19 @@ def _proof(config: WideMLPConfig, key: jax.Array, width: int) -> list[Row]:
     n, every = config.proof_n, config.steps // config.records
     data_keys, target_keys, net_keys = jax.random.split(key, (3, config.seeds))
     x = jax.vmap(lambda k: config.d**0.5 * datasets.sphere(k, n, config.d))(data_keys)
-    outputs, grams = starts(model, net_keys, x)
+    params = initial(model, net_keys, config.d)
+    outputs, grams = starts(model, params, x)
     noise = jax.vmap(lambda k: jax.random.normal(k, (n,), x.dtype))(target_keys)
     train = jax.device_get(Dataset(x, outputs + config.proof_residual * noise))
     found, certificates, ends = [], [], []
     for seed, gram in enumerate(jax.device_get(grams)):
         ends.append(rows.spectrum(gram, f"proof part, width {width}, seed {seed}"))
-        params = model.init(net_keys[seed], config.d)
-        initial = float(np.mean((train.y[seed] - np.asarray(outputs[seed])) ** 2) / 2)
+        loss = float(np.mean((train.y[seed] - np.asarray(outputs[seed])) ** 2) / 2)
         certificates.append(
             bounds.convergence(
-                initial * (1 + 1e-6), bounds.squared_loss(n), lambda_min=ends[-1].lower,
+                loss * (1 + 1e-6), bounds.squared_loss(n), lambda_min=ends[-1].lower,
                 lambda_max=ends[-1].upper,
-                lipschitz=bounds.tangent_lipschitz(model, params, train.x[seed]),
+                lipschitz=bounds.tangent_lipschitz(model, _of(params, seed), train.x[seed]),
             )
         )  # fmt: skip
     sizes = [
@@ -179,7 +185,7 @@ def _proof(config: WideMLPConfig, key: jax.Array, width: int) -> list[Row]:
     ]
     run = jax.device_get(
         descend(
-            model, net_keys, train, train.x, jnp.asarray(sizes, x.dtype), loss="squared",
+            model, params, train, train.x, jnp.asarray(sizes, x.dtype), loss="squared",
             steps=config.steps, records=config.records,
         )
     )  # fmt: skip
@@ -196,7 +202,7 @@ def _proof(config: WideMLPConfig, key: jax.Array, width: int) -> list[Row]:
             "nonlinearity_of_run": measured,
         }
         found += rows.run_rows(
-            model, run, seed, net_keys[seed], data, data.y, certificates[seed], spectra,
+            model, run, seed, _of(params, seed), data, data.y, certificates[seed], spectra,
             loss=known, size=sizes[seed], signs=False, squared=True, delta=config.delta,
             every=every, point=point,
         )  # fmt: skip
@@ -210,18 +216,18 @@ def _steps(config: WideMLPConfig, key: jax.Array, form: str, width: int) -> list
     train = samples.teacher(
         teacher_key[None], data_key[None], config.n, config.d, units=config.units, labels="value"
     )
-    seeds = config.transfer_seeds
-    train = Dataset(*(jnp.broadcast_to(a, (seeds, *a.shape[1:])) for a in train))
-    keys = jax.random.split(net_key, seeds)
-    found, diverged, size = [], 0, config.smallest_step
+    (train,) = samples.each(train)
+    params = initial(model, jax.random.split(net_key, config.transfer_seeds), config.d)
+    found, diverged = [], 0
+    size = config.smallest_step / (1 if form == "ntk" else LOWER)
     while diverged < 2 and size <= config.largest_step:
         losses = jax.device_get(
             losses_with_step(
-                model, keys, train, jnp.asarray(size, train.x.dtype), steps=config.transfer_steps
+                model, params, train, jnp.asarray(size, train.x.dtype), steps=config.transfer_steps
             )
         )
         ends = np.asarray(metrics.divergence_step(losses))
-        for seed in range(seeds):
+        for seed in range(config.transfer_seeds):
             finite = losses[seed][np.isfinite(losses[seed])]
             found.append(
                 rows.row(
@@ -245,7 +251,7 @@ def _spectrum(config: WideMLPConfig, key: jax.Array, depth: int) -> list[Row]:
     for width in config.spectrum_widths:
         model: Model = net(width, depth, config.activation)
         many = jnp.broadcast_to(x, (config.spectrum_seeds, *x.shape))
-        grams = jax.device_get(starts(model, keys, many)[1])
+        grams = jax.device_get(starts(model, initial(model, keys, config.d), many)[1])
         for seed, gram in enumerate(grams):
             end = rows.spectrum(gram, f"spectrum part, depth {depth}, width {width}, seed {seed}")
             found.append(

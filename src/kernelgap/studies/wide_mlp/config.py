@@ -54,8 +54,10 @@ class WideMLPConfig:
     transfer_widths: tuple[int, ...] = option((64, 256, 1024, 4096), "units for the step sizes")
     transfer_steps: int = option(30, "gradient steps with each step size")
     transfer_seeds: int = option(2, "initial parameters for the step sizes, at most `seeds`")
-    largest_step: float = option(64.0, "the largest step size tried")
-    smallest_step: float = option(2**-7, "the smallest, by powers of 2")
+    largest_step: float = option(512.0, "the largest step size tried")
+    smallest_step: float = option(
+        0.25, "the smallest, doubled again and again; 64 times lower in the standard form"
+    )
     spectrum_widths: tuple[int, ...] = option((16, 64, 256, 1024), "units for lambda_min")
     spectrum_seeds: int = option(10, "initial parameters for lambda_min")
 
@@ -97,19 +99,19 @@ class WideMLPConfig:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "seeds": 2,
+        "seeds": 3,
         "n": 16,
         "n_test": 500,
         "data": ("sphere",),
-        "widths": (16, 64, 256),
+        "widths": (32, 256),
         "depths": (2, 3),
         "steps": 400,
-        "proof_widths": (64, 1024, 16384),
-        "laws": ("sign", "gaussian", "student_t"),
-        "law_width": 128,
-        "transfer_widths": (64, 256, 1024),
+        "proof_widths": (64, 16384),
+        "laws": ("sign", "student_t"),
+        "law_width": 64,
+        "transfer_widths": (64, 1024),
         "transfer_steps": 20,
-        "spectrum_widths": (16, 64, 256),
+        "spectrum_widths": (32, 256),
         "spectrum_seeds": 5,
     },
     "default": {},

@@ -9,7 +9,7 @@ import numpy as np
 from kernelgap import bounds, metrics
 from kernelgap.bounds import Convergence, EigenvalueRange, LossConstants
 from kernelgap.datasets import Dataset
-from kernelgap.models import Model
+from kernelgap.models import Model, Params
 from kernelgap.studies.journal import Row
 from kernelgap.studies.learners import NAN
 from kernelgap.studies.wide_mlp.runs import Run
@@ -28,8 +28,8 @@ _NUMBERS = (
 
 def row(**known: Any) -> Row:
     """A row with all columns: NaN, "" or -1 where a part has nothing to say."""
-    blank = {name: "" for name in _TEXTS} | {name: -1 for name in _COUNTS}
-    return blank | {name: NAN for name in _NUMBERS} | known
+    blank = dict.fromkeys(_TEXTS, "") | dict.fromkeys(_COUNTS, -1)
+    return blank | dict.fromkeys(_NUMBERS, NAN) | known
 
 
 def spectrum(gram: np.ndarray, where: str) -> EigenvalueRange:
@@ -96,7 +96,7 @@ def run_rows(
     model: Model,
     run: Run,
     seed: int,
-    key: jax.Array,
+    start: Params,
     train: Dataset,
     y_test: np.ndarray,
     certificate: Convergence,
@@ -119,7 +119,6 @@ def run_rows(
         certificate, losses, path_lengths=np.asarray(run.path[seed]),
         displacements=panel.displacement,
     )  # fmt: skip
-    start = model.init(key, train.x.shape[1])
     drift = bounds.tangent_lipschitz(model, start, train.x)
     # A certificate that cannot exist costs one value of L: all that is wanted is how far off.
     proven = bounds.convergence(
@@ -186,7 +185,7 @@ def clipped(outputs: np.ndarray, y: np.ndarray, signs: bool) -> float:
 
 
 def _near_start(
-    model: Model, start: Any, train: Dataset, panel: Any, mean: float, delta: float
+    model: Model, start: Params, train: Dataset, panel: Any, mean: float, delta: float
 ) -> dict[str, float]:
     """The bound for nets near their start, and what it would be if they were linear."""
     given = {

@@ -64,21 +64,26 @@ def loss_of(model: Model, name: str) -> Loss:
     return squared
 
 
-@partial(jax.jit, static_argnames=("model",))
-def starts(model: Model, keys: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Outputs (seeds, n) and Gram matrices (seeds, n, n) at the start, x of shape (seeds, n, d)."""
+@partial(jax.jit, static_argnames=("model", "d"))
+def initial(model: Model, keys: jax.Array, d: int) -> Params:
+    """Initial parameters of all seeds. By itself: random draws take long to compile."""
+    return over_seeds(lambda key: model.init(key, d), (keys,), max(model.spec.widths))
 
-    def one(key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        params = model.init(key, x.shape[1])
+
+@partial(jax.jit, static_argnames=("model",))
+def starts(model: Model, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Outputs (seeds, n) and Gram matrices (seeds, n, n), x of shape (seeds, n, d)."""
+
+    def one(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return model.apply(params, x), kernels.empirical_ntk(model, params)(x)
 
-    return over_seeds(one, (keys, x), max(model.spec.widths))
+    return over_seeds(one, (params, x), max(model.spec.widths))
 
 
 @partial(jax.jit, static_argnames=("model", "loss", "steps", "records"))
 def descend(
     model: Model,
-    keys: jax.Array,
+    params: Params,
     train: Dataset,
     x_test: jax.Array,
     sizes: jax.Array,
@@ -87,50 +92,55 @@ def descend(
     steps: int,
     records: int,
 ) -> Run:
-    """Gradient descent with the step sizes (seeds,), recorded `records` times."""
+    """Gradient descent from `params` with the step sizes (seeds,), recorded `records` times."""
     objective = loss_of(model, loss)
 
-    def one(key: jax.Array, train: Dataset, x_test: jax.Array, size: jax.Array) -> Run:
-        start = model.init(key, train.x.shape[1])
+    def one(start: Params, train: Dataset, x_test: jax.Array, size: jax.Array) -> Run:
         panel = metrics.laziness(model, start, *train, kernel=kernels.empirical_ntk, keep_gram=True)
         optimizer = optax.chain(optax.sgd(size), path_length())
 
-        def leg(carry: tuple, _: None) -> tuple[tuple, tuple]:
+        def leg(carry: tuple, k: jax.Array) -> tuple[tuple, tuple]:
             params, state = carry
-            trained = optim.train(
-                objective, params, train, optimizer, steps=steps // records, opt_state=state
-            )
-            params, state = trained.params, trained.opt_state
             seen = panel(params), state[-1], model.apply(params, train.x)
-            return (params, state), (trained.losses, seen)
 
-        first = panel(start), jnp.zeros((), train.x.dtype), model.apply(start, train.x)
-        state = optimizer.init(start)
-        (params, _), (losses, seen) = jax.lax.scan(leg, (start, state), length=records)
-        laziness, path, outputs = jax.tree.map(
-            lambda a, b: jnp.concatenate([a[None], b]), first, seen
+            def go(carry: tuple) -> tuple[tuple, jax.Array]:
+                trained = optim.train(
+                    objective, carry[0], train, optimizer, steps=every, opt_state=carry[1]
+                )
+                return (trained.params, trained.opt_state), trained.losses
+
+            def stay(carry: tuple) -> tuple[tuple, jax.Array]:
+                return carry, jnp.zeros(every, train.x.dtype)
+
+            # One program that records both ends: tracing either twice doubles what is compiled.
+            carry, losses = jax.lax.cond(k < records, go, stay, carry)
+            return carry, (losses, seen)
+
+        (params, _), (losses, seen) = jax.lax.scan(
+            leg, (start, optimizer.init(start)), jnp.arange(records + 1)
         )
+        panels, path, outputs = seen
         return Run(
-            losses.reshape(steps), objective(params, *train), path, laziness, outputs,
+            losses[:-1].reshape(steps), objective(params, *train), path, panels, outputs,
             model.apply(params, x_test),
         )  # fmt: skip
 
-    return over_seeds(one, (keys, train, x_test, sizes), max(model.spec.widths))
+    every = steps // records
+    return over_seeds(one, (params, train, x_test, sizes), max(model.spec.widths))
 
 
 @partial(jax.jit, static_argnames=("model", "steps"))
 def losses_with_step(
-    model: Model, keys: jax.Array, train: Dataset, size: jax.Array, *, steps: int
+    model: Model, params: Params, train: Dataset, size: jax.Array, *, steps: int
 ) -> jax.Array:
-    """Squared losses (seeds, steps + 1) of gradient descent with one step size."""
+    """Squared losses (seeds, steps + 1) of gradient descent with one step size, on one sample."""
     objective = loss_of(model, "squared")
 
-    def one(key: jax.Array, train: Dataset) -> jax.Array:
-        params = model.init(key, train.x.shape[1])
+    def one(params: Params) -> jax.Array:
         trained = optim.train(objective, params, train, optax.sgd(size), steps=steps)
         return jnp.append(trained.losses, objective(trained.params, *train))
 
-    return over_seeds(one, (keys, train), max(model.spec.widths))
+    return over_seeds(one, (params,), max(model.spec.widths))
 
 
 def path_length() -> optax.GradientTransformation:
