@@ -55,7 +55,7 @@ def run_cell(config: WideMLPConfig, identity: tuple) -> list[Row]:
     part, *rest = identity
     run = {"train": _train, "proof": _proof, "moments": _moments, "steps": _steps,
            "spectrum": _spectrum}[part]  # fmt: skip
-    # The same data at every width and depth, and for both parameterizations: differences are paired.
+    # The same data at every width and depth, and in both parameterizations.
     key = jax.random.fold_in(jax.random.key(config.seed), PARTS.index(part))
     return run(config, key, *rest)
 
@@ -145,15 +145,16 @@ def _runs(
             steps=config.steps, records=config.records,
         )
     )  # fmt: skip
+    point |= {"loss": loss, "parameterization": "ntk"}
     found = []
     for seed, data in enumerate(samples.each(train)):
         known = rows.constants(loss, n, float(run.losses[seed, 0]), config.target)
-        certificate, spectra, measured = rows.along_the_run(run, seed, known, sizes[seed])
+        rate, spectra, measured = rows.along_the_run(run, seed, known, sizes[seed])
         found += rows.run_rows(
-            model, run, seed, _of(params, seed), data, np.asarray(test.y[seed]), certificate, spectra,
+            model, run, seed, _of(params, seed), data, np.asarray(test.y[seed]), rate, spectra,
             loss=known, size=sizes[seed], signs=signs, squared=loss == "squared",
             delta=config.delta, every=every,
-            point=point | {"loss": loss, "parameterization": "ntk", "nonlinearity_of_run": measured},
+            point=point | {"nonlinearity_of_run": measured},
         )  # fmt: skip
     return found
 

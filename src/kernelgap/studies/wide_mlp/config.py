@@ -26,7 +26,7 @@ class WideMLPConfig:
         "moments (laws of the inputs), steps (step size against width), spectrum (lambda_min)",
     )
     activation: Literal["gelu", "silu", "tanh", "erf"] = option("gelu", "gelu, silu, tanh or erf")
-    seeds: int = option(4, "samples and initial parameters, at least 2")
+    seeds: int = option(5, "samples and initial parameters, at least 2")
     seed: int = option(0, "base of all random keys")
     n: int = option(32, "training samples")
     d: int = option(10, "input dimension on the sphere of radius sqrt(d)")

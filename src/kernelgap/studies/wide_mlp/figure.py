@@ -81,7 +81,7 @@ def _curve_with_rate(ax: "Axes", curve: list[dict], k: int, label: str) -> None:
 
 def _label_rates(ax: "Axes", title: str) -> None:
     ax.plot([], [], color=figures.GREY, ls="--", lw=1, label="at most, by constants of the run")
-    ax.set_yscale("log")
+    _log_axis(ax)
     ax.set_xlabel("steps of gradient descent")
     ax.set_ylabel("training loss")
     ax.set_title(title)
@@ -93,7 +93,7 @@ def _lengths(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, A
     curve = _pick(summary["ends"], data=data, loss=loss, depth=depth)
     widths = [p["width"] for p in curve]
     for name, label, color, marker, style in (
-        ("path_bound", "bound on the path, by constants of the run", figures.GREY, None, "--"),
+        ("path_bound", "bound on the path, by constants of the run", figures.GREY, "_", "--"),
         ("path_length", "length of the path", figures.BLUE, "o", "-"),
         ("displacement", "distance from the start", figures.ORANGE, "s", "-"),
         ("linear_displacement", "the same, linearised net", figures.SKY, "D", ":"),
@@ -103,7 +103,7 @@ def _lengths(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, A
             figures.band(
                 ax, widths, curve, name, color=color, marker=marker, style=style, label=label
             )
-    ax.set_yscale("log")
+    _log_axis(ax, below=1.5, above=8)
     figures.grid_ticks(ax, widths)
     ax.set_xlabel("width")
     ax.set_ylabel("length in parameters")
@@ -125,7 +125,7 @@ def _gaps(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, Any]
         figures.band(ax, widths, curve, "bound_if_linear", style=":", **look)
     for style, label in (("-", "test loss"), ("--", "bound"), (":", "bound, were the net linear")):
         ax.plot([], [], color=figures.GREY, ls=style, label=label)
-    ax.set_yscale("log")
+    _log_axis(ax, above=1e4)
     top = ax.get_ylim()[1]
     ax.axhspan(1, top, color=figures.GREY, alpha=0.12, lw=0)
     ax.set_ylim(top=top)
@@ -144,12 +144,12 @@ def _laziness(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, 
         for e in _pick(summary["exponents"], data=data, loss=loss, depth=depth, of=name):
             label += f", {e['value']:+.2f}"
         figures.band(ax, widths, curve, name, color=color, marker=marker, label=label)
-    ax.set_yscale("log")
+    _log_axis(ax, below=60)
     figures.grid_ticks(ax, widths)
     ax.set_xlabel("width")
     ax.set_ylabel(f"after {config.steps} steps")
     ax.set_title(f"laziness and exponents, {data}, {loss}, depth {depth}")
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, loc="lower left")
 
 
 def _nonlinearity(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict) -> None:
@@ -174,7 +174,7 @@ def _nonlinearity(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict) 
         figures.band(
             ax, widths, curve, "nonlinearity_of_run", style=":", label="L of the run", **look
         )
-    ax.set_yscale("log")
+    _log_axis(ax, above=30)
     low = min(ax.get_ylim()[0], 0.1)
     ax.axhspan(low, 1, color=figures.GREEN, alpha=0.12, lw=0)
     ax.set_ylim(bottom=low)
@@ -226,7 +226,7 @@ def _spectrum(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, 
         )
         ax.axhline(curve[0]["lambda_min_limit"]["value"], color=color, ls="--", lw=1)
     ax.plot([], [], color=figures.GREY, ls="--", lw=1, label="infinite width")
-    ax.set_yscale("log")
+    ax.set_ylim(bottom=0)
     figures.grid_ticks(ax, config.spectrum_widths)
     ax.set_xlabel("width")
     ax.set_ylabel("smallest eigenvalue of the NTK")
@@ -253,6 +253,15 @@ def _moments(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, A
     ax.set_ylabel("smallest eigenvalue, infinite width")
     ax.set_title("laws of the inputs")
     ax.legend(frameon=False, fontsize=8)
+
+
+def _log_axis(ax: "Axes", *, below: float = 2, above: float = 2) -> None:
+    """A logarithmic axis for the lines: bands of few seeds may reach down to 0."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+    values = values[np.isfinite(values) & (values > 0)]
+    ax.set_yscale("log")
+    if len(values):
+        ax.set_ylim(values.min() / below, values.max() * above)
 
 
 def _shown(config: WideMLPConfig, summary: dict[str, Any]) -> tuple[str, str, int]:

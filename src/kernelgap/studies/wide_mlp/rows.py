@@ -65,19 +65,28 @@ def along_the_run(
     far = np.asarray(run.panel.displacement[seed], np.float64)
     times = _finite_times(run, seed)
     spectra = [bounds.gram_range(grams[t], singular="keep") for t in range(times)]
+    claimed = spectra[: until(run, seed, known.target, times)]
     change = np.linalg.norm(outputs - outputs[0], axis=1)
     wrong = np.asarray(run.panel.linearization_error[seed], np.float64) * change
-    moved = (far > 0) & (np.arange(len(far)) < times)
+    moved = (far > 0) & (np.arange(len(far)) < len(claimed))
     lipschitz = float(np.max(2 * wrong[moved] / far[moved] ** 2, initial=0.0))
     first = bounds.convergence(
         float(run.losses[seed, 0]), known, lambda_min=spectra[0].lower,
         lambda_max=spectra[0].upper, lipschitz=lipschitz,
     )  # fmt: skip
     found = bounds.convergence(
-        float(run.losses[seed, 0]), known, lambda_min=min(s.lower for s in spectra),
-        lambda_max=max(s.upper for s in spectra), lipschitz=lipschitz, step=size, constants="run",
+        float(run.losses[seed, 0]), known, lambda_min=min(s.lower for s in claimed),
+        lambda_max=max(s.upper for s in claimed), lipschitz=lipschitz, step=size, constants="run",
     )  # fmt: skip
     return found, spectra, float(first.nonlinearity)
+
+
+def until(run: Run, seed: int, target: float, times: int) -> int:
+    """How many recorded times count: up to the first whose loss is at the target."""
+    whole = np.append(np.asarray(run.losses[seed]), np.asarray(run.last[seed]))
+    every = run.losses.shape[1] // (run.path.shape[1] - 1)
+    reached = whole[::every][:times] <= target
+    return int(np.argmax(reached)) + 1 if reached.any() else times
 
 
 def lengths(gram: np.ndarray, residuals: np.ndarray, times: np.ndarray, size: float) -> np.ndarray:
@@ -115,9 +124,10 @@ def run_rows(
     whole = np.append(losses, np.asarray(run.last[seed]))
     panel = jax.tree.map(lambda leaf: np.asarray(leaf[seed]), run.panel)
     times = every * np.arange(len(run.path[seed]))
+    claimed = until(run, seed, loss.target, len(spectra)) - (loss.target > 0)
     check = bounds.check_run(
-        certificate, losses, path_lengths=np.asarray(run.path[seed]),
-        displacements=panel.displacement,
+        certificate, losses, path_lengths=np.asarray(run.path[seed])[: max(claimed, 1)],
+        displacements=panel.displacement[: max(claimed, 1)],
     )  # fmt: skip
     drift = bounds.tangent_lipschitz(model, start, train.x)
     # A certificate that cannot exist costs one value of L: all that is wanted is how far off.
@@ -204,6 +214,8 @@ def _near_start(
 
 def _finite_times(run: Run, seed: int) -> int:
     """How many recorded times come before anything is infinite."""
-    gram = np.asarray(run.panel.gram[seed])  # type: ignore[index]
-    fine = np.isfinite(gram).all(axis=(1, 2)) & np.isfinite(np.asarray(run.path[seed]))
-    return len(fine) if fine.all() else int(np.argmin(fine))
+    fine = np.ones(run.path.shape[1], bool)
+    for leaf in (run.panel.gram, run.panel.linearization_error, run.outputs, run.path):
+        values = np.asarray(leaf[seed])  # type: ignore[index]
+        fine &= np.isfinite(values).reshape(len(fine), -1).all(axis=1)
+    return len(fine) if fine.all() else max(int(np.argmin(fine)), 1)

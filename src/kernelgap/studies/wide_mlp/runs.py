@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from kernelgap import kernels, metrics, models, objectives, optim
+from kernelgap._trees import safe_power, squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.metrics import Laziness
 from kernelgap.models import Model, Params
@@ -151,6 +152,6 @@ def path_length() -> optax.GradientTransformation:
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple:
         del params
-        return updates, state + optax.global_norm(updates)
+        return updates, state + safe_power(squared_norm(updates), 0.5)
 
     return optax.GradientTransformation(init, update)

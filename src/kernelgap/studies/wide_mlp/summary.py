@@ -11,12 +11,12 @@ from kernelgap.studies.statistics import interval_text
 from kernelgap.studies.wide_mlp.config import WideMLPConfig
 
 _POSITIVE = (
-    "train_loss", "certified_loss", "path_length", "displacement", "path_bound",
-    "min_norm_distance", "linear_displacement", "relative_displacement", "linearization_error",
-    "activation_change", "kernel_change", "kernel_distance", "lambda_min", "lambda_max",
-    "nonlinearity", "nonlinearity_of_run", "decrease", "loss_ratio", "path_ratio", "test_loss",
-    "test_error", "train_clipped", "test_clipped", "bound", "bound_if_linear",
+    "train_loss", "path_length", "displacement", "path_bound", "min_norm_distance",
+    "linear_displacement", "relative_displacement", "linearization_error", "activation_change",
+    "kernel_change", "kernel_distance", "lambda_max", "nonlinearity", "nonlinearity_of_run",
+    "decrease", "loss_ratio", "path_ratio", "bound", "bound_if_linear",
 )  # fmt: skip
+_SHARES = ("test_loss", "test_error", "train_clipped", "test_clipped", "lambda_min")
 _OTHER = ("kernel_alignment", "target_alignment", "fourth_moment", "lambda_min_limit")
 SCALING = (
     "relative_displacement", "linearization_error", "activation_change", "kernel_change",
@@ -32,22 +32,16 @@ def summarize(config: WideMLPConfig, rows: list[Row]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if runs := parts.get("train"):
         ends = _ends(config, runs)
-        found["curves"] = statistics.group_means(
-            runs, (*_PROBLEM, "time"), ("train_loss", "certified_loss")
-        )
+        found["curves"] = _geometric(runs, (*_PROBLEM, "time"), ("train_loss", "certified_loss"))
         found["ends"] = _means(ends, _PROBLEM)
         found["exponents"] = _exponents(ends, ("data", "loss", "depth"), SCALING, rng)
         found["diverged"] = _diverged(runs)
     if proofs := parts.get("proof"):
         found["proof"] = _means(_ends(config, proofs), ("width",))
-        for p in found["proof"]:
-            mine = [r for r in _ends(config, proofs) if r["width"] == p["width"]]
-            p["certified"] = sum(np.isfinite(r["decrease"]) for r in mine)
-            p["kept"] = sum(r["loss_ratio"] <= 1 and r["path_ratio"] <= 1 for r in mine)
     if laws := parts.get("moments"):
         found["moments"] = _means(_ends(config, laws), ("data", "depth"))
     if tries := parts.get("steps"):
-        found["steps"] = statistics.group_means(
+        found["steps"] = _geometric(
             [r for r in tries if r["diverged_at"] < 0],
             ("parameterization", "width", "step_size"), ("train_loss",),
         )  # fmt: skip
@@ -75,7 +69,35 @@ def _ends(config: WideMLPConfig, rows: Sequence[Row]) -> list[Row]:
 
 
 def _means(rows: Sequence[Row], by: tuple[str, ...]) -> list[dict[str, Any]]:
-    return statistics.group_means(rows, by, _POSITIVE, _OTHER)
+    """Means over seeds, geometric ones for what spans decades; for how many a rate is claimed."""
+    rows = [
+        r
+        | {"claimed": float(np.isfinite(r["decrease"]))}
+        | {"kept": float(r["loss_ratio"] <= 1 and r["path_ratio"] <= 1)}
+        for r in rows
+    ]
+    points = _geometric(rows, by, _POSITIVE)
+    for p, other in zip(points, statistics.group_means(rows, by, _SHARES, _OTHER), strict=True):
+        p.update(other)
+        mine = [r for r in rows if all(r[name] == p[name] for name in by)]
+        p.update({name: int(sum(r[name] for r in mine)) for name in ("claimed", "kept")})
+    return points
+
+
+def _geometric(
+    rows: Sequence[Row], by: tuple[str, ...], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Geometric means with intervals over the seeds that have a value."""
+    points = []
+    for group in dict.fromkeys(tuple(r[name] for name in by) for r in rows):
+        mine = [r for r in rows if tuple(r[name] for name in by) == group]
+        point: dict[str, Any] = dict(zip(by, group, strict=True)) | {"seeds": len(mine)}
+        for name in names:
+            logs = np.log([r[name] for r in mine if r[name] > 0])
+            found = statistics.mean_interval(logs) if len(logs) else (np.nan,) * 3
+            point[name] = statistics.Estimate(*map(float, np.exp(found)))._asdict()
+        points.append(point)
+    return points
 
 
 def _diverged(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -88,7 +110,7 @@ def _diverged(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _exponents(
     rows: Sequence[Row], by: tuple[str, ...], names: Sequence[str], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Slopes of log means over seeds against log width, with seeds drawn anew for the interval."""
+    """Slopes of mean logarithms against log width, with seeds drawn anew for the interval."""
     found = []
     for group in dict.fromkeys(tuple(r[name] for name in by) for r in rows):
         mine = [r for r in rows if tuple(r[name] for name in by) == group]
@@ -101,8 +123,9 @@ def _exponents(
             table = {(r["width"], r["seed"]): r[name] for r in mine}
             values = np.array([[table[w, s] for s in seeds] for w in widths])
             with np.errstate(invalid="ignore", divide="ignore"):
-                value = float(statistics.slope(np.array(widths), values.mean(axis=1)))
-                again = statistics.slope(np.array(widths), values[:, drawn].mean(axis=2).T)
+                logs = np.log(values)
+                value = float(statistics.slope(np.array(widths), np.exp(logs.mean(axis=1))))
+                again = statistics.slope(np.array(widths), np.exp(logs[:, drawn].mean(axis=2).T))
             estimate = statistics.percentile_interval(value, again)._asdict()
             found.append(dict(zip(by, group, strict=True)) | {"of": name} | estimate)
     return found
@@ -147,15 +170,16 @@ def table(config: WideMLPConfig, summary: dict[str, Any]) -> str:
     """A few lines for each part."""
     lines = []
     if "ends" in summary:
-        lines.append(f"after {config.steps} steps: {'loss':>15}{'rate claimed/kept':>20}"
-                     f"{'distance':>10}{'kernel change':>15}{'nonlinearity':>14}{'bound':>9}")  # fmt: skip
+        lines.append(f"after {config.steps} steps{'loss':>20}{'rate kept':>12}{'distance':>10}"
+                     f"{'kernel change':>15}{'nonlinearity':>14}{'bound':>10}")  # fmt: skip
     for p in summary.get("ends", ()):
-        ratio = p["loss_ratio"]["value"]
-        kept = "none" if not np.isfinite(ratio) else "kept" if ratio <= 1 else "broken"
+        kept = f"{p['kept']} of {p['claimed']}"
         name = f"{p['data']}-{p['loss']} {p['depth']}x{p['width']}"
-        lines.append(f"{name:24}{p['train_loss']['value']:>12.3g}{kept:>20}"
-                     f"{p['displacement']['value']:>10.3g}{p['kernel_change']['value']:>15.3g}"
-                     f"{p['nonlinearity']['value']:>14.3g}{p['bound']['value']:>9.3g}")  # fmt: skip
+        numbers = (p[k]["value"] for k in
+                   ("displacement", "kernel_change", "nonlinearity", "bound"))  # fmt: skip
+        lines.append(f"{name:24}{p['train_loss']['value']:>12.3g}{kept:>12}"
+                     + "".join(f"{v:>{w}.3g}" for v, w in zip(numbers, (10, 15, 14, 10),
+                                                              strict=True)))  # fmt: skip
     for e in summary.get("exponents", ()):
         if e["of"] in ("kernel_change", "linearization_error", "nonlinearity"):
             name = f"{e['data']}-{e['loss']} depth {e['depth']}"
@@ -165,7 +189,7 @@ def table(config: WideMLPConfig, summary: dict[str, Any]) -> str:
                      f"{r['seed']} at step {r['diverged_at']}")  # fmt: skip
     for p in summary.get("proof", ()):
         lines.append(f"proof, width {p['width']:>6}: nonlinearity "
-                     f"{p['nonlinearity']['value']:.3g}, rate proven for {p['certified']} of "
+                     f"{p['nonlinearity']['value']:.3g}, rate proven for {p['claimed']} of "
                      f"{p['seeds']} seeds, kept by {p['kept']}")  # fmt: skip
     for p in summary.get("moments", ()):
         lines.append(f"{p['data']:10} depth {p['depth']}: lambda_min "
