@@ -56,6 +56,7 @@ def test_a_run_is_gradient_descent():
         data = samples.each(train)[seed]
         value = jax.jit(lambda p, data=data: jnp.mean((model.apply(p, data.x) - data.y) ** 2) / 2)
         path, gram0 = 0.0, kernels.empirical_ntk(model, first)(data.x)
+        slopes = jax.jit(jax.grad(value))
         for t in range(7):
             if t % 2 == 0:
                 seen = jax.tree.map(lambda leaf, s=seed, k=t // 2: leaf[s, k], run.panel)
@@ -70,7 +71,7 @@ def test_a_run_is_gradient_descent():
                 np.testing.assert_allclose(run.outputs[seed, t // 2], outputs, atol=1e-5)
             loss = run.losses[seed, t] if t < 6 else run.last[seed]
             np.testing.assert_allclose(loss, value(here), rtol=1e-5)
-            there = jax.tree.map(lambda w, g, s=seed: w - sizes[s] * g, here, jax.grad(value)(here))
+            there = jax.tree.map(lambda w, g, s=seed: w - sizes[s] * g, here, slopes(here))
             path += float(metrics.displacement(here, there))
             here = there if t < 6 else here
         np.testing.assert_allclose(run.tested[seed], model.apply(here, x_test[seed]), atol=1e-5)
@@ -187,12 +188,10 @@ def test_divergence_is_a_result_with_its_step():
 
 def test_laws_of_the_inputs():
     config = WideMLPConfig(**(SMALL | {"parts": ("moments",), "law_d": 12, "law_width": 16,
-                                       "laws": ("sign", "mixture"), "fourth": 4.5}))  # fmt: skip
+                                       "laws": ("mixture",), "fourth": 4.5}))  # fmt: skip
     result = wide_mlp.run(config)
-    assert set(column(result.rows, "fourth_moment", data="sign")) == {1.0}
     assert set(column(result.rows, "fourth_moment", data="mixture")) == {4.5}
     assert (column(result.rows, "lambda_min_limit") > 0).all()
-    assert {p["data"] for p in result.summary["moments"]} == {"sign", "mixture"}
     result.plot()
     keys = jax.random.split(jax.random.key(0), (2, 2))
     x, y = cells._law_data(*keys, 3000, 4, 2, (("law", "uniform"),))
@@ -202,8 +201,9 @@ def test_laws_of_the_inputs():
 
 
 def test_equal_inputs_are_refused_with_their_place():
-    config = WideMLPConfig(**(SMALL | {"parts": ("moments",), "law_d": 2, "laws": ("sign",)}))
-    with pytest.raises(ValueError, match=r"moments part, sign, depth 2, width 256, seed \d: no "
+    change = {"parts": ("moments",), "law_d": 2, "laws": ("sign",), "law_width": 16}
+    config = WideMLPConfig(**(SMALL | change))
+    with pytest.raises(ValueError, match=r"moments part, sign, depth 2, width 16, seed \d: no "
                        r"linear rate without lambda_min.*singular.*Samples \d and \d"):  # fmt: skip
         wide_mlp.run(config)
 

@@ -27,18 +27,20 @@ def figure(config: WideMLPConfig, rows: list[dict[str, Any]], summary: dict[str,
     from matplotlib.figure import Figure
 
     panels = []
-    if "ends" in summary:
-        panels += [_rates, _rates_of_depths, _lengths, _gaps, _laziness, _nonlinearity]
-    elif "proof" in summary:
+    if "curves" in summary:
+        panels += [_rates, _rates_of_depths]
+    if summary.get("ends"):  # empty if all runs diverged
+        panels += [_lengths, _gaps, _laziness]
+    if summary.get("ends") or summary.get("proof"):
         panels += [_nonlinearity]
     if "steps" in summary:
         panels += [_steps]
     if "spectrum" in summary:
         panels += [_spectrum]
-    if "moments" in summary:
+    if summary.get("moments"):
         panels += [_moments]
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
+    columns = min(3, max(1, len(panels)))
+    lines = max(1, -(-len(panels) // columns))
     made = Figure(figsize=(4.7 * columns, 3.9 * lines + 0.3), layout="constrained")
     axes = np.atleast_1d(made.subplots(lines, columns)).ravel()
     for ax, panel in zip(axes, panels, strict=False):
@@ -66,7 +68,7 @@ def _rates_of_depths(ax: "Axes", config: WideMLPConfig, rows: list, summary: dic
     """The same at the largest width, for each depth."""
     data, loss, _ = _shown(config, summary)
     width = config.widths[-1]
-    depths = {p["depth"] for p in _pick(summary["ends"], data=data, loss=loss)}
+    depths = {p["depth"] for p in _pick(summary["curves"], data=data, loss=loss)}
     for k, depth in enumerate(sorted(depths)):
         curve = _pick(summary["curves"], data=data, loss=loss, depth=depth, width=width)
         _curve_with_rate(ax, curve, k + 2, f"depth {depth}")
@@ -155,7 +157,7 @@ def _laziness(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, 
 def _nonlinearity(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict) -> None:
     """What must be below 1 for a proof, against the width."""
     ticks: set[int] = set()
-    if "ends" in summary:
+    if summary.get("ends"):
         data, loss, depth = _shown(config, summary)
         curve = _pick(summary["ends"], data=data, loss=loss, depth=depth)
         widths = [p["width"] for p in curve]
@@ -165,7 +167,7 @@ def _nonlinearity(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict) 
         figures.band(
             ax, widths, curve, "nonlinearity_of_run", style=":", label="L of the run", **look
         )
-    if "proof" in summary:
+    if summary.get("proof"):
         curve = summary["proof"]
         widths = [p["width"] for p in curve]
         ticks |= set(widths)
@@ -266,8 +268,8 @@ def _log_axis(ax: "Axes", *, below: float = 2, above: float = 2) -> None:
 
 def _shown(config: WideMLPConfig, summary: dict[str, Any]) -> tuple[str, str, int]:
     """The problem shown in detail: the first, at the common depth where it was run."""
-    first = summary["ends"][0]
-    depths = [p["depth"] for p in _pick(summary["ends"], data=first["data"], loss=first["loss"])]
+    first = summary["curves"][0]
+    depths = [p["depth"] for p in _pick(summary["curves"], data=first["data"], loss=first["loss"])]
     depth = config.depth if config.depth in depths else depths[0]
     return first["data"], first["loss"], depth
 
