@@ -207,11 +207,11 @@ def _steps(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, Any
                 ax.plot(x[-1:], y[-1:], color=color, marker="X", ms=8, mec="black", ls="")
     ax.plot([], [], color=figures.GREY, marker="X", mec="black", ls="", label="twice this diverges")
     ax.set_xscale("log", base=2)
-    ax.set_yscale("log")
+    _log_axis(ax, below=40)
     ax.set_xlabel("step size")
     ax.set_ylabel(f"loss after {config.transfer_steps} steps")
     ax.set_title(f"step sizes across widths, depth {config.depth}")
-    ax.legend(frameon=False, fontsize=7, ncols=2)
+    ax.legend(frameon=False, fontsize=7, ncols=2, loc="lower left")
 
 
 def _spectrum(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, Any]) -> None:
@@ -237,14 +237,19 @@ def _spectrum(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, 
 
 
 def _moments(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, Any]) -> None:
-    """lambda_min of finite and infinite nets against the fourth moment."""
+    """lambda_min of infinite nets against the fourth moment."""
     for k, depth in enumerate(dict.fromkeys(p["depth"] for p in summary["moments"])):
         curve = sorted(
             _pick(summary["moments"], depth=depth), key=lambda p: p["fourth_moment"]["value"]
         )
-        fourth = [p["fourth_moment"]["value"] for p in curve]
-        look: dict[str, Any] = {"color": _COLORS[(k + 1) % 6], "marker": _MARKERS[k % 6]}
-        figures.band(ax, fourth, curve, "lambda_min_limit", label=f"depth {depth}", **look)
+        # Not joined by lines: the fourth moment is not all that laws differ in.
+        color, ends = _COLORS[(k + 1) % 6], [p["lambda_min_limit"] for p in curve]
+        ax.errorbar(
+            [p["fourth_moment"]["value"] for p in curve],
+            [e["value"] for e in ends],
+            yerr=[[e["value"] - e["low"] for e in ends], [e["high"] - e["value"] for e in ends]],
+            color=color, marker=_MARKERS[k % 6], ls="", lw=1.3, ms=5, label=f"depth {depth}",
+        )  # fmt: skip
         for p, name in zip(curve, (p["data"] for p in curve), strict=True):
             if k == 0:
                 ax.annotate(
