@@ -232,6 +232,20 @@ def test_claims_count_until_the_target():
     assert rows.smoothness("logistic", 8) == known.smoothness
 
 
+def test_nothing_is_claimed_of_a_run_that_broke_off():
+    def claims(last):
+        gram = np.stack([np.eye(2), last * np.eye(2)])[None]
+        zeros, far = np.zeros((1, 2)), np.array([[0.0, 1.0]])
+        panel = metrics.Laziness(far, far, zeros, gram=gram)  # type: ignore[arg-type]
+        run = runs.Run(np.array([[1.0, 0.5]]), np.array([0.2]), far, panel,
+                       np.zeros((1, 2, 2)), None)  # type: ignore[arg-type] # fmt: skip
+        rate, spectra, _ = rows.along_the_run(run, 0, bounds.squared_loss(2), 0.5)
+        return bool(rate.holds), len(spectra)
+
+    assert claims(1.0) == (True, 2)
+    assert claims(np.nan) == (False, 1)
+
+
 def test_exponents_of_power_laws():
     made = [
         {"part": 0, "width": w, "seed": s, "a": (s + 1) * w**-0.5, "b": (1 + s * (w > 4)) / w}

@@ -253,9 +253,10 @@ def _moments(ax: "Axes", config: WideMLPConfig, rows: list, summary: dict[str, A
         for p, name in zip(curve, (p["data"] for p in curve), strict=True):
             if k == 0:
                 ax.annotate(
-                    name, (p["fourth_moment"]["value"], 0.02), fontsize=7, rotation=90,
-                    xycoords=("data", "axes fraction"), color=figures.GREY, ha="right",
+                    name, (p["fourth_moment"]["value"], 0.98), fontsize=8, rotation=90,
+                    xycoords=("data", "axes fraction"), color=figures.GREY, ha="center", va="top",
                 )  # fmt: skip
+    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])
     ax.set_xlabel("fourth moment of a coordinate, variance 1")
     ax.set_ylabel("smallest eigenvalue, infinite width")
     ax.set_title("laws of the inputs")

@@ -74,8 +74,11 @@ def along_the_run(
         float(run.losses[seed, 0]), known, lambda_min=spectra[0].lower,
         lambda_max=spectra[0].upper, lipschitz=lipschitz,
     )  # fmt: skip
+    # Where the run ended early its constants are unknown, and nothing is claimed.
+    whole = len(claimed) < times or times == len(far)
     found = bounds.convergence(
-        float(run.losses[seed, 0]), known, lambda_min=min(s.lower for s in claimed),
+        float(run.losses[seed, 0]), known,
+        lambda_min=min(s.lower for s in claimed) if whole else 0.0,
         lambda_max=max(s.upper for s in claimed), lipschitz=lipschitz, step=size, constants="run",
     )  # fmt: skip
     return found, spectra, float(first.nonlinearity)
