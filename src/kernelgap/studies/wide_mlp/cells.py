@@ -203,7 +203,8 @@ def _proof(config: WideMLPConfig, key: jax.Array, width: int) -> list[Row]:
             "nonlinearity_of_run": measured,
         }
         found += rows.run_rows(
-            model, run, seed, _of(params, seed), data, data.y, certificates[seed], spectra,
+            model, run, seed, _of(params, seed), data, np.asarray(data.y),
+            certificates[seed], spectra,
             loss=known, size=sizes[seed], signs=False, squared=True, delta=config.delta,
             every=every, point=point,
         )  # fmt: skip

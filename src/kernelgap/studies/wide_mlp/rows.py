@@ -148,7 +148,7 @@ def run_rows(
         "min_norm_distance": float(metrics.min_norm_distance(gram, residuals)) if squared else NAN,
         "nonlinearity": float(proven.nonlinearity),
         "loss_ratio": float(check.loss_ratio) if certificate.holds else NAN,
-        "path_ratio": float(check.path_ratio) if certificate.holds else NAN,
+        "path_ratio": float(np.asarray(check.path_ratio)) if certificate.holds else NAN,
     }
     fixed |= _fresh(run, seed, train, y_test, signs)
     if np.isfinite(fixed["train_clipped"]):
