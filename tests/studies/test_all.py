@@ -28,6 +28,11 @@ TINY = {
         "d": 4, "n": 20, "width": 8, "seeds": 2, "n_test": 100, "steps": 20, "records": 4,
     },
     "noisy-gd": {"d": 3, "n": 10, "widths": (4,), "steps": 10, "records": 2, "seeds": 2},
+    "wide-mlp": {
+        "parts": ("train", "spectrum"), "data": ("sphere",), "losses": ("squared",), "n": 5,
+        "d": 4, "seeds": 2, "n_test": 20, "widths": (4, 16), "depths": (2,), "steps": 4,
+        "records": 2, "spectrum_widths": (4, 16), "spectrum_seeds": 2,
+    },
     "width": {
         "d": 3, "n": 8, "widths": (2, 16), "seeds": 2, "restarts": 2, "n_test": 100, "steps": 10,
         "certified": 0,

@@ -13,6 +13,7 @@ from kernelgap.studies import (
     regularization,
     saved,
     teacher,
+    wide_mlp,
     width,
 )
 from kernelgap.studies.comparison import Comparison, compare
@@ -20,7 +21,7 @@ from kernelgap.studies.study import Result, Study
 
 STUDIES: dict[str, Study] = {
     room.STUDY.name: room.STUDY
-    for room in (gap, margin_path, width, regularization, noisy_gd, teacher, diversity)
+    for room in (gap, margin_path, width, regularization, noisy_gd, teacher, diversity, wide_mlp)
 }
 """All studies by name, as the command line lists them."""
 
@@ -66,5 +67,6 @@ __all__ = [
     "noisy_gd",
     "regularization",
     "teacher",
+    "wide_mlp",
     "width",
 ]
