@@ -38,6 +38,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap.bounds.losses import LossConstants
 from kernelgap.typing import ArrayLike
 
@@ -45,6 +46,7 @@ Numbers = np.ndarray  # float64: a rate of 1 - 1e-9 is 1 in float32
 _SAFE = 1 + 1e-12  # above the rounding of a few float64 operations
 
 
+@shown
 class Convergence(NamedTuple):
     """A certificate of linear convergence, or the reason why there is none.
 

@@ -19,12 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap.typing import ArrayLike
 
 _UNIT = 2.0**-53
 _SMALL = 512  # up to here a singular value decomposition costs nothing
 
 
+@shown
 class EigenvalueRange(NamedTuple):
     """The smallest and largest eigenvalue of a Gram matrix, and what encloses the spectrum.
 

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap._display import shown
 
 
+@shown
 class LossConstants(NamedTuple):
     """Constants of a loss as a function of the outputs on n samples.
 

@@ -5,10 +5,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap.bounds.convergence import Convergence
 from kernelgap.typing import ArrayLike
 
 
+@shown
 class RunCheck(NamedTuple):
     """Ratios of what was recorded to what is certified; at most 1 where the certificate was kept.
 

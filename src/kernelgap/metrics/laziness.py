@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap._trees import difference, safe_power, squared_norm
 from kernelgap.metrics.activations import activation_change
 from kernelgap.metrics.alignment import (
@@ -31,6 +32,7 @@ from kernelgap.typing import Apply, ArrayLike, PyTree, Scalar
 TangentKernel = Callable[..., Callable[[jax.Array], jax.Array]]
 
 
+@shown
 class Laziness(NamedTuple):
     """How far a net is from its start; each entry has the shape of the recorded times.
 
