@@ -161,6 +161,12 @@ def test_step_sizes_transfer_in_the_ntk_parameterization_only(small):
         first = column(tried, "diverged_at", parameterization=p["parameterization"],
                        width=p["width"], step_size=p["next"])  # fmt: skip
         assert p["diverged_at"] == min(v for v in first if v >= 0)
+        mine = [r for r in tried if (r["parameterization"], r["width"]) ==
+                (p["parameterization"], p["width"])]  # fmt: skip
+        sizes = sorted(set(column(mine, "step_size")))
+        hopeless = [bool((column(mine, "diverged_at", step_size=s) >= 0).all()) for s in sizes]
+        assert hopeless[-3:] == [False, True, True]  # two in turn, then no more are tried
+        assert sizes[0] == (0.25 if p["parameterization"] == "ntk" else 0.25 / 64)
     assert small.summary["stable_exponents"]["standard"] < -0.4
 
 
