@@ -12,6 +12,8 @@ Import it as `import kernelgap as kg`. Rooms:
 - `kernels`: NTK and NNGP kernels;
 - `predictors`: hard-margin SVM, ridge regression and the best predictor in a kernel's span;
 - `studies`: experiments, each with its configuration, rows, intervals and figure;
+- `saving`: `save` and `load`, which are also here;
+- `sklearn`: scikit-learn estimators (extra `sklearn`);
 - `testing`: laws and Hypothesis strategies for your own models and kernels.
 """
 
@@ -21,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 from kernelgap import bounds, datasets, kernels, metrics, models, objectives, predictors
 
 if TYPE_CHECKING:
-    from kernelgap import margins, optim, studies, testing
+    from kernelgap import margins, optim, saving, studies, testing
+    from kernelgap import sklearn as sklearn
+    from kernelgap.saving import load, save
 
 __version__ = "0.1.0"
 
@@ -30,17 +34,20 @@ __all__ = [
     "bounds",
     "datasets",
     "kernels",
+    "load",
     "margins",
     "metrics",
     "models",
     "objectives",
     "optim",
     "predictors",
+    "save",
+    "saving",
     "studies",
     "testing",
 ]
 
-_LAZY = ("margins", "optim", "studies", "testing")
+_LAZY = ("margins", "optim", "saving", "sklearn", "studies", "testing")
 
 
 def __getattr__(name: str) -> Any:
@@ -48,8 +55,10 @@ def __getattr__(name: str) -> Any:
     # more: on first use.
     if name in _LAZY:
         return import_module(f"kernelgap.{name}")
+    if name in ("load", "save"):
+        return getattr(import_module("kernelgap.saving"), name)
     raise AttributeError(f"module 'kernelgap' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "load", "save"})

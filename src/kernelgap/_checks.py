@@ -146,6 +146,23 @@ def targets(y: ArrayLike, n: int, name: str = "y", *, columns: bool = False) -> 
     return array
 
 
+def gram(gram: ArrayLike, name: str = "gram") -> jax.Array:
+    """A Gram matrix of shape (n, n), or of n k outputs in shape (n, n, k, k); finite if concrete.
+
+    Returns it as a matrix of shape (n, n) or (n k, n k), sample by sample. Symmetry is not checked.
+    """
+    array = _floating(gram, name)
+    pairs = array.shape[:1] * 2 + array.shape[2:3] * 2
+    if array.ndim not in (2, 4) or array.shape != pairs or 0 in array.shape:
+        raise ValueError(f"`{name}` must be a Gram matrix of shape (n, n), or (n, n, k, k) for k "
+                         f"outputs; got {array.shape}")  # fmt: skip
+    _finite(array, name)
+    if array.ndim == 2:
+        return array
+    n, _, k, _ = array.shape
+    return array.transpose(0, 2, 1, 3).reshape(n * k, n * k)
+
+
 def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
     """Binary labels of shape (n,), each -1 or +1 where concrete; returned as they came."""
     array = jnp.asarray(y)

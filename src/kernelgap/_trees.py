@@ -12,6 +12,11 @@ def squared_norm(tree: PyTree) -> Scalar:
     return sum(leaves[1:], start=leaves[0])
 
 
+def difference(tree: PyTree, start: PyTree) -> PyTree:
+    """Tree - start, leaf by leaf."""
+    return jax.tree.map(jnp.subtract, tree, start)
+
+
 def safe_power(base: jax.Array, exponent: float) -> jax.Array:
     """`base ** exponent` for base >= 0, with gradient 0 instead of NaN or inf at base = 0."""
     if exponent == 1:

@@ -1,5 +1,8 @@
 """The network of largest margin: against ground truth, invariances, edges, and its parts."""
 
+import pickle
+import signal
+import sys
 from typing import Any
 
 import jax
@@ -269,3 +272,32 @@ def test_tracing_is_refused():
     y = jnp.ones(3)
     with pytest.raises(TypeError, match="traced"):
         jax.jit(lambda x: max_margin(x, y, key=jax.random.key(0)).lower)(jnp.ones((3, 2)))
+
+
+@pytest.mark.parametrize("where", ["upper_bound", "_refined"])
+def test_ctrl_c_keeps_the_best_network_until_then(monkeypatch, where):
+    x, y = random_problem(5, 10, 3)
+
+    def pressed(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(sys.modules[max_margin.__module__], where, pressed)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        max_margin(x, y, key=jax.random.key(0), **QUICK)
+    assert isinstance(stop.value, kg.margins.Interrupted)
+    best = stop.value.best
+    assert best.lower > 0
+    assert best.upper == best.ratio == np.inf
+    assert best.lower == pytest.approx(measured(best, x, y), rel=1e-5)
+    assert repr(best) in str(stop.value)
+    assert pickle.loads(pickle.dumps(stop.value)).best.lower == best.lower
+    if where == "upper_bound":  # the whole search was done
+        whole = max_margin(x, y, key=jax.random.key(0), upper=False, **QUICK)
+        assert best.lower == whole.lower
+
+
+def test_ctrl_c_before_there_is_a_network(monkeypatch):
+    monkeypatch.setattr(ascent, "ascend_margin", lambda *a, **k: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt) as stop:
+        max_margin(*random_problem(5, 10, 3), key=jax.random.key(0), **QUICK)
+    assert type(stop.value) is KeyboardInterrupt

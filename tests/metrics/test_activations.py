@@ -69,6 +69,29 @@ def test_unrelated_weights_change_half_of_the_patterns():
     assert abs(share - 0.5) < 6 * 0.5 / 2000**0.5  # units are independent, samples are not
 
 
+def test_smooth_activations_count_slopes():
+    model = kg.models.mlp((8, 6), activation="tanh")
+    params0, params, x = _pair(model, key)
+    found = kg.metrics.activation_change(model, params0, params, x)
+    expected = []
+    for z0, z in zip(
+        *(kg.models.preactivations(model, p, x) for p in (params0, params)), strict=True
+    ):
+        slopes = [1 / np.cosh(np.asarray(v, np.float64)) ** 2 for v in (z0, z)]
+        expected.append(np.mean((slopes[1] - slopes[0]) ** 2))
+    assert_close(found, np.array(expected))
+    assert not kg.metrics.activation_change(model, params, params, x).any()
+    # For ReLU the same formula is the share of changed patterns: its slopes are 0 and 1.
+    relu = kg.models.homogeneous_mlp((8, 6))
+    share = kg.metrics.activation_change(relu, params0, params, x)
+    slopes = [
+        [jax.jvp(relu.spec.activation, (z,), (jnp.ones_like(z),))[1] for z in layers]
+        for layers in (kg.models.preactivations(relu, p, x) for p in (params0, params))
+    ]
+    squares = [jnp.mean((a - b) ** 2) for a, b in zip(*slopes, strict=True)]
+    assert_close(share, jnp.stack(squares))
+
+
 def test_a_known_share():
     model = kg.models.homogeneous_mlp((4,))
     hidden, readout = jnp.array([[1.0, 0], [0, 1], [1, 1], [-1, 0]]), jnp.ones(4)

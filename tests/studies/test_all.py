@@ -2,13 +2,17 @@
 
 import csv
 import dataclasses
+import html
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import coins
 from kernelgap import cli, studies
-from kernelgap.studies import STUDIES, study
+from kernelgap.studies import STUDIES, report, study
 
 TINY = {
     "gap": {
@@ -24,9 +28,20 @@ TINY = {
         "d": 4, "n": 20, "width": 8, "seeds": 2, "n_test": 100, "steps": 20, "records": 4,
     },
     "noisy-gd": {"d": 3, "n": 10, "widths": (4,), "steps": 10, "records": 2, "seeds": 2},
+    "wide-mlp": {
+        "parts": ("train", "spectrum"), "data": ("sphere",), "losses": ("squared",), "n": 5,
+        "d": 4, "seeds": 2, "n_test": 20, "widths": (4, 16), "depths": (2,), "steps": 4,
+        "records": 2, "spectrum_widths": (4, 16), "spectrum_seeds": 2,
+    },
     "width": {
         "d": 3, "n": 8, "widths": (2, 16), "seeds": 2, "restarts": 2, "n_test": 100, "steps": 10,
         "certified": 0,
+    },
+    "diversity": {
+        "seeds": 2, "dims": (3,), "gram_n": 30, "gram_seeds": 1, "d": 3, "n": 8, "units": 6,
+        "spreads": (0.5,), "draws": 3, "spreading": 5, "steps": 10, "records": 2,
+        "data": ("teacher",), "widths": (4,), "penalties": (0.1,), "l2s": (1e-4,), "teacher_d": 3,
+        "n_train": 10, "n_validation": 5, "n_test": 20, "adam_steps": 10, "stops": 2,
     },
 }  # fmt: skip
 
@@ -83,6 +98,46 @@ def test_table_and_figure(finished):
     for ax in result.plot().axes:
         assert ax.get_title() or ax.get_ylabel()
         assert ax.lines or ax.collections
+
+
+def test_it_comes_back_from_disk(finished):
+    _, result, out = finished
+    found = studies.load(out)
+    assert found.config == result.config
+    np.testing.assert_equal(found.rows, result.rows)
+    assert found.table() == result.table()
+    np.testing.assert_equal(study.jsonable(found.summary), study.jsonable(result.summary))
+    assert len(found.plot().axes) == len(result.plot().axes)
+
+
+def test_it_shows_and_compares_itself(finished):
+    chosen, result, _ = finished
+    assert result.table().splitlines()[0] in html.unescape(result._repr_html_())
+    comparison = studies.compare(result, result)
+    assert {pair.verdict for pair in comparison.numbers} == {"same"}
+    names = [pair.name for pair in comparison.numbers]
+    assert len(set(names)) == len(names) > 3  # told apart by what they are of
+    page = report.page([result], missing={}, title="page")
+    assert page.count("data:image/png;base64,") == 1
+    assert html.escape(chosen.title) in page
+
+
+@pytest.mark.parametrize("name", list(STUDIES))
+def test_what_a_study_is_about(name):
+    about = STUDIES[name].about
+    assert "References:" in about
+    assert ">>>" not in about
+    assert len(about.split("\n\n")) >= 2
+
+
+@pytest.mark.parametrize(("out", "match"), [(True, "1 of 2 cells are safe in"), (False, "1 of 2 cells were finished and are lost: runs with `out`")])  # fmt: skip
+def test_ctrl_c_says_what_is_kept(tmp_path, out, match):
+    config = coins.CoinsConfig(word="stop")
+    with pytest.raises(KeyboardInterrupt) as stop:
+        coins.COINS.run(config, out=tmp_path if out else None, workers=1)
+    (note,) = stop.value.__notes__
+    assert note.startswith(match)
+    assert len(list(tmp_path.glob("coins.journal.jsonl"))) == out
 
 
 @pytest.mark.parametrize("name", list(STUDIES))
@@ -146,6 +201,25 @@ def test_every_study_is_public_and_listed(capsys):
         ("width", {"certified": -1}, ValueError, "`certified` must be an integer >= 0"),
         ("width", {"delta": 0.9}, ValueError, "`delta`"),
         ("width", {"learning_rate": -1.0}, ValueError, "`learning_rate`"),
+        ("diversity", {"parts": ("loss",)}, ValueError, "`parts` must be one of 'spectrum'"),
+        (
+            "diversity",
+            {"data": ("mnist",)},
+            ValueError,
+            "`data` must be one of 'teacher', 'digits'",
+        ),
+        ("diversity", {"starts": ("zero",)}, ValueError, "`starts` must be one of 'random'"),
+        ("diversity", {"dims": (1,)}, ValueError, "`dims` must be an integer >= 2"),
+        ("diversity", {"widths": (16, 8)}, ValueError, "`widths` must increase"),
+        ("diversity", {"widths": (8,)}, ValueError, "`widths` must go to 16 or more for ten"),
+        ("diversity", {"penalties": (1.0, 0.1)}, ValueError, "`penalties` must increase"),
+        ("diversity", {"l2s": (0.0,)}, ValueError, "`l2s` must be a finite number > 0"),
+        ("diversity", {"records": 7}, ValueError, "`records` must divide `steps`; got 7 and 2000"),
+        ("diversity", {"stops": 7}, ValueError, "`stops` must divide `adam_steps`"),
+        ("diversity", {"spread": 0.0}, ValueError, "`spread`"),
+        ("diversity", {"noise": -1.0}, ValueError, "`noise`"),
+        ("diversity", {"draws": 2}, ValueError, "`draws` must be an integer >= 3"),
+        ("diversity", {"mnist": 5}, TypeError, "`mnist` must be the name of a folder; got 5"),
     ],
 )
 def test_configurations_refuse(name, change, error, match):
@@ -158,3 +232,14 @@ def test_digits_leave_some_for_testing(name):
     config = STUDIES[name].config(data="digits", n=357)
     with pytest.raises(ValueError, match="`n` must stay below the 357 images"):
         study.execute(STUDIES[name], config)
+
+
+def test_the_example_saves_the_figure_of_any_study(tmp_path):
+    path = Path(__file__).parents[2] / "examples" / "study_figure.py"
+    spec = importlib.util.spec_from_file_location("study_figure", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in ("margin-path", "noisy-gd"):
+        result = module.main(name, str(tmp_path), **TINY[name])
+        assert result.study is STUDIES[name]
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -119,4 +119,4 @@ def test_atomic_write_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
 
 def test_jsonable():
     value = {"a": (1, np.float32(0.5)), 2: [np.int64(3), float("nan"), np.float64("inf")]}
-    assert jsonable(value) == {"a": [1, 0.5], "2": [3, None, None]}
+    assert jsonable(value) == {"a": [1, 0.5], "2": [3, None, "Infinity"]}

@@ -24,11 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap._display import short, shown
 from kernelgap.typing import ArrayLike
 
 Status = Literal["paper", "recalled", "derived"]
 
 
+@shown
 class Bound(NamedTuple):
     """A bound on the probability of error, and how far it can be trusted.
 
@@ -55,9 +57,15 @@ class Bound(NamedTuple):
     def __repr__(self) -> str:
         return f"Bound({self._described()}; {self.status}: {self.source})"
 
+    def _entries(self) -> dict[str, Any]:
+        about = {"status": self.status, "source": self.source}
+        return {"value": self.value, "says": self._described()} | about
+
     def _described(self) -> str:
-        if not _checks.is_concrete(self.value):
-            return f"{self.value}"
+        if not isinstance(self.value, jax.Array | np.ndarray) or not _checks.is_concrete(
+            self.value
+        ):
+            return short(self.value)
         values = np.asarray(self.value)
         if not self.constant:
             some = f"{values:.3g}" if values.ndim == 0 else f"of shape {values.shape}"
@@ -315,6 +323,11 @@ _RANGES = {  # name: (lowest, whether it is excluded, what is expected)
     "delta": (0, True, "numbers in (0, 1)"),
     "mean_square": (0, True, "positive numbers"),
     "trace": (0, True, "positive numbers"),
+    "distance": (0, False, "numbers >= 0"),
+    "curvature": (0, False, "numbers >= 0"),
+    "lipschitz": (0, False, "numbers >= 0"),
+    "train": (0, False, "numbers in [0, 1]"),
+    "scale": (0, True, "positive numbers"),
 }
 
 
@@ -335,6 +348,7 @@ def _arguments(**values: Any) -> list[jax.Array]:
             numbers = np.asarray(array, np.float64)
             bad = ~np.isfinite(numbers) | (numbers <= low if excluded else numbers < low)
             bad |= (numbers >= 1) if name == "delta" else False
+            bad |= (numbers > 1) if name == "train" else False
             if bad.any():
                 raise ValueError(f"`{name}` must hold {expected}; got {numbers[bad][:3].tolist()}")
     floating = [a.dtype for a in arrays.values() if jnp.issubdtype(a.dtype, jnp.floating)]

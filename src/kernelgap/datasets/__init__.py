@@ -1,10 +1,10 @@
-"""Data sets: the XOR distribution with its planted network, random teachers, real digits.
+"""Data sets: the XOR distribution with its planted network, random teachers, real digits, MNIST.
 
 `independent` draws inputs alone, of unit variance and with chosen even moments.
 """
 
 from kernelgap.datasets.dataset import Dataset
-from kernelgap.datasets.handwritten import digits
+from kernelgap.datasets.handwritten import Split, digits, mnist
 from kernelgap.datasets.moments import Law as Law
 from kernelgap.datasets.moments import even_moments, independent, law_moment
 from kernelgap.datasets.spherical import sphere
@@ -16,10 +16,12 @@ from kernelgap.datasets.xor import planted_xor, xor_noise
 
 __all__ = [
     "Dataset",
+    "Split",
     "digits",
     "even_moments",
     "independent",
     "law_moment",
+    "mnist",
     "planted_teacher",
     "planted_xor",
     "sphere",

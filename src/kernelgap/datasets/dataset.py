@@ -8,7 +8,10 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from kernelgap._display import shown
 
+
+@shown
 class Dataset(NamedTuple):
     """Inputs and labels.
 

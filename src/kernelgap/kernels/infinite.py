@@ -6,7 +6,7 @@ from typing import Literal
 from kernelgap import _checks
 from kernelgap.kernels import arccosine, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.models import Activation, MLPSpec, Model
+from kernelgap.models import Activation, FixedSignSpec, MLPSpec, Model
 
 Engine = Literal["auto", "closed_form", "neural_tangents"]
 
@@ -95,6 +95,9 @@ def nngp(model: Model, *, engine: Engine = "auto") -> Kernel:
 
 def _kernel(model: Model, engine: Engine, default: str) -> Kernel:
     if not isinstance(model, Model) or not isinstance(model.spec, MLPSpec):
+        if isinstance(model, Model) and isinstance(model.spec, FixedSignSpec):
+            raise TypeError("`model` must be a homogeneous_mlp; the kernel of a fixed_sign_net is "
+                            "scale^2 * width * kernels.diversity_kernel()")  # fmt: skip
         raise TypeError(f"`model` must be a Model such as models.homogeneous_mlp((512,)); "
                         f"got {type(model).__name__}")  # fmt: skip
     _checks.choice(engine, "engine", ("auto", "closed_form", "neural_tangents"))

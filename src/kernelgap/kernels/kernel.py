@@ -1,8 +1,10 @@
 """The type that all kernels share."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any, Literal
 
 import jax
@@ -85,5 +87,27 @@ class Kernel:
     def __hash__(self) -> int:
         return hash(self._identity())
 
+    def __reduce__(self) -> tuple:
+        # Compiled functions are pickled by name; pickle itself would look for what they wrap.
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        names = {name: _name(fields.pop(name)) for name in ("evaluate", "evaluate_diag")}
+        return _restored, (names, fields)
+
     def __repr__(self) -> str:
         return f"Kernel({self.default}, {self.spec})"
+
+
+def _name(function: Callable) -> tuple[str, str] | Callable:
+    """Module and name of a function where they lead back to it, else the function itself."""
+    module, name = function.__module__, function.__qualname__
+    found = getattr(import_module(module), name, None) is function
+    return (module, name) if found else function
+
+
+def _restored(names: dict[str, Any], fields: dict[str, Any]) -> Kernel:
+    """What `Kernel.__reduce__` took apart."""
+    functions = {
+        key: getattr(import_module(name[0]), name[1]) if isinstance(name, tuple) else name
+        for key, name in names.items()
+    }
+    return Kernel(**functions, **fields)

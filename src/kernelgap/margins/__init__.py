@@ -9,15 +9,18 @@ margins converge to the largest one. `kkt_residuals` says how far parameters are
 the first-order conditions of the maximum margin, for nets of any depth and number of classes.
 """
 
+from kernelgap.margins.certificate import Interrupted, MarginCertificate
 from kernelgap.margins.gap import LossGap, duality_gap
-from kernelgap.margins.max_margin import MarginCertificate, max_margin
+from kernelgap.margins.margin_path import MarginPath
+from kernelgap.margins.max_margin import max_margin
 from kernelgap.margins.oracle import Unit, most_violating_unit
-from kernelgap.margins.path import MarginPath, path
+from kernelgap.margins.path import path
 from kernelgap.margins.stationarity import KKTResiduals, kkt_residuals
 from kernelgap.margins.upper import UpperBound, upper_bound
 from kernelgap.margins.violation import ViolationBound, violation_bound
 
 __all__ = [
+    "Interrupted",
     "KKTResiduals",
     "LossGap",
     "MarginCertificate",

@@ -22,6 +22,7 @@ import optax
 from scipy.special import entr, expit
 
 from kernelgap import _checks, objectives, optim
+from kernelgap._display import shown
 from kernelgap.margins.violation import violation_bound
 from kernelgap.models import Activation, Model, Params
 from kernelgap.typing import ArrayLike
@@ -31,6 +32,7 @@ _RATES = (0.02, 0.002)  # first and last step size of Adam, over the size of a p
 _EPS = float(np.finfo(float).eps)
 
 
+@shown
 class LossGap(NamedTuple):
     """L* is between `lower` and `loss`, so `loss` - L* <= `gap`; rounding is included.
 
@@ -129,7 +131,8 @@ def duality_gap(
 def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
     """The factors s_1, s_2 of the forward pass of a model that the bound is about."""
     spec = model.spec
-    if len(spec.widths) != 1 or spec.outputs is not None or spec.activation != _RELU:
+    two = model.neurons is not None  # two trained layers
+    if not two or spec.outputs is not None or spec.activation != _RELU:
         raise ValueError(
             "`model` must be a two-layer ReLU network with one output, homogeneous_mlp((width,)); "
             f"got widths {spec.widths}, outputs {spec.outputs}, {spec.activation}"

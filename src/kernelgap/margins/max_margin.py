@@ -5,16 +5,17 @@ lower bound; weights p of the simplex on the samples give an upper bound (`upper
 evaluated in float64 with room for rounding, so that lower <= gamma* <= upper.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Float
 
 from kernelgap import _checks
+from kernelgap._extras import bar
 from kernelgap.margins import ascent, polish
+from kernelgap.margins.certificate import Interrupted, MarginCertificate
 from kernelgap.margins.upper import inseparable, upper_bound
 from kernelgap.margins.violation import unit_scale
 from kernelgap.models import Params
@@ -28,34 +29,6 @@ _PADDED = 64  # units of a network that is refined
 _COLUMNS = 4  # linear programmes of a column generation
 
 
-class MarginCertificate(NamedTuple):
-    """lower <= gamma* <= upper for the best normalised margin gamma* of any width.
-
-    Attributes:
-        lower: normalised margin of `params`, a lower bound in spite of rounding; 0 where no
-            network with a positive margin was found.
-        upper: an upper bound in spite of rounding; inf where none was asked for.
-        ratio: upper / lower: 1 if equal, inf if only lower is 0.
-        params: of `models.homogeneous_mlp((units,))`, ||Theta|| = 1, with balanced units; zero
-            where `lower` is 0, the best network of the unit ball if nothing separates the data.
-        weights: (n,) the weights p of the simplex that prove `upper`; where none was asked for,
-            the dual weights of the linear programme over the network's units.
-    """
-
-    lower: float
-    upper: float
-    ratio: float
-    params: Params
-    weights: Float[np.ndarray, " n"]
-
-    def __repr__(self) -> str:
-        """The numbers, and the size of the network."""
-        return (
-            f"MarginCertificate(lower={self.lower:.6g}, upper={self.upper:.6g}, "
-            f"ratio={self.ratio:.4g}, units={self.params[1].shape[0]})"
-        )
-
-
 def max_margin(
     x: ArrayLike,
     y: ArrayLike,
@@ -66,6 +39,7 @@ def max_margin(
     steps: int = 3000,
     rounds: int = 3,
     upper: bool = True,
+    progress: bool = False,
 ) -> MarginCertificate:
     r"""The two-layer ReLU network of largest normalised margin that was found, certified.
 
@@ -90,6 +64,7 @@ def max_margin(
         steps: of every climb.
         rounds: of step 3, at least 0.
         upper: whether to compute the upper bound, half of the time or more.
+        progress: show a bar over the stages on stderr (extra `studies`).
 
     Returns:
         A `MarginCertificate(lower, upper, ratio, params, weights)`. Data that no network separates
@@ -101,6 +76,8 @@ def max_margin(
         ValueError: if shapes disagree, x is not finite, labels are not -1 or +1, or a number is
             too small.
         RuntimeError: if the linear programme's solver fails.
+        ImportError: if tqdm is missing for `progress`.
+        Interrupted: on Ctrl-C, once a network has been found; it carries that network.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -133,16 +110,29 @@ def max_margin(
     if hopeless is not None:  # nothing to search for
         high = upper_bound(given, y).value if upper else float(np.inf)
         return MarginCertificate(0.0, high, _ratio(0.0, high), _no_units(d, dtype), hopeless[0])
-    found, dual = _search(
+    searched = _search(
         unit_x, exact_y, key, dtype, width=width, steps=steps, rounds=rounds,
         restarts=restarts or int(np.clip(2**18 // (n * d), 2, 8)),
     )  # fmt: skip
-    params, lower = _network(found, d, dtype, unit_x, exact_y)
-    lower, high, weights = lower * scale, float(np.inf), dual.weights
-    if upper:
-        bound = upper_bound(given, y)  # dual weights as its start made it slower, not tighter
-        high, weights = bound.value, bound.weights
-    return MarginCertificate(lower, high, _ratio(lower, high), params, weights)
+    with bar(1 + rounds + upper, "max_margin", unit="stage", shown=progress) as stages:
+        found = next(searched)
+        stages.update()
+        try:
+            left = rounds
+            for better in searched:
+                found = better
+                stages.update()
+                left -= 1
+            stages.update(left)  # of a search that ended early
+            if not upper:
+                return _certified(found, unit_x, exact_y, scale, dtype)
+            bound = upper_bound(given, y)  # dual weights as its start made it slower, not tighter
+            stages.update()
+        except KeyboardInterrupt as stop:
+            raise Interrupted(_certified(found, unit_x, exact_y, scale, dtype)) from stop
+    best = _certified(found, unit_x, exact_y, scale, dtype)
+    ratio = _ratio(best.lower, bound.value)
+    return best._replace(upper=bound.value, ratio=ratio, weights=bound.weights)
 
 
 def _search(
@@ -155,8 +145,8 @@ def _search(
     restarts: int,
     steps: int,
     rounds: int,
-) -> tuple[polish.Polished, polish.Dual]:
-    """The best units found for inputs of order one, and dual weights."""
+) -> Iterator[tuple[polish.Polished, polish.Dual]]:
+    """The best units found so far for inputs of order one, and dual weights, after each round."""
     net_key, *round_keys = jax.random.split(key, rounds + 2)
     x_climb, y_climb = jnp.asarray(x, dtype), jnp.asarray(y, dtype)
     size = float(np.mean(np.linalg.norm(x, axis=1))) / 8
@@ -176,6 +166,7 @@ def _search(
     best, dual = polish.column_generation(
         x, y, best, dual, key=round_keys[0], rounds=_COLUMNS, dtype=dtype
     )
+    yield best, dual
     for round_key in round_keys[1:]:
         pool = sorted([best, *pool], key=lambda p: -p.margin)[:_REFINED]
         pool = _refined(pool, x, y, x_climb, y_climb, steps)
@@ -185,9 +176,9 @@ def _search(
         best, dual = polish.column_generation(
             x, y, best, dual, key=round_key, rounds=_COLUMNS, dtype=dtype
         )
+        yield best, dual
         if best.margin <= before * (1 + 1e-5):
             break
-    return best, dual
 
 
 def _refined(
@@ -218,6 +209,19 @@ def _refined(
         polish.best_over(x, y, np.vstack([net.units, np.asarray(units, float)]))
         for net, units in zip(pool, moved, strict=False)
     ]
+
+
+def _certified(
+    found: tuple[polish.Polished, polish.Dual],
+    x: np.ndarray,
+    y: np.ndarray,
+    scale: float,
+    dtype: DTypeLike,
+) -> MarginCertificate:
+    """The network of a search for inputs x times `scale`, without an upper bound."""
+    params, lower = _network(found[0], x.shape[1], dtype, x, y)
+    high = float(np.inf)
+    return MarginCertificate(lower * scale, high, _ratio(lower, high), params, found[1].weights)
 
 
 def _network(

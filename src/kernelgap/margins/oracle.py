@@ -18,12 +18,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap.typing import ArrayLike, Key, Scalar
 
 _FIRST_ANGLE = 0.5  # of a first step on the sphere, in radians
 _GROW, _SHRINK = 1.5, 0.5  # of the angle after a step that was taken, and after one that was not
 
 
+@shown
 class Unit(NamedTuple):
     """A direction on the unit sphere and what it achieves.
 

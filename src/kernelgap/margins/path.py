@@ -13,70 +13,22 @@ in one dimension because f(c Theta) = c^a f(Theta).
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
 
-from kernelgap import _checks, metrics, objectives, optim
+from kernelgap import _checks, _extras, metrics, objectives, optim
 from kernelgap._trees import squared_norm
+from kernelgap.margins.margin_path import MarginPath
 from kernelgap.metrics.margin import Norm
 from kernelgap.models import Model, Params
 from kernelgap.models.model import homogeneous_degree
 from kernelgap.typing import ArrayLike, PyTree, Scalar
 
 _COLLAPSED = 1e-3  # share of the norm at the start below which a net counts as zero
-
-
-class MarginPath(NamedTuple):
-    """What `path` recorded at the end of each lambda: arrays of shape (len,), or (seeds, len).
-
-    Attributes:
-        log_l2: log(lambda), decreasing.
-        log_loss: log L(Theta_lambda).
-        log_data_loss: logarithm of the data term of L alone.
-        norm: ||Theta_lambda||.
-        margins: normalised margins by name: `"l2"`, `"layer_product"`, `"smooth"` (the smoothed
-            margin in the l2 norm), and for nets that have them `"balanced"`, `"mean_field"`.
-        stationarity: ``||grad L|| / (||grad data term|| + ||grad penalty||)``, between 0 (a
-            stationary point) and 1.
-        train_error: share of training samples without a positive margin.
-        params: parameters at the last lambda.
-        records: what `record` returned, stacked; None without `record`.
-    """
-
-    log_l2: Float[Array, "... len"]
-    log_loss: Float[Array, "... len"]
-    log_data_loss: Float[Array, "... len"]
-    norm: Float[Array, "... len"]
-    margins: dict[str, Float[Array, "... len"]]
-    stationarity: Float[Array, "... len"]
-    train_error: Float[Array, "... len"]
-    params: Params
-    records: PyTree
-
-    @property
-    def l2(self) -> Float[Array, "... len"]:
-        """The strengths lambda, 0 where the dtype has no such number."""
-        return jnp.exp(self.log_l2)
-
-    @property
-    def loss(self) -> Float[Array, "... len"]:
-        """L(Theta_lambda), 0 where it underflows."""
-        return jnp.exp(self.log_loss)
-
-    @property
-    def data_loss(self) -> Float[Array, "... len"]:
-        """The data term of L, 0 where it underflows."""
-        return jnp.exp(self.log_data_loss)
-
-    @property
-    def margin(self) -> Float[Array, "... len"]:
-        """The normalised margin min_i y_i f / ||Theta||^a."""
-        return self.margins["l2"]
 
 
 def path(
@@ -92,6 +44,7 @@ def path(
     reduction: Literal["mean", "sum"] = "mean",
     optimizer: optax.GradientTransformation | None = None,
     record: Callable[[Params], Any] | None = None,
+    progress: bool = False,
 ) -> MarginPath:
     r"""Train along decreasing strengths of regularisation, each from where the last one ended.
 
@@ -116,6 +69,7 @@ def path(
             ``optim.noisy_gd(1e-2, key=key)``; its state is kept from one lambda to the next.
         record: `record(params) -> pytree`, called at the end of each lambda; ``lambda p: p`` keeps
             the parameters.
+        progress: show a bar over lambda on stderr (extra `studies`); one for all seeds under vmap.
 
     Returns:
         A `MarginPath`.
@@ -126,6 +80,7 @@ def path(
         ValueError: if shapes disagree, x or `l2s` are not finite, concrete labels are out of range,
             `l2s` are not positive and strictly decreasing, `steps` < 1, `learning_rate` <= 0,
             `power` <= 0, `reduction` is unknown, or the model is not homogeneous.
+        ImportError: if tqdm is missing for `progress`.
 
     Example:
         On the line, with one point on each side, the largest margin of two-layer nets is
@@ -156,11 +111,12 @@ def path(
         _checks.optimizer(optimizer)
     y = jnp.asarray(y)
 
+    beat = _extras.heartbeat(len(logs), "path", unit="λ", shown=progress)
     given = params
 
     def stage(carry: tuple, strength: tuple) -> tuple[tuple, tuple]:
         params, state = carry
-        log_l2, fresh = strength
+        log_l2, fresh, done = strength
         # From a minimiser at zero, where the gradient vanishes, no step leads away.
         collapsed = squared_norm(params) < _COLLAPSED**2 * squared_norm(given)
         params = jax.tree.map(lambda w, first: jnp.where(collapsed, first, w), params, given)
@@ -181,12 +137,12 @@ def path(
         params = _best_multiple(model, objective, trained.params, x, y)
         measured = _measure(model, objective, params, x, y)
         state = None if optimizer is None else trained.opt_state
+        beat(done)
         return (params, state), (measured, None if record is None else record(params))
 
     carry = (params, None if optimizer is None else optimizer.init(params))
-    (params, _), (measured, records) = jax.lax.scan(
-        stage, carry, (logs, jnp.arange(len(logs)) == 0)
-    )
+    counted = jnp.arange(1, len(logs) + 1, dtype=jnp.int32)
+    (params, _), (measured, records) = jax.lax.scan(stage, carry, (logs, counted == 1, counted))
     return MarginPath(logs, *measured, params=params, records=records)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap._outputs import rival_gaps, signed
 from kernelgap._trees import squared_norm
 from kernelgap.margins.tangent import least_combination
@@ -32,6 +33,7 @@ from kernelgap.models.model import homogeneous_degree
 from kernelgap.typing import ArrayLike
 
 
+@shown
 class KKTResiduals(NamedTuple):
     """How far parameters are from a KKT point of the maximum margin; scale-invariant.
 

@@ -1,6 +1,16 @@
-"""What is measured on networks: margins, distance from the start, diversity of their units."""
+"""What is measured on networks: margins, distance from the start, diversity of their units.
+
+`laziness` measures a whole panel at once; its parts are functions of their own, those of kernels
+of Gram matrices that come from anywhere.
+"""
 
 from kernelgap.metrics.activations import activation_change
+from kernelgap.metrics.alignment import (
+    kernel_alignment,
+    kernel_change,
+    kernel_distance,
+    target_alignment,
+)
 from kernelgap.metrics.discrepancy import (
     WorstSlice,
     hemisphere_discrepancy,
@@ -13,18 +23,38 @@ from kernelgap.metrics.features import (
     pl_bound,
     smallest_singular_value,
 )
+from kernelgap.metrics.laziness import (
+    Laziness,
+    displacement,
+    divergence_step,
+    laziness,
+    laziness_along,
+    linearization_error,
+    min_norm_distance,
+)
 from kernelgap.metrics.margin import normalized_margin, output_margins
 
 __all__ = [
+    "Laziness",
     "SmallestSingularValue",
     "WorstSlice",
     "activation_change",
+    "displacement",
+    "divergence_step",
     "extended_feature_gram",
     "hemisphere_discrepancy",
+    "kernel_alignment",
+    "kernel_change",
+    "kernel_distance",
+    "laziness",
+    "laziness_along",
+    "linearization_error",
     "max_slice_discrepancy",
+    "min_norm_distance",
     "normalized_margin",
     "output_margins",
     "pl_bound",
     "slice_discrepancy",
     "smallest_singular_value",
+    "target_alignment",
 ]

@@ -4,11 +4,12 @@ While no pattern changes, a ReLU net is a fixed polynomial of its weights on the
 is the regime in which few do.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap.models import Model, Params, preactivations
+from kernelgap.models import Activation, Model, Params, preactivations
 from kernelgap.typing import ArrayLike
 
 
@@ -21,14 +22,19 @@ def activation_change(
     inputs of its activations at `params` and z0 those at `params0`: 0 where no unit changed side
     on any sample, 1/2 for unrelated random weights. Scaling a layer by c > 0 changes nothing.
 
+    A smooth activation has no patterns. What a pattern is for, the slope with which a unit passes
+    signals on, changes by ``(1 / (n m_k)) sum_ij (phi'(z_ij) - phi'(z0_ij))^2``: for ReLU that is
+    the share above, for a smooth phi this is what is returned. It does depend on scale.
+
     Args:
-        model: a `homogeneous_mlp` with a hidden layer.
+        model: an `mlp` or `homogeneous_mlp` with a hidden layer.
         params0: parameters to compare with, such as the initial ones.
         params: parameters.
         x: inputs of shape (n, d).
 
     Returns:
-        Shares in [0, 1], shape (hidden layers,). Piecewise constant: gradients are 0.
+        Shares in [0, 1], shape (hidden layers,). Piecewise constant: gradients are 0. For a smooth
+        activation mean squares, at most the square of the range of phi', and differentiable.
 
     Raises:
         TypeError: if x is not floating.
@@ -50,4 +56,11 @@ def activation_change(
         raise ValueError("`model` must have a hidden layer to have activation patterns; got none")
     x = _checks.inputs(x)
     layers = zip(preactivations(model, params0, x), preactivations(model, params, x), strict=True)
-    return jnp.stack([jnp.mean(((z0 > 0) != (z > 0)).astype(x.dtype)) for z0, z in layers])
+    phi = model.spec.activation
+    if isinstance(phi, Activation):
+        return jnp.stack([jnp.mean(((z0 > 0) != (z > 0)).astype(x.dtype)) for z0, z in layers])
+
+    def slope(z: jax.Array) -> jax.Array:
+        return jax.jvp(phi, (z,), (jnp.ones_like(z),))[1]
+
+    return jnp.stack([jnp.mean(jnp.square(slope(z) - slope(z0))) for z0, z in layers])

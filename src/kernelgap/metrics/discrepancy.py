@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap._trees import safe_power
 from kernelgap._wedges import mean_square, mean_wedge, unit_rows, wedge
 from kernelgap.typing import ArrayLike, Key, Scalar
@@ -86,6 +87,7 @@ def hemisphere_discrepancy(w: ArrayLike, *, squared: bool = False) -> Scalar:
     return _discrepancy(w, 1, squared)
 
 
+@shown
 class WorstSlice(NamedTuple):
     """A slice of the sphere on which the units are far from uniform.
 

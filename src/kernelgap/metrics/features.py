@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from kernelgap import _checks
+from kernelgap._display import short, shown
 from kernelgap._trees import squared_norm
 from kernelgap.typing import ArrayLike, PyTree, Scalar
 
@@ -25,6 +26,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 _CHUNK = 2**25  # entries of the activation patterns that are held at a time
 
 
+@shown
 class SmallestSingularValue(NamedTuple):
     """The smallest singular value of the extended feature matrix, and how sure it is.
 
@@ -44,11 +46,13 @@ class SmallestSingularValue(NamedTuple):
     wide: Bool[Array, "*batch"]
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={part}" for name, part in zip(self._fields, self, strict=True))
+        fields = ", ".join(f"{name}={short(part)}" for name, part in self._asdict().items())
         why = ""
-        if _checks.is_concrete(*self) and np.all(self.wide):
+        arrays = all(isinstance(part, jax.Array | np.ndarray) for part in self)
+        known = arrays and _checks.is_concrete(*self)
+        if known and np.all(self.wide):
             why = ": exactly 0, as m > d n"
-        elif _checks.is_concrete(*self) and not np.any(np.asarray(self.lower) > 0):
+        elif known and not np.any(np.asarray(self.lower) > 0):
             why = ": not told from 0 in this dtype"
         return f"{type(self).__name__}({fields}){why}"
 
@@ -117,7 +121,7 @@ def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue
         >>> bool(0 < found.lower < found.value), bool(found.wide)
         (True, False)
         >>> kg.metrics.smallest_singular_value(w[:3], x)
-        SmallestSingularValue(value=0.0, lower=0.0, ..., wide=True): exactly 0, as m > d n
+        SmallestSingularValue(value=0, lower=0, ..., wide=True): exactly 0, as m > d n
 
     References:
         Paper B. The rounding error is an estimate of ours.

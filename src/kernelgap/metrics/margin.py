@@ -95,9 +95,10 @@ def normalized_margin(
     """
     _checks.choice(norm, "norm", ("l2", "balanced", "mean_field", "layer_product"))
     degree = homogeneous_degree(model)
-    if norm in ("balanced", "mean_field") and len(model.spec.widths) != 1:
+    if norm in ("balanced", "mean_field") and model.neurons is None:
+        depth = len(model.spec.shapes(1))
         raise ValueError(f"norm={norm!r} is defined for two-layer models; this one has "
-                         f"{len(model.spec.widths) + 1} layers")  # fmt: skip
+                         f"{depth} trained layer{'s' if depth > 1 else ''}")  # fmt: skip
     if norm == "mean_field" and degree != 2:
         raise ValueError(f"norm='mean_field' is defined for models of degree 2; "
                          f"this one has degree {degree:g}")  # fmt: skip

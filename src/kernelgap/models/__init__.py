@@ -1,6 +1,7 @@
-"""Multi-layer perceptrons, homogeneous or smooth, and their activations."""
+"""Multi-layer perceptrons, homogeneous or smooth, nets of fixed signs, and their activations."""
 
 from kernelgap.models.activations import Activation, SmoothActivation, leaky_relu, relu_power
+from kernelgap.models.fixed_signs import FixedSignSpec, fixed_sign_net
 from kernelgap.models.forward import preactivations
 from kernelgap.models.mlp import homogeneous_mlp, mlp
 from kernelgap.models.model import MLPSpec, Model, Neurons
@@ -9,10 +10,12 @@ from kernelgap.models.model import Params as Params
 
 __all__ = [
     "Activation",
+    "FixedSignSpec",
     "MLPSpec",
     "Model",
     "Neurons",
     "SmoothActivation",
+    "fixed_sign_net",
     "homogeneous_mlp",
     "leaky_relu",
     "mlp",

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import jax
 import numpy as np
 
-from kernelgap.models.model import MLPSpec, Model, Params
+from kernelgap.models.model import Model, Params
 
 
-def layer_outputs(spec: MLPSpec, params: Params, x: jax.Array) -> Iterator[jax.Array]:
+def layer_outputs(spec: Any, params: Params, x: jax.Array) -> Iterator[jax.Array]:
     """z_k = s_k W_k h_{k-1}, h_k = phi(z_k), h_0 = x, one layer after the other."""
-    factors = [factor for _, _, factor, _ in _checked_layers(spec, params, x)]
+    factors = [factor for _, _, factor, _ in checked_layers(spec, params, x)]
 
     def layers() -> Iterator[jax.Array]:
         h = x
@@ -29,7 +30,7 @@ def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Arra
     """What enters the activation of each hidden layer.
 
     Args:
-        model: an `mlp` or `homogeneous_mlp`.
+        model: an `mlp`, `homogeneous_mlp` or `fixed_sign_net`.
         params: its parameters.
         x: inputs of shape (n, d).
 
@@ -49,7 +50,8 @@ def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Arra
     return tuple(islice(layer_outputs(model.spec, params, x), len(model.spec.widths)))
 
 
-def _checked_layers(spec: MLPSpec, params: Params, x: jax.Array) -> list[tuple]:
+def checked_layers(spec: Any, params: Params, x: jax.Array) -> list[tuple]:
+    """The layers of the model that `spec` describes; refuses parameters and inputs that misfit."""
     if np.ndim(x) != 2:
         raise ValueError(f"`x` must have shape (n, d); got {np.shape(x)}")
     expected = spec.shapes(np.shape(x)[1])

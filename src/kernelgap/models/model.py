@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
+from kernelgap._display import shown
 from kernelgap.models.activations import Activation, SmoothActivation
 
 Parameterization = Literal["standard", "ntk", "mean_field"]
@@ -67,6 +68,7 @@ class Neurons(NamedTuple):
     radius: Callable[[Params], float]
 
 
+@shown
 class Model(NamedTuple):
     """A network as a pair of pure functions.
 
@@ -74,16 +76,20 @@ class Model(NamedTuple):
         init: `init(key, d, dtype=None) -> params`.
         apply: `apply(params, x) -> (n,)`, or (n, k) with k outputs.
         degree: the degree of positive homogeneity in the parameters; None for smooth activations.
-        spec: static description, from which `kernels.ntk` builds the kernel.
+        spec: static, hashable description: the `MLPSpec` from which `kernels.ntk` builds the kernel
+            of an `mlp` or `homogeneous_mlp`, the `FixedSignSpec` of a `fixed_sign_net`.
         neurons: how to read the parameters as neurons; None unless the net is homogeneous and has
-            two layers.
+            two trained layers.
     """
 
     init: Callable[..., Params]
     apply: Callable[[Params, jax.Array], jax.Array]
     degree: float | None
-    spec: MLPSpec
+    spec: Any
     neurons: Neurons | None
+
+    def _entries(self) -> dict[str, Any]:
+        return {"degree": self.degree, "spec": self.spec}
 
 
 def homogeneous_degree(model: Model) -> float:

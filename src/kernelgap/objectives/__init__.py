@@ -1,4 +1,4 @@
-"""What is minimised: the regularised logistic loss and its logarithm, the diversity penalty."""
+"""What is minimised: logistic and squared losses with weight decay, the diversity of units."""
 
 from kernelgap.objectives.diversity import diversity_penalty, with_diversity
 from kernelgap.objectives.logistic import (
@@ -8,6 +8,7 @@ from kernelgap.objectives.logistic import (
     regularized_logistic,
     soft_margins,
 )
+from kernelgap.objectives.squared import regularized_squared, squared_losses
 
 __all__ = [
     "diversity_penalty",
@@ -15,6 +16,8 @@ __all__ = [
     "log_regularized_logistic",
     "logistic_losses",
     "regularized_logistic",
+    "regularized_squared",
     "soft_margins",
+    "squared_losses",
     "with_diversity",
 ]

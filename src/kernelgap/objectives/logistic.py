@@ -13,7 +13,8 @@ import numpy as np
 
 from kernelgap import _checks
 from kernelgap._outputs import rival_gaps, signed
-from kernelgap._trees import safe_power, squared_norm
+from kernelgap._trees import squared_norm
+from kernelgap.objectives.form import check_form, regularized
 from kernelgap.typing import Apply, Loss, PyTree, Scalar
 
 
@@ -59,14 +60,11 @@ def regularized_logistic(
     """
     _checks.function(apply, "apply", "apply(params, x), such as model.apply")
     _checks.number(l2, "l2", minimum=0)
-    _check_form(power, reduction)
-    reduce = jnp.mean if reduction == "mean" else jnp.sum
+    check_form(power, reduction)
 
     def loss(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
-        data_term = reduce(logistic_losses(apply(params, x), y))
-        if _checks.is_concrete(l2) and float(l2) == 0:
-            return data_term  # also where the norm overflows
-        return data_term + l2 * safe_power(squared_norm(params), power / 2)
+        losses = logistic_losses(apply(params, x), y)
+        return regularized(losses, params, l2=l2, power=power, reduction=reduction)
 
     return loss
 
@@ -118,7 +116,7 @@ def log_regularized_logistic(
     unregularized = _checks.is_concrete(log_l2) and np.ndim(log_l2) == 0 and log_l2 == -np.inf
     if not unregularized:
         _checks.number(log_l2, "log_l2")
-    _check_form(power, reduction)
+    check_form(power, reduction)
 
     def loss(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
         logs = log_logistic_losses(apply(params, x), y)
@@ -220,8 +218,3 @@ def soft_margins(outputs: jax.Array, y: jax.Array) -> jax.Array:
             f"`apply` must return shape (n,) or (n, k) with k >= 2; got {outputs.shape}"
         )
     return -jax.nn.logsumexp(rival_gaps(outputs, y), axis=1)
-
-
-def _check_form(power: float, reduction: str) -> None:
-    _checks.number(power, "power", minimum=0, exclusive=True)
-    _checks.choice(reduction, "reduction", ("mean", "sum"))

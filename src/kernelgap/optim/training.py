@@ -1,18 +1,25 @@
 """Full-batch training with any optax optimiser in one compiled loop."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
+from kernelgap import _checks, _extras
+from kernelgap._display import shown
 from kernelgap.datasets import Dataset
 from kernelgap.typing import ArrayLike, Loss, PyTree
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
 
+
+@shown
 class Trained(NamedTuple):
     """The outcome of `train`.
 
@@ -29,6 +36,21 @@ class Trained(NamedTuple):
     losses: Float[Array, " steps"]
     records: PyTree
 
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """The loss before each step, a line per seed, as matplotlib Axes (extra `studies`)."""
+        ax, losses = _extras.axes(ax), np.asarray(self.losses)
+        _extras.curves(ax, np.arange(losses.shape[-1]), losses, {"lw": 1})
+        if np.all(losses > 0):
+            ax.set_yscale("log")
+        ax.set_xlabel("step")
+        ax.set_ylabel("loss")
+        return ax
+
+    def to_pandas(self) -> "DataFrame":
+        """Columns step and loss, and seed where there are several (extra `studies`)."""
+        losses = np.asarray(self.losses)
+        return _extras.data_frame({"step": np.arange(losses.shape[-1]), "loss": losses})
+
 
 def train(
     loss: Loss,
@@ -40,6 +62,7 @@ def train(
     record: Callable[[PyTree], Any] | None = None,
     record_every: int = 1,
     opt_state: PyTree | None = None,
+    progress: bool = False,
 ) -> Trained:
     """Minimise `loss(params, x, y)` over the whole data set for a fixed number of steps.
 
@@ -55,6 +78,8 @@ def train(
         record: `record(params) -> pytree`, called after every `record_every`-th step.
         record_every: must divide `steps`.
         opt_state: state to go on from; fresh when None.
+        progress: show a bar on stderr (extra `studies`); one for all seeds under vmap. The loop is
+            one computation, which Ctrl-C does not end: to be able to stop, train in several calls.
 
     Returns:
         `Trained(params, opt_state, losses, records)`.
@@ -63,6 +88,7 @@ def train(
         TypeError: if `loss` is not callable, `optimizer` no optax transformation, `steps` no int.
         ValueError: if shapes of x and y disagree, x is not finite, `steps` < 1, or
             `record_every` does not divide `steps`.
+        ImportError: if tqdm is missing for `progress`.
 
     Example:
         Eight seeds in one compiled loop:
@@ -91,21 +117,27 @@ def train(
         raise ValueError(f"`data` must be (x, y) with as many labels as rows of x; "
                          f"got shapes {x.shape} and {y.shape}")  # fmt: skip
 
-    def step(carry: tuple, _: None) -> tuple[tuple, jax.Array]:
+    beat = _extras.heartbeat(steps, "train", unit="step", shown=progress)
+
+    def step(carry: tuple, done: jax.Array) -> tuple[tuple, jax.Array]:
         params, state = carry
+        beat(done)
         value, gradient = jax.value_and_grad(loss)(params, x, y)
         with jax.numpy_dtype_promotion("standard"):  # optax does not know the strict mode
             updates, state = optimizer.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state), value
 
     carry = (params, optimizer.init(params) if opt_state is None else opt_state)
+    counted = jnp.arange(1, steps + 1, dtype=jnp.int32)
     if record is None:
-        (params, opt_state), losses = jax.lax.scan(step, carry, length=steps)
+        (params, opt_state), losses = jax.lax.scan(step, carry, counted)
         return Trained(params, opt_state, losses, None)
 
-    def leg(carry: tuple, _: None) -> tuple[tuple, tuple]:
-        carry, losses = jax.lax.scan(step, carry, length=record_every)
+    def leg(carry: tuple, some: jax.Array) -> tuple[tuple, tuple]:
+        carry, losses = jax.lax.scan(step, carry, some)
         return carry, (losses, record(carry[0]))
 
-    (params, opt_state), (losses, records) = jax.lax.scan(leg, carry, length=steps // record_every)
+    (params, opt_state), (losses, records) = jax.lax.scan(
+        leg, carry, counted.reshape(-1, record_every)
+    )
     return Trained(params, opt_state, losses.reshape(steps), records)

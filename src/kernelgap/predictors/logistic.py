@@ -194,7 +194,8 @@ def _path(
         def fit(y: jax.Array, start: jax.Array, b: jax.Array = b) -> Fit:
             def run(direct: bool) -> Fit:
                 goal = jnp.asarray(tol, x.dtype)
-                return newton(operator, y, b, start, goal, d, max_iterations, direct)
+                rank = 0 if direct else d  # not used: inputs of every d share what is compiled
+                return newton(operator, y, b, start, goal, rank, max_iterations, direct)
 
             found = run(direct)
             failed = _checks.is_concrete(found.gap) and not bool(found.gap <= tol)

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap.kernels import matmul as kernel_matmul
 from kernelgap.kernels.functions import KernelFunction
 from kernelgap.typing import ArrayLike, Scalar
 
 
+@shown
 class KernelPredictor(NamedTuple):
     """The function f(x) = sum_i coef_i K(x, x_i).
 

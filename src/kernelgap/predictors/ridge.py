@@ -133,6 +133,7 @@ def _relative(error: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.max(jnp.linalg.norm(error, axis=0) / jnp.where(sizes > 0, sizes, 1))
 
 
+@jax.jit
 def _direct(operator: GramMatrix, y: jax.Array, l2: jax.Array) -> _Fit:
     coef = _factorise(operator.gram + l2 * jnp.eye(operator.size, dtype=operator.dtype), y)
     return _certified(coef, operator.product(coef), y, l2, jnp.asarray(1))

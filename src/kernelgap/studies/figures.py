@@ -1,5 +1,6 @@
 """What the figures of all studies share: colours, curves with bands, axes with the grid's ticks."""
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,10 +8,18 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, distinguishable under colour blindness; markers say the same again.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, GREY = "#56B4E9", "#E69F00", "#707070"
+
+
+def png(figure: "Figure", dpi: int = 100) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=dpi)
+    return image.getvalue()
 
 
 def band(

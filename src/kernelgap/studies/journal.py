@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernelgap._files import write_atomically as write_atomically
+
 Row = dict[str, Any]
 
 
@@ -129,21 +131,8 @@ def prepare_folder(out: str | os.PathLike) -> Path:
     return folder
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a neighbour and rename it: readers see the old file or the new one, whole."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def jsonable(value: Any) -> Any:
-    """Plain JSON: tuples as lists, NumPy scalars as numbers, NaN and infinities as null."""
+    """Plain JSON: tuples as lists, NumPy scalars as numbers, NaN as null, inf as "Infinity"."""
     if isinstance(value, dict):
         return {str(k): jsonable(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -151,5 +140,5 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

@@ -5,6 +5,7 @@ it as n grows; one compiled program serves all n.
 """
 
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -59,24 +60,31 @@ def teacher(
     *,
     units: int,
     inputs: datasets.Inputs = "sphere",
+    labels: Literal["sign", "value"] = "sign",
 ) -> Dataset:
     """`datasets.teacher`, each seed with its own teacher: x of shape (seeds, n, d), on the host.
 
     Inputs on the sphere get the radius sqrt(d), about the length of Gaussian ones: the same
     settings of a net serve both.
     """
-    return jax.device_get(_teacher(teacher_keys, keys, n, d, units, inputs))
+    return jax.device_get(_teacher(teacher_keys, keys, n, d, units, inputs, labels))
 
 
-@partial(jax.jit, static_argnames=("n", "d", "units", "inputs"))
+@partial(jax.jit, static_argnames=("n", "d", "units", "inputs", "labels"))
 def _teacher(
-    teacher_keys: jax.Array, keys: jax.Array, n: int, d: int, units: int, inputs: datasets.Inputs
+    teacher_keys: jax.Array,
+    keys: jax.Array,
+    n: int,
+    d: int,
+    units: int,
+    inputs: datasets.Inputs,
+    labels: Literal["sign", "value"],
 ) -> Dataset:
     def one(teacher_key: jax.Array, key: jax.Array) -> Dataset:
         params = datasets.planted_teacher(teacher_key, d, units=units)
-        data = datasets.teacher(key, n, d, params=params, inputs=inputs)
-        scale = d**0.5 if inputs == "sphere" else 1.0
-        return Dataset(data.x * jnp.asarray(scale, data.x.dtype), data.y)
+        data = datasets.teacher(key, n, d, params=params, inputs=inputs, labels=labels)
+        scale = jnp.asarray(d**0.5 if inputs == "sphere" else 1.0, data.x.dtype)
+        return Dataset(data.x * scale, data.y * scale if labels == "value" else data.y)
 
     return jax.vmap(one)(teacher_keys, keys)
 

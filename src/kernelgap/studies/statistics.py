@@ -1,4 +1,4 @@
-"""Intervals for what random experiments measure: means, crossings and scaling exponents."""
+"""Intervals for what random experiments measure: means, crossings, exponents, correlations."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -181,3 +181,46 @@ def percentile_interval(value: float, resampled: np.ndarray) -> Estimate:
     if np.isnan(resampled).any() or not np.isfinite(high):
         return Estimate(float(value), float(low) if np.isfinite(low) else np.nan, np.nan)
     return Estimate(float(value), float(low), float(high))
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's rank correlation, with mean ranks for equal values; NaN if one is constant.
+
+    Args:
+        a: shape (n,).
+        b: shape (n,).
+
+    Example:
+        >>> from kernelgap.studies.statistics import rank_correlation
+        >>> round(rank_correlation([1, 2, 3, 4], [1, 4, 9, 8]), 6)
+        0.8
+    """
+    ranks = []
+    for values in (np.asarray(a, float), np.asarray(b, float)):
+        ordered = np.sort(values)
+        below, up_to = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+        centred = (below + up_to) / 2
+        ranks.append(centred - np.mean(centred))
+    size = np.sqrt(np.sum(ranks[0] ** 2) * np.sum(ranks[1] ** 2))
+    return float(ranks[0] @ ranks[1] / size) if size > 0 else float("nan")
+
+
+def bootstrap(values: np.ndarray, function: Any, rng: np.random.Generator) -> Estimate:
+    """A function of all seeds' values, with the 95% interval of seeds drawn anew, each as a whole.
+
+    Args:
+        values: shape (seeds, ...).
+        function: maps arrays of this shape to a number.
+        rng: source of the resampling.
+
+    Example:
+        >>> import numpy as np
+        >>> from kernelgap.studies.statistics import bootstrap
+        >>> found = bootstrap(np.arange(50.0), np.mean, np.random.default_rng(0))
+        >>> found.value, bool(19 < found.low < 22 < 27 < found.high < 30)
+        (24.5, True)
+    """
+    values = np.asarray(values, float)
+    drawn = rng.integers(len(values), size=(RESAMPLES, len(values)))
+    resampled = np.array([function(values[some]) for some in drawn])
+    return percentile_interval(float(function(values)), resampled)

@@ -5,29 +5,29 @@ that cells can run in any order, on several threads, and be taken from the journ
 interrupted run without changing a number.
 """
 
-import contextlib
 import csv
 import dataclasses
-import importlib.metadata
 import importlib.util
+import inspect
 import io
 import json
 import os
-import platform
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.monitoring
-import jax.numpy as jnp
 
 from kernelgap import _checks
+from kernelgap._display import Html, escaped, table
+from kernelgap._extras import bar, missing_extra
+from kernelgap.studies import environment, figures
 from kernelgap.studies.journal import (
     CellResult,
     Journal,
@@ -36,6 +36,8 @@ from kernelgap.studies.journal import (
     prepare_folder,
     write_atomically,
 )
+
+FORMAT = 1  # of NAME.json with NAME.csv; raised when a reader of the last one would misread it
 
 
 class Cell(NamedTuple):
@@ -77,6 +79,18 @@ class Study(NamedTuple, Generic[Config]):
     summarize: Callable[[Any, list[Row]], dict[str, Any]]
     table: Callable[[Any, dict[str, Any]], str]
     figure: Callable[[Any, list[Row], dict[str, Any]], Any]
+
+    def __repr__(self) -> str:
+        return f"Study({self.name}: {self.title})"
+
+    @property
+    def about(self) -> str:
+        """What the study shows, in words: the docstring of its package, without the example."""
+        module = self.config.__module__
+        package = sys.modules[module.rpartition(".")[0] or module]
+        paragraphs = (inspect.getdoc(package) or self.title).split("\n\n")
+        unwanted = ("Example:", "`run` returns")
+        return "\n\n".join(p for p in paragraphs if not p.startswith(unwanted))
 
     def run(
         self,
@@ -144,30 +158,43 @@ class Result(NamedTuple):
         return self.study.table(self.config, self.summary)
 
     def plot(self) -> Any:
-        """The figure of the study, as a matplotlib Figure (extra `studies`)."""
-        return self.study.figure(self.config, self.rows, self.summary)
+        """The figure of the study, of several panels, as a matplotlib Figure (extra `studies`).
+
+        Its panels are `plot().axes`. It takes no `ax`: the panels have a common layout and legend.
+        """
+        figure = self.study.figure(self.config, self.rows, self.summary)
+        # Notebooks know how to display figures of pyplot only, which keeps them all in memory.
+        figure._repr_png_ = partial(figures.png, figure)
+        return figure
 
     def to_pandas(self) -> Any:
         """The rows as a pandas DataFrame (extra `studies`)."""
-        import pandas
-
+        try:
+            import pandas
+        except ImportError as error:
+            raise missing_extra("data frames", "pandas") from error
         return pandas.DataFrame(self.rows)
+
+    def document(self) -> dict[str, Any]:
+        """All but the rows, as NAME.json has it."""
+        return jsonable(
+            {
+                "format": FORMAT,
+                "study": self.study.name,
+                "config": dataclasses.asdict(self.config),
+                "summary": self.summary,
+                "provenance": self.provenance,
+                "rows": len(self.rows),
+            }
+        )
 
     def save(self, out: str | os.PathLike) -> list[Path]:
         """Write NAME.csv, NAME.json and NAME.png into the folder `out`, each atomically."""
         folder, name = prepare_folder(out), self.study.name
-        document = {
-            "study": name,
-            "config": dataclasses.asdict(self.config),
-            "summary": self.summary,
-            "provenance": self.provenance,
-        }
-        image = io.BytesIO()
-        self.plot().savefig(image, format="png", dpi=160)
         contents = {
             f"{name}.csv": _csv(self.rows).encode(),
-            f"{name}.json": (json.dumps(jsonable(document), indent=2) + "\n").encode(),
-            f"{name}.png": image.getvalue(),
+            f"{name}.json": (json.dumps(self.document(), indent=2) + "\n").encode(),
+            f"{name}.png": figures.png(self.plot(), dpi=160),
         }
         for file, content in contents.items():
             write_atomically(folder / file, content)
@@ -175,6 +202,14 @@ class Result(NamedTuple):
 
     def __repr__(self) -> str:
         return f"{self.study.name} study, {len(self.rows)} rows\n{self.table()}"
+
+    def _repr_html_(self) -> str:
+        config = table(dataclasses.asdict(self.config).items(), caption="configuration")
+        return Html(
+            f"<p><b>{escaped(self.study.name)}</b>: {escaped(self.study.title)}; "
+            f"{len(self.rows)} rows</p><pre>{escaped(self.table())}</pre>"
+            f"<details><summary>configuration</summary>{config}</details>"
+        )
 
 
 def execute(
@@ -190,38 +225,36 @@ def execute(
     """Run all cells of a study and summarise them; see `Study.run` for the arguments."""
     if not isinstance(config, study.config):
         raise TypeError(f"`config` must be a {study.config.__name__}; got {type(config).__name__}")
-    if resume and overwrite:
-        raise ValueError("`resume` and `overwrite` exclude each other; got both")
-    if out is None and (resume or overwrite):
-        raise ValueError("`resume` and `overwrite` need `out`, the folder of the run; got None")
-    workers = _checks.integer(
-        workers if workers is not None else min(2, os.cpu_count() or 1), "workers", minimum=1
-    )
+    workers = checked_options(out, resume=resume, overwrite=overwrite, workers=workers)
     cells = study.cells(config)
     started = time.perf_counter()
-    if out is not None:
-        _require_matplotlib()  # before the work whose figure it draws
     header = {
         "study": study.name,
-        "x64": _x64(),
+        "x64": environment.x64(),
         "config": jsonable(dataclasses.asdict(config)),
     }
     with Journal(out, header, resume=resume, overwrite=overwrite) as journal:
         missing = [cell for cell in cells if cell.identity not in journal.done]
-        bar = _progress_bar(len(cells), len(cells) - len(missing), progress, study.name)
-        with bar:
+        shown = bar(
+            len(cells), study.name, unit="cell", done=len(cells) - len(missing), shown=progress
+        )
+        with shown:
             lock = threading.Lock()
 
             def work(cell: Cell) -> None:
                 result = _timed(study, config, cell)
                 with lock:
                     journal.add(cell.identity, result)
-                    bar.update()
+                    shown.update()
 
-            _run_cells(work, missing, workers)
+            try:
+                _run_cells(work, missing, workers)
+            except KeyboardInterrupt as stop:
+                stop.add_note(_what_is_kept(len(journal.done), len(cells), out))
+                raise
         results = [journal.done[cell.identity] for cell in cells]
     rows = [row for result in results for row in result.rows]
-    provenance = describe_environment() | {
+    provenance = environment.describe_environment() | {
         "seconds": {
             "wall_of_this_call": time.perf_counter() - started,
             "compile": sum(r.compile_s for r in results),
@@ -233,6 +266,26 @@ def execute(
     if out is not None:
         result.save(out)
     return result
+
+
+def checked_options(
+    out: str | os.PathLike | None, *, resume: bool, overwrite: bool, workers: int | None
+) -> int:
+    """Refuse what no run can work with, before any work; the number of workers."""
+    if resume and overwrite:
+        raise ValueError("`resume` and `overwrite` exclude each other; got both")
+    if out is None and (resume or overwrite):
+        raise ValueError("`resume` and `overwrite` need `out`, the folder of the run; got None")
+    if out is not None and importlib.util.find_spec("matplotlib") is None:
+        raise missing_extra("figures", "matplotlib")
+    default = min(2, os.cpu_count() or 1)
+    return _checks.integer(default if workers is None else workers, "workers", minimum=1)
+
+
+def _what_is_kept(done: int, cells: int, out: str | os.PathLike | None) -> str:
+    if out is None:
+        return f"{done} of {cells} cells were finished and are lost: runs with `out` keep them"
+    return f"{done} of {cells} cells are safe in {os.fspath(out)!r}: run again with resume=True"
 
 
 def _run_cells(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int) -> None:
@@ -279,64 +332,6 @@ def _timed(study: Study, config: Any, cell: Cell) -> CellResult:
     rows = study.run_cell(config, cell.identity)
     compile_s = _compile_clock.seconds - compiled
     return CellResult(rows, compile_s, time.perf_counter() - started - compile_s)
-
-
-def _progress_bar(total: int, done: int, progress: bool, name: str) -> Any:
-    """A bar on stderr, or something that looks like one and prints nothing."""
-    if not progress:
-        return _Silent()
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise missing_extra("progress bars", "tqdm") from error
-    return tqdm(total=total, initial=done, desc=name, unit="cell", file=sys.stderr)
-
-
-class _Silent(contextlib.AbstractContextManager):
-    def update(self) -> None:
-        """Nothing to show."""
-
-    def __exit__(self, *exception: object) -> None:
-        """Nothing to close."""
-
-
-def _require_matplotlib() -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise missing_extra("figures", "matplotlib")
-
-
-def missing_extra(what: str, package: str) -> ImportError:
-    """The error for an optional dependency that is not there."""
-    return ImportError(f"{what} need {package}: pip install 'kernelgap[studies]'")
-
-
-def describe_environment() -> dict[str, Any]:
-    """Versions, device and dtype: what a number depends on besides its configuration."""
-    device = jax.devices()[0]
-    packages = ("kernelgap", "jax", "jaxlib", "numpy", "scipy", "optax", "neural-tangents")
-    return {
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
-        "device": {
-            "platform": device.platform,
-            "kind": device.device_kind,
-            "count": jax.device_count(),
-            "host_cores": os.cpu_count(),
-        },
-        "dtype": str(jnp.zeros(()).dtype),
-        "x64": _x64(),
-    }
-
-
-def version(package: str) -> str | None:
-    """The installed version of a distribution, or None."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _x64() -> bool:
-    return jnp.zeros(()).dtype == jnp.float64
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -124,13 +124,23 @@ class Interrupted:
         return gaussian(x1, x2)
 
 
+def test_an_interrupted_run_leaves_the_rows_of_an_array():
+    out = np.zeros((N, N), _inputs().dtype)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        kg.kernels.gram(Interrupted(), _inputs(), out=out, tile=TILE)
+    assert stop.value.__notes__ == ["rows 0 to 8 of `out` are filled"]
+    assert_close(out[:8, :8], gaussian(_inputs())[:8, :8])
+
+
 @pytest.mark.parametrize("cross", [False, True])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, cross):
     x, z = _inputs(), _inputs(1, 6) if cross else None
     kg.kernels.gram(gaussian, x, z, out=tmp_path / "whole.npy", tile=TILE)
     out = tmp_path / "K.npy"
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stop:
         kg.kernels.gram(Interrupted(), x, z, out=out, tile=TILE)
+    (note,) = stop.value.__notes__
+    assert note == f"8 of 11 rows are safe in '{out}.part': call again with resume=True"
     assert not out.exists()
     assert json.loads((tmp_path / "K.npy.part.json").read_text())["done"] == 2 * TILE
     with pytest.raises(FileExistsError, match="is unfinished: pass resume=True to go on"):

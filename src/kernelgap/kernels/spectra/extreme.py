@@ -12,14 +12,15 @@ theta >= lambda_min. Reference: B. Parlett, The Symmetric Eigenvalue Problem, ch
 
 import warnings
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from kernelgap import _checks
+from kernelgap import _checks, _extras
+from kernelgap._display import shown
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
 from kernelgap.kernels.spectra.separation import (
@@ -31,9 +32,13 @@ from kernelgap.kernels.spectra.separation import (
 )
 from kernelgap.typing import ArrayLike
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 Which = Literal["smallest", "largest", "both"]
 
 
+@shown
 class ExtremeEigenvalues(NamedTuple):
     """Eigenvalues at the ends of a spectrum, with what is known of their errors.
 
@@ -61,6 +66,11 @@ class ExtremeEigenvalues(NamedTuple):
     rounding: float
     converged: Bool[Array, " k"]
     products: int
+
+    def to_pandas(self) -> "DataFrame":
+        """A row per eigenvalue: value, its interval, residual, converged (extra `studies`)."""
+        names = ("lower", "upper", "residuals", "converged")
+        return _extras.data_frame({"value": self.values} | {n: getattr(self, n) for n in names})
 
 
 def extreme_eigenvalues(

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap._display import shown
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.typing import ArrayLike
 
@@ -25,6 +26,7 @@ Metric = Literal["euclidean", "angle"]
 _TILE = 2**23
 
 
+@shown
 class NearestPair(NamedTuple):
     """Two rows of x.
 

@@ -7,14 +7,15 @@ vectors the workspace is 2n + 1, so that NumPy's `eigvalsh` has no such limit.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
+from kernelgap import _checks, _extras
+from kernelgap._display import shown
 from kernelgap.kernels.spectra.separation import (
     checked_kernel,
     concrete_inputs,
@@ -24,9 +25,14 @@ from kernelgap.kernels.spectra.separation import (
 )
 from kernelgap.typing import ArrayLike
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
 _INT32 = 2**31 - 1
 
 
+@shown
 class Spectrum(NamedTuple):
     """All eigenvalues of a Gram matrix.
 
@@ -38,6 +44,22 @@ class Spectrum(NamedTuple):
 
     values: Float[Array, " n"]
     error: float
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Eigenvalues, largest first, and the rounding error (extra `studies`)."""
+        ax, values = _extras.axes(ax), np.asarray(self.values)[::-1]
+        ax.plot(np.arange(1, len(values) + 1), values, ".", ms=3)
+        ax.axhline(self.error, color="0.5", ls=":", lw=1, label="rounding error")
+        ax.set_xscale("log")
+        ax.set_yscale("log", nonpositive="mask")
+        ax.set_xlabel("rank")
+        ax.set_ylabel("eigenvalue of the Gram matrix")
+        ax.legend(frameon=False, fontsize=8)
+        return ax
+
+    def to_pandas(self) -> "DataFrame":
+        """A row per eigenvalue, ascending as in `values` (extra `studies`)."""
+        return _extras.data_frame({"value": self.values, "error": self.error})
 
 
 def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None = None) -> Spectrum:

@@ -20,22 +20,28 @@ References: K. Atkinson, W. Han, Spherical Harmonics and Approximations on the U
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
+from kernelgap import _checks, _extras
+from kernelgap._display import shown
 from kernelgap.kernels import diversity, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra import profiles
 from kernelgap.models import Activation, MLPSpec
 from kernelgap.typing import ArrayLike
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
 _EPS = float(np.finfo(float).eps)
 
 
+@shown
 class ZonalSpectrum(NamedTuple):
     """Eigenvalues of a kernel on the sphere, by degree t = 0, 1, ....
 
@@ -50,6 +56,34 @@ class ZonalSpectrum(NamedTuple):
     errors: np.ndarray
     multiplicities: tuple[int, ...]
     shares: np.ndarray
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Eigenvalues and shares by degree, where they exceed their error (extra `studies`)."""
+        ax, degrees = _extras.axes(ax), np.arange(len(self.values))
+        sure = np.abs(self.values) > self.errors
+        for values, marker, name in (
+            (self.values, "o", "eigenvalue"),
+            (self.shares, "s", "eigenvalue times multiplicity"),
+        ):
+            ax.plot(degrees[sure], np.abs(values[sure]), ls="-", marker=marker, ms=4, label=name)
+        ax.set_yscale("log")
+        ax.set_xlabel("degree")
+        ax.locator_params("x", integer=True)
+        ax.set_ylabel("absolute value")
+        ax.legend(frameon=False, fontsize=8)
+        return ax
+
+    def to_pandas(self) -> "DataFrame":
+        """A row per degree: value, error, multiplicity, share (extra `studies`)."""
+        return _extras.data_frame(
+            {
+                "degree": np.arange(len(self.values)),
+                "value": self.values,
+                "error": self.errors,
+                "multiplicity": np.array(self.multiplicities, float),  # may leave 64-bit integers
+                "share": self.shares,
+            }
+        )
 
 
 def zonal_spectrum(

@@ -67,6 +67,11 @@ class GramArray:
 
     def keep(self, done: int) -> None:
         """Note that `done` rows are written."""
+        self.done = done
+
+    def what_is_kept(self) -> str:
+        """What an interrupted run leaves."""
+        return f"rows 0 to {self.done} of `out` are filled"
 
     def finish(self) -> np.ndarray:
         """The whole matrix."""
@@ -129,6 +134,12 @@ class GramFile:
         with self._part.open("rb+") as file:
             os.fsync(file.fileno())
         self._save(done)
+        self.done = done
+
+    def what_is_kept(self) -> str:
+        """What an interrupted run leaves."""
+        rows = f"{self.done} of {self.about['shape'][0]} rows"
+        return f"{rows} are safe in {str(self._part)!r}: call again with resume=True"
 
     def finish(self) -> np.ndarray:
         """Give the file its name. A note without its file, left by a kill in between, is void."""

@@ -5,7 +5,9 @@ and no size needs to divide another.
 """
 
 import os
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
+from kernelgap._extras import bar
 from kernelgap.kernels.functions import (
     KernelFunction,
     checked_block,
@@ -34,6 +37,7 @@ def gram(
     out: str | os.PathLike | np.ndarray | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    progress: bool = False,
     tile: int | None = None,
     mesh: Mesh | None = None,
 ) -> jax.Array | np.ndarray:
@@ -50,6 +54,7 @@ def gram(
             there is one. It is finished as the first run would have finished it.
         overwrite: replace the file `out` once the new one is there, and, unless `resume` is set,
             drop what is unfinished of it.
+        progress: with `out`, show a bar over rows on stderr (extra `studies`).
         tile: largest side of a tile, at least 1; by default 1024 on a CPU, 8192 elsewhere.
         mesh: devices over which rows are split, a `jax.sharding.Mesh`; all of its axes are used.
             Without `out` the result stays there, split by rows, if n1 is a multiple of the number
@@ -67,8 +72,9 @@ def gram(
         ValueError: if shapes disagree, an array is empty or not finite, `tile` < 1, the mesh has
             no device of this process, `kernel` returns the wrong shape, `out` has the wrong shape
             or dtype, is read-only or has no name ending in .npy, the unfinished file belongs to
-            other arguments, `out` is used over several processes, or `resume` or `overwrite` is
-            set without a file.
+            other arguments, `out` is used over several processes, `resume` or `overwrite` is
+            set without a file, or `progress` without `out`.
+        ImportError: if tqdm is missing for `progress`.
         FileExistsError: if `out` exists and `overwrite` is False, or an unfinished file exists and
             neither `resume` nor `overwrite` is set.
         FileNotFoundError: if the folder of `out` does not exist.
@@ -88,6 +94,8 @@ def gram(
     mesh = sharding.checked_mesh(mesh)
     if out is None and (resume or overwrite):
         raise ValueError("`resume` and `overwrite` are about the file `out`; got out=None")
+    if out is None and progress:
+        raise ValueError("`progress` is about `out`, filled panel by panel; got out=None")
     n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
     device = sharding.first_device(mesh, x1)
     tile = tile or memory.default_tile(device.platform)
@@ -118,7 +126,12 @@ def gram(
     else:
         about = describe(kernel, x1, x2, tile)
         target = GramFile(out, about, resume=resume, overwrite=overwrite)
-    return _fill(target, kernel, x1, x2, tile, mesh)
+    try:
+        with bar(n1, "gram", unit="row", done=target.done, shown=progress) as shown:
+            return _fill(target, kernel, x1, x2, tile, mesh, shown.update)
+    except KeyboardInterrupt as stop:
+        stop.add_note(target.what_is_kept())
+        raise
 
 
 def _needed(n1: int, n2: int, x1: jax.Array, tile: int, mesh: Mesh | None) -> int:
@@ -189,6 +202,7 @@ def _fill(
     x2: jax.Array | None,
     tile: int,
     mesh: Mesh | None,
+    advance: Callable[[int], Any],
 ) -> np.ndarray:
     """Write all panels that are missing, tile by tile; return the finished matrix.
 
@@ -216,4 +230,5 @@ def _fill(
             if x2 is None:
                 target.write(left, top, found.T)
         target.keep(end)
+        advance(end - top)
     return target.finish()

@@ -28,7 +28,7 @@ def summarize(config: MarginPathConfig, rows: list[Row]) -> dict[str, Any]:
         ("margin", "of_upper", "of_lower", "norm", "lower", "upper"),
     )
     bands = [row["upper"] / row["lower"] for row in rows if np.isfinite(row["upper"])]
-    return {"points": points, "largest_ratio": max(bands) if bands else None}
+    return {"points": points, "largest_ratio": max(bands, default=np.nan)}
 
 
 def table(config: MarginPathConfig, summary: dict[str, Any]) -> str:
@@ -44,6 +44,6 @@ def table(config: MarginPathConfig, summary: dict[str, Any]) -> str:
         lines.append(f"{p['part']:8}{p['depth']:>5}{p['l2']:>9.0e}"
                      f"{interval_text(p['margin'], '.4f'):>32}{share:>28}{kkt:>10}{loss:>10}"
                      .rstrip())  # fmt: skip
-    if summary["largest_ratio"]:
+    if np.isfinite(summary["largest_ratio"]):
         lines.append(f"certified: upper / lower at most {summary['largest_ratio']:.4f}")
     return "\n".join(lines)

@@ -1,0 +1,124 @@
+r"""What convergence proofs ask of a loss ell of the outputs z: its PL constant and smoothness.
+
+ell is mu-PL if ||grad ell(z)||^2 >= 2 mu (ell(z) - ell*), and Lambda-smooth if its gradient is
+Lambda-Lipschitz.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernelgap import _checks
+
+
+class LossConstants(NamedTuple):
+    """Constants of a loss as a function of the outputs on n samples.
+
+    Attributes:
+        pl: mu; holds where target < ell <= the initial loss.
+        smoothness: Lambda.
+        optimum: ell*, the infimum of the loss.
+        target: where `pl` ends: nothing is claimed below. The optimum if it holds everywhere.
+    """
+
+    pl: float
+    smoothness: float
+    optimum: float = 0.0
+    target: float = 0.0
+
+
+def squared_loss(n: int) -> LossConstants:
+    r"""Constants of ell(z) = (1 / 2n) sum_i ||z_i - y_i||^2: mu = Lambda = 1 / n, exactly.
+
+    Args:
+        n: number of samples, at least 1.
+
+    Returns:
+        `LossConstants`.
+
+    Raises:
+        TypeError: if `n` is no integer.
+        ValueError: if `n` < 1.
+
+    Example:
+        >>> import kernelgap as kg
+        >>> kg.bounds.squared_loss(100).pl
+        0.01
+
+    References:
+        grad ell = (z - y) / n, so that ||grad ell||^2 = (2 / n) ell.
+    """
+    n = _checks.integer(n, "n", minimum=1)
+    return LossConstants(1 / n, 1 / n)
+
+
+def logistic_loss(
+    n: int, *, initial_loss: float, target: float, classes: int | None = None
+) -> LossConstants:
+    r"""Constants of the mean logistic loss, or cross-entropy, until it falls to a target.
+
+    The logistic loss is not PL: its infimum 0 is not attained, and for small losses t_i the squared
+    gradient is about (1 / n^2) sum_i t_i^2. Down to a target eps > 0 it is, with
+
+        mu = g(eps) / (2 n eps),    Lambda = 1 / (4 n), for k classes 1 / (2 n),
+
+    where g is the convex envelope of (1 - e^-t)^2 on [0, n ell_0]. Proof: with losses t_i of the
+    samples, the gradient in z_i has norm at least 1 - e^-t_i, over n (equality for one output), and
+    t_i <= n ell <= n ell_0 while the loss does not rise. Hence ||grad ell||^2 >=
+    (1 / n^2) sum_i g(t_i) >= g(ell) / n by convexity, and g(ell) / ell rises with ell as g(0) = 0.
+
+    Args:
+        n: number of samples, at least 1.
+        initial_loss: ell_0, the mean loss at the start.
+        target: eps, with 0 < eps < ell_0. mu is about eps / (2 n) for small ones.
+        classes: None for one output with labels -1, +1; k >= 2 for softmax cross-entropy.
+
+    Returns:
+        `LossConstants` with optimum 0, to be used until the loss is `target`.
+
+    Raises:
+        TypeError: if an argument is no number of its kind.
+        ValueError: if one is out of range.
+
+    Example:
+        >>> import math, kernelgap as kg
+        >>> constants = kg.bounds.logistic_loss(100, initial_loss=math.log(2), target=0.01)
+        >>> print(f"{constants.pl:.2e}, {constants.smoothness}")
+        4.59e-05, 0.0025
+
+    References:
+        Derived by this project.
+    """
+    n = _checks.integer(n, "n", minimum=1)
+    _checks.number(initial_loss, "initial_loss", minimum=0, exclusive=True)
+    _checks.number(target, "target", minimum=0, exclusive=True)
+    if classes is not None:
+        classes = _checks.integer(classes, "classes", minimum=2)
+    if target >= initial_loss:
+        raise ValueError(f"`target` must be below `initial_loss`; got {float(target):g} and "
+                         f"{float(initial_loss):g}")  # fmt: skip
+    pl = _envelope(float(target), n * float(initial_loss)) / (2 * n * float(target))
+    return LossConstants(pl, (1 / 4 if classes is None else 1 / 2) / n, 0.0, float(target))
+
+
+def _envelope(t: float, end: float) -> float:
+    """The convex envelope of g(t) = (1 - e^-t)^2 on [0, end], at t."""
+
+    def g(s: float) -> float:
+        return np.expm1(-s) ** 2
+
+    bend = np.log(2)  # g is convex up to here, concave beyond
+    if end <= bend:
+        return g(t)
+
+    def excess(s: float) -> float:  # of the tangent at s, over g at the end
+        return g(s) - 2 * np.expm1(-s) * np.exp(-s) * (end - s) - g(end)
+
+    # The chord from the end touches g at its convex part; scipy.optimize would cost at import.
+    low, touch = 0.0, bend
+    for _ in range(100):
+        middle = (low + touch) / 2
+        low, touch = (middle, touch) if excess(middle) < 0 else (low, middle)
+    if t <= touch:
+        return g(t)
+    return (g(touch) * (end - t) + g(end) * (t - touch)) / (end - touch)

@@ -1,0 +1,89 @@
+"""The squared loss of papers B and C, with weight decay."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from kernelgap import _checks
+from kernelgap.objectives.form import check_form, regularized
+from kernelgap.typing import Apply, Loss, PyTree, Scalar
+
+
+def regularized_squared(
+    apply: Apply,
+    *,
+    l2: float | jax.Array = 0.0,
+    power: float = 2,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Loss:
+    r"""The squared loss of a network, (1/2n) sum_i (f(x_i) - y_i)^2, plus l2 * ||Theta||^power.
+
+    With k outputs the square is that of the Euclidean norm, and targets have shape (n, k): one-hot
+    vectors for classes, as `jax.nn.one_hot` makes them.
+
+    Args:
+        apply: `apply(params, x) -> (n,)` or `(n, k)`, such as `model.apply`.
+        l2: strength lambda >= 0; may be traced. ||Theta|| is the Euclidean norm of all parameters.
+        power: exponent r > 0 of the norm.
+        reduction: `"mean"` over samples, as in the papers, or `"sum"`, which leaves 1/2 sum_i.
+
+    Returns:
+        `loss(params, x, y) -> scalar`, with y real of the shape of the outputs.
+
+    Raises:
+        TypeError: if `apply` is not callable or `l2`, `power` are not numbers; from the loss, if
+            y is not floating.
+        ValueError: if `l2` < 0, `power` <= 0 or `reduction` is unknown; from the loss, if
+            shapes disagree or concrete targets are not finite.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x, y = kg.datasets.teacher(jax.random.key(0), 32, 10, inputs="sphere", labels="value")
+        >>> model = kg.models.fixed_sign_net(4)
+        >>> loss = kg.objectives.regularized_squared(model.apply)
+        >>> params = model.init(jax.random.key(1), 10)
+        >>> bool(loss(params, x, y) == ((model.apply(params, x) - y) ** 2).mean() / 2)
+        True
+
+    References:
+        B. Xie, Y. Liang, L. Song, AISTATS 2017, and D. Terjék, D. González-Sánchez,
+        arXiv:2205.13507: the loss with l2 = 0 (recalled).
+    """
+    _checks.function(apply, "apply", "apply(params, x), such as model.apply")
+    _checks.number(l2, "l2", minimum=0)
+    check_form(power, reduction)
+
+    def loss(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
+        losses = squared_losses(apply(params, x), y)
+        return regularized(losses, params, l2=l2, power=power, reduction=reduction)
+
+    return loss
+
+
+def squared_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
+    """Half the squared distance of each output to its target, (1/2) ||f_i - y_i||^2.
+
+    Args:
+        outputs: (n,) or (n, k).
+        y: real targets of the same shape and dtype.
+
+    Returns:
+        Losses of shape (n,).
+
+    Raises:
+        TypeError: if y is not floating.
+        ValueError: if shapes disagree, or concrete targets are not finite.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> print(kg.objectives.squared_losses(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0])))
+        [0. 2.]
+    """
+    if outputs.ndim not in (1, 2):
+        raise ValueError(f"`apply` must return shape (n,) or (n, k); got {outputs.shape}")
+    y = _checks.targets(y, outputs.shape[0], columns=True)
+    if y.shape != outputs.shape:
+        raise ValueError(f"`y` must have the shape of the outputs, {outputs.shape}; got {y.shape}")
+    squares = jnp.square(outputs - y)
+    return (squares if squares.ndim == 1 else jnp.sum(squares, axis=1)) / 2

@@ -1,0 +1,82 @@
+"""Between scikit-learn's arrays and JAX's: checks, dtypes, a constant input, few shapes.
+
+What JAX compiles, it compiles for one shape. The folds of a cross-validation differ by a sample:
+rounding sizes up to a few values lets them share what is compiled.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from kernelgap import _checks
+
+_DTYPES = (np.float64, np.float32)  # kept; the first is for all others
+
+
+def training_set(
+    estimator: Any, x: Any, y: Any, *, real: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs (n, d) and labels (n,), or real targets (n,) or (n, k), of a fit."""
+    options = {"multi_output": True, "y_numeric": True} if real else {}
+    x, y = validate_data(estimator, x, y, dtype=_DTYPES, **options)
+    return np.asarray(x), np.asarray(y)
+
+
+def encoded(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes in order, and the index of each label; refuse real targets and a single class."""
+    check_classification_targets(y)
+    classes, index = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"`y` must hold at least 2 classes; got 1 class, {classes[0]!r}")
+    return classes, index
+
+
+def targets(classes: np.ndarray, index: np.ndarray, dtype: Any) -> np.ndarray:
+    """Signs, +1 for the second class, where there are two; else the index of each class."""
+    return np.where(index == 1, 1, -1).astype(dtype) if len(classes) == 2 else index
+
+
+def new_inputs(estimator: Any, x: Any) -> np.ndarray:
+    """Inputs of a prediction, with as many features as the estimator was fitted with."""
+    check_is_fitted(estimator)
+    return np.asarray(validate_data(estimator, x, reset=False, dtype=_DTYPES))
+
+
+def fit_inputs(estimator: Any, x: np.ndarray) -> np.ndarray:
+    """What the estimator computes with: see `prepared`. Its `mean_` and `scale_` are set."""
+    _checks.number(estimator.bias, "bias")
+    if not isinstance(estimator.standardize, bool | np.bool_):
+        raise TypeError(f"`standardize` must be a bool; got {estimator.standardize!r:.40}")
+    mean, scale = np.zeros(x.shape[1]), 1.0
+    if estimator.standardize:
+        mean = x.mean(axis=0, dtype=np.float64)
+        scale = float(np.sqrt(np.mean(np.square(x - mean)))) or 1.0
+    estimator.mean_, estimator.scale_ = mean, scale
+    return prepared(estimator, x)
+
+
+def prepared(estimator: Any, x: np.ndarray) -> np.ndarray:
+    """(x - mean_) / scale_ and the constant feature, in the dtype that JAX computes with."""
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    scaled = (x - estimator.mean_) / estimator.scale_
+    largest = float(np.finfo(dtype).max)
+    if not np.abs(scaled).max() <= largest:
+        raise ValueError(f"`X` must be at most {largest:.2g} in {dtype}; got "
+                         f"{np.abs(scaled).max():.2g}. Scale it")  # fmt: skip
+    constant = np.full((len(x), 1 if estimator.bias else 0), estimator.bias)
+    return np.concatenate([scaled, constant], axis=1).astype(dtype)
+
+
+def rounded_up(size: int) -> int:
+    """A multiple of 32, of 64 above 256, of 128 above 512 and so on: at most 1/4 more above 128."""
+    step = max(32, 2 ** ((size - 1).bit_length() - 3))
+    return -(-size // step) * step
+
+
+def padded(x: np.ndarray) -> jax.Array:
+    """The rows and copies of the last one, as many in all as `rounded_up` says."""
+    return jnp.asarray(np.pad(x, ((0, rounded_up(len(x)) - len(x)), (0, 0)), mode="edge"))

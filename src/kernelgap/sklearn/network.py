@@ -1,0 +1,224 @@
+"""A net trained towards the largest normalised margin, as a scikit-learn estimator."""
+
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+
+from kernelgap import _checks, margins, metrics, models
+from kernelgap.models import Activation, Model, Params
+from kernelgap.sklearn import arrays
+
+_EASY = 1e15  # output of rows that are there for their shape only: their loss is zero
+
+
+class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
+    r"""A net without biases, trained towards the largest normalised margin.
+
+    Along decreasing lambda, `margins.path` minimises mean_i log(1 + exp(-y_i f(Theta; x_i))) +
+    lambda ||Theta||^2, each from where the last one ended: on data that some net separates, the
+    normalised margin min_i y_i f(x_i) / ||Theta||^a tends to the largest one, as far as the
+    minimisation succeeds. Other data are fitted too, with a negative margin. Several classes are
+    fitted at once, by softmax.
+
+    There is no `predict_proba`: the less the regularisation, the surer such a net is of whatever it
+    says.
+
+    Args:
+        hidden_layer_sizes: widths of the hidden layers.
+        activation: `"relu"`, `"leaky_relu"`, `"abs"` or a `models.Activation`.
+        bias: value of a constant feature that is appended to the inputs, which makes the weights
+            of the first layer contain biases; 0 for none, as in the papers.
+        standardize: whether to subtract the mean of each feature and divide all features by one
+            number, the root mean square of what is left, so that `l2s` and `bias` mean the same in
+            any units; False for the inputs as they are, as in the papers.
+        l2s: strengths lambda, positive and decreasing.
+        steps: of Adam on the whole data, for each lambda.
+        learning_rate: of Adam.
+        certify: whether to compute `upper_`, for two classes, one hidden layer and `"relu"` only;
+            seconds for some hundred samples, and more than the training for thousands.
+        random_state: seed of the initial weights, in any of scikit-learn's ways.
+
+    Attributes:
+        classes_: the labels, in order.
+        params_: parameters of `model_`, NumPy arrays with ||Theta|| = 1.
+        margin_: the normalised margin on the training set, of inputs as they are trained on. Two
+            classes have labels -1 for the first and +1 for the second.
+        upper_: a number that the normalised margin of no net of any width exceeds on the same
+            inputs, if `certify`.
+        mean_, scale_: what inputs are shifted and divided by.
+        n_features_in_: number of features.
+        feature_names_in_: their names, where X had some.
+
+    Raises:
+        ValueError: from `fit`, if X or y is not what scikit-learn expects, y holds one class, a
+            parameter is out of range, or `certify` is set for a net that has no certificate.
+        TypeError: from `fit`, if X is sparse or a parameter is of the wrong type.
+
+    Example:
+        >>> import jax, numpy as np, kernelgap as kg
+        >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 100, 6)
+        >>> net = kg.sklearn.MaxMarginNetClassifier(
+        ...     bias=0, standardize=False, certify=True, random_state=0)
+        >>> net = net.fit(np.asarray(x), np.asarray(y))
+        >>> bool(0.12 < net.margin_ <= net.upper_ < 0.13)  # the planted net has 1/8
+        True
+
+    References:
+        Paper A, its theorem on weak regularisation. The path and the bound: `margins.path` and
+        `margins.upper_bound`, with theirs. The defaults are ours.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_layer_sizes: Sequence[int] = (128,),
+        activation: str | Activation = "relu",
+        bias: float = 1.0,
+        standardize: bool = True,
+        l2s: Sequence[float] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6),
+        steps: int = 500,
+        learning_rate: float = 1e-2,
+        certify: bool = False,
+        random_state: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.bias = bias
+        self.standardize = standardize
+        self.l2s = l2s
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.certify = certify
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> "MaxMarginNetClassifier":
+        """Fit to inputs X of shape (n, d) and labels y of shape (n,)."""
+        l2s = _checked_strengths(self.l2s)
+        steps = _checks.integer(self.steps, "steps", minimum=1)
+        _checks.number(self.learning_rate, "learning_rate", minimum=0, exclusive=True)
+        x, y = arrays.training_set(self, X, y)
+        self.classes_, index = arrays.encoded(y)
+        model = self._model()
+        if self.certify and not _has_certificate(model):
+            raise ValueError("`certify` is for two classes, one hidden layer and 'relu'; "
+                             f"got {len(self.classes_)} classes and {model.spec}")  # fmt: skip
+        x = arrays.fit_inputs(self, x)
+        labels = arrays.targets(self.classes_, index, x.dtype)
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        params = model.init(jax.random.key(seed), x.shape[1], x.dtype)
+        rate = float(self.learning_rate)
+        params = _trained(model, params, x, labels, l2s, steps, rate)
+        norm = np.sqrt(sum(np.sum(np.square(w, dtype=np.float64)) for w in params))
+        # Homogeneous nets keep what they say when all of their weights are scaled.
+        self.params_ = tuple((np.asarray(w) / (norm or 1)).astype(w.dtype) for w in params)
+        outputs = _outputs(model, self.params_, x)
+        self.margin_ = float(np.min(metrics.output_margins(outputs, jnp.asarray(labels))))
+        if self.certify:
+            self.upper_ = margins.upper_bound(x, labels).value
+        return self
+
+    @property
+    def model_(self) -> Model:
+        """The net, a `models.homogeneous_mlp`; its inputs have the constant feature, if any."""
+        return self._model()
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """f(x) / ||Theta||^a: (n,), positive for the second of two classes, or (n, classes)."""
+        x = arrays.new_inputs(self, X)
+        outputs = _outputs(self._model(), self.params_, arrays.prepared(self, x))
+        return np.asarray(outputs).astype(x.dtype)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The labels of shape (n,)."""
+        values = self.decision_function(X)
+        index = values.argmax(axis=1) if values.ndim == 2 else (values > 0).astype(int)
+        return self.classes_[index]
+
+    def _model(self) -> Model:
+        sizes = self.hidden_layer_sizes
+        sizes = tuple(sizes) if isinstance(sizes, Sequence | np.ndarray) else sizes
+        outputs = None if len(self.classes_) == 2 else len(self.classes_)
+        return _cached_model(sizes, self.activation, outputs)
+
+
+def _checked_strengths(l2s: Any) -> np.ndarray:
+    values = np.asarray(l2s, float) if np.ndim(l2s) == 1 else np.zeros(1)
+    if not (len(values) and np.isfinite(values).all() and values.min() > 0
+            and (np.diff(values) < 0).all()):  # fmt: skip
+        raise ValueError(f"`l2s` must be positive and strictly decreasing; got {l2s!r:.80}")
+    return values
+
+
+@lru_cache(maxsize=16)
+def _cached_model(sizes: Any, activation: Any, outputs: int | None) -> Model:
+    """One object for each net, so that what is compiled for it is found again."""
+    return models.homogeneous_mlp(sizes, activation=activation, outputs=outputs)
+
+
+def _has_certificate(model: Model) -> bool:
+    spec = model.spec
+    relu = models.relu_power(1)
+    return len(spec.widths) == 1 and spec.activation == relu and spec.outputs is None
+
+
+def _outputs(model: Model, params: Any, x: np.ndarray) -> jax.Array:
+    inputs = arrays.padded(x.astype(params[0].dtype))
+    return _apply(model, params, inputs)[: len(x)]
+
+
+@partial(jax.jit, static_argnames="model")
+def _apply(model: Model, params: Params, x: jax.Array) -> jax.Array:
+    return model.apply(params, x)
+
+
+def _trained(
+    model: Model,
+    params: Params,
+    x: np.ndarray,
+    y: np.ndarray,
+    l2s: np.ndarray,
+    steps: int,
+    learning_rate: float,
+) -> Params:
+    """The parameters at the end of the path, trained in one of few shapes."""
+    n, d = x.shape
+    rows, columns = arrays.rounded_up(n) - n, max(4, 2 ** (d - 1).bit_length()) - d
+    x = np.pad(x, ((0, rows), (0, columns)))
+    y = np.pad(y, (0, rows), mode="edge")
+    first = jnp.pad(params[0], [(0, 0)] * (params[0].ndim - 1) + [(0, columns)])
+    # Rows that pad have no loss, so that the mean over all rows is n / (n + rows) of the mean.
+    strengths = jnp.asarray(n / (n + rows) * l2s, x.dtype)
+    found = _path(model, (first, *params[1:]), x, y, n, strengths, steps, learning_rate)
+    return (found[0][..., :d], *found[1:])
+
+
+@partial(jax.jit, static_argnames=("model", "steps", "learning_rate"))
+def _path(
+    model: Model,
+    params: Params,
+    x: jax.Array,
+    y: jax.Array,
+    n: jax.Array,
+    l2s: jax.Array,
+    steps: int,
+    learning_rate: float,
+) -> Params:
+    """`margins.path` on the first n rows: the net says of all others what their labels want."""
+    k = model.spec.outputs
+    easy = _EASY * (y if k is None else jax.nn.one_hot(y, k, dtype=x.dtype))
+    counts = (jnp.arange(len(x)) < n).reshape((-1,) + (1,) * (easy.ndim - 1))
+
+    def apply(params: Params, x: jax.Array) -> jax.Array:
+        return jnp.where(counts, model.apply(params, x), easy)
+
+    path = margins.path(
+        model._replace(apply=apply), params, x, y,
+        l2s=l2s, steps=steps, learning_rate=learning_rate,
+    )  # fmt: skip
+    return path.params

@@ -1,0 +1,215 @@
+"""Test errors of nets with fixed signs: no penalty, weight decay, or the diversity penalty.
+
+Each seed draws data and initial units. Each net is looked at after some numbers of steps; that
+number and the strength of the penalty are chosen on a validation set, for every learner alike.
+Errors are the mean squared error over the variance of the targets (teacher), or the share of
+samples that are not classified rightly.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kernelgap import datasets, metrics, models, objectives, optim
+from kernelgap.datasets import Dataset
+from kernelgap.models import Model
+from kernelgap.studies import samples
+from kernelgap.studies.diversity import arrangements
+from kernelgap.studies.diversity.config import DATA, DiversityConfig
+from kernelgap.studies.journal import Row
+from kernelgap.studies.learners import error_rate
+
+CLASSES = tuple(range(10))
+LEAST = 16  # units for which the signs of ten outputs are orthogonal
+
+
+_SOURCES = (*DATA, "mnist")
+
+
+class Problem(NamedTuple):
+    """Data of all seeds; `test` has no axis of seeds where all share it."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    shared: bool
+
+
+def sources(config: DiversityConfig) -> tuple[str, ...]:
+    """The names of the data sets."""
+    return (*config.data, "mnist") if config.mnist else config.data
+
+
+def widths(config: DiversityConfig, data: str) -> tuple[int, ...]:
+    """Of the widths, those that have enough units for the outputs."""
+    return config.widths if data == "teacher" else tuple(w for w in config.widths if w >= LEAST)
+
+
+def check(config: DiversityConfig) -> None:
+    """Refuse what would fail later: missing files, more samples than there are."""
+    used = config.n_train + config.n_validation
+    if "digits" in config.data:
+        samples.leave_some((used,), CLASSES, "n_train + n_validation")
+    if config.mnist and used > (there := len(_mnist(config.mnist).train.y)):
+        raise ValueError(f"`n_train` + `n_validation` must be at most {there}, the training images "
+                         f"of MNIST; got {used}")  # fmt: skip
+
+
+def rows(config: DiversityConfig, data: str, start: str, width: int) -> list[Row]:
+    """A row per seed, kind of penalty and strength, at the number of steps chosen for it."""
+    key = jax.random.fold_in(jax.random.key(config.seed), 1000 + _SOURCES.index(data))
+    data_keys, start_keys = jax.random.split(key, (2, config.seeds))
+    found = problem(config, data, data_keys)
+    d = found.train.x.shape[-1]
+    draw: Callable = partial(arrangements.random, n=width, d=d)
+    if start == "clustered":
+        draw = partial(
+            arrangements.clustered, n=width, d=d, clusters=config.clusters, spread=config.spread
+        )
+    w = jax.vmap(draw)(start_keys)
+    model = net(width, None if data == "teacher" else len(CLASSES))
+    tried = [("none", 0.0), *(("l2", l2) for l2 in config.l2s)]
+    tried += [("diversity", penalty) for penalty in config.penalties]
+    strengths = np.array([strength for _, strength in tried])
+    diverse = np.array([case == "diversity" for case, _ in tried])
+    chosen = jax.device_get(
+        _fit(
+            model,
+            w,
+            *found[:3],
+            jnp.asarray(np.where(diverse, 0, strengths), w.dtype),
+            jnp.asarray(np.where(diverse, strengths, 0), w.dtype),
+            shared=found.shared,
+            steps=config.adam_steps,
+            every=config.adam_steps // config.stops,
+            learning_rate=config.adam_rate,
+        )
+    )
+    return [
+        {"data": data, "start": start, "width": width}
+        | {"case": case, "strength": strength, "seed": seed}
+        | {name: values[i, seed] for name, values in chosen._asdict().items()}
+        for i, (case, strength) in enumerate(tried)
+        for seed in range(config.seeds)
+    ]
+
+
+@lru_cache(maxsize=64)
+def net(width: int, outputs: int | None) -> Model:
+    """One object for each net, so that what is compiled for it is found again."""
+    return models.fixed_sign_net(width, outputs=outputs)
+
+
+class _Chosen(NamedTuple):
+    """What is kept of one net: the look with the least validation error."""
+
+    step: jax.Array
+    validation: jax.Array
+    error: jax.Array
+    discrepancy: jax.Array
+
+
+@partial(jax.jit, static_argnames=("model", "shared", "steps", "every", "learning_rate"))
+def _fit(
+    model: Model,
+    w: jax.Array,
+    train: Dataset,
+    validation: Dataset,
+    test: Dataset,
+    l2s: jax.Array,
+    penalties: jax.Array,
+    *,
+    shared: bool,
+    steps: int,
+    every: int,
+    learning_rate: float,
+) -> _Chosen:
+    """For each pair of strengths and each seed: shape (strengths, seeds)."""
+    optimizer = optax.adam(learning_rate)
+
+    def one(
+        strengths: tuple, w: jax.Array, train: Dataset, validation: Dataset, test: Dataset
+    ) -> _Chosen:
+        l2, penalty = strengths
+        loss = objectives.regularized_squared(model.apply, l2=l2)
+        loss = objectives.with_diversity(loss, strength=penalty)
+
+        def look(params: tuple) -> tuple:
+            errors = (_error(model.apply(params, part.x), part.y) for part in (validation, test))
+            return (*errors, metrics.slice_discrepancy(params[0]))
+
+        targets = train.y
+        if model.spec.outputs is not None:
+            targets = jax.nn.one_hot(train.y, model.spec.outputs, dtype=train.x.dtype)
+        seen = optim.train(
+            loss, (w,), (train.x, targets), optimizer, steps=steps, record=look, record_every=every
+        ).records
+        first = jnp.argmin(jnp.where(jnp.isnan(seen[0]), jnp.inf, seen[0]))
+        return _Chosen((first + 1) * every, *(values[first] for values in seen))
+
+    seeds = jax.vmap(one, (None, 0, 0, 0, None if shared else 0))
+    # One after the other: the seeds fill the machine, and memory holds them once.
+    return jax.lax.map(lambda pair: seeds(pair, w, train, validation, test), (l2s, penalties))
+
+
+def _error(outputs: jax.Array, y: jax.Array) -> jax.Array:
+    if outputs.ndim == 1:
+        return jnp.mean(jnp.square(outputs - y)) / jnp.var(y)
+    return error_rate(outputs, y)
+
+
+def problem(config: DiversityConfig, data: str, keys: jax.Array) -> Problem:
+    """Training, validation and test sets of all seeds; inputs have norm 1."""
+    used = config.n_train + config.n_validation
+    if data == "teacher":
+        draw = partial(
+            _teacher,
+            n=used + config.n_test,
+            d=config.teacher_d,
+            units=config.teacher_units,
+            noisy=used,
+            noise=config.noise,
+        )
+        drawn, test = jax.jit(jax.vmap(draw))(keys), None
+    elif data == "digits":
+        drawn, test = samples.digits(keys, CLASSES), None
+    else:
+        files = _mnist(config.mnist)
+        drawn, test = _drawn(files.train, keys, used), Dataset(_unit(files.test.x), files.test.y)
+    train, rest = samples.split(Dataset(_unit(drawn.x), drawn.y), config.n_train)
+    validation, own = samples.split(rest, config.n_validation)
+    return Problem(train, validation, own if test is None else test, test is not None)
+
+
+def _teacher(key: jax.Array, *, n: int, d: int, units: int, noisy: int, noise: float) -> Dataset:
+    """A teacher's values over their standard deviation, the first `noisy` of them with noise."""
+    key, noise_key = jax.random.split(key)
+    x, y = datasets.teacher(key, n, d, units=units, inputs="sphere", labels="value")
+    y = y / jnp.std(y)
+    disturbed = jnp.arange(n) < noisy
+    return Dataset(x, y + noise * jnp.where(disturbed, jax.random.normal(noise_key, (n,)), 0))
+
+
+@lru_cache(maxsize=1)
+def _mnist(path: str) -> datasets.Split:
+    try:
+        return datasets.mnist(path)
+    except (OSError, ValueError) as error:
+        raise type(error)(f"`mnist`: {error}") from error  # the option, on the command line too
+
+
+def _drawn(data: Dataset, keys: jax.Array, n: int) -> Dataset:
+    """Some images for each seed, without replacement."""
+    x, y = np.asarray(data.x), np.asarray(data.y)
+    order = [np.asarray(jax.random.permutation(key, len(y))[:n]) for key in keys]
+    return Dataset(jnp.asarray(x[np.stack(order)]), jnp.asarray(y[np.stack(order)]))
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    norms = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return jnp.asarray(x) / jnp.where(norms > 0, norms, 1)

@@ -1,0 +1,306 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kernelgap import bounds, cli, datasets, kernels, metrics
+from kernelgap.datasets import Dataset
+from kernelgap.studies import samples, wide_mlp
+from kernelgap.studies.wide_mlp import WideMLPConfig, cells, rows, runs, summary
+
+SMALL = {
+    "parts": ("train", "proof", "steps", "spectrum"), "data": ("sphere",), "n": 6, "d": 10,
+    "seeds": 2, "n_test": 50, "widths": (8, 128), "depths": (2,), "depth": 2, "steps": 60,
+    "records": 3, "proof_n": 4, "proof_widths": (4096,), "transfer_widths": (16, 256),
+    "transfer_steps": 8, "spectrum_widths": (16, 1024), "spectrum_seeds": 4,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small():
+    return wide_mlp.run(WideMLPConfig(**SMALL))
+
+
+def column(found, name, **wanted):
+    return np.array([r[name] for r in found if all(r[k] == v for k, v in wanted.items())])
+
+
+def test_rows(small):
+    assert len({tuple(row) for row in small.rows}) == 1
+    train = [r for r in small.rows if r["part"] == "train"]
+    assert len(train) == 2 * 2 * 2 * 4  # losses, widths, seeds, times
+    assert sorted(set(column(train, "time"))) == [0, 20, 40, 60]
+    for name in ("train_loss", "displacement", "path_length", "lambda_min", "bound", "test_loss"):
+        assert np.isfinite(column(train, name)).all(), name
+    start = [r for r in train if r["time"] == 0]
+    for name in ("displacement", "path_length", "kernel_change", "linearization_error"):
+        assert (column(start, name) == 0).all()
+    assert (column(start, "kernel_alignment") == 1).all()
+    assert np.isnan(column(train, "min_norm_distance", loss="logistic")).all()
+    assert np.isnan(column(train, "test_error", loss="squared")).all()
+    assert (column(train, "test_error", loss="logistic") <= 1).all()
+
+
+def test_a_run_is_gradient_descent():
+    """Against a loop by hand: losses, path, displacement, kernels, outputs."""
+    model, n, d = runs.net(8, 3, "gelu"), 5, 4
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(jax.random.key(1), (2, n, d))
+    train, x_test = Dataset(x, jnp.sin(x.sum(axis=2))), 2 * x[:, :3]
+    sizes = jnp.array([0.3, 0.1])
+    start = runs.initial(model, keys, d)
+    run = runs.descend(model, start, train, x_test, sizes, loss="squared", steps=6, records=3)
+    for seed in range(2):
+        first = here = model.init(keys[seed], d)
+        data = samples.each(train)[seed]
+        value = jax.jit(lambda p, data=data: jnp.mean((model.apply(p, data.x) - data.y) ** 2) / 2)
+        path, gram0 = 0.0, kernels.empirical_ntk(model, first)(data.x)
+        slopes = jax.jit(jax.grad(value))
+        for t in range(7):
+            if t % 2 == 0:
+                seen = jax.tree.map(lambda leaf, s=seed, k=t // 2: leaf[s, k], run.panel)
+                np.testing.assert_allclose(run.path[seed, t // 2], path, rtol=1e-5)
+                far = metrics.displacement(first, here)
+                np.testing.assert_allclose(seen.displacement, far, rtol=1e-5)
+                gram = kernels.empirical_ntk(model, here)(data.x)
+                np.testing.assert_allclose(seen.gram, gram, rtol=1e-4, atol=1e-5)
+                change = metrics.kernel_change(gram0, gram)
+                np.testing.assert_allclose(seen.kernel_change, change, rtol=1e-3, atol=1e-6)
+                outputs = model.apply(here, data.x)
+                np.testing.assert_allclose(run.outputs[seed, t // 2], outputs, atol=1e-5)
+            loss = run.losses[seed, t] if t < 6 else run.last[seed]
+            np.testing.assert_allclose(loss, value(here), rtol=1e-5)
+            there = jax.tree.map(lambda w, g, s=seed: w - sizes[s] * g, here, slopes(here))
+            path += float(metrics.displacement(here, there))
+            here = there if t < 6 else here
+        np.testing.assert_allclose(run.tested[seed], model.apply(here, x_test[seed]), atol=1e-5)
+
+
+def test_wide_nets_run_one_by_one_to_the_same_numbers(monkeypatch):
+    model, keys = runs.net(4, 2, "tanh"), jax.random.split(jax.random.key(0), 3)
+    together = runs.over_seeds(lambda key: model.init(key, 3), (keys,), 4)
+    monkeypatch.setattr(runs, "_TOGETHER", 3)
+    alone = runs.over_seeds(lambda key: model.init(key, 3), (keys,), 4)
+    jax.tree.map(np.testing.assert_array_equal, together, alone)
+
+
+def test_path_length_adds_norms():
+    optimizer = optax.chain(optax.sgd(0.5), runs.path_length())
+    params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+    state = optimizer.init(params)
+    for gradient in ([3.0, 0.0, 4.0], [0.0, -2.0, 0.0]):
+        _, state = optimizer.update(
+            {"a": jnp.array(gradient[:2]), "b": jnp.array(gradient[2:])}, state, params
+        )
+    np.testing.assert_allclose(state[-1], 0.5 * 5 + 0.5 * 2)
+
+
+def test_lengths_of_the_linearised_net():
+    """Against gradient descent on a linear model, and the nearest interpolating solution."""
+    rng = np.random.default_rng(0)
+    features, r, size = rng.normal(size=(4, 9)), rng.normal(size=4), 0.2
+    w, far = np.zeros(9), []
+    for t in range(2001):
+        if t in (0, 3, 2000):
+            far.append(np.linalg.norm(w))
+        w -= size * features.T @ (features @ w - r) / 4
+    gram = features @ features.T
+    found = rows.lengths(gram, r, np.array([0, 3, 2000]), size)
+    np.testing.assert_allclose(found, far, rtol=1e-6)
+    nearest = metrics.min_norm_distance(jnp.asarray(gram, float), jnp.asarray(r, float))
+    np.testing.assert_allclose(found[-1], nearest, rtol=1e-4)
+
+
+def test_no_claim_is_broken(small):
+    for part in ("train", "proof"):
+        mine = [r for r in small.rows if r["part"] == part and np.isfinite(r["decrease"])]
+        assert mine
+        assert (column(mine, "loss_ratio") <= 1).all()
+        assert (column(mine, "path_ratio") <= 1).all()
+        above = column(mine, "train_loss") - column(mine, "certified_loss")
+        reached = column(mine, "loss") == "logistic"
+        assert (above[~reached] <= 1e-5).all()
+    proof = [r for r in small.rows if r["part"] == "proof"]
+    assert (column(proof, "nonlinearity") < 1).all()
+    assert np.isfinite(column(proof, "decrease")).all()
+    assert {p["claimed"] for p in small.summary["proof"]} == {2}
+    squared = [r for r in small.rows if r["part"] == "train" and r["loss"] == "squared"]
+    assert (column(squared, "nonlinearity") > column(squared, "nonlinearity_of_run")).all()
+    assert (column(squared, "displacement") <= column(squared, "path_length") * (1 + 1e-5)).all()
+
+
+def test_wide_nets_are_lazy_and_stay_near_the_linearised_one(small):
+    ends = [r for r in small.rows
+            if (r["part"], r["loss"], r["time"]) == ("train", "squared", 60)]  # fmt: skip
+    for name in ("kernel_change", "linearization_error", "relative_displacement"):
+        narrow, wide = (column(ends, name, width=width) for width in (8, 128))
+        assert (wide < narrow).all(), name
+    narrow, wide = (
+        np.abs(np.log(column(ends, "displacement", width=w)
+                      / column(ends, "linear_displacement", width=w))).max()
+        for w in (8, 128)
+    )  # fmt: skip
+    assert wide < narrow
+    assert wide < 0.2
+    found = {e["of"]: e for e in small.summary["exponents"] if e["loss"] == "squared"}
+    assert found["kernel_change"]["high"] < 0
+    assert set(found) == set(summary.SCALING)
+
+
+def test_step_sizes_transfer_in_the_ntk_parameterization_only(small):
+    tried = [r for r in small.rows if r["part"] == "steps"]
+    assert np.isfinite(column(tried, "train_loss")).all()
+    largest = {(p["parameterization"], p["width"]): p for p in small.summary["stable"]}
+    ntk, standard = ([largest[form, w]["largest"] for w in (16, 256)] for form in
+                     ("ntk", "standard"))  # fmt: skip
+    assert ntk[1] / ntk[0] in (0.5, 1, 2, 4)
+    assert standard[1] / standard[0] <= 1 / 4
+    for p in largest.values():
+        assert p["next"] == 2 * p["largest"]
+        first = column(tried, "diverged_at", parameterization=p["parameterization"],
+                       width=p["width"], step_size=p["next"])  # fmt: skip
+        assert p["diverged_at"] == min(v for v in first if v >= 0)
+    assert small.summary["stable_exponents"]["standard"] < -0.4
+
+
+def test_smallest_eigenvalues_concentrate_at_the_limit(small):
+    narrow, wide = small.summary["spectrum"]
+    assert wide["deviation"]["value"] < narrow["deviation"]["value"]
+    assert wide["spread"] < narrow["spread"]
+    assert abs(wide["lambda_min"]["value"] / wide["lambda_min_limit"]["value"] - 1) < 0.2
+    (exponent,) = small.summary["spectrum_exponents"]
+    assert exponent["value"] < 0
+
+
+def test_divergence_is_a_result_with_its_step():
+    config = WideMLPConfig(**(SMALL | {"parts": ("train",), "losses": ("squared",),
+                                       "widths": (16,), "step_share": 300.0}))  # fmt: skip
+    result = wide_mlp.run(config)
+    assert (column(result.rows, "diverged_at") >= 0).all()
+    assert np.isnan(column(result.rows, "decrease")).all()
+    for name in ("train_loss", "displacement", "lambda_min", "kernel_change"):
+        assert np.isfinite(column(result.rows, name)).all()
+    assert len(result.summary["diverged"]) == 2
+    assert result.table().count("diverged: sphere-squared 2x16") == 2
+    result.plot()
+
+
+def test_laws_of_the_inputs():
+    config = WideMLPConfig(**(SMALL | {"parts": ("moments",), "law_d": 12, "law_width": 16,
+                                       "laws": ("mixture",), "fourth": 4.5}))  # fmt: skip
+    result = wide_mlp.run(config)
+    assert set(column(result.rows, "fourth_moment", data="mixture")) == {4.5}
+    assert (column(result.rows, "lambda_min_limit") > 0).all()
+    result.plot()
+    keys = jax.random.split(jax.random.key(0), (2, 2))
+    x, y = cells._law_data(*keys, 3000, 4, 2, (("law", "uniform"),))
+    np.testing.assert_allclose(datasets.even_moments(x[1], (2, 4)), [1, 9 / 5], atol=0.05)
+    hidden, readout = datasets.planted_teacher(keys[0, 1], 4, units=2)
+    np.testing.assert_allclose(y[1], np.maximum(x[1] @ hidden.T, 0) @ readout, atol=1e-4)
+
+
+def test_equal_inputs_are_refused_with_their_place():
+    change = {"parts": ("moments",), "law_d": 2, "laws": ("sign",), "law_width": 16}
+    config = WideMLPConfig(**(SMALL | change))
+    with pytest.raises(ValueError, match=r"moments part, sign, depth 2, width 16, seed \d: no "
+                       r"linear rate without lambda_min.*singular.*Samples \d and \d"):  # fmt: skip
+        wide_mlp.run(config)
+
+
+def test_clipped_losses():
+    f, y = np.array([2.0, 0.25, -3.0]), np.array([1.0, 1.0, 1.0])
+    assert rows.clipped(f, y, True) == pytest.approx((0 + 0.75 + 1) / 3)
+    assert rows.clipped(f, np.array([2.5, 0.25, 0.0]), False) == pytest.approx((0.5 + 0 + 1) / 3)
+
+
+def test_bounds_on_fresh_loss_are_those_of_near_start(small):
+    for r in small.rows:
+        if (r["part"], r["time"]) == ("train", SMALL["steps"]):
+            floor = r["train_clipped"] + 3 * (np.log(4 / 0.05) / (2 * SMALL["n"])) ** 0.5
+            assert floor < r["bound_if_linear"] < r["bound"]
+            assert r["test_clipped"] <= r["bound_if_linear"]
+
+
+def test_claims_count_until_the_target():
+    losses = np.array([[4.0, 3.0, 2.0, 1.0, 0.5, 0.2]])
+    run = runs.Run(losses, np.array([0.1]), np.zeros((1, 4)), None, None, None)  # type: ignore[arg-type]
+    assert [rows.until(run, 0, target, 4) for target in (5.0, 2.0, 0.3, 0.0)] == [1, 2, 4, 4]
+    assert rows.until(run, 0, 0.3, 2) == 2
+    known = rows.constants("logistic", 8, 0.7, 0.5)
+    assert known == bounds.logistic_loss(8, initial_loss=0.7, target=0.35)
+    assert rows.smoothness("logistic", 8) == known.smoothness
+
+
+def test_nothing_is_claimed_of_a_run_that_broke_off():
+    def claims(last):
+        gram = np.stack([np.eye(2), last * np.eye(2)])[None]
+        zeros, far = np.zeros((1, 2)), np.array([[0.0, 1.0]])
+        panel = metrics.Laziness(far, far, zeros, gram=gram)  # type: ignore[arg-type]
+        run = runs.Run(np.array([[1.0, 0.5]]), np.array([0.2]), far, panel,
+                       np.zeros((1, 2, 2)), None)  # type: ignore[arg-type] # fmt: skip
+        rate, spectra, _ = rows.along_the_run(run, 0, bounds.squared_loss(2), 0.5)
+        return bool(rate.holds), len(spectra)
+
+    assert claims(1.0) == (True, 2)
+    assert claims(np.nan) == (False, 1)
+
+
+def test_exponents_of_power_laws():
+    made = [
+        {"part": 0, "width": w, "seed": s, "a": (s + 1) * w**-0.5, "b": (1 + s * (w > 4)) / w}
+        for w in (4, 16, 64) for s in range(5)
+    ]  # fmt: skip
+    rng = np.random.default_rng(0)
+    exact, noisy = summary._exponents(made, ("part",), ("a", "b"), rng)
+    np.testing.assert_allclose([exact[k] for k in ("value", "low", "high")], -0.5, atol=1e-9)
+    assert noisy["low"] < noisy["value"] < noisy["high"]
+    assert summary._exponents(made[1:], ("part",), ("a",), rng) == []
+
+
+def test_digits_and_the_command_line(tmp_path, capsys):
+    command = ["run", "wide-mlp", "--preset", "quick", "--out", str(tmp_path), "--no-progress"]
+    tiny = ["--parts", "train", "--data", "digits", "--losses", "logistic", "--widths", "8",
+            "--depth", "2", "--n", "6", "--seeds", "2", "--steps", "4", "--records", "2"]  # fmt: skip
+    assert cli.main([*command, *tiny]) == 0
+    out = capsys.readouterr().out
+    assert "digits-logistic 2x8" in out
+    assert (tmp_path / "wide-mlp.png").exists()
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--widths", "0", "8"])
+    assert stop.value.code == 2
+    assert "--widths must be an integer >= 1; got 0" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"widths": (0, 8)}, ValueError, "`widths` must be an integer >= 1; got 0"),
+        ({"widths": ()}, TypeError, "`widths` must be a non-empty tuple"),
+        ({"widths": (8, 8)}, ValueError, "`widths` must increase"),
+        ({"depths": (0, 2)}, ValueError, "`depths` must be an integer >= 2; got 0"),
+        ({"depth": 1}, ValueError, "`depth` must be an integer >= 2"),
+        ({"parts": ("all",)}, ValueError, "`parts` must be one of 'train'"),
+        ({"data": ("mnist",)}, ValueError, "`data` must be one of"),
+        ({"losses": ("hinge",)}, ValueError, "`losses` must be one of"),
+        ({"laws": ("cauchy",)}, ValueError, "`laws` must be one of"),
+        ({"activation": "relu"}, ValueError, "`activation` must be one of 'gelu'"),
+        ({"classes": (3, 3)}, ValueError, "two different digits"),
+        ({"records": 7}, ValueError, "`records` must divide `steps`"),
+        ({"seeds": 1}, ValueError, "`seeds` must be an integer >= 2"),
+        ({"step_share": 0.0}, ValueError, "`step_share`"),
+        ({"freedom": 2.0}, ValueError, "`freedom`"),
+        ({"fourth": 0.5}, ValueError, "`fourth`"),
+        ({"delta": 0.7}, ValueError, "`delta`"),
+        ({"transfer_seeds": 6}, ValueError, "`transfer_seeds` must be at most `seeds`; got 6"),
+        ({"largest_step": 0.1}, ValueError, "`largest_step` must be at least `smallest_step`"),
+    ],
+)
+def test_configurations_refuse(change, error, match):
+    with pytest.raises(error, match=match):
+        WideMLPConfig(**change)
+
+
+def test_digits_leave_some_for_testing():
+    with pytest.raises(ValueError, match="`n` must stay below the 357 images"):
+        wide_mlp.run(WideMLPConfig(n=357, parts=("train",)))
