@@ -144,7 +144,7 @@ def test_the_scale_of_a_sigmoid_is_that_of_its_inputs():
         assert_close(there(0.3 * x), here(x))
 
 
-@pytest.mark.parametrize("name", sorted(SMOOTH))
+@pytest.mark.parametrize("name", ["gelu", "tanh", "erf"])
 def test_finite_values_and_derivatives_at_the_edges(name):
     """Equal, opposite, orthogonal, zero, tiny, huge and nearly equal inputs."""
     a = jnp.array([1.0, 2.0, -2.0])
