@@ -109,7 +109,9 @@ class Convergence(NamedTuple):
         return np.where(self.holds[..., None], np.maximum(losses, self.target), np.inf)
 
     def __repr__(self) -> str:
-        if self.decrease.ndim:
+        if not _checks.is_concrete(*self):
+            told = "traced"
+        elif self.decrease.ndim:
             told = f"{int(self.holds.sum())} of {self.holds.size} hold"
         elif self.holds:
             told = (f"loss <= (1 - {float(self.decrease):.3g})^t, path <= "

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from kernelgap import bounds, datasets, kernels, margins, models, optim
+from kernelgap import bounds, datasets, kernels, margins, metrics, models, optim
 from kernelgap.kernels.empirical import NetworkSpec
 from kernelgap.kernels.functions import KernelFunction, checked_block, checked_kernel
 from kernelgap.kernels.kernel import Kernel
@@ -28,11 +28,13 @@ RESULTS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         KernelPredictor, NoisyGDState,
-        bounds.Bound, datasets.Dataset, FixedSignSpec, MLPSpec,
+        bounds.Bound, bounds.Convergence, bounds.EigenvalueRange, bounds.LossConstants,
+        bounds.RunCheck, datasets.Dataset, datasets.Split, FixedSignSpec, MLPSpec,
         models.Activation, models.SmoothActivation,
         kernels.ExtremeEigenvalues, kernels.NearestPair, kernels.Spectrum, kernels.ZonalSpectrum,
         margins.KKTResiduals, margins.LossGap, margins.MarginCertificate, margins.MarginPath,
-        margins.Unit, margins.UpperBound, margins.ViolationBound, optim.Trained,
+        margins.Unit, margins.UpperBound, margins.ViolationBound, metrics.Laziness,
+        metrics.SmallestSingularValue, metrics.WorstSlice, optim.Trained,
     )
 }  # fmt: skip
 
