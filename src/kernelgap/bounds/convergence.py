@@ -110,8 +110,8 @@ class Convergence(NamedTuple):
 
     def __repr__(self) -> str:
         if not _checks.is_concrete(*self):
-            told = "traced"
-        elif self.decrease.ndim:
+            return "Convergence(traced)"
+        if self.decrease.ndim:
             told = f"{int(self.holds.sum())} of {self.holds.size} hold"
         elif self.holds:
             told = (f"loss <= (1 - {float(self.decrease):.3g})^t, path <= "
