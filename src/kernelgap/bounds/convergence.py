@@ -109,8 +109,8 @@ class Convergence(NamedTuple):
         return np.where(self.holds[..., None], np.maximum(losses, self.target), np.inf)
 
     def __repr__(self) -> str:
-        if not _checks.is_concrete(*self):
-            return "Convergence(traced)"
+        if not isinstance(self.decrease, np.ndarray | np.floating):  # traced, or None in a tree
+            return "Convergence(unknown)"
         if self.decrease.ndim:
             told = f"{int(self.holds.sum())} of {self.holds.size} hold"
         elif self.holds:
