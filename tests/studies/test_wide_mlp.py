@@ -228,6 +228,18 @@ def test_bounds_on_fresh_loss_are_those_of_near_start(small):
             assert r["test_clipped"] <= r["bound_if_linear"]
 
 
+def test_bounds_take_the_training_loss_and_the_start():
+    model = runs.net(8, 2, "gelu")
+    start, x = model.init(jax.random.key(0), 4), jax.random.normal(jax.random.key(1), (5, 4))
+    far = np.array([0.0, 1.5])
+    panel = metrics.Laziness(far, far, far, gram=np.stack([2 * np.eye(5)] * 2))  # type: ignore[arg-type]
+    found = rows._near_start(model, start, Dataset(x, x[:, 0]), panel, 0.7, 0.1)
+    linear = bounds.near_start(1.5, trace=10.0, n=5, train=0.7, delta=0.1)
+    assert found["bound_if_linear"] == pytest.approx(float(linear.value), rel=1e-6)
+    curvature = np.mean(bounds.output_curvature(model, start, x)(2.0))  # 2: the next radius
+    assert found["bound"] - found["bound_if_linear"] == pytest.approx(4 * curvature, rel=1e-4)
+
+
 def test_claims_count_until_the_target():
     losses = np.array([[4.0, 3.0, 2.0, 1.0, 0.5, 0.2]])
     run = runs.Run(losses, np.array([0.1]), np.zeros((1, 4)), None, None, None)  # type: ignore[arg-type]
