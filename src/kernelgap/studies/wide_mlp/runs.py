@@ -58,11 +58,7 @@ def loss_of(model: Model, name: str) -> Loss:
     """The mean logistic loss, or half the mean square."""
     if name == "logistic":
         return objectives.regularized_logistic(model.apply, l2=0.0)
-
-    def squared(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
-        return jnp.mean(jnp.square(model.apply(params, x) - y)) / 2
-
-    return squared
+    return objectives.regularized_squared(model.apply)
 
 
 @partial(jax.jit, static_argnames=("model", "d"))
