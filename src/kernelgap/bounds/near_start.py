@@ -34,7 +34,7 @@ def near_start(
     For classification take the ramp loss with margin m > 0: rho = 1 / m, and `train` the share of
     samples with y f < m; the probability of error is below its mean.
 
-    Derivation: for Theta in the ball, |f - f_lin| <= h_i R^2 / 2 on sample i. The empirical
+    Derivation: for Theta in the ball, ``|f - f_lin|`` <= h_i R^2 / 2 on sample i. The empirical
     Rademacher complexity of the linearised nets f_0 + <grad f_0, v>, ||v|| <= R, is at most
     R sqrt(tr K_0) / n, as f_0 is one function; the differences add at most mean_i h_i R^2 / 2. The
     contraction lemma multiplies both by rho, twice the complexity and 3 sqrt(log(2 / delta) / 2n)

@@ -89,8 +89,8 @@ def tangent_lipschitz(
         model: a `models.mlp` with a smooth activation, any depth and parameterization.
         params: its parameters Theta_0.
         x: inputs of shape (n, d).
-        slope: c1, a bound on |phi'|; by default that of the model's activation.
-        curvature: c2, a bound on |phi''|; likewise.
+        slope: c1, a bound on ``|phi'|``; by default that of the model's activation.
+        curvature: c2, a bound on ``|phi''|``; likewise.
 
     Returns:
         The function R -> L(R), for R >= 0; it rises with R, and each call is cheap. In float64 on

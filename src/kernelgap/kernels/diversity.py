@@ -29,7 +29,7 @@ def diversity_kernel() -> Kernel:
 
         lambda_t = [(t+d-2) a_{t+1}^2 + t a_{t-1}^2] / (2t+d-2),
 
-    with a_0 = 1/2, a_t = 0 for even t >= 2 and |a_t| = B(t/2, d/2) / (2 pi) for odd t:
+    with a_0 = 1/2, a_t = 0 for even t >= 2 and ``|a_t|`` = B(t/2, d/2) / (2 pi) for odd t:
     lambda_1 = 1 / (4d), and those of odd t >= 3 vanish. `zonal_spectrum(diversity_kernel(), d,
     degree=...)` returns them, with multiplicities, to 13 digits for any d.
 

@@ -105,7 +105,7 @@ class WorstSlice(NamedTuple):
 def max_slice_discrepancy(
     w: ArrayLike, *, key: Key, samples: int = 4096, kept: int = 64, steps: int = 200
 ) -> WorstSlice:
-    r"""A lower bound of sup |dsp(W, S_xz)| over all slices, by sampling and local search.
+    r"""A lower bound of sup ``|dsp(W, S_xz)|`` over all slices, by sampling and local search.
 
     Random slices are tried; the best are moved by random steps, each taken if the discrepancy
     grows, their lengths growing after a success and shrinking after a failure. The value belongs

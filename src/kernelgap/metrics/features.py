@@ -40,10 +40,10 @@ class SmallestSingularValue(NamedTuple):
             singular whatever the units, and the value exactly 0.
     """
 
-    value: Float[Array, "*batch"]
-    lower: Float[Array, "*batch"]
-    error: Float[Array, "*batch"]
-    wide: Bool[Array, "*batch"]
+    value: Float[Array, "..."]
+    lower: Float[Array, "..."]
+    error: Float[Array, "..."]
+    wide: Bool[Array, "..."]
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={short(part)}" for name, part in self._asdict().items())

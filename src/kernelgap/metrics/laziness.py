@@ -49,14 +49,14 @@ class Laziness(NamedTuple):
         gram: K_t itself, with `keep_gram`; else None.
     """
 
-    displacement: Float[Array, "*times"]
-    relative_displacement: Float[Array, "*times"]
-    linearization_error: Float[Array, "*times"]
-    activation_change: Float[Array, "*times layers"] | None = None
-    kernel_change: Float[Array, "*times"] | None = None
-    kernel_distance: Float[Array, "*times"] | None = None
-    kernel_alignment: Float[Array, "*times"] | None = None
-    target_alignment: Float[Array, "*times"] | None = None
+    displacement: Float[Array, "..."]
+    relative_displacement: Float[Array, "..."]
+    linearization_error: Float[Array, "..."]
+    activation_change: Float[Array, "... layers"] | None = None
+    kernel_change: Float[Array, "..."] | None = None
+    kernel_distance: Float[Array, "..."] | None = None
+    kernel_alignment: Float[Array, "..."] | None = None
+    target_alignment: Float[Array, "..."] | None = None
     gram: Float[Array, "..."] | None = None
 
 

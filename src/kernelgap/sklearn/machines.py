@@ -187,7 +187,7 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
 
     Attributes:
         intercept_: the mean of y, of shape () or (k,).
-        predictor_: the `predictors.KernelPredictor` that was fitted to y - intercept_.
+        predictor_: the `predictors.KernelPredictor` that was fitted to ``y - intercept_``.
         mean_, scale_: what inputs are shifted and divided by.
         n_features_in_: number of features.
         feature_names_in_: their names, where X had some.
