@@ -2,15 +2,16 @@
 
 Import it as `import kernelgap as kg`. Rooms:
 
-- `datasets`: the XOR distribution with its planted network, random teachers, real digits;
-- `models`: homogeneous multi-layer perceptrons;
-- `objectives`: the regularised logistic loss, and its logarithm;
+- `datasets`: the XOR distribution with its planted network, random teachers, inputs of chosen
+  moments, real digits;
+- `models`: multi-layer perceptrons, homogeneous or smooth; nets of fixed output signs;
+- `objectives`: the regularised logistic loss and its logarithm, squared loss, diversity of units;
 - `optim`: noisy gradient descent, the compiled training loop;
 - `margins`: the largest margin of any network, bounded from both sides, and paths that lead to it;
-- `bounds`: generalisation bounds, each with its equation and status;
-- `metrics`: normalised margins, changes of activation patterns;
-- `kernels`: NTK and NNGP kernels;
-- `predictors`: hard-margin SVM, ridge regression and the best predictor in a kernel's span;
+- `bounds`: generalisation bounds and convergence certificates, each with its status;
+- `metrics`: normalised margins, laziness of training, diversity of units;
+- `kernels`: NTK and NNGP, in the limit and of finite nets; their products and spectra;
+- `predictors`: SVM, logistic and ridge regression with certificates; the best in a kernel's span;
 - `studies`: experiments, each with its configuration, rows, intervals and figure;
 - `saving`: `save` and `load`, which are also here;
 - `sklearn`: scikit-learn estimators (extra `sklearn`);
