@@ -1,12 +1,17 @@
 """Settings of the whole suite: strict JAX, shape-checked signatures, Hypothesis profiles."""
 
 import os
+import signal
 from pathlib import Path
 
 # Each pytest-xdist worker gets one thread for LAPACK: pools of several processes that spin on the
 # same cores make a Cholesky factorisation a hundred times slower. Before NumPy is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Shells start background jobs with Ctrl-C ignored, and child processes inherit it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import pytest
