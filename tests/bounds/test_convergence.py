@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 import kernelgap as kg
 from helpers import x64
 
+pytestmark = pytest.mark.slow
+
 bounds = kg.bounds
 GOOD = {"lambda_min": 1.0, "lambda_max": 20.0, "lipschitz": 0.02}
 

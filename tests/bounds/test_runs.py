@@ -3,6 +3,8 @@ import pytest
 
 import kernelgap as kg
 
+pytestmark = pytest.mark.slow
+
 bounds = kg.bounds
 certificate = bounds.convergence(
     0.5, bounds.squared_loss(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02

@@ -10,6 +10,8 @@ import kernelgap as kg
 from helpers import x64
 from kernelgap.bounds.smoothness import _SLOPES
 
+pytestmark = pytest.mark.slow
+
 bounds = kg.bounds
 
 

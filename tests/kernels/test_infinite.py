@@ -189,6 +189,7 @@ def test_stated_bound_near_coincident_points(key, distance, widths):
         assert np.max(np.abs(single - double) / np.abs(double)) < 5e-4 * len(widths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("widths", [(), (3,), (3, 3)])
 @pytest.mark.parametrize("kernel", [kg.kernels.ntk, kg.kernels.nngp])

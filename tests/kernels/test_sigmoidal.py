@@ -14,6 +14,8 @@ import kernelgap as kg
 from helpers import SMOOTH, x64
 from kernelgap.kernels.sigmoidal import _kolmogorov, expectations
 
+pytestmark = pytest.mark.slow
+
 names = pytest.mark.parametrize("name", sorted(SMOOTH))
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 import kernelgap as kg
 from helpers import PARAMETERIZATIONS, SMOOTH, assert_close, keys, x64
 
+pytestmark = pytest.mark.slow
+
 key = jax.random.key(0)
 mlp, SmoothActivation = kg.models.mlp, kg.models.SmoothActivation
 KERNELS = {"ntk": kg.kernels.ntk, "nngp": kg.kernels.nngp}

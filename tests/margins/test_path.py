@@ -9,6 +9,8 @@ import pytest
 import kernelgap as kg
 from helpers import assert_close, x64
 
+pytestmark = pytest.mark.slow
+
 key = jax.random.key(0)
 model = kg.models.homogeneous_mlp((8,))
 LINE = (jnp.array([[1.0], [-2.0]]), jnp.array([1.0, -1.0]))

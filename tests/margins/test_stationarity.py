@@ -14,6 +14,8 @@ from scipy import optimize
 import kernelgap as kg
 from helpers import ACTIVATIONS, assert_close, eps, keys, x64
 
+pytestmark = pytest.mark.slow
+
 key = jax.random.key(0)
 
 

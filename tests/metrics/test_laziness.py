@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 import kernelgap as kg
 from helpers import assert_close, eps, keys, labels_for, x64
 
+pytestmark = pytest.mark.slow
+
 metrics = kg.metrics
 key = jax.random.key(0)
 PAIRS = [

@@ -10,6 +10,8 @@ from helpers import eps, seeds, x64
 from kernelgap.predictors.conjugate import nystroem, solve, woodbury
 from kernelgap.predictors.operators import GramMatrix
 
+pytestmark = pytest.mark.slow
+
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
 
 

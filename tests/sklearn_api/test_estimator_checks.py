@@ -1,8 +1,11 @@
 """scikit-learn's own checks of an estimator, nearly all of whose time is JAX compiling new shapes."""
 
+import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from kernelgap.sklearn import MaxMarginNetClassifier, NTKClassifier, NTKRegressor
+
+pytestmark = pytest.mark.slow
 
 quick_net = MaxMarginNetClassifier(hidden_layer_sizes=(32,), steps=100, random_state=0)
 

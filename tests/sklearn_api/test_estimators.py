@@ -19,6 +19,8 @@ import kernelgap as kg
 from helpers import x64
 from kernelgap.sklearn import MaxMarginNetClassifier, NTKClassifier, NTKRegressor, arrays
 
+pytestmark = pytest.mark.slow
+
 quick_net = MaxMarginNetClassifier(hidden_layer_sizes=(32,), steps=100, random_state=0)
 
 

@@ -8,6 +8,8 @@ from kernelgap import cli
 from kernelgap.studies import diversity, statistics
 from kernelgap.studies.diversity import arrangements, cells, errors, summary
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "seeds": 3, "dims": (3,), "gram_n": 200, "gram_seeds": 1, "d": 4, "n": 20, "units": 16,
     "clusters": 2, "spreads": (0.5, 0.05), "draws": 6, "spreading": 100, "steps": 200, "records": 4,

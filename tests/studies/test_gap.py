@@ -12,6 +12,8 @@ import pytest
 
 from kernelgap.studies import gap, study
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "dims": (4, 6), "net_ratios": (2, 8), "svm_ratios": (0.5, 2), "span_ratios": (0.5, 2),
     "seeds": 3, "n_test": 300, "width": 16, "steps": 60,

@@ -4,6 +4,8 @@ import pytest
 from kernelgap.studies import margin_path
 from kernelgap.studies.margin_path import MarginPathConfig, cells
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "parts": ("xor", "line"), "d": 4, "n": 24, "line_n": 6, "depths": (2, 3), "width": 24,
     "l2s": (1e-2, 1e-5, 1e-9), "steps": 300, "seeds": 2,

@@ -3,6 +3,8 @@ import pytest
 
 from kernelgap.studies import regularization
 
+pytestmark = pytest.mark.slow
+
 
 def _rows(result, **wanted):
     return [r for r in result.rows if all(r[k] == v for k, v in wanted.items())]

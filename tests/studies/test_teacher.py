@@ -4,6 +4,8 @@ import pytest
 from kernelgap import bounds
 from kernelgap.studies import teacher
 
+pytestmark = pytest.mark.slow
+
 
 def _rows(result, **wanted):
     return [r for r in result.rows if all(r[k] == v for k, v in wanted.items())]

@@ -9,6 +9,8 @@ from kernelgap.datasets import Dataset
 from kernelgap.studies import samples, wide_mlp
 from kernelgap.studies.wide_mlp import WideMLPConfig, cells, rows, runs, summary
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "parts": ("train", "proof", "steps", "spectrum"), "data": ("sphere",), "n": 6, "d": 10,
     "seeds": 2, "n_test": 50, "widths": (8, 128), "depths": (2,), "depth": 2, "steps": 60,

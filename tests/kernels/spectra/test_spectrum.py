@@ -13,6 +13,8 @@ import kernelgap as kg
 from helpers import assert_close, eps, keys, x64
 from kernelgap.kernels.spectra import separation, spectrum
 
+pytestmark = pytest.mark.slow
+
 shallow = kg.kernels.ntk(kg.models.homogeneous_mlp((7,), parameterization="ntk"))
 deep = kg.kernels.nngp(kg.models.homogeneous_mlp((7, 7), parameterization="ntk"))
 kernels = st.sampled_from([shallow, deep])

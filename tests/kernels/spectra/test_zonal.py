@@ -12,6 +12,8 @@ from scipy import integrate, special
 import kernelgap as kg
 from helpers import ACTIVATIONS, PARAMETERIZATIONS, x64
 
+pytestmark = pytest.mark.slow
+
 zonal = kg.kernels.zonal_spectrum
 shallow = kg.models.homogeneous_mlp((7,), parameterization="ntk")
 dimensions = st.sampled_from([2, 3, 5, 17])
