@@ -83,8 +83,8 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "m m"]:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
         >>> w, x = jax.random.normal(jax.random.key(0), (30, 4)), jnp.eye(4)
         >>> gram = kg.metrics.extended_feature_gram(w, x)
-        >>> print(jnp.diag(gram) == jnp.sum(w > 0, axis=0))
-        [ True  True  True  True]
+        >>> print(jnp.allclose(jnp.diag(gram), (w > 0).astype(w.dtype).sum(axis=0)))
+        True
 
     References:
         Paper B (D; its convention is recalled); the product form is derived.
