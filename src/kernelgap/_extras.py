@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def missing_extra(what: str, package: str) -> ImportError:
+def missing_extra(who_needs: str, package: str, extra: str = "studies") -> ImportError:
     """The error for an optional dependency that is not there."""
-    return ImportError(f"{what} need {package}: pip install 'kernelgap[studies]'")
+    return ImportError(f"{who_needs} {package}: pip install 'kernelgap[{extra}]'")
 
 
 def axes(ax: Any) -> "Axes":
@@ -25,7 +25,7 @@ def axes(ax: Any) -> "Axes":
         try:
             from matplotlib import pyplot
         except ImportError as error:
-            raise missing_extra("figures", "matplotlib") from error
+            raise missing_extra("figures need", "matplotlib") from error
         return pyplot.subplots(layout="constrained")[1]
     if not hasattr(ax, "set_xlabel"):
         raise TypeError(f"`ax` must be a matplotlib Axes, or None for a new one; "
@@ -49,7 +49,7 @@ def data_frame(columns: Mapping[str, Any], axis: str = "seed") -> "DataFrame":
     try:
         from pandas import DataFrame
     except ImportError as error:
-        raise missing_extra("data frames", "pandas") from error
+        raise missing_extra("data frames need", "pandas") from error
     arrays = [np.asarray(column) for column in columns.values()]
     arrays = dict(zip(columns, np.broadcast_arrays(*arrays), strict=True))
     *batch, _ = shape = next(iter(arrays.values())).shape
@@ -70,7 +70,7 @@ def _tqdm() -> Any:
     try:
         from tqdm import tqdm
     except ImportError as error:
-        raise missing_extra("progress bars", "tqdm") from error
+        raise missing_extra("progress bars need", "tqdm") from error
     return tqdm
 
 

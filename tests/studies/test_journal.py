@@ -4,12 +4,12 @@ import os
 import numpy as np
 import pytest
 
+from kernelgap._files import write_atomically
 from kernelgap.studies.journal import (
     CellResult,
     Journal,
     jsonable,
     prepare_folder,
-    write_atomically,
 )
 
 HEADER = {"study": "demo", "x64": False, "config": {"d": [1, 2], "seeds": 3}}

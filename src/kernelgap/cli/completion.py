@@ -20,7 +20,7 @@ def add_commands(commands: Any, make_parser: Callable[[], argparse.ArgumentParse
         try:
             import shtab
         except ImportError as error:
-            raise missing_extra("completions", "shtab") from error
+            raise missing_extra("completions need", "shtab") from error
         print(shtab.complete(make_parser(), arguments.shell))
         return 0
 

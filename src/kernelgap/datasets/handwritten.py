@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from kernelgap import _checks
 from kernelgap._display import shown
+from kernelgap._extras import missing_extra
 from kernelgap.datasets import idx
 from kernelgap.datasets.dataset import Dataset, floating_dtype
 
@@ -49,9 +50,7 @@ def digits(*classes: int, dtype: DTypeLike | None = None) -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError(
-            "datasets.digits needs scikit-learn: pip install 'kernelgap[sklearn]'"
-        ) from error
+        raise missing_extra("datasets.digits needs", "scikit-learn", "sklearn") from error
     images, labels = map(np.asarray, load_digits(return_X_y=True))
     keep = np.isin(labels, classes)
     return _labelled(images[keep] / 16, labels[keep], classes, dtype)

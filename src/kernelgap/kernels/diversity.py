@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap.kernels.arccosine import arccosines
+from kernelgap.kernels.inner import inner_products
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.typing import PyTree
 
@@ -72,11 +73,8 @@ def gram(
 ) -> Float[Array, "n1 n2"]:
     """The kernel between all rows of x1 and x2, or among x1 when x2 is None."""
     del spec, params, get
-    norms1 = jnp.sum(jnp.square(x1), axis=1)
-    norms2 = norms1 if x2 is None else jnp.sum(jnp.square(x2), axis=1)
-    products = jnp.matmul(x1, (x1 if x2 is None else x2).T, precision=jax.lax.Precision.HIGHEST)
-    if x2 is None:  # cosines on the diagonal are then 1 up to two roundings, which count as 1
-        products = jnp.where(jnp.eye(x1.shape[0], dtype=bool), norms1[:, None], products)
+    # Cosines on the diagonal are 1 up to two roundings, which count as 1.
+    norms1, norms2, products = inner_products(x1, x2)
     inverse1, inverse2 = (1 / jnp.sqrt(jnp.where(v > 0, v, 1)) for v in (norms1, norms2))
     cosines = products * (inverse1[:, None] * inverse2[None, :])
     # J_0 = pi - theta.

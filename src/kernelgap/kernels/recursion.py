@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap.kernels import arccosine, sigmoidal
+from kernelgap.kernels.inner import inner_products
 from kernelgap.models import Activation, MLPSpec
 from kernelgap.typing import PyTree
 
@@ -45,14 +46,8 @@ def gram(
 ) -> Float[Array, "n1 n2"]:
     """The kernel between all rows of x1 and x2, or among x1 when x2 is None."""
     del params
-    norms1 = jnp.sum(jnp.square(x1), axis=1)
-    norms2 = norms1 if x2 is None else jnp.sum(jnp.square(x2), axis=1)
-    # TF32 or bfloat16 products would move kernel values by 1e-3; ask for full precision.
-    products = jnp.matmul(x1, (x1 if x2 is None else x2).T, precision=jax.lax.Precision.HIGHEST)
-    same = None
-    if x2 is None:
-        same = jnp.eye(x1.shape[0], dtype=bool)
-        products = jnp.where(same, norms1[:, None], products)
+    norms1, norms2, products = inner_products(x1, x2)
+    same = jnp.eye(x1.shape[0], dtype=bool) if x2 is None else None
     return _recursion(spec, x1.shape[1], norms1[:, None], norms2[None, :], products, same, get)
 
 

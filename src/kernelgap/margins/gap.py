@@ -24,10 +24,10 @@ from scipy.special import entr, expit
 from kernelgap import _checks, objectives, optim
 from kernelgap._display import shown
 from kernelgap.margins.violation import violation_bound
-from kernelgap.models import Activation, Model, Params
+from kernelgap.models import Model, Params
+from kernelgap.models.activations import HOMOGENEOUS
 from kernelgap.typing import ArrayLike
 
-_RELU = Activation(1.0, 0.0, 1.0)
 _RATES = (0.02, 0.002)  # first and last step size of Adam, over the size of a parameter
 _EPS = float(np.finfo(float).eps)
 
@@ -132,7 +132,7 @@ def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
     """The factors s_1, s_2 of the forward pass of a model that the bound is about."""
     spec = model.spec
     two = model.neurons is not None  # two trained layers
-    if not two or spec.outputs is not None or spec.activation != _RELU:
+    if not two or spec.outputs is not None or spec.activation != HOMOGENEOUS["relu"]:
         raise ValueError(
             "`model` must be a two-layer ReLU network with one output, homogeneous_mlp((width,)); "
             f"got widths {spec.widths}, outputs {spec.outputs}, {spec.activation}"

@@ -10,11 +10,13 @@ to float32 where it is off, like all arrays that meet JAX. Results are float64 t
 digits of it meant.
 """
 
+from kernelgap._extras import missing_extra
+
 try:
     from sklearn.utils.validation import validate_data as _needed  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        "kernelgap.sklearn needs scikit-learn 1.6 or newer: pip install 'kernelgap[sklearn]'"
+    raise missing_extra(
+        "kernelgap.sklearn needs", "scikit-learn 1.6 or newer", "sklearn"
     ) from error
 
 from kernelgap.sklearn.machines import NTKClassifier, NTKRegressor

@@ -1,4 +1,4 @@
-"""Results on disk: a journal that survives a kill, and files written atomically."""
+"""Results on disk: a journal that survives a kill."""
 
 import contextlib
 import json
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from kernelgap._files import write_atomically as write_atomically
 
 Row = dict[str, Any]
 

@@ -28,6 +28,12 @@ def at_least(minimum: int) -> Callable[[Any, str], int]:
     return lambda value, name: _checks.integer(value, name, minimum=minimum)
 
 
+def integers(config: Any, **minima: int) -> None:
+    """Check integer fields against the least value of each."""
+    for name, minimum in minima.items():
+        _checks.integer(getattr(config, name), name, minimum=minimum)
+
+
 def positive(value: Any, name: str) -> None:
     """A finite number above 0."""
     _checks.number(value, name, minimum=0, exclusive=True)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from kernelgap._display import Html, escaped, table
+from kernelgap._files import write_atomically
 from kernelgap.studies import figures
-from kernelgap.studies.journal import prepare_folder, write_atomically
+from kernelgap.studies.journal import prepare_folder
 from kernelgap.studies.statistics import interval_text
 from kernelgap.studies.study import Result, Study
 

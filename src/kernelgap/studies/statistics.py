@@ -64,11 +64,8 @@ def group_means(
         >>> points[0]["n"], points[0]["seeds"], round(points[0]["error"]["value"], 6)
         (5, 2, 0.2)
     """
-    groups: dict[tuple, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in by), []).append(row)
     points = []
-    for identity, members in groups.items():
+    for identity, members in grouped(rows, by).items():
         point: dict[str, Any] = dict(zip(by, identity, strict=True)) | {"seeds": len(members)}
         for name in (*shares, *numbers):
             values = np.array([member[name] for member in members])
@@ -76,6 +73,20 @@ def group_means(
             point[name] = mean_interval(values, lowest=lowest)._asdict()
         points.append(point)
     return points
+
+
+def grouped(rows: Sequence[Row], by: Sequence[str]) -> dict[tuple, list[Row]]:
+    """Rows that agree in the columns `by`, by their values there, in order of appearance.
+
+    Example:
+        >>> from kernelgap.studies.statistics import grouped
+        >>> grouped([{"n": 5, "seed": 0}, {"n": 8, "seed": 0}, {"n": 5, "seed": 1}], ("n",))[5,]
+        [{'n': 5, 'seed': 0}, {'n': 5, 'seed': 1}]
+    """
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
+    return groups
 
 
 def interval_text(estimate: dict[str, float], form: str) -> str:

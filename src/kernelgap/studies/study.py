@@ -27,6 +27,7 @@ import jax.monitoring
 from kernelgap import _checks
 from kernelgap._display import Html, escaped, table
 from kernelgap._extras import bar, missing_extra
+from kernelgap._files import write_atomically
 from kernelgap.studies import environment, figures
 from kernelgap.studies.journal import (
     CellResult,
@@ -34,7 +35,6 @@ from kernelgap.studies.journal import (
     Row,
     jsonable,
     prepare_folder,
-    write_atomically,
 )
 
 FORMAT = 1  # of NAME.json with NAME.csv; raised when a reader of the last one would misread it
@@ -172,7 +172,7 @@ class Result(NamedTuple):
         try:
             import pandas
         except ImportError as error:
-            raise missing_extra("data frames", "pandas") from error
+            raise missing_extra("data frames need", "pandas") from error
         return pandas.DataFrame(self.rows)
 
     def document(self) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def checked_options(
     if out is None and (resume or overwrite):
         raise ValueError("`resume` and `overwrite` need `out`, the folder of the run; got None")
     if out is not None and importlib.util.find_spec("matplotlib") is None:
-        raise missing_extra("figures", "matplotlib")
+        raise missing_extra("figures need", "matplotlib")
     default = min(2, os.cpu_count() or 1)
     return _checks.integer(default if workers is None else workers, "workers", minimum=1)
 

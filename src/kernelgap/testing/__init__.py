@@ -24,6 +24,7 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kernelgap._extras import missing_extra
 from kernelgap.testing.laws import (
     assert_close,
     assert_homogeneous,
@@ -61,7 +62,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
             raise
-        raise ImportError("strategies need hypothesis: pip install 'kernelgap[test]'") from error
+        raise missing_extra("strategies need", "hypothesis", "test") from error
 
 
 def __dir__() -> list[str]:

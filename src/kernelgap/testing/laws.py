@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernelgap import _checks, kernels, optim
+from kernelgap import _checks, kernels, metrics, optim
 from kernelgap.models import Model
 from kernelgap.typing import Apply, ArrayLike, Key, PyTree
 
@@ -282,7 +282,7 @@ def assert_lazy_limit(
             rate = learning_rate * x.shape[0] / jnp.linalg.eigvalsh(before)[-1]
             trained = optim.train(loss, params, (x, y), optax.sgd(rate), steps=steps).params
             after = kernels.empirical_ntk(model, trained)(x)
-            return jnp.linalg.norm(after - before) / jnp.linalg.norm(before)
+            return metrics.kernel_change(before, after)
 
         changes = jax.jit(jax.vmap(one))(jax.random.split(key, seeds))
         return float(np.sqrt(np.mean(np.square(np.float64(changes)))))

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from kernelgap import _checks
-from kernelgap.studies.options import at_least, increasing, option, positive, sequence
+from kernelgap.studies.options import at_least, increasing, integers, option, positive, sequence
 
 PARTS = ("spectrum", "discrepancy", "training", "error")
 DATA = ("teacher", "digits")
@@ -71,13 +71,11 @@ class DiversityConfig:
         sequence(self, "widths", at_least(1))
         for name in ("spreads", "penalties", "l2s"):
             sequence(self, name, positive)
-        for name, minimum in (
-            ("seeds", 2), ("seed", 0), ("gram_n", 2), ("gram_seeds", 1), ("d", 2), ("n", 2),
-            ("units", 2), ("clusters", 1), ("draws", 3), ("spreading", 1), ("steps", 1),
-            ("records", 1), ("teacher_d", 1), ("teacher_units", 2), ("n_train", 2),
-            ("n_validation", 1), ("n_test", 2), ("adam_steps", 1), ("stops", 1),
-        ):  # fmt: skip
-            at_least(minimum)(getattr(self, name), name)
+        integers(
+            self, seeds=2, seed=0, gram_n=2, gram_seeds=1, d=2, n=2, units=2, clusters=1, draws=3,
+            spreading=1, steps=1, records=1, teacher_d=1, teacher_units=2, n_train=2,
+            n_validation=1, n_test=2, adam_steps=1, stops=1,
+        )  # fmt: skip
         for name in ("spread", "learning_rate", "penalty", "adam_rate"):
             positive(getattr(self, name), name)
         _checks.number(self.noise, "noise", minimum=0)

@@ -155,12 +155,9 @@ def _error(config: DiversityConfig, rows: list[Row]) -> dict[str, Any]:
 
 def _chosen(rows: list[Row], by: Sequence[str]) -> list[Row]:
     """Of the rows that agree in `by`, the first with the least validation error."""
-    groups: dict[tuple, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in by), []).append(row)
     return [
         min(group, key=lambda row: np.nan_to_num(row["validation"], nan=np.inf))
-        for group in groups.values()
+        for group in statistics.grouped(rows, by).values()
     ]
 
 

@@ -4,7 +4,15 @@ import dataclasses
 from typing import Any, Literal
 
 from kernelgap import _checks
-from kernelgap.studies.options import at_least, increasing, option, positive, sequence, two_digits
+from kernelgap.studies.options import (
+    at_least,
+    increasing,
+    integers,
+    option,
+    positive,
+    sequence,
+    two_digits,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +65,7 @@ class GapConfig:
         two_digits(self, "classes")
         for name in ("net_ratios", "svm_ratios", "span_ratios", "l2_path"):
             sequence(self, name, positive)
-        for name, minimum in (
-            ("seeds", 2), ("seed", 0), ("n_test", 1), ("width", 1), ("steps", 1), ("population", 1),
-            ("span_limit", 1),
-        ):  # fmt: skip
-            at_least(minimum)(getattr(self, name), name)
+        integers(self, seeds=2, seed=0, n_test=1, width=1, steps=1, population=1, span_limit=1)
         positive(self.learning_rate, "learning_rate")
         _checks.number(self.target, "target", minimum=0, maximum=0.5, exclusive=True)
         increasing(self, "dims", "sizes", "net_ratios", "svm_ratios", "span_ratios")

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from kernelgap import _checks
-from kernelgap.studies.options import at_least, option, positive, sequence
+from kernelgap.studies.options import at_least, integers, option, positive, sequence
 
 PARTS = ("xor", "line", "digits")
 
@@ -40,11 +40,7 @@ class MarginPathConfig:
         sequence(self, "parts", lambda part, name: _checks.choice(part, name, PARTS))
         sequence(self, "depths", at_least(2))
         sequence(self, "l2s", positive)
-        for name, minimum in (
-            ("d", 2), ("n", 2), ("line_n", 2), ("digits_n", 10), ("width", 1), ("steps", 1),
-            ("seeds", 2), ("seed", 0),
-        ):  # fmt: skip
-            at_least(minimum)(getattr(self, name), name)
+        integers(self, d=2, n=2, line_n=2, digits_n=10, width=1, steps=1, seeds=2, seed=0)
         positive(self.learning_rate, "learning_rate")
         if any(b >= a for a, b in zip(self.l2s, self.l2s[1:], strict=False)):
             raise ValueError(f"`l2s` must decrease; got {self.l2s}")

@@ -4,7 +4,15 @@ import dataclasses
 from typing import Any
 
 from kernelgap import _checks
-from kernelgap.studies.options import at_least, increasing, not_negative, option, positive, sequence
+from kernelgap.studies.options import (
+    at_least,
+    increasing,
+    integers,
+    not_negative,
+    option,
+    positive,
+    sequence,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +40,7 @@ class NoisyGDConfig:
     def __post_init__(self) -> None:
         """Check every field, and turn lists into tuples."""
         sequence(self, "widths", at_least(1))
-        for name, minimum in (
-            ("d", 2), ("n", 2), ("steps", 1), ("records", 1), ("seeds", 2), ("seed", 0),
-        ):  # fmt: skip
-            at_least(minimum)(getattr(self, name), name)
+        integers(self, d=2, n=2, steps=1, records=1, seeds=2, seed=0)
         for name in ("l2", "learning_rate"):
             positive(getattr(self, name), name)
         for name in ("resample_rate", "temperature"):

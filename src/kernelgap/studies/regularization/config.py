@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from kernelgap import _checks
-from kernelgap.studies.options import at_least, option, positive, two_digits
+from kernelgap.studies.options import integers, option, positive, two_digits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,7 @@ class RegularizationConfig:
         _checks.choice(self.signal, "signal", ("axis", "cube"))
         _checks.choice(self.noise, "noise", ("sign", "gaussian"))
         two_digits(self, "classes")
-        for name, minimum in (
-            ("d", 2), ("n", 2), ("seeds", 2), ("seed", 0), ("n_test", 1), ("width", 2),
-            ("steps", 1), ("records", 1),
-        ):  # fmt: skip
-            at_least(minimum)(getattr(self, name), name)
+        integers(self, d=2, n=2, seeds=2, seed=0, n_test=1, width=2, steps=1, records=1)
         for name in ("init_scale", "l2", "learning_rate"):
             positive(getattr(self, name), name)
         _checks.number(self.momentum, "momentum", minimum=0, maximum=0.999)

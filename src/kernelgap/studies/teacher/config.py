@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from kernelgap import _checks
-from kernelgap.studies.options import at_least, increasing, option, positive, sequence
+from kernelgap.studies.options import at_least, increasing, integers, option, positive, sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,7 @@ class TeacherConfig:
         _checks.choice(self.inputs, "inputs", ("sphere", "gaussian"))
         sequence(self, "sizes", at_least(2))
         sequence(self, "l2_path", positive)
-        for name, minimum in (
-            ("d", 1), ("units", 2), ("seeds", 2), ("seed", 0), ("n_test", 1), ("width", 1),
-            ("steps", 1),
-        ):  # fmt: skip
-            at_least(minimum)(getattr(self, name), name)
+        integers(self, d=1, units=2, seeds=2, seed=0, n_test=1, width=1, steps=1)
         positive(self.learning_rate, "learning_rate")
         _checks.number(self.target, "target", minimum=0, maximum=0.5, exclusive=True)
         _checks.number(self.delta, "delta", minimum=1e-12, maximum=0.5)

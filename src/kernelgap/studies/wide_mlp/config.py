@@ -4,7 +4,15 @@ import dataclasses
 from typing import Any, Literal
 
 from kernelgap import _checks
-from kernelgap.studies.options import at_least, increasing, option, positive, sequence, two_digits
+from kernelgap.studies.options import (
+    at_least,
+    increasing,
+    integers,
+    option,
+    positive,
+    sequence,
+    two_digits,
+)
 
 PARTS = ("train", "proof", "moments", "steps", "spectrum")
 LAWS = ("sign", "uniform", "gaussian", "mixture", "student_t")
@@ -75,12 +83,10 @@ class WideMLPConfig:
             sequence(self, name, at_least(1))
         sequence(self, "depths", at_least(2))
         increasing(self, "widths", "depths", "proof_widths", "transfer_widths", "spectrum_widths")
-        for name, minimum in (
-            ("seeds", 2), ("seed", 0), ("n", 2), ("d", 2), ("units", 2), ("n_test", 1),
-            ("depth", 2), ("steps", 1), ("records", 1), ("proof_n", 2), ("law_d", 2),
-            ("law_width", 1), ("transfer_steps", 1), ("transfer_seeds", 1), ("spectrum_seeds", 2),
-        ):  # fmt: skip
-            at_least(minimum)(getattr(self, name), name)
+        integers(
+            self, seeds=2, seed=0, n=2, d=2, units=2, n_test=1, depth=2, steps=1, records=1,
+            proof_n=2, law_d=2, law_width=1, transfer_steps=1, transfer_seeds=1, spectrum_seeds=2,
+        )  # fmt: skip
         for name in ("step_share", "target", "proof_residual", "smallest_step", "largest_step"):
             positive(getattr(self, name), name)
         two_digits(self, "classes")

@@ -89,8 +89,7 @@ def _geometric(
 ) -> list[dict[str, Any]]:
     """Geometric means with intervals over the seeds that have a value."""
     points = []
-    for group in dict.fromkeys(tuple(r[name] for name in by) for r in rows):
-        mine = [r for r in rows if tuple(r[name] for name in by) == group]
+    for group, mine in statistics.grouped(rows, by).items():
         point: dict[str, Any] = dict(zip(by, group, strict=True)) | {"seeds": len(mine)}
         for name in names:
             logs = np.log([r[name] for r in mine if r[name] > 0])
@@ -112,8 +111,7 @@ def _exponents(
 ) -> list[dict[str, Any]]:
     """Slopes of mean logarithms against log width, with seeds drawn anew for the interval."""
     found = []
-    for group in dict.fromkeys(tuple(r[name] for name in by) for r in rows):
-        mine = [r for r in rows if tuple(r[name] for name in by) == group]
+    for group, mine in statistics.grouped(rows, by).items():
         widths = sorted({r["width"] for r in mine})
         seeds = sorted({r["seed"] for r in mine})
         if len(widths) < 2 or len(mine) != len(widths) * len(seeds):
@@ -137,8 +135,7 @@ def _stable(rows: Sequence[Row]) -> list[dict[str, Any]]:
     `next` is that first one, with the earliest step at which it diverged; None if none did.
     """
     found = []
-    for form, width in dict.fromkeys((r["parameterization"], r["width"]) for r in rows):
-        mine = [r for r in rows if (r["parameterization"], r["width"]) == (form, width)]
+    for (form, width), mine in statistics.grouped(rows, ("parameterization", "width")).items():
         bad = [r for r in mine if r["diverged_at"] >= 0]
         first = min((r["step_size"] for r in bad), default=None)
         good = sorted({r["step_size"] for r in mine if first is None or r["step_size"] < first})

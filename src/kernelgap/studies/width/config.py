@@ -4,7 +4,15 @@ import dataclasses
 from typing import Any, Literal
 
 from kernelgap import _checks
-from kernelgap.studies.options import at_least, increasing, option, positive, sequence, two_digits
+from kernelgap.studies.options import (
+    at_least,
+    increasing,
+    integers,
+    option,
+    positive,
+    sequence,
+    two_digits,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +51,9 @@ class WidthConfig:
         sequence(self, "widths", at_least(1))
         sequence(self, "l2_path", positive)
         two_digits(self, "classes")
-        for name, minimum in (
-            ("d", 1), ("units", 2), ("n", 2), ("seeds", 2), ("seed", 0), ("restarts", 1),
-            ("n_test", 1), ("steps", 1), ("certified", 0),
-        ):  # fmt: skip
-            at_least(minimum)(getattr(self, name), name)
+        integers(
+            self, d=1, units=2, n=2, seeds=2, seed=0, restarts=1, n_test=1, steps=1, certified=0,
+        )  # fmt: skip
         positive(self.learning_rate, "learning_rate")
         _checks.number(self.delta, "delta", minimum=1e-12, maximum=0.5)
         increasing(self, "widths")
