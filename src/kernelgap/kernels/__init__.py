@@ -5,7 +5,7 @@ kernel of one finite net, trained or not; `diversity_kernel` the limit for a fir
 units alone. A `Kernel` is a plain callable, `kernel(x1, x2=None) -> (n1, n2)`, and a pytree, so
 that it passes through `jit` and `vmap`. Two engines evaluate the infinite-width kernels:
 `closed_form`, one fused pass for ReLU-like activations, and `neural_tangents`, the library of that
-name.
+name. `in_convention` has their values with the factors of other authors.
 
 `gram` and `matmul` take any kernel to any n: by panels, on disk, over devices, as mere products.
 `spectrum` and `extreme_eigenvalues` are the eigenvalues of Gram matrices, `zonal_spectrum` those of
@@ -15,6 +15,7 @@ the kernel itself on the sphere; `nearest_pair` says how well separated the inpu
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kernelgap.kernels.conventions import convention_factor, in_convention
 from kernelgap.kernels.diversity import diversity_kernel
 from kernelgap.kernels.empirical import empirical_ntk
 from kernelgap.kernels.infinite import nngp, ntk
@@ -34,10 +35,12 @@ __all__ = [
     "NearestPair",
     "Spectrum",
     "ZonalSpectrum",
+    "convention_factor",
     "diversity_kernel",
     "empirical_ntk",
     "extreme_eigenvalues",
     "gram",
+    "in_convention",
     "matmul",
     "nearest_pair",
     "nngp",

@@ -93,16 +93,22 @@ def nngp(model: Model, *, engine: Engine = "auto") -> Kernel:
     return _kernel(model, engine, "nngp")
 
 
-def _kernel(model: Model, engine: Engine, default: str) -> Kernel:
+def checked_spec(model: Model) -> MLPSpec:
+    """The description of a multi-layer perceptron; refuses what is none."""
     if not isinstance(model, Model) or not isinstance(model.spec, MLPSpec):
         if isinstance(model, Model) and isinstance(model.spec, FixedSignSpec):
             raise TypeError("`model` must be a homogeneous_mlp; the kernel of a fixed_sign_net is "
                             "scale^2 * width * kernels.diversity_kernel()")  # fmt: skip
         raise TypeError(f"`model` must be a Model such as models.homogeneous_mlp((512,)); "
                         f"got {type(model).__name__}")  # fmt: skip
+    return model.spec
+
+
+def _kernel(model: Model, engine: Engine, default: str) -> Kernel:
+    given = checked_spec(model)
     _checks.choice(engine, "engine", ("auto", "closed_form", "neural_tangents"))
     # The kernel does not depend on the number of outputs: one object for all of them.
-    spec = model.spec._replace(outputs=None)
+    spec = given._replace(outputs=None)
     if engine == "neural_tangents":
         neural_tangents.check(spec)
         if importlib.util.find_spec("neural_tangents") is None:

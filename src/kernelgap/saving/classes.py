@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from kernelgap import bounds, datasets, kernels, margins, metrics, models, optim
+from kernelgap.kernels.conventions import Converted
 from kernelgap.kernels.empirical import NetworkSpec
 from kernelgap.kernels.functions import KernelFunction, checked_block, checked_kernel
 from kernelgap.kernels.kernel import Kernel
@@ -94,9 +95,14 @@ def _describe_diversity(kernel: Kernel) -> dict[str, Any] | None:
     return {} if kernel == kernels.diversity_kernel() else None
 
 
+def _describe_converted(kernel: Kernel) -> dict[str, Any] | None:
+    return kernel.spec._asdict() if isinstance(kernel.spec, Converted) else None
+
+
 KERNELS: dict[str, tuple[Callable[..., Kernel], Callable[[Kernel], dict[str, Any] | None]]] = {
     "infinite": (_infinite, _describe_infinite),
     "empirical": (_empirical, _describe_empirical),
+    "converted": (kernels.in_convention, _describe_converted),
     "diversity": (kernels.diversity_kernel, _describe_diversity),
 }
 """How to make a kernel of its fields, and its fields of a kernel: None if it is another kind."""
