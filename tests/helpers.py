@@ -1,8 +1,11 @@
 """What several test files share: strategies over few compiled shapes, and tolerances."""
 
+from collections.abc import Collection, Iterable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 import kernelgap as kg
@@ -41,6 +44,15 @@ smooth_models = st.builds(
     outputs=st.sampled_from([None, 3]),
     init_scale=st.sampled_from([1.0, 1.5]),
 )
+
+
+def slow_but(cases: Iterable, kept: Collection) -> list:
+    """The cases for `parametrize`: those in `kept` always, the others with the slow tests only."""
+    marked = []
+    for case in cases:
+        values = case if isinstance(case, tuple) else (case,)
+        marked.append(pytest.param(*values, marks=() if case in kept else pytest.mark.slow))
+    return marked
 
 
 def eps() -> float:

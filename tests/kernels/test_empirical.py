@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernelgap as kg
-from helpers import ACTIVATIONS, PARAMETERIZATIONS, assert_close, keys, seeds, x64
+from helpers import ACTIVATIONS, PARAMETERIZATIONS, assert_close, keys, seeds, slow_but, x64
 
 key = jax.random.key(0)
 empirical_ntk = kg.kernels.empirical_ntk
@@ -181,7 +181,7 @@ def test_euler_and_the_gram_matrix_of_gradients_with_the_parameters(model, seed)
         assert values[0] > -1e-12 * values[-1]
 
 
-@pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize("power", slow_but([1.0, 2.0], [2.0]))
 def test_euler_of_each_layer(power):
     """f has degree a_k = p^(K-k) in W_k, so that <W_k, grad_k f> = a_k f. With more inputs than
     weights the gradients span the weights, and f' K_k^-1 f = ||W_k||^2 / a_k^2 exactly."""
@@ -212,7 +212,7 @@ def test_homogeneous_in_the_parameters(model, key, c):
     assert_close(scaled, expected, factor=3e3)
 
 
-@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize("parameterization", slow_but(PARAMETERIZATIONS, ["mean_field"]))
 @pytest.mark.parametrize("name", ["leaky_relu", "relu^2"])
 def test_two_layers_are_the_infinite_kernel_in_the_mean(parameterization, name):
     """At any width; outputs are uncorrelated."""
@@ -228,7 +228,7 @@ def test_two_layers_are_the_infinite_kernel_in_the_mean(parameterization, name):
     np.testing.assert_array_less(np.abs(found.mean(axis=0) - expected), error + 1e-12)
 
 
-@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize("parameterization", slow_but(PARAMETERIZATIONS, ["standard"]))
 def test_deep_nets_converge_to_the_infinite_kernel(parameterization):
     width, nets = 256, 32
     model = mlp((width, width), parameterization=parameterization)

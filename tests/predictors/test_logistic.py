@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 import kernelgap as kg
-from helpers import eps, seeds, x64
+from helpers import eps, seeds, slow_but, x64
 from kernelgap.predictors.newton import relative_gap
 
 key = jax.random.key(0)
@@ -125,6 +125,7 @@ def test_the_gap_keeps_its_digits_near_the_optimum(seed):
     np.testing.assert_allclose(float(single), float(gap), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_methods_reductions_and_scaling_agree():
     x, y = kg.datasets.xor_noise(key, 130, 10, noise="gaussian")
     base = logistic(ntk, x, y, l2=1e-4, method="direct")
@@ -184,7 +185,7 @@ def test_path_rises_to_the_hard_margin_and_equals_cold_starts():
                                    atol=1e-2)  # fmt: skip
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(METHODS, ["iterative"]))
 def test_inseparable_data_and_small_penalties(method):
     x, _ = _problem(0)
     x = jnp.concatenate([x, x[:5]])
@@ -202,7 +203,7 @@ def test_inseparable_data_and_small_penalties(method):
     assert 0 <= float(found.gap) <= 1
 
 
-@pytest.mark.parametrize("precision", [False, True])
+@pytest.mark.parametrize("precision", slow_but([False, True], [False]))
 @pytest.mark.parametrize("l2", [1e-4, 1e-8, 1e-12])
 def test_singular_gram_matrices_by_factorisation(l2, precision):
     """Rank 2 of 400: the certificate is that of the true optimum, not of rounding."""
@@ -239,7 +240,7 @@ def test_classes_are_separate_machines():
     np.testing.assert_allclose(path[1].decision_function(x), outputs, rtol=3e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(METHODS, ["direct"]))
 def test_traced_penalty_and_batches(method):
     x, y = _problem(1)
     l2s = jnp.array([1e-1, 1e-3])

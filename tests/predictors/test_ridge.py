@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from sklearn.kernel_ridge import KernelRidge
 
 import kernelgap as kg
-from helpers import eps, seeds, x64
+from helpers import eps, seeds, slow_but, x64
 
 key = jax.random.key(0)
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
@@ -86,7 +86,7 @@ def _residual_in_float64(found, y, l2):
     return np.max(np.linalg.norm(error, axis=0) / np.linalg.norm(y, axis=0))
 
 
-@pytest.mark.parametrize("columns", [(), (3,)])
+@pytest.mark.parametrize("columns", [(), pytest.param((3,), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("l2", [0.0, 1e-2, 10.0])
 def test_methods_agree_and_their_residuals_are_honest(columns, l2):
     x, _ = kg.datasets.xor_noise(key, 130, 10, noise="gaussian")
@@ -143,7 +143,7 @@ def test_classes_are_indicators():
     )
 
 
-@pytest.mark.parametrize("method", ["iterative", "matrix_free"])
+@pytest.mark.parametrize("method", slow_but(["iterative", "matrix_free"], ["iterative"]))
 def test_iterative_methods_say_what_they_did_not_reach(method):
     x = jax.random.normal(key, (100, 3))
     doubled, y = jnp.concatenate([x, x]), jnp.arange(200.0)

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
 import kernelgap as kg
-from helpers import assert_close, seeds, x64
+from helpers import assert_close, seeds, slow_but, x64
 from kernelgap.predictors.certificate import certify
 from kernelgap.predictors.exchange import exchange
 from kernelgap.predictors.operators import GramMatrix
@@ -121,7 +121,7 @@ def test_exact_small_cases():
     assert_close(svm(linear, x, y).margin, 1.0)
 
 
-@pytest.mark.parametrize("precision", [False, True])
+@pytest.mark.parametrize("precision", slow_but([False, True], [False]))
 def test_linear_kernel_with_few_support_vectors_and_singular_gram(precision):
     with x64(precision):
         x = jax.random.normal(key, (300, 2))
@@ -196,7 +196,7 @@ def test_under_jit_vmap_and_grad():
     assert np.isfinite(slope).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(METHODS, ("iterative",)))
 def test_not_separable_is_said_with_its_certificate(method):
     x = jax.random.normal(key, (30, 4))
     doubled, y = jnp.concatenate([x, x[:1]]), jnp.ones(31).at[5:].set(-1.0)
@@ -214,7 +214,7 @@ def test_not_separable_is_said_with_its_certificate(method):
         svm(ntk, doubled, jnp.zeros(31, int).at[5:].set(1).at[-1].set(1), classes=2, method=method)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(METHODS, ("iterative",)))
 def test_a_gram_matrix_that_is_not_definite_is_said(method):
     x, y = (a.astype(jnp.float32) for a in _problem(23, 60, 2))
     with pytest.raises(ValueError, match="not positive definite to rounding.*float64"):
@@ -232,7 +232,7 @@ def test_equal_inputs_of_one_class_are_no_obstacle():
     np.testing.assert_allclose(twice.margin, once.margin, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(METHODS, ("direct",)))
 def test_warns_above_tol(method):
     x, y = kg.datasets.xor_noise(key, 60, 8, dtype=jnp.float32)
     with pytest.warns(RuntimeWarning, match="relative duality gap of .*in float32; .*float64"):
@@ -284,7 +284,7 @@ def test_methods_find_the_same_margin_within_their_gaps():
         assert theirs >= 0.98 * margins.max(), name
 
 
-@pytest.mark.parametrize("precision", [False, True])
+@pytest.mark.parametrize("precision", slow_but([False, True], [False]))
 def test_products_alone_reach_small_gaps(precision):
     with x64(precision):
         x, y = kg.datasets.xor_noise(key, 2000, 30)
@@ -326,7 +326,7 @@ def test_auto_falls_back_to_factorisations(monkeypatch):
     assert float(svm(ntk, x, y).gap) <= 1e-4
 
 
-@pytest.mark.parametrize("precision", [False, True])
+@pytest.mark.parametrize("precision", slow_but([False, True], [False]))
 def test_singular_matrices_without_factorisations(precision):
     """Rank 2 of 300: exchanges alone fail, proximal problems do not."""
     with x64(precision):
@@ -342,7 +342,7 @@ def test_singular_matrices_without_factorisations(precision):
         )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(METHODS, ("iterative",)))
 def test_batches_equal_the_loop(method):
     split = jax.random.split(key, 3)
     data = [kg.datasets.xor_noise(k, 40, 8, noise="gaussian") for k in split]
@@ -356,7 +356,7 @@ def test_batches_equal_the_loop(method):
         assert float(batched.gap[i]) <= 1e-4
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(METHODS, ("matrix_free",)))
 def test_invariances_of_each_method(method):
     x, y = kg.datasets.xor_noise(key, 130, 10, noise="gaussian")
     base = svm(ntk, x, y, method=method)
@@ -373,7 +373,7 @@ def test_invariances_of_each_method(method):
     np.testing.assert_allclose(16 * scaled.coef, base.coef, atol=2e-2 * float(base.coef.max()))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(METHODS, ("direct",)))
 def test_dtype_follows_the_inputs(method):
     """Single precision stays so where double precision is switched on."""
     with x64(True):
