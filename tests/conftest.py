@@ -41,7 +41,7 @@ def _few_compiled_programs():
     """Drop compiled programs before they are too many.
 
     Each takes some memory maps, and a Linux process that has 65,530 of them dies in the compiler;
-    by then it holds 4 GB. Below 8,000 it is 2 GB, and a tenth of what is compiled is compiled twice.
+    at 20,000 it holds 4 GB.
     """
     yield
     if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 8_000:
