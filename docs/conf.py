@@ -1,9 +1,9 @@
 """Sphinx configuration."""
 
 import importlib.util
-import types
 
 import jax.typing
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.typing import stringify_annotation
 
 import kernelgap
@@ -65,13 +65,10 @@ def _list_members(app, what, name, obj, options, lines):
     if name.count(".") != 1 or options.get("no-members") or name == "kernelgap.typing":
         return
     lines += ["", ".. list-table::", "   :widths: auto", ""]
+    data = ModuleAnalyzer.for_module(name).find_attr_docs()
     for member in obj.__all__:
-        value = getattr(obj, member)
-        described = callable(value) or isinstance(value, types.ModuleType)
-        lines += [
-            f"   * - :py:obj:`{member} <{name}.{member}>`",
-            f"     - {value.__doc__.splitlines()[0] if described else ''}",
-        ]
+        doc = data.get(("", member)) or getattr(obj, member).__doc__.splitlines()
+        lines += [f"   * - :py:obj:`{member} <{name}.{member}>`", f"     - {doc[0]}"]
     lines.append("")
 
 

@@ -110,7 +110,9 @@ def _on_the_api_pages():
                     r"[\w]+", "".join(re.findall(r"exclude-members:(.*)", options))
                 )
                 found.update(f"{module}.{n}" for n in _described(module) if n not in excluded)
-        found.update(re.findall(r"\.\. auto(?:function|class|data):: (\S+)", text))
+        found.update(re.findall(r"\.\. autofunction:: (\S+)", text))
+        for name, module in re.findall(r"\.\. py:data:: (\S+)\n   :module: (\S+)", text):
+            found[f"{module}.{name}"] += 1
     return found
 
 
