@@ -1,6 +1,7 @@
 """The README's code and the examples run as printed."""
 
 import ast
+import contextlib
 import importlib.util
 import inspect
 import itertools
@@ -131,3 +132,19 @@ def test_every_room_has_an_api_page():
     for module, _ in _public():
         room = module.split(".")[1]
         assert f".. automodule:: {module}\n" in (ROOT / "docs" / "api" / f"{room}.md").read_text()
+
+
+ROOMS = "bounds|datasets|kernels|margins|metrics|models|objectives|optim|predictors|studies|testing"
+NAMES = re.compile(rf"(?:`|\bkg\.|\bkernelgap\.)((?:{ROOMS})(?:\.[a-zA-Z_]\w*)+)(?!\w*\.(?:py|md))")
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != "CHANGELOG.md"], ids=str)
+def test_names_of_the_library_in_documents_exist(document):
+    for dotted in NAMES.findall((ROOT / document).read_text()):
+        value = kg
+        for part in dotted.split("."):
+            if not isinstance(value, types.ModuleType):
+                break  # what objects have is another matter
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(f"{value.__name__}.{part}")
+            value = getattr(value, part)
