@@ -194,7 +194,8 @@ def convergence(
         "lambda_max": _numbers(lambda_max, "lambda_max", 0),
         "step": np.array(np.nan) if step is None else _numbers(step, "step", 0, exclusive=True),
     }
-    _numbers(radius, "radius", 0, infinite=True)
+    if _numbers(radius, "radius", 0, infinite=True).ndim:
+        raise TypeError(f"`radius` must be one number; got {radius!r:.40}")
     if callable(lipschitz):
         drift = lipschitz
         lipschitz = np.zeros(())
@@ -202,9 +203,8 @@ def convergence(
         drift = None
         lipschitz = _numbers(lipschitz, "lipschitz", 0)
     if (arrays["lambda_max"] < arrays["lambda_min"]).any():
-        raise ValueError(
-            "`lambda_max` must be at least `lambda_min`; are they the other way round?"
-        )
+        raise ValueError(f"`lambda_max` must be at least `lambda_min`; got {lambda_max!s:.40} and "
+                         f"{lambda_min!s:.40}: are they the other way round?")  # fmt: skip
     columns = np.broadcast_arrays(*arrays.values(), lipschitz)
     shape = columns[0].shape
     found = [
@@ -318,6 +318,8 @@ def _numbers(
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must hold {expected}; got {value!r:.40}") from error
+    if array.size == 0:
+        raise ValueError(f"`{name}` must hold {expected}; got shape {array.shape}")
     bad = np.isnan(array) | (array <= minimum if exclusive else array < minimum)
     bad |= np.isinf(array) & (not infinite)
     if bad.any():

@@ -38,6 +38,7 @@ import numpy as np
 from kernelgap import _checks
 from kernelgap.bounds.eigenvalues import operator_norm
 from kernelgap.models import Activation, Model, Params, preactivations
+from kernelgap.models.model import check_model
 from kernelgap.typing import ArrayLike
 
 # sup |phi'| and sup |phi''| of the sigmoids and of what they gate, all at scale 1.
@@ -97,8 +98,9 @@ def tangent_lipschitz(
         the host, up to the rounding of one pass through the net. Not under `jit`.
 
     Raises:
-        TypeError: if `model` is no model, x is not floating, or something is being traced.
-        ValueError: if shapes do not fit, x is not finite, a bound is not positive, or the
+        TypeError: if `model` is no `Model`, x or a parameter is not floating, or something is being
+            traced.
+        ValueError: if shapes do not fit, a value is not finite, a bound is not positive, or the
             activation has no second derivative (ReLU and its relatives).
 
     Example:
@@ -197,8 +199,7 @@ def output_curvature(
 def _start(
     model: Model, params: Params, x: ArrayLike, slope: float | None, curvature: float | None
 ) -> _Start:
-    if not isinstance(model, Model):
-        raise TypeError(f"`model` must be a kernelgap model; got {type(model).__name__}")
+    check_model(model)
     phi = model.spec.activation
     if isinstance(phi, Activation):
         raise ValueError("`model` must have a smooth activation, such as gelu or tanh: with ReLU "
@@ -213,7 +214,8 @@ def _start(
             _checks.number(value, name, minimum=0, exclusive=True)
         given.append(bound / phi.scale**power if value is None else float(value))
     x = _checks.inputs(x)
-    if not _checks.is_concrete(x, *params):
+    params = _checks.parameters(params)
+    if not _checks.is_concrete(x, *jax.tree.leaves(params)):
         raise TypeError("certificates are computed on the host: call this outside of jit and vmap")
     entering = preactivations(model, params, x)
     pairs = [jax.jvp(phi, (z,), (jnp.ones_like(z),)) for z in entering]

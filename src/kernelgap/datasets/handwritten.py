@@ -13,7 +13,7 @@ from kernelgap import _checks
 from kernelgap._display import shown
 from kernelgap._extras import missing_extra
 from kernelgap.datasets import idx
-from kernelgap.datasets.dataset import Dataset, floating_dtype
+from kernelgap.datasets.dataset import Dataset
 
 
 def digits(*classes: int, dtype: DTypeLike | None = None) -> Dataset:
@@ -46,7 +46,7 @@ def digits(*classes: int, dtype: DTypeLike | None = None) -> Dataset:
         ((1797, 64), 9)
     """
     _check_classes(classes)
-    dtype = floating_dtype(dtype)
+    dtype = _checks.floating_dtype(dtype)
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -94,7 +94,8 @@ def mnist(
         is 60000 and 10000 for all classes of MNIST itself.
 
     Raises:
-        TypeError: if a class is no integer, `classes` no sequence, or `dtype` not floating.
+        TypeError: if `path` is no name, a class no integer, `classes` no sequence, or `dtype` not
+            floating.
         NotADirectoryError: if `path` is no folder.
         FileNotFoundError: if one of the files is missing.
         ValueError: if a file is truncated, damaged, of another kind, has images of another size
@@ -113,7 +114,9 @@ def mnist(
     classes = tuple(classes)
     _check_classes(classes)
     _checks.choice(pixels, "pixels", ("unit", "centred"))
-    dtype = floating_dtype(dtype)
+    dtype = _checks.floating_dtype(dtype)
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`path` must be the name of a folder; got {type(path).__name__}")
     folder = Path(path)
     if not folder.is_dir():
         raise NotADirectoryError(f"`path` must be the folder of the MNIST files; {str(folder)!r} "

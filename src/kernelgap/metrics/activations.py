@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from kernelgap import _checks
 from kernelgap.models import Activation, Model, Params, preactivations
+from kernelgap.models.model import check_model
 from kernelgap.typing import ArrayLike
 
 
@@ -52,6 +53,7 @@ def activation_change(
     References:
         The usual measure of lazy training; the form is ours.
     """
+    check_model(model)
     if not model.spec.widths:
         raise ValueError("`model` must have a hidden layer to have activation patterns; got none")
     x = _checks.inputs(x)

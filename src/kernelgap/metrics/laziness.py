@@ -235,8 +235,8 @@ def linearization_error(
         order one beyond it, and where the change of the outputs is lost in their rounding.
 
     Raises:
-        TypeError: if `model` is no function or x not floating.
-        ValueError: if structures or shapes differ, or x is not finite.
+        TypeError: if `model` is no function, or x or a parameter is not floating.
+        ValueError: if structures or shapes differ, or a value is not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -250,6 +250,7 @@ def linearization_error(
     _checks.function(apply, "model", "apply(params, x), or a kernelgap model")
     x = _checks.examples(x)
     _check_alike(params0, params)
+    params0, params = _checks.parameters(params0, "params0"), _checks.parameters(params)
     step = difference(params, params0)
     before, along = jax.jvp(lambda p: apply(p, x), (params0,), (step,))
     change = apply(params, x) - before
@@ -325,9 +326,7 @@ def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
         >>> print(kg.metrics.divergence_step(jnp.array([[1.0, 3.0, 0.5], [1.0, 3.0, jnp.nan]])))
         [-1  1]
     """
-    array = jnp.asarray(losses)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"`losses` must be a floating-point array; got dtype {array.dtype}")
+    array = _checks.floating(losses, "losses")
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(f"`losses` must have shape (..., steps) with steps >= 1; "
                          f"got {array.shape}")  # fmt: skip

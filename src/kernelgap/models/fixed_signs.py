@@ -128,9 +128,11 @@ def fixed_sign_net(
     def init(key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
         _checks.random_key(key)
         d = _checks.integer(d, "d", minimum=1)
-        return (spec.init_scale * jax.random.normal(key, (spec.width, d), dtype or float),)
+        dtype = _checks.floating_dtype(dtype)
+        return (spec.init_scale * jax.random.normal(key, (spec.width, d), dtype),)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
+        x = _checks.floating(x, "x")
         checked_layers(spec, params, x)
         hidden = spec.activation(x @ params[0].T)
         return spec.scale * (hidden @ jnp.asarray(spec.signs, hidden.dtype))

@@ -126,10 +126,11 @@ def _model(spec: MLPSpec) -> Model:
     def init(key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
         _checks.random_key(key)
         d = _checks.integer(d, "d", minimum=1)
+        dtype = _checks.floating_dtype(dtype)
         layers = spec.layers(d)
         keys = jax.random.split(key, len(layers))
         params = [
-            std * jax.random.normal(k, (fan_out, fan_in), dtype or float)
+            std * jax.random.normal(k, (fan_out, fan_in), dtype)
             for k, (fan_in, fan_out, _, std) in zip(keys, layers, strict=True)
         ]
         if spec.outputs is None:
