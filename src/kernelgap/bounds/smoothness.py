@@ -77,9 +77,6 @@ def tangent_lipschitz(
     model: Model,
     params: Params,
     x: ArrayLike,
-    *,
-    slope: float | None = None,
-    curvature: float | None = None,
 ) -> Callable[[float], float]:
     r"""A Lipschitz constant of the Jacobian of a smooth net on the balls around its start.
 
@@ -90,8 +87,6 @@ def tangent_lipschitz(
         model: a `models.mlp` with a smooth activation, any depth and parameterization.
         params: its parameters Theta_0.
         x: inputs of shape (n, d).
-        slope: c1, a bound on ``|phi'|``; by default that of the model's activation.
-        curvature: c2, a bound on ``|phi''|``; likewise.
 
     Returns:
         The function R -> L(R), for R >= 0; it rises with R, and each call is cheap. In float64 on
@@ -100,8 +95,8 @@ def tangent_lipschitz(
     Raises:
         TypeError: if `model` is no `Model`, x or a parameter is not floating, or something is being
             traced.
-        ValueError: if shapes do not fit, a value is not finite, a bound is not positive, or the
-            activation has no second derivative (ReLU and its relatives).
+        ValueError: if shapes do not fit, a value is not finite, or the activation has no
+            second derivative (ReLU and its relatives).
 
     Example:
         >>> import jax, kernelgap as kg
@@ -117,7 +112,7 @@ def tangent_lipschitz(
     References:
         See the head of this file.
     """
-    start = _start(model, params, x, slope, curvature)
+    start = _start(model, params, x)
 
     def lipschitz(radius: float) -> float:
         _checks.number(radius, "radius", minimum=0)
@@ -142,9 +137,6 @@ def output_curvature(
     model: Model,
     params: Params,
     x: ArrayLike,
-    *,
-    slope: float | None = None,
-    curvature: float | None = None,
 ) -> Callable[[float], np.ndarray]:
     r"""Bounds on the second derivatives of a smooth net's outputs, one per sample.
 
@@ -155,8 +147,6 @@ def output_curvature(
         model: as in `tangent_lipschitz`.
         params: its parameters Theta_0.
         x: inputs of shape (n, d).
-        slope: as in `tangent_lipschitz`.
-        curvature: as in `tangent_lipschitz`.
 
     Returns:
         The function R -> h(R) of shape (n,), for R >= 0.
@@ -176,7 +166,7 @@ def output_curvature(
     References:
         See the head of this file.
     """
-    start = _start(model, params, x, slope, curvature)
+    start = _start(model, params, x)
 
     def bounds(radius: float) -> np.ndarray:
         _checks.number(radius, "radius", minimum=0)
@@ -196,9 +186,7 @@ def output_curvature(
     return bounds
 
 
-def _start(
-    model: Model, params: Params, x: ArrayLike, slope: float | None, curvature: float | None
-) -> _Start:
+def _start(model: Model, params: Params, x: ArrayLike) -> _Start:
     check_model(model)
     phi = model.spec.activation
     if isinstance(phi, Activation):
@@ -206,13 +194,9 @@ def _start(
                          "and its relatives the Jacobian has no Lipschitz constant")  # fmt: skip
     known = _SLOPES[phi.sigmoid, phi.gated]
     powers = (0, 1) if phi.gated else (1, 2)
-    given = []
-    for name, value, bound, power in zip(
-        ("slope", "curvature"), (slope, curvature), known, powers, strict=True
-    ):
-        if value is not None:
-            _checks.number(value, name, minimum=0, exclusive=True)
-        given.append(bound / phi.scale**power if value is None else float(value))
+    slope, curvature = (
+        bound / phi.scale**power for bound, power in zip(known, powers, strict=True)
+    )
     x = _checks.inputs(x)
     params = _checks.parameters(params)
     if not _checks.is_concrete(x, *jax.tree.leaves(params)):
@@ -242,7 +226,8 @@ def _start(
         backward,
         columns,
         signals,
-        *given,
+        slope,
+        curvature,
     )
 
 

@@ -44,7 +44,7 @@ class KernelPredictor(NamedTuple):
 
     def decision_function(self, x: ArrayLike) -> jax.Array:
         """The values of f at the rows of x: shape (n_new,), or (n_new, k)."""
-        return kernel_matmul(self.kernel, x, self.coef, self.x)
+        return kernel_matmul(self.kernel, x, self.coef, x2=self.x)
 
     def predict(self, x: ArrayLike) -> jax.Array:
         """Predicted labels: the sign of f (0 counts as -1), or the class of the largest output."""

@@ -31,7 +31,8 @@ from kernelgap._display import shown
 from kernelgap.kernels import diversity, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra import profiles
-from kernelgap.models import Activation, MLPSpec
+from kernelgap.models import Activation
+from kernelgap.models.model import MLPSpec
 from kernelgap.typing import ArrayLike
 
 if TYPE_CHECKING:
