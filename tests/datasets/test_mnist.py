@@ -135,7 +135,7 @@ def test_missing_files_and_folders(folder):
         ({"classes": (3, 1.5)}, TypeError, "`classes` must be an integer"),
         ({"classes": 3}, TypeError, "`classes` must be a sequence of digits"),
         ({"classes": "38"}, TypeError, "`classes` must be a sequence of digits"),
-        ({"pixels": "raw"}, ValueError, "`pixels` must be one of 'unit', 'centred'"),
+        ({"pixels": "raw"}, ValueError, "`pixels` must be one of 'unit', 'centered'"),
         ({"dtype": int}, TypeError, "`dtype`"),
     ],
 )

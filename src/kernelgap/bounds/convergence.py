@@ -113,8 +113,8 @@ class Convergence(NamedTuple):
         if self.decrease.ndim:
             told = f"{int(self.holds.sum())} of {self.holds.size} hold"
         elif self.holds:
-            told = (f"loss <= (1 - {float(self.decrease):.3g})^t, path <= "
-                    f"{float(self.path_length):.3g}, step {float(self.learning_rate):.3g}")  # fmt: skip
+            told = (f"loss <= (1 - {float(self.decrease):.3g})^t, path <= {self.path_length:.3g}, "
+                    f"step {float(self.learning_rate):.3g}")  # fmt: skip
         elif self.max_learning_rate > 0:
             told = (f"none for step {float(self.learning_rate):.3g}, the largest is "
                     f"{float(self.max_learning_rate):.3g}")  # fmt: skip
@@ -150,7 +150,8 @@ def convergence(
         lipschitz: L, or a function of the radius R that gives L on that ball and does not fall with
             it, such as `tangent_lipschitz(model, params, x)`. 0 for linear models.
         learning_rate: eta > 0; by default the largest one that has a certificate.
-        lipschitz_radius: on which ball a number `lipschitz` is valid; no certificate may need a larger one.
+        lipschitz_radius: of the ball on which a number `lipschitz` is valid; no certificate may
+            need a larger one.
         constants: `"ball"`: the eigenvalues are those at the start, and change with `lipschitz`.
             `"run"`: they were measured along a run (the least `lambda_min`, the greatest
             `lambda_max` of its recorded times) and are taken as they are; L enters the smoothness

@@ -24,14 +24,14 @@ def near_start(
 ) -> Bound:
     r"""Bound on the expected loss of a net within some distance of its initial parameters.
 
-    For a loss in [0, 1] that is rho-Lipschitz in the output, with R = `smallest_radius` 2^(j-1) the first of
-    these radii that is at least the distance, j = 1, 2, ...,
+    For a loss in [0, 1] that is rho-Lipschitz in the output, with R = `smallest_radius` 2^(j-1) the
+    first of these radii that is at least the distance, j = 1, 2, ..., and t = `train_loss`,
 
-        train_loss + 2 rho (R sqrt(tr K_0) / n + h R^2 / 2) + 3 sqrt(log(2 j (j+1) / delta) / (2 n)).
+        t + 2 rho (R sqrt(tr K_0) / n + h R^2 / 2) + 3 sqrt(log(2 j (j+1) / delta) / (2 n)).
 
     The first term in brackets is the complexity of the linearised nets of the ball, the second what
-    the others differ from them by. With `train_loss=0` this bounds the gap of test and training loss.
-    For classification take the ramp loss with margin m > 0: rho = 1 / m, and `train_loss` the
+    the others differ from them by. With `train_loss=0` this bounds the gap of test and training
+    loss. For classification take the ramp loss with margin m > 0: rho = 1 / m, and `train_loss` the
     share of samples with y f < m; the probability of error is below its mean.
 
     Derivation: for Theta in the ball, ``|f - f_lin|`` <= h_i R^2 / 2 on sample i. The empirical

@@ -62,8 +62,8 @@ def violation_bound(
 
     Raises:
         TypeError: if x or q is not floating, or `max_iterations` no integer.
-        ValueError: if shapes disagree, an entry is not finite, `max_iterations` < 1, `tol` <= 0, `method`
-            is unknown, or it is `"exact"` and d > 3.
+        ValueError: if shapes disagree, an entry is not finite, `max_iterations` < 1, `tol` <= 0,
+            `method` is unknown, or it is `"exact"` and d > 3.
 
     Example:
         >>> import numpy as np, kernelgap as kg

@@ -79,7 +79,8 @@ def along_the_run(
     found = bounds.convergence(
         float(run.losses[seed, 0]), known,
         lambda_min=min(s.lower for s in claimed) if whole else 0.0,
-        lambda_max=max(s.upper for s in claimed), lipschitz=lipschitz, learning_rate=size, constants="run",
+        lambda_max=max(s.upper for s in claimed), lipschitz=lipschitz, learning_rate=size,
+        constants="run",
     )  # fmt: skip
     return found, spectra, float(first.nonlinearity)
 
