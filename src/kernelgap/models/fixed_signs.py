@@ -3,7 +3,7 @@ r"""The one-hidden-layer net of paper B: hidden weights are trained, output sign
     f(W; x) = s sum_k v_k relu(<w_k, x>),    v_k = -1 or +1,
 
 is positively homogeneous of degree 1 in W. Its gradient in w_k is s v_k 1[<w_k, x> > 0] x, so that
-its tangent kernel does not depend on the signs: with s^2 = 1/n it tends to the g of paper B.
+its tangent kernel does not depend on the signs: with s^2 = 1/width it tends to the g of paper B.
 """
 
 from typing import NamedTuple
