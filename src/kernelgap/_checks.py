@@ -146,8 +146,8 @@ def examples(x: ArrayLike, name: str = "x", *, shape: tuple[int, ...] | None = N
     return array
 
 
-def parameters(params: PyTree, name: str = "params") -> PyTree:
-    """A tree of floating arrays, at least one, finite where concrete."""
+def parameters(params: PyTree, name: str = "params", *, finite: bool = True) -> PyTree:
+    """A tree of floating arrays, at least one, finite (unless that is waived) where concrete."""
     if not jax.tree.leaves(params):
         raise ValueError(f"`{name}` must hold at least one array; got {params!r:.40}")
 
@@ -160,7 +160,8 @@ def parameters(params: PyTree, name: str = "params") -> PyTree:
                 "Close over what is not differentiated, as in lambda p, x: apply((p, rest), x)"
             )
         array = jnp.asarray(leaf)
-        _finite(array, where)
+        if finite:
+            _finite(array, where)
         return array
 
     return jax.tree_util.tree_map_with_path(checked, params)

@@ -182,7 +182,10 @@ def convergence(
         Convergence(none: nonlinearity 2.53, below 1 is needed; derived)
 
     References:
-        See the head of this file.
+        The method: B. Polyak, 1963; S. Oymak, M. Soltanolkotabi, ICML 2019; C. Liu, L. Zhu,
+        M. Belkin, "Loss landscapes and optimization in over-parameterized non-linear systems",
+        2022. Paper C builds on the same two inequalities; statement and constants are derived by
+        this project, with the proof in `kernelgap.bounds.convergence`.
     """
     _checks.choice(constants, "constants", ("ball", "run"))
     if not isinstance(loss, LossConstants):

@@ -38,7 +38,7 @@ import numpy as np
 from kernelgap import _checks
 from kernelgap.bounds.eigenvalues import operator_norm
 from kernelgap.models import Activation, Model, Params, preactivations
-from kernelgap.models.model import check_model
+from kernelgap.models.model import check_layers
 from kernelgap.typing import ArrayLike
 
 # sup |phi'| and sup |phi''| of the sigmoids and of what they gate, all at scale 1.
@@ -110,7 +110,9 @@ def tangent_lipschitz(
         0.09
 
     References:
-        See the head of this file.
+        Derived by this project, with the proof in `kernelgap.bounds.smoothness`; that second
+        derivatives of wide nets are small: C. Liu, L. Zhu, M. Belkin, "On the linearity of large
+        non-linear models", NeurIPS 2020.
     """
     start = _start(model, params, x)
 
@@ -164,7 +166,9 @@ def output_curvature(
         (20,)
 
     References:
-        See the head of this file.
+        Derived by this project, with the proof in `kernelgap.bounds.smoothness`; that second
+        derivatives of wide nets are small: C. Liu, L. Zhu, M. Belkin, "On the linearity of large
+        non-linear models", NeurIPS 2020.
     """
     start = _start(model, params, x)
 
@@ -187,7 +191,7 @@ def output_curvature(
 
 
 def _start(model: Model, params: Params, x: ArrayLike) -> _Start:
-    check_model(model)
+    check_layers(model)
     phi = model.spec.activation
     if isinstance(phi, Activation):
         raise ValueError("`model` must have a smooth activation, such as gelu or tanh: with ReLU "

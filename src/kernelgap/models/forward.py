@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap.models.model import Model, Params, check_model
+from kernelgap.models.model import Model, Params, check_layers
 from kernelgap.typing import ArrayLike
 
 
@@ -51,7 +51,7 @@ def preactivations(model: Model, params: Params, x: ArrayLike) -> tuple[jax.Arra
         >>> [z.shape for z in kg.models.preactivations(model, params, jax.numpy.ones((2, 3)))]
         [(2, 5), (2, 7)]
     """
-    check_model(model)
+    check_layers(model)
     return tuple(islice(layer_outputs(model.spec, params, x), len(model.spec.widths)))
 
 

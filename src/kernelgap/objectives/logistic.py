@@ -182,6 +182,9 @@ def log_logistic_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
         >>> outputs = jnp.array([1e4, 0.0, -1e4])
         >>> print(kg.objectives.log_logistic_losses(outputs, jnp.ones(3)).round(3))
         [-1.00e+04 -3.67e-01  9.21e+00]
+
+    References:
+        As `log_regularized_logistic`.
     """
     z = -soft_margins(outputs, y)
     # Below, log(1 + e^z) = e^z but for rounding, long before e^z itself underflows.
@@ -211,6 +214,9 @@ def soft_margins(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
         >>> outputs = jnp.array([[50.0, 0.0, -40.0], [0.0, 0.0, 0.0]])
         >>> print(kg.objectives.soft_margins(outputs, jnp.array([0, 1])))
         [50.        -0.6931472]
+
+    References:
+        Derived: softmax cross-entropy written as a logistic loss.
     """
     outputs = checked(outputs)
     if outputs.ndim == 1:

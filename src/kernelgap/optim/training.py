@@ -126,7 +126,7 @@ def train(
 
     if opt_state is not None:
         wanted, given = (
-            jax.tree.map(jnp.shape, state)
+            jax.tree.map(np.shape, state)
             for state in (jax.eval_shape(optimizer.init, params), opt_state)
         )
         if wanted != given:

@@ -65,7 +65,8 @@ def kernel_logistic(
 
     Returns:
         A `KernelPredictor`; `gap` is the relative duality gap, `residual` the largest difference
-        between b y_i coef_i and sigmoid(-y_i f(x_i)), relative to the largest of these, `margin`
+        between b y_i coef_i and sigmoid(-y_i f(x_i)), relative to the largest of these, with b =
+        2 l2 for the sum and 2 n l2 for the mean, `margin`
         the smallest y_i f(x_i) / ||f||, which is negative where a sample is on the wrong side.
         With `classes`, coef has shape (n, classes) and the rest (classes,).
 
@@ -87,8 +88,9 @@ def kernel_logistic(
         (True, True)
 
     References:
-        Paper A, its regularised loss over functions linear in the parameters. Method and
-        certificate: see `predictors/newton.py`.
+        Paper A, its regularised loss over functions linear in the parameters. Newton's method:
+        C. Rasmussen, C. Williams, Gaussian Processes for Machine Learning, 2006, algorithm 3.1. The
+        certificate is derived by this project.
     """
     _checks.number(l2, "l2", minimum=0, exclusive=True)
     options = (reduction, classes, tol, max_iterations, method, tile, mesh)

@@ -79,6 +79,11 @@ def kernel_ridge(
         >>> interpolant = kg.predictors.kernel_ridge(kernel, x, y)
         >>> bool(jnp.allclose(interpolant.decision_function(x), y, atol=1e-3))
         True
+
+    References:
+        C. Saunders, A. Gammerman, V. Vovk, ICML 1998 (recalled). Preconditioner of the iterative
+        methods: Z. Frangella, J. Tropp, M. Udell, SIAM J. Matrix Anal. Appl. 2023. The duality gap
+        is derived.
     """
     kernel = checked_kernel(kernel)
     x = _checks.inputs(x)

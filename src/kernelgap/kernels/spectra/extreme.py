@@ -122,6 +122,11 @@ def extreme_eigenvalues(
         >>> found = kg.kernels.extreme_eigenvalues(kernel, x)
         >>> bool(found.converged[0]), bool(0 < found.lower[0] < found.upper[0])
         (True, True)
+
+    References:
+        A. Knyazev, SIAM J. Sci. Comput. 23, 2001 (LOBPCG, SciPy's); B. Parlett, The Symmetric
+        Eigenvalue Problem, chapters 10 and 11 (residual bounds). The preconditioner and the
+        estimate of rounding are ours.
     """
     kernel = checked_kernel(kernel)
     x = concrete_inputs(x, "extreme_eigenvalues")

@@ -135,6 +135,11 @@ def zonal_spectrum(
         >>> found = kg.kernels.zonal_spectrum(ntk, 1500, degree=50)
         >>> bool(found.errors[50] < 1e-11 * found.values[50]), found.multiplicities[2]
         (True, 1125749)
+
+    References:
+        K. Atkinson, W. Han, Spherical Harmonics and Approximations on the Unit Sphere, 2012
+        (Funk-Hecke, multiplicities); I. Schoenberg, Duke Math. J. 9, 1942. The moments behind the
+        power series are derived, see `kernelgap.kernels.spectra.zonal`.
     """
     d = _checks.integer(d, "d", minimum=2)
     degree = _checks.integer(degree, "degree", minimum=0)
