@@ -197,3 +197,85 @@ def test_nonsense_is_refused_by_name(name, function):
         assert len(message) < 400, message
         # Raised here, not in JAX, NumPy or optax.
         assert "kernelgap" in str(caught.traceback[-1].path), (argument, message)
+
+
+def _again(name, **change):
+    room, function = name.split(".")
+    return getattr(getattr(kg, room), function)(**(GIVEN[name] | change))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda: _again("metrics.output_margins", y=(y + 1) / 2), ValueError,
+         r"got \[0.0.*\]. Make them from 0 and 1 as 2 \* y - 1"),
+        (lambda: _again("metrics.output_margins", y=y.astype(complex)), TypeError,
+         "`y` must hold labels -1 and \\+1; got dtype complex"),
+        (lambda: _again("objectives.logistic_losses", outputs=jnp.ones((12, 1))), ValueError,
+         r"`outputs` must have shape .* k >= 2; got \(12, 1\)"),
+        (lambda: _again("objectives.soft_margins", outputs=y[:0], y=y[:0]), ValueError,
+         "`outputs` must have shape .* n >= 1"),
+        (lambda: _again("objectives.squared_losses", outputs=y[:0], y=y[:0]), ValueError,
+         "`outputs` must have shape .* n, k >= 1"),
+        (lambda: loss(params, x[:0], y[:0]), ValueError, "`outputs` must have shape"),
+        (lambda: net.apply(params, x.astype(int)), TypeError, "`x` must be a floating-point array"),
+        (lambda: net.apply(params, x[:, :0]), ValueError, "`x` must have shape .* d >= 1"),
+        (lambda: net.apply([w.tolist() for w in params], x), TypeError,
+         "`params` must be the tuple of 2 weight arrays"),
+        (lambda: net.init(key, 3, int), TypeError, "`dtype` must be a floating dtype; got int"),
+        (lambda: net.init(key, 3, "real"), TypeError, "`dtype` must be a floating dtype"),
+        (lambda: kernel(x, None, 3), TypeError, "`get` must be a name, a sequence of names, or N"),
+        (lambda: kernel(x, None, ()), TypeError, "`get` must be a name"),
+        (lambda: kg.models.mlp((4,), activation=kg.models.Activation(1.0, 0.0, 0.5)), ValueError,
+         "`activation.power` must be a finite number >= 1; got 0.5"),
+        (lambda: kg.models.mlp((4,), activation=kg.models.Activation("1", 0.0, 1.0)), TypeError,
+         "`activation.positive` must be a finite number"),
+        (lambda: _again("models.preactivations", model=net._replace(spec="mine")), TypeError,
+         "`model` must be an mlp, homogeneous_mlp or fixed_sign_net; got one that is described by"),
+        (lambda: _again("kernels.ntk", model=net._replace(spec="mine")), TypeError,
+         "`model` must be an mlp or homogeneous_mlp; got one that is described by str"),
+        (lambda: _again("optim.train", data=(x, y, y)), TypeError, r"a pair \(x, y\); got tuple"),
+        (lambda: _again("optim.train", params=(params[0] * np.nan, params[1])), ValueError,
+         r"`params\[0\]` must be finite"),
+        (lambda: _again("optim.train", opt_state=optax.adam(0.1).init(params)), ValueError,
+         "`opt_state` must be a state of `optimizer` for these parameters"),
+        (lambda: _again("bounds.convergence", lambda_min=[]), ValueError, "got shape \\(0,\\)"),
+        (lambda: _again("bounds.convergence", lambda_max=0.5), ValueError,
+         "`lambda_max` must be at least `lambda_min`; got 0.5 and 1.0"),
+        (lambda: _again("bounds.tangent_lipschitz", params=(np.nan * smooth_params[0],
+         smooth_params[1])), ValueError, r"`params\[0\]` must be finite"),
+        (lambda: _again("metrics.laziness", kernel=kernel), TypeError,
+         "`kernel` must be what makes a kernel .*empirical_ntk itself"),
+        (lambda: _again("metrics.linearization_error", params=(params[0] * np.nan, params[1])),
+         ValueError, r"`params\[0\]` must be finite"),
+        (lambda: _again("datasets.teacher", params=params[:1]), TypeError, "`params` must be a pair"),
+        (lambda: _again("testing.assert_homogeneous", scales=()), ValueError, "`scales` must be"),
+        (lambda: _again("testing.assert_margin_invariant", scales=(0.0,)), ValueError, "`scales`"),
+        (lambda: _again("testing.assert_close", actual=np.arange(3)), TypeError,
+         "`actual` must be a floating-point array"),
+        (lambda: _again("testing.assert_close", actual=x[:1]), AssertionError,
+         "`expected` must have the shape"),
+        (lambda: _again("testing.datasets", classes=1), ValueError, "`classes` must be an integer"),
+        (lambda: _again("testing.models", outputs=[]), ValueError, "`outputs` must be a sequence"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_before_any_work(call, error, match):
+    with pytest.raises(error, match=match):
+        call()
+
+
+def test_lists_and_numpy_arrays_are_arrays():
+    assert kg.metrics.output_margins([1.0, -2.0], [1, -1]).tolist() == [1, 2]
+    assert kg.objectives.squared_losses([1.0, 3.0], np.ones(2)).tolist() == [0, 2]
+    assert net.apply(tuple(map(np.asarray, params)), np.asarray(x)).shape == (12,)
+    assert kg.models.preactivations(net, params, x.tolist())[0].shape == (12, 4)
+
+
+def test_unknown_values_stay_unknown_under_jit():
+    """A net that diverged is not called lazy."""
+    panel = jax.jit(kg.metrics.laziness(**GIVEN["metrics.laziness"]))  # type: ignore[arg-type]
+    assert all(np.all(value == 0) for value in panel(params)[:6])
+    lost = panel(jax.tree.map(lambda w: w * np.nan, params))
+    for name, value in lost._asdict().items():
+        assert value is None or name == "activation_change" or np.isnan(value), name
+    assert np.isnan(kg.metrics.displacement(params, (params[0] * np.nan, params[1])))

@@ -17,7 +17,8 @@ from kernelgap.studies import (
     width,
 )
 from kernelgap.studies.comparison import Comparison, compare
-from kernelgap.studies.study import Result, Study
+from kernelgap.studies.study import Result
+from kernelgap.studies.study import Study as Study
 
 STUDIES: dict[str, Study] = {
     room.STUDY.name: room.STUDY
@@ -58,7 +59,6 @@ __all__ = [
     "STUDIES",
     "Comparison",
     "Result",
-    "Study",
     "compare",
     "diversity",
     "gap",
