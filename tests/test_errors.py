@@ -179,10 +179,7 @@ CASES = [
     for nonsense in (object(), "nonsense", {"a": 1})
     if not (argument in WORDS and isinstance(nonsense, str))
 ]
-OTHERWISE = {  # errors that name something else, or for which the value is no nonsense
-    ("saving.save", "obj"),  # "kernelgap.save takes ..."; strings and dicts are fine
-    ("studies.load", "path"),
-}
+OTHERWISE = {("saving.save", "obj")}  # strings and dicts are fine
 
 
 @pytest.mark.parametrize(("name", "function"), list(_functions()), ids=lambda v: v)
@@ -202,6 +199,10 @@ def test_nonsense_is_refused_by_name(name, function):
 def _again(name, **change):
     room, function = name.split(".")
     return getattr(getattr(kg, room), function)(**(GIVEN[name] | change))
+
+
+def _fit():
+    return _again("predictors.kernel_ridge")
 
 
 @pytest.mark.parametrize(
@@ -248,6 +249,15 @@ def _again(name, **change):
          "`kernel` must be what makes a kernel .*empirical_ntk itself"),
         (lambda: _again("metrics.linearization_error", params=(params[0] * np.nan, params[1])),
          ValueError, r"`params\[0\]` must be finite"),
+        (lambda: _again("kernels.zonal_spectrum", kernel=lambda a, b: a @ b.T), TypeError,
+         "`kernel` as a function must be a profile of one argument"),
+        (lambda: _fit().predict(x[:, :2]), ValueError, r"`x` must have shape \(n, 3\); got"),
+        (lambda: _fit().predict(x.astype(jnp.float16)), TypeError, "`x` must have the dtype of the"),
+        (lambda: kg.save("study.npz", _result()), TypeError, "study has a `save` of its own"),
+        (lambda: kg.load("gap.json"), ValueError, "end in .npz; got 'gap.json' .the result of a st"),
+        (lambda: _result().save(None), TypeError, "`out` must be the name of a folder; got NoneType"),
+        (lambda: kg.models.mlp((4,), activation=jax.nn.relu), TypeError,
+         "`activation` must be one of 'gelu', .*, or a models.Activation or a models.Smooth"),
         (lambda: _again("datasets.teacher", params=params[:1]), TypeError, "`params` must be a pair"),
         (lambda: _again("testing.assert_homogeneous", scales=()), ValueError, "`scales` must be"),
         (lambda: _again("testing.assert_margin_invariant", scales=(0.0,)), ValueError, "`scales`"),

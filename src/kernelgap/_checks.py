@@ -217,8 +217,8 @@ def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
     """Integer class labels of shape (n,) in 0..k-1, the range checked where concrete."""
     labels = array(y, name)
     if labels.shape != (n,) or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},) for "
-                         f"{k} outputs; got {labels.dtype} of shape {labels.shape}")  # fmt: skip
+        raise ValueError(f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},); "
+                         f"got {labels.dtype} of shape {labels.shape}")  # fmt: skip
     if is_concrete(labels):
         values = np.asarray(labels)
         bad = values[(values < 0) | (values >= k)]

@@ -152,5 +152,9 @@ def checked_activation(
         names = ", ".join(map(repr, known))
         raise ValueError(f"`activation` must be one of {names} or a models.Activation; got "
                          f"{activation!r}, for which there is models.mlp")  # fmt: skip
+    if not isinstance(activation, str):
+        also = "a models.Activation" + (" or a models.SmoothActivation" if smooth else "")
+        raise TypeError(f"`activation` must be one of {', '.join(map(repr, known))}, or {also}; "
+                        f"got {type(activation).__name__}")  # fmt: skip
     _checks.choice(activation, "activation", tuple(known))
     return known[activation]

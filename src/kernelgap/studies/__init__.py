@@ -39,6 +39,7 @@ def load(path: str | os.PathLike) -> Result:
     Raises:
         FileNotFoundError: if there is no such file or folder, or NAME.csv is missing beside
             NAME.json.
+        TypeError: if `path` is no name.
         ValueError: if there is no result, or there are several; if a file is broken, of an unknown
             study, of a newer version, or the two files are not of the same run.
 
