@@ -154,6 +154,12 @@ GIVEN = {
 }  # fmt: skip
 
 
+OTHER_NAMES = {  # another name for something that has one
+    "alpha", "batch_size", "block", "eta", "kernel_fn", "l2_path", "lr", "max_iter", "max_steps",
+    "maxiter", "n_samples", "random_state", "rng", "samples", "seed", "step", "step_size", "weight_decay",
+}  # fmt: skip
+
+
 def _functions():
     for room in ROOMS:
         module = getattr(kg, room)
@@ -165,6 +171,16 @@ def _functions():
 
 def _arguments(function):
     return inspect.signature(function).parameters
+
+
+@pytest.mark.parametrize(("name", "function"), list(_functions()), ids=lambda v: v)
+def test_arguments_are_few_and_named_as_elsewhere(name, function):
+    arguments = _arguments(function)
+    assert not OTHER_NAMES & set(arguments)
+    positional = [a.name for a in arguments.values() if a.kind is a.POSITIONAL_OR_KEYWORD]
+    assert len(positional) <= 4, positional
+    assert "key" not in positional[1:]  # first in samplers, by keyword elsewhere
+    assert all(a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY) for a in arguments.values())
 
 
 def test_every_public_function_is_listed():

@@ -103,7 +103,7 @@ class WorstSlice(NamedTuple):
 
 
 def max_slice_discrepancy(
-    w: ArrayLike, *, key: Key, samples: int = 4096, kept: int = 64, steps: int = 200
+    w: ArrayLike, *, key: Key, slices: int = 4096, kept: int = 64, steps: int = 200
 ) -> WorstSlice:
     r"""A lower bound of sup ``|dsp(W, S_xz)|`` over all slices, by sampling and local search.
 
@@ -115,8 +115,9 @@ def max_slice_discrepancy(
     Args:
         w: units of shape (m, d), one per row, of any positive norm: only directions count.
         key: JAX random key.
-        samples: random slices, at least 1; one half at random angles, one half at small ones.
-        kept: how many of the best slices are refined, 1 <= kept <= samples.
+        slices: how many random slices are tried, at least 1; half of them at random angles, the
+            others at small ones.
+        kept: how many of the best slices are refined, 1 <= kept <= slices.
         steps: steps of the refinement, at least 0.
 
     Returns:
@@ -137,12 +138,12 @@ def max_slice_discrepancy(
     """
     w = _units(w)
     _checks.random_key(key)
-    samples = _checks.integer(samples, "samples", minimum=1)
+    slices = _checks.integer(slices, "slices", minimum=1)
     kept = _checks.integer(kept, "kept", minimum=1)
     steps = _checks.integer(steps, "steps", minimum=0)
-    if kept > samples:
-        raise ValueError(f"`kept` must be at most `samples`, {samples}; got {kept}")
-    return _search(w, key, samples, kept, steps)
+    if kept > slices:
+        raise ValueError(f"`kept` must be at most `slices`, {slices}; got {kept}")
+    return _search(w, key, slices, kept, steps)
 
 
 def _units(w: ArrayLike) -> jax.Array:
