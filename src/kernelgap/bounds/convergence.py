@@ -134,12 +134,12 @@ def convergence(
     lipschitz_radius: float = np.inf,
     constants: Literal["ball", "run"] = "ball",
 ) -> Convergence:
-    r"""What is certain of gradient descent on ell(F(Theta)) from the tangent kernel at the start.
+    r"""A certificate that gradient descent converges, from the tangent kernel at the start.
 
-    With step size eta, for all t: f_t - ell* <= (1 - 2 eta c mu a^2)^t (f_0 - ell*), and
-    sum_t ||Theta_{t+1} - Theta_t|| <= sqrt(2 (f_0 - ell*) / (mu a^2)) / c, with c = 1 - eta S / 2
-    in [1/2, 1]. For plain gradient descent on the whole sample in exact arithmetic, without
-    momentum, noise or weight decay.
+    For the loss ell(F(Theta)) of the outputs F on the sample. With step size eta, for all t:
+    f_t - ell* <= (1 - 2 eta c mu a^2)^t (f_0 - ell*), and sum_t ||Theta_{t+1} - Theta_t|| <=
+    sqrt(2 (f_0 - ell*) / (mu a^2)) / c, with c = 1 - eta S / 2 in [1/2, 1]. For plain gradient
+    descent on the whole sample in exact arithmetic, without momentum, noise or weight decay.
 
     Args:
         initial_loss: f_0 = ell(F(Theta_0)), at least ell*.

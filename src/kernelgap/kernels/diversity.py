@@ -20,9 +20,10 @@ from kernelgap.typing import PyTree
 
 
 def diversity_kernel() -> Kernel:
-    r"""g(x, z) = (1/2 - theta / (2 pi)) <x, z>, theta the angle of x and z.
+    r"""The tangent kernel of a layer of many random ReLU units, g(x, z) = k(x, z) <x, z>.
 
-    The mean over units w, uniform on the sphere, of 1[w.x > 0] 1[w.z > 0] <x, z>: the limit of
+    With k = 1/2 - theta / (2 pi), theta the angle of x and z. It is the mean over units w, uniform
+    on the sphere, of 1[w.x > 0] 1[w.z > 0] <x, z>: the limit of
     `metrics.extended_feature_gram(w, x)` / m for m random units. `ntk` of a two-layer net is
     this, up to a factor, plus the part of the readout.
 

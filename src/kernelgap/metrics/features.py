@@ -58,7 +58,9 @@ class SmallestSingularValue(NamedTuple):
 
 
 def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
-    r"""D'D = (A'A) o (X X') with A_kl = 1[w_k . x_l > 0], in time O(n m d + n^2 (m + d)).
+    r"""The tangent kernel of a ReLU layer on a sample: D'D = (A'A) o (X X').
+
+    With A_kl = 1[w_k . x_l > 0], in time O(n m d + n^2 (m + d)).
 
     The Gram matrix of the gradients of f(x_l) = sum_k v_k relu(w_k . x_l) in W, v_k = +-1: the
     empirical tangent kernel of the first layer, times m where v_k = +-1/sqrt(m). Divided by m it
@@ -93,8 +95,9 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
 
 
 def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue:
-    r"""s_min(D) = sqrt(lambda_min(D'D)) of the extended feature matrix D, shape (m d, n).
+    r"""The smallest singular value of a ReLU layer's Jacobian on a sample, s_min(D).
 
+    s_min(D) = sqrt(lambda_min(D'D)), D the extended feature matrix of shape (m d, n).
     From all eigenvalues of D'D, O(n^3), in the dtype at hand. Their error is some rounding units
     of the largest one, so that s_min is known to about `error` / (2 s_min) where that is small and
     to sqrt(error), at most, where it is not: in float32 about 1e-3 of the largest singular value.

@@ -201,7 +201,7 @@ def laziness_along(
 
 
 def displacement(params0: PyTree, params: PyTree) -> Scalar:
-    """||Theta - Theta_0|| over all parameters.
+    """How far parameters have moved, ||Theta - Theta_0|| over all of them.
 
     Args:
         params0: parameters to compare with.

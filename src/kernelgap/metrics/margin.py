@@ -20,7 +20,7 @@ Norm = Literal["l2", "balanced", "mean_field", "layer_product"]
 
 
 def output_margins(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
-    """y_i f_i for outputs (n,); f_{y_i} - max_{j != y_i} f_j for outputs (n, k), k >= 2.
+    """The margin of each sample: y_i f_i, or f_{y_i} - max_{j != y_i} f_j for k classes.
 
     Args:
         outputs: (n,) or (n, k) with k >= 2.

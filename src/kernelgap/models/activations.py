@@ -10,7 +10,9 @@ from kernelgap import _checks
 
 
 class Activation(NamedTuple):
-    """phi(z) = positive * max(z, 0)^power + negative * max(-z, 0)^power.
+    """A positively homogeneous activation, phi(c z) = c^power phi(z) for c > 0.
+
+        phi(z) = positive * max(z, 0)^power + negative * max(-z, 0)^power.
 
     Every function of one variable that is positively homogeneous of degree `power` has this
     form. Its derivative at 0 is taken to be 0.
@@ -77,7 +79,7 @@ class SmoothActivation(NamedTuple):
 
 
 def leaky_relu(slope: float = 0.01) -> Activation:
-    """max(z, 0) + slope * min(z, 0).
+    """The leaky ReLU, max(z, 0) + slope * min(z, 0).
 
     Args:
         slope: any finite number; 0 for ReLU, 1 for the identity, -1 for the absolute value.
@@ -99,7 +101,7 @@ def leaky_relu(slope: float = 0.01) -> Activation:
 
 
 def relu_power(power: float) -> Activation:
-    """max(z, 0)^power, for power >= 1.
+    """The ReLU to a power, max(z, 0)^power for power >= 1.
 
     Args:
         power: the degree, at least 1; 1 for ReLU.

@@ -14,11 +14,12 @@ from kernelgap.typing import ArrayLike, Loss, PyTree, Scalar
 
 
 def diversity_penalty(w: ArrayLike) -> Scalar:
-    r"""R(W) = (1/m^2) sum_ij k(w_i, w_j)^2 with k = 1/2 - theta_ij / (2 pi).
+    r"""How unevenly units cover the sphere, R(W) = (1/m^2) sum_ij k(w_i, w_j)^2.
 
-    Only the directions of the units count. Its least possible value over infinitely many units is
-    1/16 + psi_1(d/2) / (8 pi^2), psi_1 the trigamma function, reached by uniform ones; m random
-    units exceed it by (3/16 - psi_1(d/2) / (8 pi^2)) / m in the mean.
+    With k = 1/2 - theta_ij / (2 pi), theta_ij the angle of two units. Only the directions of the
+    units count. Its least possible value over infinitely many units is 1/16 + psi_1(d/2) /
+    (8 pi^2), psi_1 the trigamma function, reached by uniform ones; m random units exceed it by
+    (3/16 - psi_1(d/2) / (8 pi^2)) / m in the mean.
 
     O(m^2 d) time, O(m d) memory and a few tiles; value and gradient are made in one pass.
 

@@ -43,7 +43,9 @@ def kernel_logistic(
     tile: int | None = None,
     mesh: Mesh | None = None,
 ) -> KernelPredictor:
-    r"""Minimise reduce_i log(1 + exp(-y_i f(x_i))) + l2 ||f||^2 over the kernel's Hilbert space.
+    r"""Kernel logistic regression with an l2 penalty.
+
+    Minimises reduce_i log(1 + exp(-y_i f(x_i))) + l2 ||f||^2 over f in the kernel's Hilbert space.
 
     This is `objectives.regularized_logistic` with power 2 and the norm of the Hilbert space. As
     l2 -> 0 the direction of f tends to that of `hard_margin_svm`; see `logistic_path`.

@@ -33,8 +33,9 @@ def kernel_ridge(
     tile: int | None = None,
     mesh: Mesh | None = None,
 ) -> KernelPredictor:
-    r"""Minimise reduce_i (f(x_i) - y_i)^2 + l2 ||f||^2 over the kernel's Hilbert space.
+    r"""Kernel ridge regression, or interpolation of least norm.
 
+    Minimises reduce_i (f(x_i) - y_i)^2 + l2 ||f||^2 over f in the kernel's Hilbert space.
     The solution is f = sum_i coef_i K(., x_i) with (K + l2 I) coef = y. With `l2=0` it is the
     interpolant of least norm; where the Gram matrix is singular, the least-squares solution of
     least norm. This is for the sum over i, with which `l2` is scikit-learn's `alpha`; for the mean,
