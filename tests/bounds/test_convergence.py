@@ -80,7 +80,7 @@ def test_where_the_nonlinearity_forbids():
 
 
 def test_functions_and_radius():
-    """A function of the radius is the number where it is constant; a number ends at `radius`."""
+    """A function of the radius is the number where it is constant; a number ends at `lipschitz_radius`."""
     assert _certificate(lipschitz=lambda r: 0.02) == _certificate()
     rising = _certificate(lipschitz=lambda r: 0.01 + 0.001 * r)
     at = 0.01 + 0.001 * float(rising.path_length)
@@ -88,11 +88,11 @@ def test_functions_and_radius():
     np.testing.assert_allclose(rising.path_length, frozen.path_length, rtol=1e-6)
     np.testing.assert_allclose(rising.decrease, frozen.decrease, rtol=1e-6)
     whole = float(_certificate().path_length)
-    assert _certificate(radius=1.01 * whole).holds
+    assert _certificate(lipschitz_radius=1.01 * whole).holds
     assert not _certificate(
         lipschitz_radius=0.99 * whole, learning_rate=float(_certificate().learning_rate)
     ).holds
-    assert not _certificate(radius=3.0).holds  # below D / a
+    assert not _certificate(lipschitz_radius=3.0).holds  # below D / a
 
 
 def test_along_the_run_nothing_drifts():
@@ -219,7 +219,7 @@ def test_a_logistic_run_keeps_to_its_certificate_until_the_target(target):
             ValueError,
             "`learning_rate` must hold finite numbers > 0; got \\[0.0\\]",
         ),
-        ({"radius": -1.0}, ValueError, "`radius` must hold numbers >= 0"),
+        ({"lipschitz_radius": -1.0}, ValueError, "`lipschitz_radius` must hold numbers >= 0"),
         ({"loss": -0.1}, ValueError, "`initial_loss` must hold finite numbers >= 0"),
         ({"constants": "all"}, ValueError, "`constants` must be one of 'ball', 'run'"),
     ],
@@ -234,7 +234,7 @@ def test_refuses_losses_and_tracers():
         bounds.convergence(0.5, 10, **GOOD)
     with pytest.raises(TypeError, match="known now: certificates are computed on the host"):
         jax.jit(lambda v: _certificate(v).decrease)(0.5)
-    with pytest.raises(ValueError, match="`steps`"):
+    with pytest.raises(ValueError, match="`times`"):
         _certificate().curve(0)
     with pytest.raises(ValueError, match="`every`"):
         _certificate().curve(3, every=0)
