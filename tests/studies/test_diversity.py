@@ -132,9 +132,7 @@ def test_a_violated_certificate_stops_the_run():
 def test_a_wrong_scale_would_be_seen(monkeypatch):
     """The certificate of the net without its factor 1/sqrt(m) is too small, and refused."""
     right = kg.metrics.pl_bound
-    monkeypatch.setattr(
-        kg.metrics, "pl_bound", lambda g, s, *, samples, scale: right(g, s, samples=samples)
-    )
+    monkeypatch.setattr(kg.metrics, "pl_bound", lambda g, s, *, n, scale: right(g, s, n=n))
     config = diversity.DiversityConfig(parts=("training",), **(TINY | {"steps": 150, "records": 3}))
     cells._train.clear_cache()
     try:
