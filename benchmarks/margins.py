@@ -25,7 +25,7 @@ def problems(seeds: int):
             yield f"xor d={d} n={ratio * d}", 1 / 8, seed, data
     for classes in DIGITS:
         for seed in range(seeds):
-            yield f"digits {classes[0]} {classes[1]}", 1.0, seed, kg.datasets.digits(*classes)
+            yield f"digits {classes[0]} {classes[1]}", 1.0, seed, kg.datasets.digits(classes)
 
 
 def main() -> None:

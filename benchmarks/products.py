@@ -49,7 +49,7 @@ def main() -> None:
         {
             "kernel(x) @ v, jitted": lambda: dense(x, v),
             "kernels.matmul": lambda: kg.kernels.matmul(kernel, x, v),
-            "kernels.matmul, x2 given": lambda: kg.kernels.matmul(kernel, x, v, x),
+            "kernels.matmul, x2 given": lambda: kg.kernels.matmul(kernel, x, v, x2=x),
             "accurate product of the solvers": lambda: products.accurate_matmul(
                 kernel, x, v, jnp.zeros((), x.dtype), tile, None
             ),

@@ -183,3 +183,11 @@ def test_a_study_shows_itself_too(monkeypatch):
     assert "&lt;script&gt;" in text
     assert "0.5" in text
     assert "<details>" in text
+
+
+@pytest.mark.parametrize("room", [kg, kg.kernels, kg.testing], ids=lambda room: room.__name__)
+def test_tab_completion_offers_what_is_public(room):
+    extra = {"kernelgap": {"sklearn"}, "kernelgap.kernels": {"neural_tangents"}}
+    assert set(dir(room)) == set(room.__all__) | extra.get(room.__name__, set())
+    for name in dir(room):
+        assert getattr(room, name) is not None

@@ -62,4 +62,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, "load", "save"})
+    return sorted({*__all__, *_LAZY})  # what tab completion offers

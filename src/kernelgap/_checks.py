@@ -12,6 +12,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from kernelgap.typing import ArrayLike, PyTree
 
@@ -91,9 +92,39 @@ def choice(value: Any, name: str, options: Sequence[str]) -> None:
         raise ValueError(f"`{name}` must be one of {listed}; got {value!r:.40}")
 
 
+def floating_dtype(dtype: DTypeLike | None) -> np.dtype:
+    """The dtype as JAX will make it, JAX's default for None; refused unless floating."""
+    try:
+        chosen = jnp.dtype(jax.dtypes.canonicalize_dtype(float if dtype is None else dtype))
+    except TypeError as error:
+        raise TypeError(f"`dtype` must be a floating dtype; got {dtype!r:.40}") from error
+    if not jnp.issubdtype(chosen, jnp.floating):
+        raise TypeError(f"`dtype` must be a floating dtype; got {chosen}")
+    return chosen
+
+
+def array(value: Any, name: str) -> jax.Array:
+    """What JAX makes of an array, a number or a nest of them; refuses everything else."""
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"`{name}` must be an array of numbers; got {value!r:.40}") from error
+
+
+def floating(x: ArrayLike, name: str) -> jax.Array:
+    """An array of a floating dtype, of any shape; its values are not looked at."""
+    found = array(x, name)
+    if not jnp.issubdtype(found.dtype, jnp.floating):
+        raise TypeError(f"`{name}` must be a floating-point array; got dtype {found.dtype}. "
+                        f"Convert it, for example with {name}.astype(float)")  # fmt: skip
+    return found
+
+
 def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
     """A floating array of shape (n, d) with n, d >= 1 and, where concrete, finite entries."""
-    array = _floating(x, name)
+    array = floating(x, name)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"`{name}` must have shape (n, d) with n, d >= 1; got {array.shape}")
     if d is not None and array.shape[1] != d:
@@ -104,7 +135,7 @@ def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
 
 def examples(x: ArrayLike, name: str = "x", *, shape: tuple[int, ...] | None = None) -> jax.Array:
     """A floating array of shape (n, ...), n >= 1, of examples of any shape; finite if concrete."""
-    array = _floating(x, name)
+    array = floating(x, name)
     if array.ndim == 0 or 0 in array.shape:
         raise ValueError(f"`{name}` must have shape (n, ...) with n >= 1 and no empty axis; "
                          f"got {array.shape}")  # fmt: skip
@@ -115,8 +146,8 @@ def examples(x: ArrayLike, name: str = "x", *, shape: tuple[int, ...] | None = N
     return array
 
 
-def parameters(params: PyTree, name: str = "params") -> PyTree:
-    """A tree of floating arrays, at least one, finite where concrete."""
+def parameters(params: PyTree, name: str = "params", *, finite: bool = True) -> PyTree:
+    """A tree of floating arrays, at least one, finite (unless that is waived) where concrete."""
     if not jax.tree.leaves(params):
         raise ValueError(f"`{name}` must hold at least one array; got {params!r:.40}")
 
@@ -129,7 +160,8 @@ def parameters(params: PyTree, name: str = "params") -> PyTree:
                 "Close over what is not differentiated, as in lambda p, x: apply((p, rest), x)"
             )
         array = jnp.asarray(leaf)
-        _finite(array, where)
+        if finite:
+            _finite(array, where)
         return array
 
     return jax.tree_util.tree_map_with_path(checked, params)
@@ -137,7 +169,7 @@ def parameters(params: PyTree, name: str = "params") -> PyTree:
 
 def targets(y: ArrayLike, n: int, name: str = "y", *, columns: bool = False) -> jax.Array:
     """Real targets of shape (n,), or (n, k) where `columns`, finite where concrete."""
-    array = _floating(y, name)
+    array = floating(y, name)
     if array.shape[:1] != (n,) or array.ndim not in ((1, 2) if columns else (1,)):
         shapes = f"({n},) or ({n}, k)" if columns else f"({n},)"
         raise ValueError(f"`{name}` must have shape {shapes}, one entry per row of x; "
@@ -151,7 +183,7 @@ def gram(gram: ArrayLike, name: str = "gram") -> jax.Array:
 
     Returns it as a matrix of shape (n, n) or (n k, n k), sample by sample. Symmetry is not checked.
     """
-    array = _floating(gram, name)
+    array = floating(gram, name)
     pairs = array.shape[:1] * 2 + array.shape[2:3] * 2
     if array.ndim not in (2, 4) or array.shape != pairs or 0 in array.shape:
         raise ValueError(f"`{name}` must be a Gram matrix of shape (n, n), or (n, n, k, k) for k "
@@ -165,40 +197,34 @@ def gram(gram: ArrayLike, name: str = "gram") -> jax.Array:
 
 def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
     """Binary labels of shape (n,), each -1 or +1 where concrete; returned as they came."""
-    array = jnp.asarray(y)
-    if array.shape != (n,):
+    labels = array(y, name)
+    if jnp.issubdtype(labels.dtype, jnp.complexfloating):
+        raise TypeError(f"`{name}` must hold labels -1 and +1; got dtype {labels.dtype}")
+    if labels.shape != (n,):
         raise ValueError(f"`{name}` must have shape ({n},), one label per row of x; "
-                         f"got {array.shape}")  # fmt: skip
-    if is_concrete(array):
-        values = np.asarray(array)
+                         f"got {labels.shape}")  # fmt: skip
+    if is_concrete(labels):
+        values = np.asarray(labels)
         bad = values[np.abs(values) != 1]
         if bad.size:
-            raise ValueError(f"`{name}` must hold labels -1 and +1 only; got {bad[:3].tolist()}")
-    return array
+            hint = ". Make them from 0 and 1 as 2 * y - 1" if not bad.any() else ""
+            raise ValueError(f"`{name}` must hold labels -1 and +1 only; "
+                             f"got {bad[:3].tolist()}{hint}")  # fmt: skip
+    return labels
 
 
 def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
     """Integer class labels of shape (n,) in 0..k-1, the range checked where concrete."""
-    array = jnp.asarray(y)
-    if array.shape != (n,) or not jnp.issubdtype(array.dtype, jnp.integer):
-        raise ValueError(
-            f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},) for a model with "
-            f"{k} outputs; got {array.dtype} of shape {array.shape}"
-        )
-    if is_concrete(array):
-        values = np.asarray(array)
+    labels = array(y, name)
+    if labels.shape != (n,) or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},); "
+                         f"got {labels.dtype} of shape {labels.shape}")  # fmt: skip
+    if is_concrete(labels):
+        values = np.asarray(labels)
         bad = values[(values < 0) | (values >= k)]
         if bad.size:
             raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}")
-    return array
-
-
-def _floating(x: ArrayLike, name: str) -> jax.Array:
-    array = jnp.asarray(x)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"`{name}` must be a floating-point array; got dtype {array.dtype}. "
-                        f"Convert it, for example with {name}.astype(float)")  # fmt: skip
-    return array
+    return labels
 
 
 def _finite(array: jax.Array, name: str) -> None:

@@ -7,6 +7,15 @@ from kernelgap import _checks
 from kernelgap.typing import ArrayLike
 
 
+def checked(outputs: ArrayLike) -> jax.Array:
+    """Outputs of a classifier: floating, of shape (n,), or (n, k) for k >= 2 classes."""
+    found = _checks.floating(outputs, "outputs")
+    if found.ndim not in (1, 2) or found.shape[0] == 0 or found.shape[1:] in ((0,), (1,)):
+        raise ValueError(f"`outputs` must have shape (n,) or (n, k) with n >= 1 and k >= 2; "
+                         f"got {found.shape}")  # fmt: skip
+    return found
+
+
 def signed(outputs: jax.Array, y: ArrayLike) -> jax.Array:
     """y_i f_i for outputs (n,) and labels -1, +1."""
     return _checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs

@@ -18,8 +18,11 @@ def difference(tree: PyTree, start: PyTree) -> PyTree:
 
 
 def safe_power(base: jax.Array, exponent: float) -> jax.Array:
-    """`base ** exponent` for base >= 0, with gradient 0 instead of NaN or inf at base = 0."""
+    """`base ** exponent` for base >= 0, with gradient 0 instead of NaN or inf at base = 0.
+
+    A NaN stays one: a net that diverged is not at its start.
+    """
     if exponent == 1:
         return base
-    positive = base > 0
-    return jnp.where(positive, jnp.where(positive, base, 1) ** exponent, 0)
+    zero = base == 0
+    return jnp.where(zero, 0, jnp.where(zero, 1, base) ** exponent)

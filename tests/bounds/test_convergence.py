@@ -23,10 +23,10 @@ def _certificate(loss=0.5, n=10, **change):
 def test_linear_models_by_hand():
     """L = 0: S = Lambda b^2, and the constants of the docstring."""
     found = _certificate(lipschitz=0.0)
-    np.testing.assert_allclose(found.step, 10 / 20, rtol=1e-9)
+    np.testing.assert_allclose(found.learning_rate, 10 / 20, rtol=1e-9)
     np.testing.assert_allclose(found.decrease, 0.5 * 0.1, rtol=1e-9)
     np.testing.assert_allclose(found.path_length, np.sqrt(8 * 0.5 / 0.1), rtol=1e-9)
-    flow = _certificate(lipschitz=0.0, step=1e-9)
+    flow = _certificate(lipschitz=0.0, learning_rate=1e-9)
     np.testing.assert_allclose(flow.path_length, np.sqrt(2 * 0.5 / 0.1), rtol=1e-6)
     np.testing.assert_allclose(flow.decrease, 2e-9 * 0.1, rtol=1e-6)
 
@@ -35,22 +35,24 @@ def test_linear_models_by_hand():
 def test_the_ball_is_self_consistent(lipschitz, share):
     """Every entry follows from the definitions, with the radius put in."""
     limit = _certificate(lipschitz=lipschitz)
-    found = _certificate(lipschitz=lipschitz, step=share * float(limit.step_limit))
+    found = _certificate(lipschitz=lipschitz, learning_rate=share * float(limit.max_learning_rate))
     assert found.holds
     radius = found.path_length
     alpha, beta = 1 - lipschitz * radius, 20**0.5 + lipschitz * radius
     smooth = beta**2 / 10 + lipschitz * np.sqrt(2 * 0.5 / 10)
-    c = 1 - found.step * smooth / 2
+    c = 1 - found.learning_rate * smooth / 2
     assert c >= 0.5 * (1 - 1e-9)
     assert np.sqrt(2 * 0.5 * 10) / (c * alpha) <= radius  # no path is longer than the radius
     np.testing.assert_allclose(np.sqrt(2 * 0.5 * 10) / (c * alpha), radius, rtol=1e-6)
-    assert found.decrease <= 2 * found.step * c * alpha**2 / 10
-    np.testing.assert_allclose(found.decrease, 2 * found.step * c * alpha**2 / 10, rtol=1e-6)
-    np.testing.assert_allclose([found.alpha, found.beta], [alpha, beta], rtol=1e-9)
+    assert found.decrease <= 2 * found.learning_rate * c * alpha**2 / 10
+    np.testing.assert_allclose(
+        found.decrease, 2 * found.learning_rate * c * alpha**2 / 10, rtol=1e-6
+    )
+    np.testing.assert_allclose([found.sigma_min, found.sigma_max], [alpha, beta], rtol=1e-9)
     np.testing.assert_allclose(found.smoothness, smooth, rtol=1e-9)
 
 
-def test_step_limit_against_a_grid():
+def test_largest_learning_rate_against_a_grid():
     for lipschitz in (0.005, 0.03, 0.06, 0.07):
         radii = np.linspace(3.2, 40, 200001)
         alpha, beta = 1 - lipschitz * radii, 20**0.5 + lipschitz * radii
@@ -58,7 +60,9 @@ def test_step_limit_against_a_grid():
         with np.errstate(divide="ignore"):
             c = np.where(alpha > 0, np.sqrt(10) / (radii * alpha), np.inf)
         best = np.max(np.minimum(1, 2 * (1 - c)) / smooth)
-        np.testing.assert_allclose(_certificate(lipschitz=lipschitz).step_limit, best, rtol=1e-4)
+        np.testing.assert_allclose(
+            _certificate(lipschitz=lipschitz).max_learning_rate, best, rtol=1e-4
+        )
 
 
 def test_where_the_nonlinearity_forbids():
@@ -67,31 +71,33 @@ def test_where_the_nonlinearity_forbids():
     below, above = (_certificate(lipschitz=c * edge) for c in (0.999, 1.001))
     assert below.holds
     assert not above.holds
-    assert above.step_limit == 0
+    assert above.max_learning_rate == 0
     assert above.decrease == 0
     np.testing.assert_allclose(above.nonlinearity, 1.001, rtol=1e-9)
     half = _certificate(lipschitz=edge / 2.0001)
-    np.testing.assert_allclose(half.step * half.smoothness, 1, rtol=1e-2)
+    np.testing.assert_allclose(half.learning_rate * half.smoothness, 1, rtol=1e-2)
     assert "none: nonlinearity 1, below 1" in repr(above)
 
 
 def test_functions_and_radius():
-    """A function of the radius is the number where it is constant; a number ends at `radius`."""
+    """A function of the radius is the number where it is constant; a number ends at `lipschitz_radius`."""
     assert _certificate(lipschitz=lambda r: 0.02) == _certificate()
     rising = _certificate(lipschitz=lambda r: 0.01 + 0.001 * r)
     at = 0.01 + 0.001 * float(rising.path_length)
-    frozen = _certificate(lipschitz=at, step=float(rising.step))
+    frozen = _certificate(lipschitz=at, learning_rate=float(rising.learning_rate))
     np.testing.assert_allclose(rising.path_length, frozen.path_length, rtol=1e-6)
     np.testing.assert_allclose(rising.decrease, frozen.decrease, rtol=1e-6)
     whole = float(_certificate().path_length)
-    assert _certificate(radius=1.01 * whole).holds
-    assert not _certificate(radius=0.99 * whole, step=float(_certificate().step)).holds
-    assert not _certificate(radius=3.0).holds  # below D / a
+    assert _certificate(lipschitz_radius=1.01 * whole).holds
+    assert not _certificate(
+        lipschitz_radius=0.99 * whole, learning_rate=float(_certificate().learning_rate)
+    ).holds
+    assert not _certificate(lipschitz_radius=3.0).holds  # below D / a
 
 
 def test_along_the_run_nothing_drifts():
     found = _certificate(constants="run", lipschitz=0.5)
-    assert (found.alpha, found.beta) == (1, 20**0.5)
+    assert (found.sigma_min, found.sigma_max) == (1, 20**0.5)
     np.testing.assert_allclose(found.smoothness, 2 + 0.5 * np.sqrt(0.1))
     assert found.status == "along the run"
     assert not _certificate(lipschitz=0.5).holds
@@ -166,7 +172,7 @@ def test_an_exact_run_keeps_to_its_certificate(activation, outputs, depth, width
             lipschitz=bounds.tangent_lipschitz(model, params, x),
         )  # fmt: skip
         assert certificate.holds, certificate
-        values, path, far = _run(model, params, x, y, float(certificate.step), 400, loss)
+        values, path, far = _run(model, params, x, y, float(certificate.learning_rate), 400, loss)
         check = bounds.check_run(certificate, values, path_lengths=path, displacements=far)
         assert check.kept, check
         assert check.displacement_ratio <= check.path_ratio <= 1
@@ -174,7 +180,7 @@ def test_an_exact_run_keeps_to_its_certificate(activation, outputs, depth, width
         assert check.path_ratio > 0.05
         # K_t stays where the ball says it does.
         moved = bounds.gram_range(kg.kernels.empirical_ntk(model, params)(x))
-        assert moved.smallest >= certificate.alpha**2
+        assert moved.smallest >= certificate.sigma_min**2
 
 
 @pytest.mark.parametrize("target", [0.3, 0.05])
@@ -190,7 +196,7 @@ def test_a_logistic_run_keeps_to_its_certificate_until_the_target(target):
             lambda_min=ends.lower, lambda_max=ends.upper, lipschitz=0.0,
         )  # fmt: skip
         assert certificate.holds, certificate
-        values, path, _ = _run(model, params, x, y, float(certificate.step), 400, loss)
+        values, path, _ = _run(model, params, x, y, float(certificate.learning_rate), 400, loss)
         reached = int(np.argmax(np.asarray(values) <= target))
         assert reached > 0
         check = bounds.check_run(certificate, values, path_lengths=path[:reached])
@@ -208,8 +214,12 @@ def test_a_logistic_run_keeps_to_its_certificate_until_the_target(target):
         ({"lambda_max": 0.5}, ValueError, "`lambda_max` must be at least `lambda_min`"),
         ({"lambda_max": "x"}, TypeError, "`lambda_max` must hold finite numbers"),
         ({"lipschitz": -1.0}, ValueError, "`lipschitz` must hold finite numbers >= 0; got"),
-        ({"step": 0.0}, ValueError, "`step` must hold finite numbers > 0; got \\[0.0\\]"),
-        ({"radius": -1.0}, ValueError, "`radius` must hold numbers >= 0"),
+        (
+            {"learning_rate": 0.0},
+            ValueError,
+            "`learning_rate` must hold finite numbers > 0; got \\[0.0\\]",
+        ),
+        ({"lipschitz_radius": -1.0}, ValueError, "`lipschitz_radius` must hold numbers >= 0"),
         ({"loss": -0.1}, ValueError, "`initial_loss` must hold finite numbers >= 0"),
         ({"constants": "all"}, ValueError, "`constants` must be one of 'ball', 'run'"),
     ],
@@ -224,7 +234,7 @@ def test_refuses_losses_and_tracers():
         bounds.convergence(0.5, 10, **GOOD)
     with pytest.raises(TypeError, match="known now: certificates are computed on the host"):
         jax.jit(lambda v: _certificate(v).decrease)(0.5)
-    with pytest.raises(ValueError, match="`steps`"):
+    with pytest.raises(ValueError, match="`times`"):
         _certificate().curve(0)
     with pytest.raises(ValueError, match="`every`"):
         _certificate().curve(3, every=0)

@@ -72,7 +72,7 @@ def test_duplicates_are_named():
         1.0, kg.bounds.squared_loss(8), lambda_min=kept.lower, lambda_max=kept.upper, lipschitz=0.1
     )
     assert not certificate.holds
-    assert certificate.step_limit == 0
+    assert certificate.max_learning_rate == 0
     features = jax.random.normal(jax.random.key(0), (8, 5))
     with pytest.raises(ValueError, match="No two samples coincide; are there fewer parameters"):
         gram_range(features @ features.T)

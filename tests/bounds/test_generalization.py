@@ -212,3 +212,10 @@ def test_nets_refuse():
         bounds.deep(0.1, n=10, radius=1.0, depth=2, form="tight")
     with pytest.raises(ValueError, match="`margin` cannot be above radius"):
         bounds.leave_one_out(2.0, n=10, radius=1.0)
+
+
+def test_numbers_of_samples_beyond_int32():
+    assert (
+        bounds.kernel(0.1, n=10**10, radius=1.0).value
+        < bounds.kernel(0.1, n=10**9, radius=1.0).value
+    )

@@ -21,7 +21,13 @@ def test_by_hand():
         (3, 4, 4),
     ):
         found = bounds.near_start(
-            distance, **GOOD, curvature=0.01, lipschitz=2.0, train=0.1, scale=0.5, delta=0.1
+            distance,
+            **GOOD,
+            curvature=0.01,
+            loss_lipschitz=2.0,
+            train_loss=0.1,
+            smallest_radius=0.5,
+            delta=0.1,
         )
         expected = 0.1 + 4 * (radius * 0.1 + 0.005 * radius**2)
         expected += 3 * np.sqrt(np.log(2 * j * (j + 1) / 0.1) / 200)
@@ -101,7 +107,7 @@ def test_a_trained_net_on_fresh_data():
     for _ in range(100):
         moved = jax.tree.map(lambda w, g: w - 0.3 * g, moved, jax.grad(ramp)(moved, x, y))
     far = kg.metrics.displacement(params, moved)
-    bound = bounds.near_start(far, trace=jnp.sum(x**2) / d, n=n, train=ramp(moved, x, y))
+    bound = bounds.near_start(far, trace=jnp.sum(x**2) / d, n=n, train_loss=ramp(moved, x, y))
     assert ramp(moved, fresh, labels) <= bound.value
     assert not bound.vacuous
 
@@ -113,9 +119,9 @@ def test_a_trained_net_on_fresh_data():
         ({"trace": 0.0}, ValueError, "`trace` must hold positive"),
         ({"n": 0}, ValueError, "`n` must hold numbers >= 1"),
         ({"curvature": -1.0}, ValueError, "`curvature` must hold numbers >= 0"),
-        ({"lipschitz": np.nan}, ValueError, "`lipschitz` must hold numbers >= 0"),
-        ({"train": 1.5}, ValueError, "`train` must hold numbers in \\[0, 1\\]"),
-        ({"scale": 0.0}, ValueError, "`scale` must hold positive"),
+        ({"loss_lipschitz": np.nan}, ValueError, "`loss_lipschitz` must hold numbers >= 0"),
+        ({"train_loss": 1.5}, ValueError, "`train_loss` must hold numbers in \\[0, 1\\]"),
+        ({"smallest_radius": 0.0}, ValueError, "`smallest_radius` must hold positive"),
         ({"delta": 1.0}, ValueError, "`delta` must hold numbers in \\(0, 1\\)"),
         ({"distance": "far"}, TypeError, "`distance` must hold"),
     ],

@@ -144,14 +144,12 @@ tanh, weights, ones = _net("tanh", (5,))
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda f: f(tanh.apply, weights, ones), TypeError, "`model` must be a kernelgap model"),
+        (lambda f: f(tanh.apply, weights, ones), TypeError, "`model` must be a Model"),
         (
             lambda f: f(kg.models.mlp((5,), activation="relu"), weights, ones),
             ValueError,
             "`model` must have a smooth activation",
         ),
-        (lambda f: f(tanh, weights, ones, slope=0.0), ValueError, "`slope` must be"),
-        (lambda f: f(tanh, weights, ones, curvature=-1.0), ValueError, "`curvature` must be"),
         (lambda f: f(tanh, weights, ones[0]), ValueError, "`x` must have shape"),
         (lambda f: f(tanh, weights[:1], ones), ValueError, "`params` must have the shapes"),
         (lambda f: f(tanh, weights, ones)(-1.0), ValueError, "`radius` must be"),

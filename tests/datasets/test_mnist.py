@@ -49,7 +49,7 @@ def test_names_and_compression(folder, kind):
 
 def test_classes_and_centring(folder):
     path, images, labels, test_images, test_labels = folder
-    train, test = kg.datasets.mnist(path, classes=(7, 2), pixels="centred", dtype=jnp.float16)
+    train, test = kg.datasets.mnist(path, classes=(7, 2), pixels="centered", dtype=jnp.float16)
     keep, test_keep = (np.isin(y, (7, 2)) for y in (labels, test_labels))
     assert train.x.dtype == train.y.dtype == jnp.float16
     np.testing.assert_array_equal(train.y, np.where(labels[keep] == 7, 1, -1))
@@ -135,7 +135,7 @@ def test_missing_files_and_folders(folder):
         ({"classes": (3, 1.5)}, TypeError, "`classes` must be an integer"),
         ({"classes": 3}, TypeError, "`classes` must be a sequence of digits"),
         ({"classes": "38"}, TypeError, "`classes` must be a sequence of digits"),
-        ({"pixels": "raw"}, ValueError, "`pixels` must be one of 'unit', 'centred'"),
+        ({"pixels": "raw"}, ValueError, "`pixels` must be one of 'unit', 'centered'"),
         ({"dtype": int}, TypeError, "`dtype`"),
     ],
 )

@@ -94,22 +94,22 @@ def test_dtype_and_transforms():
 
 
 def test_digits():
-    x, y = kg.datasets.digits(3, 8)
+    x, y = kg.datasets.digits((3, 8))
     assert x.shape == (357, 64)
     assert (int((y == 1).sum()), int((y == -1).sum())) == (183, 174)
     assert float(x.min()) == 0
     assert float(x.max()) == 1
-    swapped = kg.datasets.digits(8, 3)
+    swapped = kg.datasets.digits((8, 3))
     np.testing.assert_array_equal(swapped.y, -y)
 
 
 def test_digits_of_several_classes():
-    x, y = kg.datasets.digits(8, 3, 5)
+    x, y = kg.datasets.digits((8, 3, 5))
     assert y.dtype == jnp.zeros(0, int).dtype
     for k, digit in enumerate((8, 3, 5)):  # labels are places in the order given
-        alone = kg.datasets.digits(digit, (digit + 1) % 10)
+        alone = kg.datasets.digits((digit, (digit + 1) % 10))
         np.testing.assert_array_equal(x[y == k], alone.x[alone.y == 1])
-    assert kg.datasets.digits(*range(10)).x.shape == (1797, 64)
+    assert kg.datasets.digits().x.shape == (1797, 64)
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ def test_old_style_keys_are_accepted():
     [
         (lambda: kg.datasets.planted_xor(1), ValueError, "`d` must be an integer >= 2"),
         (lambda: kg.datasets.planted_xor(5, signal="x"), ValueError, "`signal`"),
-        (lambda: kg.datasets.digits(3, 3), ValueError, "two or more different digits"),
-        (lambda: kg.datasets.digits(3), ValueError, "two or more different digits"),
-        (lambda: kg.datasets.digits(3, 10), ValueError, "`classes` must be digits 0..9; got 10"),
-        (lambda: kg.datasets.digits("3", 8), TypeError, "`classes` must be an integer"),
+        (lambda: kg.datasets.digits((3, 3)), ValueError, "two or more different digits"),
+        (lambda: kg.datasets.digits((3,)), ValueError, "two or more different digits"),
+        (lambda: kg.datasets.digits((3, 10)), ValueError, "`classes` must be digits 0..9; got 10"),
+        (lambda: kg.datasets.digits(("3", 8)), TypeError, "`classes` must be an integer"),
     ],
 )
 def test_others_refuse(call, error, match):

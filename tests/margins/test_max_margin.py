@@ -115,7 +115,7 @@ def test_more_units_and_a_start_from_the_polished_net_never_hurt():
     )
     assert grown.margin > few.margin
     # Weak duality: no network exceeds the violation of any weights.
-    bound = kg.margins.violation_bound(x, dual.weights * y, steps=50)
+    bound = kg.margins.violation_bound(x, dual.weights * y, max_iterations=50)
     assert grown.margin <= dual.violation * 1.0001 <= bound.value * 1.0002
 
 

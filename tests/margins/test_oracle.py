@@ -66,7 +66,7 @@ def test_in_the_plane_it_is_between_a_fine_grid_and_the_exact_value(seed):
 def test_never_above_the_rigorous_bound_in_higher_dimension(seed):
     x, q = problem(seed, 20, 5)
     found = kg.margins.most_violating_unit(x, q, key=jax.random.key(seed), restarts=32)
-    bound = kg.margins.violation_bound(x, np.asarray(q, float), steps=50)
+    bound = kg.margins.violation_bound(x, np.asarray(q, float), max_iterations=50)
     assert float(found.value) <= bound.value * (1 + 100 * eps())
 
 

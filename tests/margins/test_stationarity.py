@@ -345,7 +345,7 @@ def test_refuses_what_cannot_be_read():
     with pytest.raises(ValueError, match="multipliers='optimal' needs concrete arrays"):
         jax.jit(lambda p: kg.margins.kkt_residuals(model, p, x, y))(params)
     one = kg.models.homogeneous_mlp((2,), outputs=1)
-    with pytest.raises(ValueError, match="needs k >= 2; got \\(16, 1\\)"):
+    with pytest.raises(ValueError, match="k >= 2; got \\(16, 1\\)"):
         kg.margins.kkt_residuals(one, one.init(key, 4), x, jnp.zeros(16, int))
 
 

@@ -46,7 +46,7 @@ def spread(rng, count, d):
 def test_no_network_has_more(seed, shape):
     """Random nets, and the best net over many random units."""
     rng, x, y = draw(seed, shape)
-    bound = kg.margins.upper_bound(x, y, steps=400)
+    bound = kg.margins.upper_bound(x, y, max_iterations=400)
     assert bound.value == bound.violation.value / 2
     assert (bound.weights >= 0).all()
     np.testing.assert_allclose(bound.weights.sum(), 1, rtol=1e-12)
@@ -67,7 +67,7 @@ def test_no_network_has_more(seed, shape):
 @given(seeds, st.sampled_from([(12, 2), (9, 3), (14, 5)]))
 def test_the_weights_prove_the_value(seed, shape):
     _, x, y = draw(seed, shape)
-    bound = kg.margins.upper_bound(x, y, steps=400)
+    bound = kg.margins.upper_bound(x, y, max_iterations=400)
     again = kg.margins.violation_bound(x, bound.weights * y)
     np.testing.assert_allclose(again.value / 2, bound.value, rtol=3e-2)
     assert bound.violation.attained <= bound.violation.value
@@ -129,37 +129,37 @@ def test_the_planted_network_is_proved_best(signal):
 def test_never_below_the_planted_network_on_few_samples():
     for n in (4, 16, 32):
         x, y = kg.datasets.xor_noise(jax.random.key(n), n, 8)
-        assert kg.margins.upper_bound(x, y, steps=200).value >= 1 / 8
+        assert kg.margins.upper_bound(x, y, max_iterations=200).value >= 1 / 8
 
 
 def test_a_start_from_weights_is_used_and_a_single_step_is_valid():
     x, y = kg.datasets.xor_noise(jax.random.key(2), 64, 6)
     good = kg.margins.upper_bound(x, y)
-    from_good = kg.margins.upper_bound(x, y, weights=good.weights, steps=8)
-    from_uniform = kg.margins.upper_bound(x, y, steps=8)
+    from_good = kg.margins.upper_bound(x, y, weights=good.weights, max_iterations=8)
+    from_uniform = kg.margins.upper_bound(x, y, max_iterations=8)
     assert 1 / 8 <= from_good.value < from_uniform.value
 
 
 @given(seeds, st.sampled_from([(12, 3), (14, 5)]), st.sampled_from([0.25, 1e-30, 1e30]))
 def test_homogeneous_in_x_and_symmetric_in_y(seed, shape, factor):
     rng, x, y = draw(seed, shape)
-    value = kg.margins.upper_bound(x, y, steps=500).value
+    value = kg.margins.upper_bound(x, y, max_iterations=500).value
     turn = np.linalg.qr(rng.normal(size=(shape[1], shape[1])))[0]
     order = rng.permutation(shape[0])
     np.testing.assert_allclose(
-        kg.margins.upper_bound(factor * x, y, steps=500).value, factor * value, rtol=5e-2
+        kg.margins.upper_bound(factor * x, y, max_iterations=500).value, factor * value, rtol=5e-2
     )
     for x2, y2 in [(x @ turn, y), (x[order], y[order]), (x, -y)]:
         np.testing.assert_allclose(
-            kg.margins.upper_bound(x2, y2, steps=500).value, value, rtol=5e-2
+            kg.margins.upper_bound(x2, y2, max_iterations=500).value, value, rtol=5e-2
         )
 
 
 def test_dimensions_that_are_not_used_change_nothing():
     rng, x, y = draw(0, (20, 4))
     basis = np.linalg.qr(rng.normal(size=(30, 4)))[0].T
-    value = kg.margins.upper_bound(x, y, steps=1000).value
-    turned = kg.margins.upper_bound(x @ basis, y, steps=1000).value
+    value = kg.margins.upper_bound(x, y, max_iterations=1000).value
+    turned = kg.margins.upper_bound(x @ basis, y, max_iterations=1000).value
     np.testing.assert_allclose(turned, value, rtol=5e-2)
 
 
@@ -206,8 +206,11 @@ def test_one_point_and_one_class(d):
 
 def test_takes_jax_arrays_and_integer_labels():
     x, y = kg.datasets.xor_noise(jax.random.key(0), 16, 4)
-    value = kg.margins.upper_bound(x, y, steps=40).value
-    assert kg.margins.upper_bound(np.asarray(x), np.asarray(y).astype(int), steps=40).value == value
+    value = kg.margins.upper_bound(x, y, max_iterations=40).value
+    assert (
+        kg.margins.upper_bound(np.asarray(x), np.asarray(y).astype(int), max_iterations=40).value
+        == value
+    )
 
 
 def test_double_precision_data_are_not_rounded():
@@ -231,7 +234,7 @@ def test_double_precision_data_are_not_rounded():
         ({"weights": np.full(3, np.nan)}, ValueError, "`weights` must be finite"),
         ({"weights": np.ones(2) / 2}, ValueError, "`weights` must have shape"),
         ({"weights": np.ones(3, int)}, TypeError, "`weights` must be a floating"),
-        ({"steps": 0}, ValueError, "`steps` must be an integer >= 1"),
+        ({"max_iterations": 0}, ValueError, "`max_iterations` must be an integer >= 1"),
         ({"tol": -1.0}, ValueError, "`tol` must be"),
     ],
 )

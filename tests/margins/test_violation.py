@@ -43,7 +43,7 @@ def searched(rng, x, q, count=200):
 @given(seeds, shapes, scales, scales)
 def test_no_unit_violates_more(seed, shape, x_scale, q_scale):
     rng, x, q = draw(seed, shape, x_scale, q_scale)
-    bound = kg.margins.violation_bound(x, q, method="relaxation", steps=80)
+    bound = kg.margins.violation_bound(x, q, method="relaxation", max_iterations=80)
     assert not bound.exact
     assert searched(rng, x, q) <= bound.value
     assert bound.attained <= bound.value
@@ -119,16 +119,16 @@ def test_homogeneous_and_invariant(seed, shape, factor):
     rng, x, q = draw(seed, shape)
     d = shape[1]
     turn, order = np.linalg.qr(rng.normal(size=(d, d)))[0], rng.permutation(shape[0])
-    value = kg.margins.violation_bound(x, q, steps=500).value
+    value = kg.margins.violation_bound(x, q, max_iterations=500).value
     rescale = np.exp(rng.normal(size=(shape[0], 1)))
     # Powers of two change no digit; otherwise paths differ by rounding and end within `tol`.
-    assert kg.margins.violation_bound(factor * x, q, steps=500).value == factor * value
-    assert kg.margins.violation_bound(x, factor * q, steps=500).value == factor * value
+    assert kg.margins.violation_bound(factor * x, q, max_iterations=500).value == factor * value
+    assert kg.margins.violation_bound(x, factor * q, max_iterations=500).value == factor * value
     for x2, q2 in [
         (x @ turn, q), (x[order], q[order]), (x, -q), (rescale * x, q / rescale[:, 0])
     ]:  # fmt: skip
         np.testing.assert_allclose(
-            kg.margins.violation_bound(x2, q2, steps=500).value, value, rtol=5e-2
+            kg.margins.violation_bound(x2, q2, max_iterations=500).value, value, rtol=5e-2
         )
 
 
@@ -177,7 +177,7 @@ def test_rounding_never_takes_the_bound_below_exact_arithmetic(seed, shape, dtyp
     x = (rng.normal(size=shape) * 10.0 ** rng.integers(-6, 7, (shape[0], 1))).astype(dtype)
     q = (rng.normal(size=shape[0]) * 10.0 ** rng.integers(-6, 7, shape[0])).astype(dtype)
     for method in ("auto", "relaxation"):
-        bound = kg.margins.violation_bound(x, q, method=method, steps=40)
+        bound = kg.margins.violation_bound(x, q, method=method, max_iterations=40)
         u = [Fraction(float(v)) for v in bound.direction]
         total = sum(
             Fraction(float(qi))
@@ -267,8 +267,8 @@ def test_scaling_by_powers_of_two_is_exact():
         ({"q": np.ones(3, int)}, TypeError, "`q` must be a floating"),
         ({"method": "sdp"}, ValueError, "`method` must be one of"),
         ({"x": np.ones((3, 4)), "method": "exact"}, ValueError, "needs d <= 3; got d = 4"),
-        ({"steps": 0}, ValueError, "`steps` must be an integer >= 1"),
-        ({"steps": 1.5}, TypeError, "`steps` must be an integer"),
+        ({"max_iterations": 0}, ValueError, "`max_iterations` must be an integer >= 1"),
+        ({"max_iterations": 1.5}, TypeError, "`max_iterations` must be an integer"),
         ({"tol": 0}, ValueError, "`tol` must be"),
     ],
 )

@@ -76,7 +76,7 @@ def test_in_one_dimension(left):
     w = jnp.asarray([[-1.0]] * left + [[3.0]] * (5 - left))
     assert_close(slices(w), abs(left / 5 - 0.5) / np.sqrt(2), scale=1)
     assert_close(hemispheres(w), np.float64(abs(left / 5 - 0.5)), scale=1)
-    found = worst(w, key=key, samples=50, kept=5, steps=3)
+    found = worst(w, key=key, slices=50, kept=5, steps=3)
     assert_close(found.lower, np.float64(abs(left / 5 - 0.5)), scale=1)
 
 
@@ -126,14 +126,14 @@ def test_entries_of_the_gram_matrix_are_discrepancies():
 @pytest.mark.parametrize("d", slow_but([2, 3, 9], [3]))
 def test_the_worst_slice_is_a_slice_with_that_discrepancy(d):
     w = jax.random.normal(key, (31, d)) + 0.3
-    found = worst(w, key=jax.random.key(1), samples=500, kept=10, steps=50)
+    found = worst(w, key=jax.random.key(1), slices=500, kept=10, steps=50)
     x, z = np.float64(found.x), np.float64(found.z)
     np.testing.assert_allclose([np.linalg.norm(x), np.linalg.norm(z)], 1, rtol=1e-6)
     inside = (np.float64(w) @ x >= 0) & (np.float64(w) @ z >= 0)
     assert abs(float(found.lower) - abs(np.mean(inside) - share(x, z))) < 1e-5
     assert float(slices(w)) <= float(found.lower) <= 1
-    before = worst(w, key=jax.random.key(1), samples=500, kept=10, steps=0)
-    longer = worst(w, key=jax.random.key(1), samples=500, kept=10, steps=150)
+    before = worst(w, key=jax.random.key(1), slices=500, kept=10, steps=0)
+    longer = worst(w, key=jax.random.key(1), slices=500, kept=10, steps=150)
     assert before.lower <= found.lower <= longer.lower
     assert before.lower < longer.lower
 
@@ -163,12 +163,12 @@ def test_the_worst_slice_on_the_circle_by_enumeration():
 
 def test_clustered_units_are_found():
     w = 0.02 * jax.random.normal(key, (50, 5)) + jnp.eye(5)[:1]
-    assert float(worst(w, key=key, samples=2000).lower) > 0.8
+    assert float(worst(w, key=key, slices=2000).lower) > 0.8
 
 
 def test_transforms():
     w = jnp.stack([jax.random.normal(jax.random.fold_in(key, s), (7, 3)) for s in range(2)])
-    search = lambda w: worst(w, key=key, samples=64, kept=4, steps=5)
+    search = lambda w: worst(w, key=key, slices=64, kept=4, steps=5)
     for function in (slices, hemispheres, lambda w: search(w).lower):
         batched = jax.jit(jax.vmap(function))(w)
         assert_close(batched[1], function(w[1]), scale=1)
@@ -199,10 +199,10 @@ def test_refuses_units(function):
     ("options", "error", "match"),
     [
         ({"key": 0}, TypeError, "`key` must be a JAX random key"),
-        ({"samples": 0}, ValueError, "`samples` must be an integer >= 1"),
+        ({"slices": 0}, ValueError, "`slices` must be an integer >= 1"),
         ({"kept": 0}, ValueError, "`kept` must be an integer >= 1"),
         ({"steps": -1}, ValueError, "`steps` must be an integer >= 0"),
-        ({"samples": 8, "kept": 9}, ValueError, "`kept` must be at most `samples`, 8; got 9"),
+        ({"slices": 8, "kept": 9}, ValueError, "`kept` must be at most `slices`, 8; got 9"),
     ],
 )
 def test_search_refuses(options, error, match):

@@ -89,7 +89,7 @@ def test_more_samples_than_columns_give_zero_and_say_so():
     found = smallest(w, x)
     assert float(found.value) == float(found.lower) == 0
     assert bool(found.wide)
-    assert "exactly 0, as m > d n" in repr(found)
+    assert "exactly 0, as n > d m" in repr(found)
     edge = smallest(w, x[:12])  # m = d n: not wide
     assert not bool(edge.wide)
     np.testing.assert_allclose(
@@ -146,30 +146,30 @@ def test_the_bound_holds_and_is_sharp_for_one_sample(samples, scale):
     step = 0.05 / scale**2 / float(jnp.max(jnp.linalg.eigvalsh(gram(w, x)))) * samples
     for _ in range(40):
         gradient, found = jax.grad(loss)(w), smallest(w, x)
-        bound = pl_bound(gradient, found, samples=samples, scale=scale)
+        bound = pl_bound(gradient, found, n=samples, scale=scale)
         value = float(loss(w))
         assert value <= float(bound)
-        exact = pl_bound(gradient, found.value, samples=samples, scale=scale)
+        exact = pl_bound(gradient, found.value, n=samples, scale=scale)
         if samples == 1:  # one singular value: equality
             np.testing.assert_allclose(float(exact), value, rtol=1e-4)
             np.testing.assert_allclose(
-                float(pl_bound(gradient, found.value, samples=1, scale=-scale)), value, rtol=1e-4
+                float(pl_bound(gradient, found.value, n=1, scale=-scale)), value, rtol=1e-4
             )
         else:  # and never beyond the other end
             largest = jnp.sqrt(jnp.linalg.eigvalsh(gram(w, x))[-1])
-            assert value >= float(pl_bound(gradient, largest, samples=samples, scale=scale)) * 0.999
+            assert value >= float(pl_bound(gradient, largest, n=samples, scale=scale)) * 0.999
         w = w - step * gradient
 
 
 def test_the_bound_where_it_says_nothing():
     g = jnp.ones((2, 3))
-    assert float(pl_bound(g, 0.0, samples=4)) == np.inf
-    assert float(pl_bound(0 * g, 0.0, samples=4)) == np.inf
-    assert float(pl_bound(0 * g, 2.0, samples=4)) == 0
-    assert_close(pl_bound({"a": g, "b": g[0]}, 2.0, samples=4), np.float64(4 / 2 * 9 / 4))
+    assert float(pl_bound(g, 0.0, n=4)) == np.inf
+    assert float(pl_bound(0 * g, 0.0, n=4)) == np.inf
+    assert float(pl_bound(0 * g, 2.0, n=4)) == 0
+    assert_close(pl_bound({"a": g, "b": g[0]}, 2.0, n=4), np.float64(4 / 2 * 9 / 4))
     w, x, _ = problem(key, 3, 4, 13)
-    assert float(pl_bound(w, smallest(w, x), samples=13)) == np.inf
-    assert np.isnan(jax.jit(lambda s: pl_bound(g, s, samples=4))(np.nan))
+    assert float(pl_bound(w, smallest(w, x), n=13)) == np.inf
+    assert np.isnan(jax.jit(lambda s: pl_bound(g, s, n=4))(np.nan))
 
 
 def test_transforms():
@@ -186,7 +186,7 @@ def test_transforms():
     assert np.isnan(jax.jit(smallest)(w, x.at[0, 0].set(np.nan)).value)
     assert not np.any(jax.grad(lambda w: jnp.sum(gram(w, x)))(w))
     assert np.isfinite(jax.grad(lambda x: jnp.sum(gram(w, x)))(x)).all()
-    bounds = jax.vmap(lambda g, s: pl_bound(g, s, samples=8))(both, batched)
+    bounds = jax.vmap(lambda g, s: pl_bound(g, s, n=8))(both, batched)
     assert bounds.shape == (2,)
 
 
@@ -200,14 +200,14 @@ def test_transforms():
         (lambda w, x: gram(w.at[1, 1].set(np.nan), x), ValueError, "`w` must be finite"),
         (lambda w, x: smallest(w, x.at[1, 1].set(np.inf)), ValueError, "`x` must be finite"),
         (lambda w, x: smallest(w, x.astype(jnp.float16)), TypeError, "same dtype"),
-        (lambda w, x: pl_bound(w, 1.0, samples=0), ValueError, "`samples` must be an integer >= 1"),
-        (lambda w, x: pl_bound(w, 1.0, samples=2.0), TypeError, "`samples` must be an integer >= 1"),
-        (lambda w, x: pl_bound(w, -1.0, samples=2), ValueError, "`smallest` must be a finite number"),
-        (lambda w, x: pl_bound(w, "s", samples=2), TypeError, "`smallest` must be a finite number"),
-        (lambda w, x: pl_bound(w, 1.0, samples=2, scale=0), ValueError, "`scale` must not be 0"),
-        (lambda w, x: pl_bound(w, 1.0, samples=2, scale="1"), TypeError, "`scale` must be a finite number"),
-        (lambda w, x: pl_bound((), 1.0, samples=2), ValueError, "`gradient` must hold at least one"),
-        (lambda w, x: pl_bound(w * np.nan, 1.0, samples=2), ValueError, "`gradient` must be finite"),
+        (lambda w, x: pl_bound(w, 1.0, n=0), ValueError, "`n` must be an integer >= 1"),
+        (lambda w, x: pl_bound(w, 1.0, n=2.0), TypeError, "`n` must be an integer >= 1"),
+        (lambda w, x: pl_bound(w, -1.0, n=2), ValueError, "`smallest` must be a finite number"),
+        (lambda w, x: pl_bound(w, "s", n=2), TypeError, "`smallest` must be a finite number"),
+        (lambda w, x: pl_bound(w, 1.0, n=2, scale=0), ValueError, "`scale` must not be 0"),
+        (lambda w, x: pl_bound(w, 1.0, n=2, scale="1"), TypeError, "`scale` must be a finite number"),
+        (lambda w, x: pl_bound((), 1.0, n=2), ValueError, "`gradient` must hold at least one"),
+        (lambda w, x: pl_bound(w * np.nan, 1.0, n=2), ValueError, "`gradient` must be finite"),
     ],
 )  # fmt: skip
 def test_refuses(call, error, match):

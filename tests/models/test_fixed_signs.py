@@ -185,7 +185,7 @@ def test_init_apply_and_others_refuse():
     with pytest.raises(ValueError, match="`d` must be an integer >= 1"):
         model.init(key, 0)
     params, x = _drawn(model, key, d=4)
-    with pytest.raises(ValueError, match=r"`x` must have shape \(n, d\); got \(4,\)"):
+    with pytest.raises(ValueError, match=r"`x` must have shape \(n, d\) with d >= 1; got \(4,\)"):
         model.apply(params, x[0])
     with pytest.raises(ValueError, match=r"inputs with d = 5; got \[\(3, 4\)\]"):
         model.apply(params, jnp.ones((2, 5)))

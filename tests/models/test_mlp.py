@@ -151,7 +151,7 @@ def test_init_and_apply_refuse():
     with pytest.raises(ValueError, match="`d` must be an integer >= 1"):
         model.init(key, 0)
     params = model.init(key, 4)
-    with pytest.raises(ValueError, match=r"`x` must have shape \(n, d\); got \(4,\)"):
+    with pytest.raises(ValueError, match=r"`x` must have shape \(n, d\) with d >= 1; got \(4,\)"):
         model.apply(params, jnp.ones(4))
     with pytest.raises(ValueError, match=r"inputs with d = 5; got \[\(3, 4\), \(3,\)\]"):
         model.apply(params, jnp.ones((2, 5)))

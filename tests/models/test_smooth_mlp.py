@@ -138,7 +138,7 @@ NOT = "must be positively homogeneous.*homogeneous_mlp.*smooth activation.*tanh"
         (lambda: kg.optim.noisy_gd(0.1, resample_rate=0.1, neurons=SMOOTH_NET.neurons, key=key), ValueError,
          "defined for homogeneous nets of two layers only.; got neurons=None"),
         (lambda: mlp((3,), activation="softplus"), ValueError, "`activation` must be one of 'gelu', 'silu'"),
-        (lambda: mlp((3,), activation=jnp.tanh), ValueError, "`activation` must be one of 'gelu'"),
+        (lambda: mlp((3,), activation=jnp.tanh), TypeError, "`activation` .* or a models.SmoothActiv"),
         (lambda: mlp((3,), activation=SmoothActivation("relu")), ValueError,
          "`activation.sigmoid` must be one of 'erf', 'tanh'; got 'relu'"),
         (lambda: mlp((3,), activation=SmoothActivation("erf", 0.0)), ValueError,

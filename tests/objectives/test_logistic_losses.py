@@ -200,7 +200,7 @@ def test_refuses(options, error, match):
         ((3,), jnp.ones(4), "must have shape \\(3,\\)"),
         ((3, 2), jnp.ones(3), "must hold integer classes 0..1"),
         ((3, 2), jnp.array([0, 1, 2]), "must hold classes 0..1; got \\[2\\]"),
-        ((3, 2, 1), jnp.ones(3), "`apply` must return shape"),
+        ((3, 2, 1), jnp.ones(3), "`outputs` must have shape"),
     ],
 )
 def test_losses_refuse(outputs, y, match):

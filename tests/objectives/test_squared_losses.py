@@ -90,7 +90,7 @@ def test_refuses(options, error, match):
         ((3, 2), jnp.ones(3), ValueError, r"shape of the outputs, \(3, 2\)"),
         ((3, 2), jnp.zeros(3, int), TypeError, "must be a floating-point array"),
         ((3,), jnp.array([1.0, jnp.nan, 0.0]), ValueError, "`y` must be finite"),
-        ((3, 2, 1), jnp.ones(3), ValueError, "`apply` must return shape"),
+        ((3, 2, 1), jnp.ones(3), ValueError, "`outputs` must have shape"),
     ],
 )
 def test_losses_refuse(outputs, y, error, match):

@@ -31,6 +31,13 @@ def test_equals_scikit_learn(seed, l2, columns):
         )
 
 
+def test_the_mean_needs_a_ridge_smaller_by_n():
+    x, y = kg.datasets.xor_noise(key, 32, 4)
+    total, mean = ridge(ntk, x, y, l2=0.25), ridge(ntk, x, y, l2=0.25 / 32, reduction="mean")
+    np.testing.assert_array_equal(mean.coef, total.coef)
+    np.testing.assert_array_equal(mean.gap, total.gap)
+
+
 @given(seeds)
 def test_without_ridge_it_interpolates_with_least_norm(seed):
     x, y = kg.datasets.xor_noise(jax.random.key(seed), 30, 8, noise="gaussian")
@@ -169,6 +176,7 @@ def test_iterative_methods_say_what_they_did_not_reach(method):
         ({"y": jnp.ones(3, int)}, TypeError, "`y` must be a floating-point array"),
         ({"y": jnp.array([1.0, jnp.nan, 0.0])}, ValueError, "`y` must be finite"),
         ({"tol": 0.0}, ValueError, "`tol` must be a finite number > 0"),
+        ({"reduction": "max"}, ValueError, "`reduction` must be one of 'mean', 'sum'"),
         ({"method": "fast"}, ValueError, "`method` must be one of 'auto', 'direct'"),
         ({"mesh": 3}, TypeError, "`mesh` must be a jax.sharding.Mesh"),
         ({"classes": 2}, ValueError, "`y` must hold integer classes 0..1"),

@@ -18,7 +18,7 @@ def test_it_is_the_least_squares_fit(seed):
         split = jax.random.split(jax.random.key(seed))
         centers, _ = kg.datasets.xor_noise(split[0], 15, 6, noise="gaussian")
         x, y = kg.datasets.xor_noise(split[1], 400, 6, noise="gaussian")
-        found = best_in_span(ntk, centers, x, y, block=64)  # 64 does not divide 400
+        found = best_in_span(ntk, centers, x, y, tile=64)  # 64 does not divide 400
         features = np.asarray(ntk(x, centers))
         fitted = features @ np.linalg.lstsq(features, np.asarray(y), rcond=None)[0]
         np.testing.assert_allclose(found.decision_function(x), fitted, atol=1e-5)
@@ -54,9 +54,9 @@ def test_it_beats_every_other_predictor_of_the_span_on_its_sample():
     assert float(best.residual) < 1e-3
 
 
-def test_block_size_does_not_matter():
+def test_tile_size_does_not_matter():
     x, y = kg.datasets.xor_noise(key, 300, 6, noise="gaussian")
-    a, b = (best_in_span(ntk, x[:20], x, y, block=block) for block in (7, 1000))
+    a, b = (best_in_span(ntk, x[:20], x, y, tile=tile) for tile in (7, 1000))
     np.testing.assert_allclose(a.decision_function(x), b.decision_function(x), atol=1e-4)
 
 
@@ -70,7 +70,7 @@ def test_block_size_does_not_matter():
         ({"x": jnp.ones((5, 3))}, "`x` must have shape \\(n, 2\\)"),
         ({"centers": jnp.ones(3)}, "`centers` must have shape"),
         ({"y": jnp.ones(4)}, "`y` must have shape \\(5,\\)"),
-        ({"block": 0}, "`block` must be an integer >= 1"),
+        ({"tile": 0}, "`tile` must be an integer >= 1"),
     ],
 )
 def test_refuses(change, match):

@@ -162,7 +162,7 @@ def test_every_study_is_public_and_listed(capsys):
     for name in STUDIES:
         module = getattr(studies, name.replace("-", "_"))
         assert module.STUDY is STUDIES[name]
-        assert set(module.__all__) >= {"PRESETS", "STUDY", "run"}
+        assert set(module.__all__) >= {"PRESETS", "run"}
     cli.main(["list"])
     listed = capsys.readouterr().out
     assert all(name in listed for name in STUDIES)
@@ -178,7 +178,7 @@ def test_every_study_is_public_and_listed(capsys):
         ("teacher", {"delta": 0.0}, ValueError, "`delta`"),
         ("teacher", {"target": 0.7}, ValueError, "`target`"),
         ("teacher", {"learning_rate": 0.0}, ValueError, "`learning_rate`"),
-        ("teacher", {"l2_path": (0.0,)}, ValueError, "`l2_path`"),
+        ("teacher", {"l2s": (0.0,)}, ValueError, "`l2s`"),
         ("regularization", {"data": "mnist"}, ValueError, "`data` must be one of 'xor', 'digits'"),
         ("regularization", {"signal": "line"}, ValueError, "`signal`"),
         ("regularization", {"noise": "pink"}, ValueError, "`noise`"),
@@ -196,7 +196,7 @@ def test_every_study_is_public_and_listed(capsys):
         ("noisy-gd", {"seeds": 1}, ValueError, "`seeds` must be an integer >= 2"),
         ("width", {"data": "xor"}, ValueError, "`data` must be one of 'teacher', 'digits'"),
         ("width", {"widths": ()}, TypeError, "`widths` must be a non-empty tuple"),
-        ("width", {"l2_path": (1e-3, 1e-2)}, ValueError, "`l2_path` must decrease"),
+        ("width", {"l2s": (1e-3, 1e-2)}, ValueError, "`l2s` must decrease"),
         ("width", {"classes": (3, 11)}, ValueError, "two different digits"),
         ("width", {"certified": -1}, ValueError, "`certified` must be an integer >= 0"),
         ("width", {"delta": 0.9}, ValueError, "`delta`"),

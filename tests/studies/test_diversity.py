@@ -84,7 +84,7 @@ def test_training_is_certified_at_every_record(result):
     for r in rows:
         assert r["loss"] <= r["certificate"] * (1 + 1e-3)
         if np.isfinite(r["certificate"]):
-            # L <= (m/2) ||grad||^2 / (s_min^2 / n); s_min enters by its lower end.
+            # L <= (n/2) ||grad||^2 / (s_min^2 / m); s_min enters by its lower end.
             assert r["certificate"] >= 10 * r["gradient"] ** 2 * 16 / r["s_min"] ** 2 * (1 - 1e-5)
         if r["s_min"] > 0.3:
             assert r["certificate"] <= 11 * r["gradient"] ** 2 * 16 / r["s_min"] ** 2
@@ -130,11 +130,9 @@ def test_a_violated_certificate_stops_the_run():
 
 
 def test_a_wrong_scale_would_be_seen(monkeypatch):
-    """The certificate of the net without its factor 1/sqrt(n) is too small, and refused."""
+    """The certificate of the net without its factor 1/sqrt(m) is too small, and refused."""
     right = kg.metrics.pl_bound
-    monkeypatch.setattr(
-        kg.metrics, "pl_bound", lambda g, s, *, samples, scale: right(g, s, samples=samples)
-    )
+    monkeypatch.setattr(kg.metrics, "pl_bound", lambda g, s, *, n, scale: right(g, s, n=n))
     config = diversity.DiversityConfig(parts=("training",), **(TINY | {"steps": 150, "records": 3}))
     cells._train.clear_cache()
     try:

@@ -233,7 +233,7 @@ def test_the_span_stops_at_its_limit():
         ({"noise": "pink"}, ValueError, "`noise` must be one of"),
         ({"classes": (3, 3)}, ValueError, "two different digits 0..9; got \\(3, 3\\)"),
         ({"classes": (3, 11)}, ValueError, "two different digits 0..9"),
-        ({"l2_path": (0.0,)}, ValueError, "`l2_path` must be a finite number > 0"),
+        ({"l2s": (0.0,)}, ValueError, "`l2s` must be a finite number > 0"),
         ({"learning_rate": -1.0}, ValueError, "`learning_rate`"),
         ({"target": 0.0}, ValueError, "`target`"),
         ({"steps": 0}, ValueError, "`steps`"),

@@ -236,7 +236,7 @@ def test_bounds_take_the_training_loss_and_the_start():
     far = np.array([0.0, 1.5])
     panel = metrics.Laziness(far, far, far, gram=np.stack([2 * np.eye(5)] * 2))  # type: ignore[arg-type]
     found = rows._near_start(model, start, Dataset(x, x[:, 0]), panel, 0.7, 0.1)
-    linear = bounds.near_start(1.5, trace=10.0, n=5, train=0.7, delta=0.1)
+    linear = bounds.near_start(1.5, trace=10.0, n=5, train_loss=0.7, delta=0.1)
     assert found["bound_if_linear"] == pytest.approx(float(linear.value), rel=1e-6)
     curvature = np.mean(bounds.output_curvature(model, start, x)(2.0))  # 2: the next radius
     assert found["bound"] - found["bound_if_linear"] == pytest.approx(4 * curvature, rel=1e-4)

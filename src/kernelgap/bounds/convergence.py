@@ -57,11 +57,11 @@ class Convergence(NamedTuple):
             a certificate.
         path_length: bound on the length of the whole path, which is also the radius of the ball
             that it stays in; inf without a certificate.
-        step: the step size that this is for.
-        step_limit: the largest step size with a certificate; 0 if there is none.
+        learning_rate: the step size eta that this is for.
+        max_learning_rate: the largest step size with a certificate; 0 if there is none.
         smoothness: S on that ball; NaN without a certificate.
-        alpha: lower bound on the singular values of J on the ball; NaN without a certificate.
-        beta: upper bound on them, likewise.
+        sigma_min: lower bound on the singular values of J on the ball; NaN without a certificate.
+        sigma_max: upper bound on them, likewise.
         nonlinearity: 4 L sqrt(2 delta_0 / mu) / lambda_min(K_0), with L at the least radius that
             there can be. Below 1/2 for steps up to 1 / S, below 1 for small steps.
         initial_loss: f(Theta_0).
@@ -73,11 +73,11 @@ class Convergence(NamedTuple):
 
     decrease: Numbers
     path_length: Numbers
-    step: Numbers
-    step_limit: Numbers
+    learning_rate: Numbers
+    max_learning_rate: Numbers
     smoothness: Numbers
-    alpha: Numbers
-    beta: Numbers
+    sigma_min: Numbers
+    sigma_max: Numbers
     nonlinearity: Numbers
     initial_loss: Numbers
     optimum: float
@@ -94,17 +94,16 @@ class Convergence(NamedTuple):
         """Whether there is a certificate for this step size."""
         return np.isfinite(self.path_length)
 
-    def curve(self, steps: int, *, every: int = 1) -> Numbers:
-        """The certified loss at steps 0, `every`, 2 `every`, ..., in shape (..., steps).
+    def curve(self, times: int, *, every: int = 1) -> Numbers:
+        """The certified loss before steps 0, `every`, 2 `every`, ..., in shape (..., times).
 
         optimum + rate^t (initial_loss - optimum), not below `target`; inf without a certificate.
         """
-        steps = _checks.integer(steps, "steps", minimum=1)
-        every = _checks.integer(every, "every", minimum=1)
-        times = every * np.arange(steps)
+        count = _checks.integer(times, "times", minimum=1)
+        steps = _checks.integer(every, "every", minimum=1) * np.arange(count)
         with np.errstate(divide="ignore"):
-            shares = np.exp(times * np.log1p(-self.decrease[..., None]))
-        shares = np.where(times == 0, 1.0, shares)
+            shares = np.exp(steps * np.log1p(-self.decrease[..., None]))
+        shares = np.where(steps == 0, 1.0, shares)
         losses = self.optimum + shares * (self.initial_loss - self.optimum)[..., None]
         return np.where(self.holds[..., None], np.maximum(losses, self.target), np.inf)
 
@@ -114,11 +113,11 @@ class Convergence(NamedTuple):
         if self.decrease.ndim:
             told = f"{int(self.holds.sum())} of {self.holds.size} hold"
         elif self.holds:
-            told = (f"loss <= (1 - {float(self.decrease):.3g})^t, path <= "
-                    f"{float(self.path_length):.3g}, step {float(self.step):.3g}")  # fmt: skip
-        elif self.step_limit > 0:
-            told = (f"none for step {float(self.step):.3g}, the largest is "
-                    f"{float(self.step_limit):.3g}")  # fmt: skip
+            told = (f"loss <= (1 - {float(self.decrease):.3g})^t, path <= {self.path_length:.3g}, "
+                    f"step {float(self.learning_rate):.3g}")  # fmt: skip
+        elif self.max_learning_rate > 0:
+            told = (f"none for step {float(self.learning_rate):.3g}, the largest is "
+                    f"{float(self.max_learning_rate):.3g}")  # fmt: skip
         else:
             told = f"none: nonlinearity {float(self.nonlinearity):.3g}, below 1 is needed"
         return f"Convergence({told}; {self.status})"
@@ -131,16 +130,16 @@ def convergence(
     lambda_min: ArrayLike,
     lambda_max: ArrayLike,
     lipschitz: ArrayLike | Callable[[float], float],
-    step: ArrayLike | None = None,
-    radius: float = np.inf,
+    learning_rate: ArrayLike | None = None,
+    lipschitz_radius: float = np.inf,
     constants: Literal["ball", "run"] = "ball",
 ) -> Convergence:
-    r"""What is certain of gradient descent on ell(F(Theta)) from the tangent kernel at the start.
+    r"""A certificate that gradient descent converges, from the tangent kernel at the start.
 
-    With step size eta, for all t: f_t - ell* <= (1 - 2 eta c mu a^2)^t (f_0 - ell*), and
-    sum_t ||Theta_{t+1} - Theta_t|| <= sqrt(2 (f_0 - ell*) / (mu a^2)) / c, with c = 1 - eta S / 2
-    in [1/2, 1]. For plain gradient descent on the whole sample in exact arithmetic, without
-    momentum, noise or weight decay.
+    For the loss ell(F(Theta)) of the outputs F on the sample. With step size eta, for all t:
+    f_t - ell* <= (1 - 2 eta c mu a^2)^t (f_0 - ell*), and sum_t ||Theta_{t+1} - Theta_t|| <=
+    sqrt(2 (f_0 - ell*) / (mu a^2)) / c, with c = 1 - eta S / 2 in [1/2, 1]. For plain gradient
+    descent on the whole sample in exact arithmetic, without momentum, noise or weight decay.
 
     Args:
         initial_loss: f_0 = ell(F(Theta_0)), at least ell*.
@@ -150,8 +149,9 @@ def convergence(
         lambda_max: an upper bound on lambda_max(K_0), such as `gram_range(gram).upper`.
         lipschitz: L, or a function of the radius R that gives L on that ball and does not fall with
             it, such as `tangent_lipschitz(model, params, x)`. 0 for linear models.
-        step: eta > 0; by default the largest step that has a certificate.
-        radius: on which ball a number `lipschitz` is valid; no certificate may need a larger one.
+        learning_rate: eta > 0; by default the largest one that has a certificate.
+        lipschitz_radius: of the ball on which a number `lipschitz` is valid; no certificate may
+            need a larger one.
         constants: `"ball"`: the eigenvalues are those at the start, and change with `lipschitz`.
             `"run"`: they were measured along a run (the least `lambda_min`, the greatest
             `lambda_max` of its recorded times) and are taken as they are; L enters the smoothness
@@ -175,14 +175,17 @@ def convergence(
         The same with a step too large, and on a net too far from linear:
 
         >>> kg.bounds.convergence(0.5, kg.bounds.squared_loss(10), lambda_min=1.0, lambda_max=20.0,
-        ...                       lipschitz=0.02, step=0.9)
+        ...                       lipschitz=0.02, learning_rate=0.9)
         Convergence(none for step 0.9, the largest is 0.467; derived)
         >>> kg.bounds.convergence(
         ...     0.5, kg.bounds.squared_loss(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.2)
         Convergence(none: nonlinearity 2.53, below 1 is needed; derived)
 
     References:
-        See the head of this file.
+        The method: B. Polyak, 1963; S. Oymak, M. Soltanolkotabi, ICML 2019; C. Liu, L. Zhu,
+        M. Belkin, "Loss landscapes and optimization in over-parameterized non-linear systems",
+        2022. Paper C builds on the same two inequalities; statement and constants are derived by
+        this project, with the proof in `kernelgap.bounds.convergence`.
     """
     _checks.choice(constants, "constants", ("ball", "run"))
     if not isinstance(loss, LossConstants):
@@ -192,9 +195,12 @@ def convergence(
         "initial_loss": _numbers(initial_loss, "initial_loss", loss.optimum),
         "lambda_min": _numbers(lambda_min, "lambda_min"),
         "lambda_max": _numbers(lambda_max, "lambda_max", 0),
-        "step": np.array(np.nan) if step is None else _numbers(step, "step", 0, exclusive=True),
+        "learning_rate": np.array(np.nan)
+        if learning_rate is None
+        else _numbers(learning_rate, "learning_rate", 0, exclusive=True),
     }
-    _numbers(radius, "radius", 0, infinite=True)
+    if _numbers(lipschitz_radius, "lipschitz_radius", 0, infinite=True).ndim:
+        raise TypeError(f"`lipschitz_radius` must be one number; got {lipschitz_radius!r:.40}")
     if callable(lipschitz):
         drift = lipschitz
         lipschitz = np.zeros(())
@@ -202,13 +208,18 @@ def convergence(
         drift = None
         lipschitz = _numbers(lipschitz, "lipschitz", 0)
     if (arrays["lambda_max"] < arrays["lambda_min"]).any():
-        raise ValueError(
-            "`lambda_max` must be at least `lambda_min`; are they the other way round?"
-        )
+        raise ValueError(f"`lambda_max` must be at least `lambda_min`; got {lambda_max!s:.40} and "
+                         f"{lambda_min!s:.40}: are they the other way round?")  # fmt: skip
     columns = np.broadcast_arrays(*arrays.values(), lipschitz)
     shape = columns[0].shape
     found = [
-        _solve(loss, *map(float, row), drift=drift, limit=float(radius), run=constants == "run")
+        _solve(
+            loss,
+            *map(float, row),
+            drift=drift,
+            limit=float(lipschitz_radius),
+            run=constants == "run",
+        )
         for row in zip(*(column.ravel() for column in columns), strict=True)
     ]
     fields = zip(Convergence._fields, zip(*found, strict=True), strict=False)
@@ -233,7 +244,7 @@ def _solve(
     limit: float,
     run: bool,
 ) -> tuple[float, ...]:
-    """(decrease, path_length, step, step_limit, smoothness, alpha, beta, nonlinearity)."""
+    """The fields of `Convergence` up to `nonlinearity`."""
     delta = initial - loss.optimum
     if lambda_min <= 0:
         return 0.0, np.inf, step, 0.0, np.nan, np.nan, np.nan, np.inf
@@ -318,6 +329,8 @@ def _numbers(
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must hold {expected}; got {value!r:.40}") from error
+    if array.size == 0:
+        raise ValueError(f"`{name}` must hold {expected}; got shape {array.shape}")
     bad = np.isnan(array) | (array <= minimum if exclusive else array < minimum)
     bad |= np.isinf(array) & (not infinite)
     if bad.any():

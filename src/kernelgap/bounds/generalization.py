@@ -325,9 +325,9 @@ _RANGES = {  # name: (lowest, whether it is excluded, what is expected)
     "trace": (0, True, "positive numbers"),
     "distance": (0, False, "numbers >= 0"),
     "curvature": (0, False, "numbers >= 0"),
-    "lipschitz": (0, False, "numbers >= 0"),
-    "train": (0, False, "numbers in [0, 1]"),
-    "scale": (0, True, "positive numbers"),
+    "loss_lipschitz": (0, False, "numbers >= 0"),
+    "train_loss": (0, False, "numbers in [0, 1]"),
+    "smallest_radius": (0, True, "positive numbers"),
 }
 
 
@@ -338,6 +338,8 @@ def _arguments(**values: Any) -> list[jax.Array]:
         low, excluded, expected = _RANGES[name]
         try:
             array = arrays[name] = jnp.asarray(value)
+        except OverflowError:  # an integer beyond int32
+            array = arrays[name] = jnp.asarray(float(value))
         except (TypeError, ValueError) as error:
             raise TypeError(f"`{name}` must hold {expected}; got {value!r:.40}") from error
         if not (
@@ -348,7 +350,7 @@ def _arguments(**values: Any) -> list[jax.Array]:
             numbers = np.asarray(array, np.float64)
             bad = ~np.isfinite(numbers) | (numbers <= low if excluded else numbers < low)
             bad |= (numbers >= 1) if name == "delta" else False
-            bad |= (numbers > 1) if name == "train" else False
+            bad |= (numbers > 1) if name == "train_loss" else False
             if bad.any():
                 raise ValueError(f"`{name}` must hold {expected}; got {numbers[bad][:3].tolist()}")
     floating = [a.dtype for a in arrays.values() if jnp.issubdtype(a.dtype, jnp.floating)]

@@ -17,22 +17,22 @@ def near_start(
     trace: ArrayLike,
     n: ArrayLike,
     curvature: ArrayLike | Callable[[float], ArrayLike] = 0.0,
-    lipschitz: ArrayLike = 1.0,
-    train: ArrayLike = 0.0,
-    scale: ArrayLike = 1.0,
+    loss_lipschitz: ArrayLike = 1.0,
+    train_loss: ArrayLike = 0.0,
+    smallest_radius: ArrayLike = 1.0,
     delta: ArrayLike = 0.05,
 ) -> Bound:
     r"""Bound on the expected loss of a net within some distance of its initial parameters.
 
-    For a loss in [0, 1] that is rho-Lipschitz in the output, with R = `scale` 2^(j-1) the first of
-    these radii that is at least the distance, j = 1, 2, ...,
+    For a loss in [0, 1] that is rho-Lipschitz in the output, with R = `smallest_radius` 2^(j-1) the
+    first of these radii that is at least the distance, j = 1, 2, ..., and t = `train_loss`,
 
-        train + 2 rho (R sqrt(tr K_0) / n + h R^2 / 2) + 3 sqrt(log(2 j (j+1) / delta) / (2 n)).
+        t + 2 rho (R sqrt(tr K_0) / n + h R^2 / 2) + 3 sqrt(log(2 j (j+1) / delta) / (2 n)).
 
     The first term in brackets is the complexity of the linearised nets of the ball, the second what
-    the others differ from them by. With `train=0` this bounds the gap of test and training loss.
-    For classification take the ramp loss with margin m > 0: rho = 1 / m, and `train` the share of
-    samples with y f < m; the probability of error is below its mean.
+    the others differ from them by. With `train_loss=0` this bounds the gap of test and training
+    loss. For classification take the ramp loss with margin m > 0: rho = 1 / m, and `train_loss` the
+    share of samples with y f < m; the probability of error is below its mean.
 
     Derivation: for Theta in the ball, ``|f - f_lin|`` <= h_i R^2 / 2 on sample i. The empirical
     Rademacher complexity of the linearised nets f_0 + <grad f_0, v>, ||v|| <= R, is at most
@@ -48,9 +48,9 @@ def near_start(
         curvature: h = mean_i h_i, where h_i bounds the second derivative of f(.; x_i) on the ball
             of radius R; or a function of R that returns the h_i, such as
             `output_curvature(model, params, x)`. 0 for linear models only.
-        lipschitz: rho, not negative.
-        train: mean loss on the sample, in [0, 1].
-        scale: the smallest radius, positive, fixed before seeing the sample.
+        loss_lipschitz: rho, not negative.
+        train_loss: mean loss on the sample, in [0, 1].
+        smallest_radius: positive, fixed before seeing the sample.
         delta: probability with which the bound may fail, in (0, 1).
 
     All but a function may be arrays that broadcast. For nets with one output.
@@ -65,7 +65,7 @@ def near_start(
 
     Example:
         >>> import kernelgap as kg
-        >>> kg.bounds.near_start([0.9, 3.7], trace=2e4, n=20000, curvature=1e-3, train=0.1)
+        >>> kg.bounds.near_start([0.9, 3.7], trace=2e4, n=20000, curvature=1e-3, train_loss=0.1)
         Bound(0 of 2 vacuous, the least 0.147; derived: ...)
 
     References:
@@ -75,21 +75,21 @@ def near_start(
         ICML 2019; paper C, whose constants we do not know.
     """
     if callable(curvature):
-        if not _checks.is_concrete(distance, scale):
+        if not _checks.is_concrete(distance, smallest_radius):
             raise TypeError("`curvature` as a function needs distances known now: call this "
                             "outside of jit, vmap and grad, or pass numbers")  # fmt: skip
-        radii = np.asarray(_radius(jnp.asarray(distance), jnp.asarray(scale))[0])
+        radii = np.asarray(_radius(jnp.asarray(distance), jnp.asarray(smallest_radius))[0])
         means = [float(np.mean(np.asarray(curvature(float(r))))) for r in radii.ravel()]
         curvature = np.array(means).reshape(radii.shape)
-    distance, trace, n, curvature, lipschitz, train, scale, delta = jnp.broadcast_arrays(
+    distance, trace, n, curvature, loss_lipschitz, train_loss, scale, delta = jnp.broadcast_arrays(
         *_arguments(
             distance=distance,
             trace=trace,
             n=n,
             curvature=curvature,
-            lipschitz=lipschitz,
-            train=train,
-            scale=scale,
+            loss_lipschitz=loss_lipschitz,
+            train_loss=train_loss,
+            smallest_radius=smallest_radius,
             delta=delta,
         )
     )
@@ -97,7 +97,7 @@ def near_start(
     complexity = radius * jnp.sqrt(trace) / n + curvature * radius**2 / 2
     deviation = 3 * jnp.sqrt(jnp.log(2 * j * (j + 1) / delta) / (2 * n))
     return Bound(
-        train + 2 * lipschitz * complexity + deviation,
+        train_loss + 2 * loss_lipschitz * complexity + deviation,
         "derived",
         "2 rho (R sqrt(tr K_0) / n + h R^2 / 2) + 3 sqrt(log(2 j (j+1) / delta) / (2 n)), from "
         "Bartlett, Mendelson 2002 and Taylor's formula",

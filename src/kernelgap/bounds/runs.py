@@ -79,6 +79,9 @@ def check_run(
         >>> check = kg.bounds.check_run(certificate, losses, displacements=[0.0, 1.0])
         >>> bool(check.kept), int(check.violation), float(check.displacement_ratio) <= 1
         (True, -1, True)
+
+    References:
+        What is certified: see `convergence`. The allowance for rounding is ours.
     """
     if not isinstance(certificate, Convergence):
         raise TypeError(f"`certificate` must come from bounds.convergence; "

@@ -38,6 +38,7 @@ import numpy as np
 from kernelgap import _checks
 from kernelgap.bounds.eigenvalues import operator_norm
 from kernelgap.models import Activation, Model, Params, preactivations
+from kernelgap.models.model import check_layers
 from kernelgap.typing import ArrayLike
 
 # sup |phi'| and sup |phi''| of the sigmoids and of what they gate, all at scale 1.
@@ -76,9 +77,6 @@ def tangent_lipschitz(
     model: Model,
     params: Params,
     x: ArrayLike,
-    *,
-    slope: float | None = None,
-    curvature: float | None = None,
 ) -> Callable[[float], float]:
     r"""A Lipschitz constant of the Jacobian of a smooth net on the balls around its start.
 
@@ -89,17 +87,16 @@ def tangent_lipschitz(
         model: a `models.mlp` with a smooth activation, any depth and parameterization.
         params: its parameters Theta_0.
         x: inputs of shape (n, d).
-        slope: c1, a bound on ``|phi'|``; by default that of the model's activation.
-        curvature: c2, a bound on ``|phi''|``; likewise.
 
     Returns:
         The function R -> L(R), for R >= 0; it rises with R, and each call is cheap. In float64 on
         the host, up to the rounding of one pass through the net. Not under `jit`.
 
     Raises:
-        TypeError: if `model` is no model, x is not floating, or something is being traced.
-        ValueError: if shapes do not fit, x is not finite, a bound is not positive, or the
-            activation has no second derivative (ReLU and its relatives).
+        TypeError: if `model` is no `Model`, x or a parameter is not floating, or something is being
+            traced.
+        ValueError: if shapes do not fit, a value is not finite, or the activation has no
+            second derivative (ReLU and its relatives).
 
     Example:
         >>> import jax, kernelgap as kg
@@ -113,9 +110,11 @@ def tangent_lipschitz(
         0.09
 
     References:
-        See the head of this file.
+        Derived by this project, with the proof in `kernelgap.bounds.smoothness`; that second
+        derivatives of wide nets are small: C. Liu, L. Zhu, M. Belkin, "On the linearity of large
+        non-linear models", NeurIPS 2020.
     """
-    start = _start(model, params, x, slope, curvature)
+    start = _start(model, params, x)
 
     def lipschitz(radius: float) -> float:
         _checks.number(radius, "radius", minimum=0)
@@ -140,9 +139,6 @@ def output_curvature(
     model: Model,
     params: Params,
     x: ArrayLike,
-    *,
-    slope: float | None = None,
-    curvature: float | None = None,
 ) -> Callable[[float], np.ndarray]:
     r"""Bounds on the second derivatives of a smooth net's outputs, one per sample.
 
@@ -153,8 +149,6 @@ def output_curvature(
         model: as in `tangent_lipschitz`.
         params: its parameters Theta_0.
         x: inputs of shape (n, d).
-        slope: as in `tangent_lipschitz`.
-        curvature: as in `tangent_lipschitz`.
 
     Returns:
         The function R -> h(R) of shape (n,), for R >= 0.
@@ -172,9 +166,11 @@ def output_curvature(
         (20,)
 
     References:
-        See the head of this file.
+        Derived by this project, with the proof in `kernelgap.bounds.smoothness`; that second
+        derivatives of wide nets are small: C. Liu, L. Zhu, M. Belkin, "On the linearity of large
+        non-linear models", NeurIPS 2020.
     """
-    start = _start(model, params, x, slope, curvature)
+    start = _start(model, params, x)
 
     def bounds(radius: float) -> np.ndarray:
         _checks.number(radius, "radius", minimum=0)
@@ -194,26 +190,20 @@ def output_curvature(
     return bounds
 
 
-def _start(
-    model: Model, params: Params, x: ArrayLike, slope: float | None, curvature: float | None
-) -> _Start:
-    if not isinstance(model, Model):
-        raise TypeError(f"`model` must be a kernelgap model; got {type(model).__name__}")
+def _start(model: Model, params: Params, x: ArrayLike) -> _Start:
+    check_layers(model)
     phi = model.spec.activation
     if isinstance(phi, Activation):
         raise ValueError("`model` must have a smooth activation, such as gelu or tanh: with ReLU "
                          "and its relatives the Jacobian has no Lipschitz constant")  # fmt: skip
     known = _SLOPES[phi.sigmoid, phi.gated]
     powers = (0, 1) if phi.gated else (1, 2)
-    given = []
-    for name, value, bound, power in zip(
-        ("slope", "curvature"), (slope, curvature), known, powers, strict=True
-    ):
-        if value is not None:
-            _checks.number(value, name, minimum=0, exclusive=True)
-        given.append(bound / phi.scale**power if value is None else float(value))
+    slope, curvature = (
+        bound / phi.scale**power for bound, power in zip(known, powers, strict=True)
+    )
     x = _checks.inputs(x)
-    if not _checks.is_concrete(x, *params):
+    params = _checks.parameters(params)
+    if not _checks.is_concrete(x, *jax.tree.leaves(params)):
         raise TypeError("certificates are computed on the host: call this outside of jit and vmap")
     entering = preactivations(model, params, x)
     pairs = [jax.jvp(phi, (z,), (jnp.ones_like(z),)) for z in entering]
@@ -240,7 +230,8 @@ def _start(
         backward,
         columns,
         signals,
-        *given,
+        slope,
+        curvature,
     )
 
 

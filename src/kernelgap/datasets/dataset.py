@@ -2,10 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from kernelgap._display import shown
@@ -22,11 +18,3 @@ class Dataset(NamedTuple):
 
     x: Float[Array, "n d"]
     y: Float[Array, " n"] | Int[Array, " n"]
-
-
-def floating_dtype(dtype: DTypeLike | None) -> np.dtype:
-    """The dtype as JAX will make it, JAX's default for None; refused unless floating."""
-    chosen = jnp.dtype(jax.dtypes.canonicalize_dtype(float if dtype is None else dtype))
-    if not jnp.issubdtype(chosen, jnp.floating):
-        raise TypeError(f"`dtype` must be a floating dtype; got {chosen}")
-    return chosen

@@ -13,10 +13,10 @@ from kernelgap import _checks
 from kernelgap._display import shown
 from kernelgap._extras import missing_extra
 from kernelgap.datasets import idx
-from kernelgap.datasets.dataset import Dataset, floating_dtype
+from kernelgap.datasets.dataset import Dataset
 
 
-def digits(*classes: int, dtype: DTypeLike | None = None) -> Dataset:
+def digits(classes: Sequence[int] = tuple(range(10)), *, dtype: DTypeLike | None = None) -> Dataset:
     """Some classes of scikit-learn's 8x8 handwritten digits, as a first real data set.
 
     Pixels are divided by 16, so that they lie in [0, 1]. Of two classes the first is labelled +1
@@ -24,7 +24,7 @@ def digits(*classes: int, dtype: DTypeLike | None = None) -> Dataset:
     samples is scikit-learn's; shuffle and split them yourself.
 
     Args:
-        *classes: two or more different digits 0..9.
+        classes: two or more different digits 0..9, as in `mnist`.
         dtype: floating dtype; JAX's default when None.
 
     Returns:
@@ -33,20 +33,20 @@ def digits(*classes: int, dtype: DTypeLike | None = None) -> Dataset:
 
     Raises:
         ImportError: if scikit-learn is missing (extra `sklearn`).
-        TypeError: if a class is not an integer.
+        TypeError: if a class is not an integer, `classes` no sequence, or `dtype` not floating.
         ValueError: if a class is outside 0..9, there are fewer than two, or two are equal.
 
     Example:
         >>> import kernelgap as kg
-        >>> x, y = kg.datasets.digits(3, 8)
+        >>> x, y = kg.datasets.digits((3, 8))
         >>> x.shape
         (357, 64)
-        >>> x, y = kg.datasets.digits(*range(10))
+        >>> x, y = kg.datasets.digits()
         >>> x.shape, int(y.max())
         ((1797, 64), 9)
     """
-    _check_classes(classes)
-    dtype = floating_dtype(dtype)
+    classes = _checked_classes(classes)
+    dtype = _checks.floating_dtype(dtype)
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -73,7 +73,7 @@ def mnist(
     path: str | os.PathLike,
     *,
     classes: Sequence[int] = tuple(range(10)),
-    pixels: Literal["unit", "centred"] = "unit",
+    pixels: Literal["unit", "centered"] = "unit",
     dtype: DTypeLike | None = None,
 ) -> Split:
     """MNIST, or a data set published in the same form, from the four files in a folder of yours.
@@ -85,7 +85,7 @@ def mnist(
         path: the folder.
         classes: two or more different digits 0..9. As in `digits`, of two the first is
             labelled +1 and the second -1; of more the labels are their places 0, 1, 2, ....
-        pixels: `"unit"` for pixels / 255, in [0, 1]; `"centred"` to subtract from these the mean
+        pixels: `"unit"` for pixels / 255, in [0, 1]; `"centered"` to subtract from these the mean
             image of the training set (of these classes) in both parts.
         dtype: floating dtype; JAX's default when None.
 
@@ -94,7 +94,8 @@ def mnist(
         is 60000 and 10000 for all classes of MNIST itself.
 
     Raises:
-        TypeError: if a class is no integer, `classes` no sequence, or `dtype` not floating.
+        TypeError: if `path` is no name, a class no integer, `classes` no sequence, or `dtype` not
+            floating.
         NotADirectoryError: if `path` is no folder.
         FileNotFoundError: if one of the files is missing.
         ValueError: if a file is truncated, damaged, of another kind, has images of another size
@@ -108,12 +109,11 @@ def mnist(
     References:
         Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Proceedings of the IEEE 86(11), 1998.
     """
-    if isinstance(classes, str) or not isinstance(classes, Sequence):
-        raise TypeError(f"`classes` must be a sequence of digits; got {classes!r:.40}")
-    classes = tuple(classes)
-    _check_classes(classes)
-    _checks.choice(pixels, "pixels", ("unit", "centred"))
-    dtype = floating_dtype(dtype)
+    classes = _checked_classes(classes)
+    _checks.choice(pixels, "pixels", ("unit", "centered"))
+    dtype = _checks.floating_dtype(dtype)
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`path` must be the name of a folder; got {type(path).__name__}")
     folder = Path(path)
     if not folder.is_dir():
         raise NotADirectoryError(f"`path` must be the folder of the MNIST files; {str(folder)!r} "
@@ -130,7 +130,7 @@ def mnist(
         if not keep.any():
             raise ValueError(f"{str(labels_path)!r} has no image of the classes {classes}")
         x = shades[images[keep].reshape(-1, 28 * 28)]
-        if pixels == "centred":
+        if pixels == "centered":
             mean = np.mean(x, axis=0, dtype=float).astype(dtype) if mean is None else mean
             x -= mean
         parts.append(_labelled(x, labels[keep], classes, dtype))
@@ -150,12 +150,15 @@ def _images_and_labels(images_path: Path, labels_path: Path) -> tuple[np.ndarray
     return images, labels
 
 
-def _check_classes(classes: tuple[int, ...]) -> None:
+def _checked_classes(classes: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(classes, str) or not isinstance(classes, Sequence):
+        raise TypeError(f"`classes` must be a sequence of digits; got {classes!r:.40}")
     for digit in classes:
         if _checks.integer(digit, "classes", minimum=0) > 9:
             raise ValueError(f"`classes` must be digits 0..9; got {digit}")
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"`classes` must be two or more different digits; got {classes}")
+    return tuple(classes)
 
 
 def _labelled(

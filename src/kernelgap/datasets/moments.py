@@ -27,7 +27,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap.datasets.dataset import floating_dtype
 from kernelgap.typing import ArrayLike, Key
 
 Law = Literal["gaussian", "uniform", "sign", "student_t", "mixture"]
@@ -82,7 +81,7 @@ def independent(
     n = _checks.integer(n, "n", minimum=1)
     d = _checks.integer(d, "d", minimum=1)
     _check_law(law, freedom, fourth)
-    dtype = floating_dtype(dtype)
+    dtype = _checks.floating_dtype(dtype)
     if law == "gaussian":
         return jax.random.normal(key, (n, d), dtype)
     if law == "uniform":

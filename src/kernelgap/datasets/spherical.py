@@ -6,7 +6,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap.datasets.dataset import floating_dtype
 from kernelgap.typing import Key
 
 
@@ -38,7 +37,7 @@ def sphere(key: Key, n: int, d: int, *, dtype: DTypeLike | None = None) -> Float
     _checks.random_key(key)
     n = _checks.integer(n, "n", minimum=1)
     d = _checks.integer(d, "d", minimum=1)
-    dtype = floating_dtype(dtype)
+    dtype = _checks.floating_dtype(dtype)
     # Short types underflow in the square of a small draw: the direction is computed in float32.
     wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
     direction = jax.random.normal(key, (n, d), wide)

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap.datasets.dataset import Dataset, floating_dtype
+from kernelgap.datasets.dataset import Dataset
 from kernelgap.datasets.spherical import sphere
 from kernelgap.typing import ArrayLike, Key
 
@@ -84,8 +84,8 @@ def teacher(
         `Dataset(x, y)` with x of shape (n, d) and y of shape (n,).
 
     Raises:
-        TypeError: if `key` is no JAX key, or `n`, `d`, `units` are no integers, or `dtype` is not
-            floating.
+        TypeError: if `key` is no JAX key, or `n`, `d`, `units` are no integers, `dtype` is not
+            floating, or `params` is no pair of floating arrays.
         ValueError: if `n` < 1, `d` < 1, `units` < 1, an option is unknown, or `params` has not
             the shapes (units, d) and (units,).
 
@@ -108,11 +108,13 @@ def teacher(
     d = _checks.integer(d, "d", minimum=1)
     _checks.choice(inputs, "inputs", ("gaussian", "sphere"))
     _checks.choice(labels, "labels", ("sign", "value"))
-    dtype = floating_dtype(dtype)
+    dtype = _checks.floating_dtype(dtype)
     teacher_key, inputs_key = jax.random.split(key)
     if params is None:
         params = planted_teacher(teacher_key, d, units=units, dtype=dtype)
-    hidden, readout = (jnp.asarray(p).astype(dtype) for p in params)
+    if not isinstance(params, tuple | list) or len(params) != 2:
+        raise TypeError(f"`params` must be a pair as from planted_teacher; got {params!r:.40}")
+    hidden, readout = (_checks.floating(p, "params").astype(dtype) for p in params)
     if hidden.ndim != 2 or hidden.shape[1] != d or readout.shape != hidden.shape[:1]:
         raise ValueError(f"`params` must have shapes (units, {d}) and (units,); "
                          f"got {hidden.shape} and {readout.shape}")  # fmt: skip

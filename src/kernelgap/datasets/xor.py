@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap.datasets.dataset import Dataset, floating_dtype
+from kernelgap.datasets.dataset import Dataset
 from kernelgap.typing import Key
 
 Signal = Literal["axis", "cube"]
@@ -72,7 +72,7 @@ def xor_noise(
     _checks.choice(signal, "signal", ("axis", "cube"))
     _checks.choice(noise, "noise", ("sign", "gaussian"))
     _checks.number(flip, "flip", minimum=0, maximum=0.5)
-    dtype = floating_dtype(dtype)
+    dtype = _checks.floating_dtype(dtype)
 
     sign_key, noise_key, flip_key = jax.random.split(key, 3)
     # One draw of bits serves signal and noise: each random call costs compile time.
@@ -128,7 +128,7 @@ def planted_xor(
     """
     d = _checks.integer(d, "d", minimum=2)
     _checks.choice(signal, "signal", ("axis", "cube"))
-    dtype = floating_dtype(dtype)
+    dtype = _checks.floating_dtype(dtype)
     if signal == "axis":
         directions = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
         size = 1.0

@@ -15,8 +15,9 @@ from kernelgap import _checks
 from kernelgap.kernels import neural_tangents, recursion
 from kernelgap.kernels.infinite import checked_spec
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.models import Activation, MLPSpec, Model
+from kernelgap.models import Activation, Model
 from kernelgap.models.activations import HOMOGENEOUS
+from kernelgap.models.model import MLPSpec
 from kernelgap.typing import PyTree
 
 Convention = Literal["neural_tangents", "arora", "eigenpro"]

@@ -1,7 +1,7 @@
 r"""The limit kernel of diverse units: the tangent kernel of a first layer of ReLU units.
 
-For f(x) = sum_k v_k relu(w_k . x) with fixed v_k = +-1, the tangent kernel of W, over the number n
-of units, is (1/n) sum_k 1[w_k . x > 0] 1[w_k . z > 0] <x, z>. For units uniform on the sphere it
+For f(x) = sum_k v_k relu(w_k . x) with fixed v_k = +-1, the tangent kernel of W, over the number m
+of units, is (1/m) sum_k 1[w_k . x > 0] 1[w_k . z > 0] <x, z>. For units uniform on the sphere it
 tends to g(x, z) = k(x, z) <x, z> with k = 1/2 - theta / (2 pi), the share of the units that are on
 for both inputs, theta = angle(x, z).
 """
@@ -20,10 +20,11 @@ from kernelgap.typing import PyTree
 
 
 def diversity_kernel() -> Kernel:
-    r"""g(x, z) = (1/2 - theta / (2 pi)) <x, z>, theta the angle of x and z.
+    r"""The tangent kernel of a layer of many random ReLU units, g(x, z) = k(x, z) <x, z>.
 
-    The mean over units w, uniform on the sphere, of 1[w.x > 0] 1[w.z > 0] <x, z>: the limit of
-    `metrics.extended_feature_gram(w, x)` / n for n random units. `ntk` of a two-layer net is
+    With k = 1/2 - theta / (2 pi), theta the angle of x and z. It is the mean over units w, uniform
+    on the sphere, of 1[w.x > 0] 1[w.z > 0] <x, z>: the limit of
+    `metrics.extended_feature_gram(w, x)` / m for m random units. `ntk` of a two-layer net is
     this, up to a factor, plus the part of the readout.
 
     Its eigenvalues under the uniform law on the sphere of R^d are, for degree t,

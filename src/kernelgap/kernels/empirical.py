@@ -25,7 +25,8 @@ from jaxtyping import Array, Float
 from kernelgap import _checks
 from kernelgap.kernels import jacobian
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.models import MLPSpec, Model, Params
+from kernelgap.models import Model, Params
+from kernelgap.models.model import MLPSpec
 from kernelgap.typing import Apply, PyTree
 
 _HIGHEST = jax.lax.Precision.HIGHEST

@@ -6,7 +6,9 @@ from typing import Literal
 from kernelgap import _checks
 from kernelgap.kernels import arccosine, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.models import Activation, FixedSignSpec, MLPSpec, Model
+from kernelgap.models import Activation, Model
+from kernelgap.models.fixed_signs import FixedSignSpec
+from kernelgap.models.model import MLPSpec, check_model
 
 Engine = Literal["auto", "closed_form", "neural_tangents"]
 
@@ -95,12 +97,13 @@ def nngp(model: Model, *, engine: Engine = "auto") -> Kernel:
 
 def checked_spec(model: Model) -> MLPSpec:
     """The description of a multi-layer perceptron; refuses what is none."""
-    if not isinstance(model, Model) or not isinstance(model.spec, MLPSpec):
-        if isinstance(model, Model) and isinstance(model.spec, FixedSignSpec):
-            raise TypeError("`model` must be a homogeneous_mlp; the kernel of a fixed_sign_net is "
-                            "scale^2 * width * kernels.diversity_kernel()")  # fmt: skip
-        raise TypeError(f"`model` must be a Model such as models.homogeneous_mlp((512,)); "
-                        f"got {type(model).__name__}")  # fmt: skip
+    check_model(model)
+    if isinstance(model.spec, FixedSignSpec):
+        raise TypeError("`model` must be an mlp or homogeneous_mlp; the kernel of a fixed_sign_net "
+                        "is scale^2 * width * kernels.diversity_kernel()")  # fmt: skip
+    if not isinstance(model.spec, MLPSpec):
+        raise TypeError(f"`model` must be an mlp or homogeneous_mlp; got one that is described by "
+                        f"{type(model.spec).__name__}")  # fmt: skip
     return model.spec
 
 

@@ -70,6 +70,8 @@ class Kernel:
     def _each(
         self, get: str | Sequence[str] | None, evaluate: Callable[[str], jax.Array]
     ) -> jax.Array | tuple[jax.Array, ...]:
+        if get is not None and not (isinstance(get, str | Sequence) and get):
+            raise TypeError(f"`get` must be a name, a sequence of names, or None; got {get!r:.40}")
         names = (get,) if isinstance(get, str) else tuple(get or (self.default,))
         for name in names:
             _checks.choice(name, "get", self.kinds)

@@ -22,8 +22,9 @@ import jax.core
 import jax.extend.core
 import jax.interpreters.ad
 
-from kernelgap.models import Activation, MLPSpec, SmoothActivation
+from kernelgap.models import Activation, SmoothActivation
 from kernelgap.models.activations import SMOOTH
+from kernelgap.models.model import MLPSpec
 from kernelgap.typing import PyTree
 
 _EXPERIMENTAL = "neural_tangents.experimental"

@@ -23,7 +23,8 @@ from jaxtyping import Array, Float
 
 from kernelgap.kernels import arccosine, sigmoidal
 from kernelgap.kernels.inner import inner_products
-from kernelgap.models import Activation, MLPSpec
+from kernelgap.models import Activation
+from kernelgap.models.model import MLPSpec
 from kernelgap.typing import PyTree
 
 

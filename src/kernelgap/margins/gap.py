@@ -26,6 +26,7 @@ from kernelgap._display import shown
 from kernelgap.margins.violation import violation_bound
 from kernelgap.models import Model, Params
 from kernelgap.models.activations import HOMOGENEOUS
+from kernelgap.models.model import check_layers
 from kernelgap.typing import ArrayLike
 
 _RATES = (0.02, 0.002)  # first and last step size of Adam, over the size of a parameter
@@ -101,6 +102,7 @@ def duality_gap(
     x = _checks.inputs(x)
     n = x.shape[0]
     y = _checks.signs(y, n)
+    check_layers(model)
     params = _checks.parameters(params)
     first, second = _factors(model, params, x)
     if not _checks.is_concrete(x, y, *params, l2):

@@ -114,7 +114,7 @@ def max_margin(
         unit_x, exact_y, key, dtype, width=width, steps=steps, rounds=rounds,
         restarts=restarts or int(np.clip(2**18 // (n * d), 2, 8)),
     )  # fmt: skip
-    with bar(1 + rounds + upper, "max_margin", unit="stage", shown=progress) as stages:
+    with bar(1 + rounds + bool(upper), "max_margin", unit="stage", shown=progress) as stages:
         found = next(searched)
         stages.update()
         try:

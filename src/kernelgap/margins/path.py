@@ -100,6 +100,7 @@ def path(
     """
     degree = homogeneous_degree(model)
     x = _checks.inputs(x)
+    params = _checks.parameters(params)
     logs = _log_strengths(l2s, x.dtype)
     steps = _checks.integer(steps, "steps", minimum=1)
     _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
@@ -109,7 +110,7 @@ def path(
         _checks.function(record, "record", "record(params)")
     if optimizer is not None:
         _checks.optimizer(optimizer)
-    y = jnp.asarray(y)
+    y = _checks.array(y, "y")
 
     beat = _extras.heartbeat(len(logs), "path", unit="λ", shown=progress)
     given = params
@@ -150,7 +151,10 @@ def _log_strengths(l2s: Any, dtype: Any) -> jax.Array:
     """log(lambda); taken in float64, which has smaller numbers than the dtype may have."""
     if not _checks.is_concrete(l2s):
         return jnp.log(jnp.asarray(l2s, dtype))
-    values = np.asarray(l2s, np.float64)
+    try:
+        values = np.asarray(l2s, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`l2s` must be a sequence of numbers; got {l2s!r:.40}") from error
     if (
         values.ndim != 1
         or values.size == 0

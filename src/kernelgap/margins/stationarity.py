@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 from kernelgap import _checks
 from kernelgap._display import shown
-from kernelgap._outputs import rival_gaps, signed
+from kernelgap._outputs import checked, rival_gaps, signed
 from kernelgap._trees import squared_norm
 from kernelgap.margins.tangent import least_combination
 from kernelgap.models import Activation, Model, Params
@@ -132,7 +132,7 @@ def kkt_residuals(
     if kinks > 0 and not (one_kink and multipliers == "optimal"):
         raise ValueError("`kinks` is for multipliers='optimal' and two-layer nets whose activation "
                          f"has degree 1; got kinks={kinks:g}")  # fmt: skip
-    y = jnp.asarray(y)
+    y = _checks.array(y, "y")
     q = _constraints(model, params, x, y)
     if multipliers == "exponential":
         return _exponential(model, params, x, y)
@@ -201,9 +201,7 @@ def _exponential(model: Model, params: Params, x: jax.Array, y: jax.Array) -> KK
 
 def _constraints(model: Model, params: Params, x: jax.Array, y: ArrayLike) -> jax.Array:
     """All q_i of shape (n,), or (n, k) with inf at the samples' own classes."""
-    outputs = model.apply(params, x)
+    outputs = checked(model.apply(params, x))
     if outputs.ndim == 1:
         return signed(outputs, y)
-    if outputs.shape[1] < 2:
-        raise ValueError(f"a model with outputs of shape (n, k) needs k >= 2; got {outputs.shape}")
     return -rival_gaps(outputs, y)

@@ -45,7 +45,7 @@ def upper_bound(
     y: ArrayLike,
     *,
     weights: ArrayLike | None = None,
-    steps: int = 4000,
+    max_iterations: int = 4000,
     tol: float = 1e-4,
 ) -> UpperBound:
     r"""A rigorous upper bound on the normalised margin of two-layer ReLU nets of any width.
@@ -61,7 +61,7 @@ def upper_bound(
         y: (n,) labels, each -1 or +1. One class alone is a valid problem too.
         weights: (n,) p to start from, in the simplex, such as p_i proportional to
             sigmoid(-y_i f(x_i)) of a trained net; uniform when None. Not used where d <= 3.
-        steps: at most this many quasi-Newton steps; not used where d <= 3.
+        max_iterations: at most this many quasi-Newton steps; not used where d <= 3.
         tol: stop when a stage of smoothing lowers the bound by less than this, relatively; for
             d <= 3, when h(p o y) is that close to its minimum.
 
@@ -70,9 +70,9 @@ def upper_bound(
         a zero row, one point with both labels.
 
     Raises:
-        TypeError: if x or `weights` is not floating, or `steps` no integer.
+        TypeError: if x or `weights` is not floating, or `max_iterations` no integer.
         ValueError: if shapes disagree, an entry is not finite, a label is not -1 or +1, `weights`
-            is off the simplex, `steps` < 1 or `tol` <= 0.
+            is off the simplex, `max_iterations` < 1 or `tol` <= 0.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -88,7 +88,7 @@ def upper_bound(
     points = host_inputs(x)
     n, d = points.shape
     signs = np.asarray(_checks.signs(y, n), np.float64)
-    steps = _checks.integer(steps, "steps", minimum=1)
+    max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     start = np.full(n, 1 / n) if weights is None else _simplex(weights, n)
 
@@ -100,7 +100,7 @@ def upper_bound(
     if d <= 3:
         p = _cutting_planes(points, signs, tol)
         return _finish(bound_violation(points, p * signs), p, scale)
-    return _relaxed(points, signs, start, steps, tol, scale)
+    return _relaxed(points, signs, start, max_iterations, tol, scale)
 
 
 def _finish(violation: ViolationBound, p: np.ndarray, scale: float) -> UpperBound:

@@ -42,7 +42,7 @@ def violation_bound(
     q: ArrayLike,
     *,
     method: Literal["auto", "exact", "relaxation"] = "auto",
-    steps: int = 4000,
+    max_iterations: int = 4000,
     tol: float = 1e-4,
 ) -> ViolationBound:
     r"""A rigorous upper bound on h(q) = max over ||u|| <= 1 of ``|sum_i q_i relu(u.x_i)|``.
@@ -52,18 +52,18 @@ def violation_bound(
         q: (n,) real weights of both signs.
         method: `"exact"` enumerates activation cells, O(n log n) for d <= 2 and O(n^2 log n) for
             d = 3; `"relaxation"` minimises the bound of `margins.relaxation` over its multipliers,
-            about O(n^2 d + d^3) for each of `steps`; `"auto"` enumerates where d <= 3 and the
+            about O(n^2 d + d^3) for each iteration; `"auto"` enumerates where d <= 3 and the
             cells are at most a few million.
-        steps: at most this many quasi-Newton steps.
+        max_iterations: at most this many quasi-Newton steps.
         tol: stop when a stage of smoothing lowers the bound by less than this, relatively.
 
     Returns:
         A `ViolationBound`.
 
     Raises:
-        TypeError: if x or q is not floating, or `steps` no integer.
-        ValueError: if shapes disagree, an entry is not finite, `steps` < 1, `tol` <= 0, `method`
-            is unknown, or it is `"exact"` and d > 3.
+        TypeError: if x or q is not floating, or `max_iterations` no integer.
+        ValueError: if shapes disagree, an entry is not finite, `max_iterations` < 1, `tol` <= 0,
+            `method` is unknown, or it is `"exact"` and d > 3.
 
     Example:
         >>> import numpy as np, kernelgap as kg
@@ -80,7 +80,7 @@ def violation_bound(
     _checks.targets(q, n, "q")
     weights = np.asarray(q, np.float64)
     _checks.choice(method, "method", ("auto", "exact", "relaxation"))
-    steps = _checks.integer(steps, "steps", minimum=1)
+    max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     if method == "exact" and d > 3:
         raise ValueError(f"`method='exact'` needs d <= 3; got d = {d}")
@@ -98,7 +98,7 @@ def violation_bound(
         value, attained, direction = enumeration.most_violating(points, weights)
         exact = True
     else:
-        value, attained, direction = _relaxed(points, weights, steps, tol)
+        value, attained, direction = _relaxed(points, weights, max_iterations, tol)
         exact = False
     scale = x_scale * q_scale
     return ViolationBound((value + dropped) * scale, attained * scale, direction, exact)

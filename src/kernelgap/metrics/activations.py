@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from kernelgap import _checks
 from kernelgap.models import Activation, Model, Params, preactivations
+from kernelgap.models.model import check_layers
 from kernelgap.typing import ArrayLike
 
 
@@ -37,7 +38,7 @@ def activation_change(
         activation mean squares, at most the square of the range of phi', and differentiable.
 
     Raises:
-        TypeError: if x is not floating.
+        TypeError: if `model` is none of these, or x or a parameter is not floating.
         ValueError: if the model has no hidden layer, x is not finite, or shapes do not fit.
 
     Example:
@@ -52,6 +53,8 @@ def activation_change(
     References:
         The usual measure of lazy training; the form is ours.
     """
+    check_layers(model)
+    params0 = _checks.parameters(params0, "params0", finite=False)
     if not model.spec.widths:
         raise ValueError("`model` must have a hidden layer to have activation patterns; got none")
     x = _checks.inputs(x)

@@ -145,7 +145,7 @@ def target_alignment(gram: ArrayLike, y: ArrayLike) -> Scalar:
 
 def _targets(y: ArrayLike, matrix: jax.Array, k: int) -> jax.Array:
     """Centred features (n k, c) whose inner products are the kernel of the targets."""
-    array, n = jnp.asarray(y), matrix.shape[0] // k
+    array, n = _checks.array(y, "y"), matrix.shape[0] // k
     if jnp.issubdtype(array.dtype, jnp.integer):
         if k == 1 and not _checks.is_concrete(array):
             raise TypeError("`y` holds integer classes whose number is not known under jit; pass "

@@ -1,12 +1,12 @@
 r"""Discrepancy of units: how evenly their directions cover slices and halves of the sphere.
 
 A slice S_xz = {w : w.x >= 0, w.z >= 0} has the share k(x, z) = 1/2 - theta / (2 pi) of the sphere.
-dsp(W, S_xz) = (1/n) sum_i 1[w_i in S_xz] - k(x, z). Over independent uniform x and z, the mean of
+dsp(W, S_xz) = (1/m) sum_i 1[w_i in S_xz] - k(x, z). Over independent uniform x and z, the mean of
 its square has a closed form in the angles of the units, as E 1[u in S] 1[v in S] = k(u, v)^2:
 
-    L2(W)^2 = (1/n^2) sum_ij k(w_i, w_j)^2 - E k^2,   E k^2 = 1/16 + psi_1(d/2) / (8 pi^2).
+    L2(W)^2 = (1/m^2) sum_ij k(w_i, w_j)^2 - E k^2,   E k^2 = 1/16 + psi_1(d/2) / (8 pi^2).
 
-Slices are what the Gram matrix of a layer is made of: entry (l, l') of D'D / n - G, with G the
+Slices are what the Gram matrix of a layer is made of: entry (l, l') of D'D / m - G, with G the
 Gram matrix of `kernels.diversity_kernel`, is dsp(W, S) <x_l, x_l'> for the slice of x_l and x_l'.
 """
 
@@ -30,12 +30,12 @@ _CHUNK = 2**25  # entries of w.x and w.z that are held at a time
 def slice_discrepancy(w: ArrayLike, *, squared: bool = False) -> Scalar:
     r"""L2(W): the root mean square discrepancy of the units over slices of the sphere.
 
-    L2(W)^2 = (1/n^2) sum_ij k(w_i, w_j)^2 - [1/16 + psi_1(d/2) / (8 pi^2)], psi_1 the trigamma
-    function. For n independent uniform units its mean is (3/16 - psi_1(d/2) / (8 pi^2)) / n.
-    O(n^2 d) time, in tiles.
+    L2(W)^2 = (1/m^2) sum_ij k(w_i, w_j)^2 - [1/16 + psi_1(d/2) / (8 pi^2)], psi_1 the trigamma
+    function. For m independent uniform units its mean is (3/16 - psi_1(d/2) / (8 pi^2)) / m.
+    O(m^2 d) time, in tiles.
 
     Args:
-        w: units of shape (n, d), one per row, of any positive norm: only directions count.
+        w: units of shape (m, d), one per row, of any positive norm: only directions count.
         squared: return L2(W)^2, whose rounding error of some 1e-8 (float32) may leave it negative.
 
     Returns:
@@ -61,11 +61,11 @@ def slice_discrepancy(w: ArrayLike, *, squared: bool = False) -> Scalar:
 def hemisphere_discrepancy(w: ArrayLike, *, squared: bool = False) -> Scalar:
     r"""The root mean square discrepancy of the units over hemispheres {w : w.x >= 0}.
 
-    Its square is (1/n^2) sum_ij k(w_i, w_j) - 1/4, of mean 1 / (4n) for independent uniform units,
+    Its square is (1/m^2) sum_ij k(w_i, w_j) - 1/4, of mean 1 / (4m) for independent uniform units,
     and 0 for pairs of opposite units, which every hemisphere parts, however clustered the pairs.
 
     Args:
-        w: units of shape (n, d), one per row, of any positive norm: only directions count.
+        w: units of shape (m, d), one per row, of any positive norm: only directions count.
         squared: return the square, whose rounding error may leave it negative.
 
     Returns:
@@ -103,7 +103,7 @@ class WorstSlice(NamedTuple):
 
 
 def max_slice_discrepancy(
-    w: ArrayLike, *, key: Key, samples: int = 4096, kept: int = 64, steps: int = 200
+    w: ArrayLike, *, key: Key, slices: int = 4096, kept: int = 64, steps: int = 200
 ) -> WorstSlice:
     r"""A lower bound of sup ``|dsp(W, S_xz)|`` over all slices, by sampling and local search.
 
@@ -113,10 +113,11 @@ def max_slice_discrepancy(
     sampling falls the shorter the larger d is. For the same key more steps never lower it.
 
     Args:
-        w: units of shape (n, d), one per row, of any positive norm: only directions count.
+        w: units of shape (m, d), one per row, of any positive norm: only directions count.
         key: JAX random key.
-        samples: random slices, at least 1; one half at random angles, one half at small ones.
-        kept: how many of the best slices are refined, 1 <= kept <= samples.
+        slices: how many random slices are tried, at least 1; half of them at random angles, the
+            others at small ones.
+        kept: how many of the best slices are refined, 1 <= kept <= slices.
         steps: steps of the refinement, at least 0.
 
     Returns:
@@ -137,12 +138,12 @@ def max_slice_discrepancy(
     """
     w = _units(w)
     _checks.random_key(key)
-    samples = _checks.integer(samples, "samples", minimum=1)
+    slices = _checks.integer(slices, "slices", minimum=1)
     kept = _checks.integer(kept, "kept", minimum=1)
     steps = _checks.integer(steps, "steps", minimum=0)
-    if kept > samples:
-        raise ValueError(f"`kept` must be at most `samples`, {samples}; got {kept}")
-    return _search(w, key, samples, kept, steps)
+    if kept > slices:
+        raise ValueError(f"`kept` must be at most `slices`, {slices}; got {kept}")
+    return _search(w, key, slices, kept, steps)
 
 
 def _units(w: ArrayLike) -> jax.Array:
@@ -165,9 +166,9 @@ def _discrepancy(w: ArrayLike, power: int, squared: bool) -> Scalar:
 
 @partial(jax.jit, static_argnames=("samples", "kept", "steps"))
 def _search(
-    w: Float[Array, "n d"], key: jax.Array, samples: int, kept: int, steps: int
+    w: Float[Array, "m d"], key: jax.Array, samples: int, kept: int, steps: int
 ) -> WorstSlice:
-    n, d = w.shape
+    m, d = w.shape
     w = jnp.where(jnp.all(jnp.any(w != 0, axis=1)), unit_rows(w)[0], jnp.nan)
 
     def sizes(slices: Float[Array, "s 2 d"]) -> Float[Array, " s"]:
@@ -184,7 +185,7 @@ def _search(
     angles = jax.random.uniform(angle_key, (samples // 2,), w.dtype)[:, None]
     close = unit(slices[: samples // 2, 0] + angles * slices[: samples // 2, 1])
     slices = slices.at[: samples // 2, 1].set(close)
-    batch = max(1, min(samples, _CHUNK // (2 * n)))
+    batch = max(1, min(samples, _CHUNK // (2 * m)))
     found = jax.lax.map(lambda one: sizes(one[None])[0], slices, batch_size=batch)
     found, best = jax.lax.top_k(found, kept)
     lengths = jnp.full((kept,), 0.5, w.dtype)

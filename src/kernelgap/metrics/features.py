@@ -1,10 +1,10 @@
 r"""Extended features of a layer of ReLU units, and what their smallest singular value certifies.
 
-For f(x) = sum_k v_k relu(w_k . x), v_k = +-1 fixed, and L = (1/2m) sum_l (f(x_l) - y_l)^2 over m
-samples, grad_W L = D r with r = (f - y) / m and the extended feature matrix D of shape (n d, m),
+For f(x) = sum_k v_k relu(w_k . x), v_k = +-1 fixed, and L = (1/2n) sum_l (f(x_l) - y_l)^2 over n
+samples, grad_W L = D r with r = (f - y) / n and the extended feature matrix D of shape (m d, n),
 block (k, l) = v_k 1[w_k . x_l > 0] x_l. Hence
 
-    L = (m/2) ||r||^2 <= (m/2) ||grad_W L||^2 / s_min(D)^2,
+    L = (n/2) ||r||^2 <= (n/2) ||grad_W L||^2 / s_min(D)^2,
 
 and D'D = (A'A) o (X X'), A = 1[W X' > 0], whatever the signs v. D itself is never formed.
 Where s_min(D) > 0, every stationary point has loss 0.
@@ -36,7 +36,7 @@ class SmallestSingularValue(NamedTuple):
             that is not positive.
         error: estimated rounding error of lambda_min(D'D) = value^2, in this dtype. An estimate,
             usually pessimistic, not a bound.
-        wide: whether there are more samples than columns of the Jacobian, m > d n: D'D is then
+        wide: whether there are more samples than columns of the Jacobian, n > d m: D'D is then
             singular whatever the units, and the value exactly 0.
     """
 
@@ -51,27 +51,29 @@ class SmallestSingularValue(NamedTuple):
         arrays = all(isinstance(part, jax.Array | np.ndarray) for part in self)
         known = arrays and _checks.is_concrete(*self)
         if known and np.all(self.wide):
-            why = ": exactly 0, as m > d n"
+            why = ": exactly 0, as n > d m"
         elif known and not np.any(np.asarray(self.lower) > 0):
             why = ": not told from 0 in this dtype"
         return f"{type(self).__name__}({fields}){why}"
 
 
-def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "m m"]:
-    r"""D'D = (A'A) o (X X') with A_kl = 1[w_k . x_l > 0], in time O(m n d + m^2 (n + d)).
+def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
+    r"""The tangent kernel of a ReLU layer on a sample: D'D = (A'A) o (X X').
+
+    With A_kl = 1[w_k . x_l > 0], in time O(n m d + n^2 (m + d)).
 
     The Gram matrix of the gradients of f(x_l) = sum_k v_k relu(w_k . x_l) in W, v_k = +-1: the
-    empirical tangent kernel of the first layer, times n where v_k = +-1/sqrt(n). Divided by n it
+    empirical tangent kernel of the first layer, times m where v_k = +-1/sqrt(m). Divided by m it
     tends to `kernels.diversity_kernel()` for units that are uniform on the sphere.
 
-    Besides the result, memory is for some matrices (m, m) and some millions of patterns.
+    Besides the result, memory is for some matrices (n, n) and some millions of patterns.
 
     Args:
-        w: units of shape (n, d), one per row; of their norms only whether they are 0 counts.
-        x: inputs of shape (m, d), in the dtype of w.
+        w: units of shape (m, d), one per row; of their norms only whether they are 0 counts.
+        x: inputs of shape (n, d), in the dtype of w.
 
     Returns:
-        Shape (m, m), exactly symmetric, positive semi-definite up to rounding. The derivative of
+        Shape (n, n), exactly symmetric, positive semi-definite up to rounding. The derivative of
         relu at 0 is 0, as in `models.Activation`: units on a kink, zero units among them, are off.
         (The paper's 1[w . x >= 0] differs there only.) Piecewise constant in w.
 
@@ -93,20 +95,21 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "m m"]:
 
 
 def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue:
-    r"""s_min(D) = sqrt(lambda_min(D'D)) of the extended feature matrix D, shape (n d, m).
+    r"""The smallest singular value of a ReLU layer's Jacobian on a sample, s_min(D).
 
-    From all eigenvalues of D'D, O(m^3), in the dtype at hand. Their error is some rounding units
+    s_min(D) = sqrt(lambda_min(D'D)), D the extended feature matrix of shape (m d, n).
+    From all eigenvalues of D'D, O(n^3), in the dtype at hand. Their error is some rounding units
     of the largest one, so that s_min is known to about `error` / (2 s_min) where that is small and
     to sqrt(error), at most, where it is not: in float32 about 1e-3 of the largest singular value.
     Use float64 for less.
 
     Args:
-        w: units of shape (n, d), one per row.
-        x: inputs of shape (m, d), in the dtype of w.
+        w: units of shape (m, d), one per row.
+        x: inputs of shape (n, d), in the dtype of w.
 
     Returns:
         `SmallestSingularValue(value, lower, error, wide)`; a pytree, under `jit` and `vmap` too.
-        Its value is exactly 0, and `wide` is true, if m > d n. It is exactly 0 also where a sample
+        Its value is exactly 0, and `wide` is true, if n > d m. It is exactly 0 also where a sample
         has no active unit. Samples that are parallel and see the same units give 0 up to rounding.
 
     Raises:
@@ -121,7 +124,7 @@ def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue
         >>> bool(0 < found.lower < found.value), bool(found.wide)
         (True, False)
         >>> kg.metrics.smallest_singular_value(w[:3], x)
-        SmallestSingularValue(value=0, lower=0, ..., wide=True): exactly 0, as m > d n
+        SmallestSingularValue(value=0, lower=0, ..., wide=True): exactly 0, as n > d m
 
     References:
         Paper B. The rounding error is an estimate of ours.
@@ -134,12 +137,12 @@ def pl_bound(
     gradient: PyTree,
     smallest: SmallestSingularValue | ArrayLike,
     *,
-    samples: int,
+    n: int,
     scale: float | jax.Array = 1.0,
 ) -> Scalar:
-    r"""The loss that a gradient certifies: L <= (m/2) ||grad_W L||^2 / (scale s_min)^2.
+    r"""The loss that a gradient certifies: L <= (n/2) ||grad_W L||^2 / (scale s_min)^2.
 
-    It holds for L = (1/2m) sum_l (f(x_l) - y_l)^2 and f = scale * sum_k v_k relu(w_k . x),
+    It holds for L = (1/2n) sum_l (f(x_l) - y_l)^2 and f = scale * sum_k v_k relu(w_k . x),
     v_k = +-1, with s_min at the same W: a Polyak-Lojasiewicz inequality whose constant moves with
     the weights.
 
@@ -150,15 +153,15 @@ def pl_bound(
             gradients of penalties.
         smallest: what `smallest_singular_value(w, x)` returned, of which `lower` is used so that
             rounding does not void the bound; or a value of s_min >= 0.
-        samples: m >= 1.
-        scale: factor c != 0 of the outputs, such as 1 / sqrt(n).
+        n: number of samples, at least 1.
+        scale: factor c != 0 of the outputs, such as 1 / sqrt(m).
 
     Returns:
         An upper bound of the loss, infinite where s_min is 0; then it says nothing.
 
     Raises:
-        TypeError: if `samples` is no integer, or `scale` or `smallest` no number.
-        ValueError: if `samples` < 1, `smallest` < 0, `scale` is 0 or no finite number, or the
+        TypeError: if `n` is no integer, or `scale` or `smallest` no number.
+        ValueError: if `n` < 1, `smallest` < 0, `scale` is 0 or no finite number, or the
             gradient holds no array or is not finite.
 
     Example:
@@ -167,13 +170,13 @@ def pl_bound(
         >>> x = jax.random.normal(jax.random.key(1), (40, 10))
         >>> loss = lambda w: jnp.mean(jnp.square(jnp.sum(jax.nn.relu(x @ w.T), axis=1) - 1)) / 2
         >>> smallest = kg.metrics.smallest_singular_value(w, x)
-        >>> bool(loss(w) <= kg.metrics.pl_bound(jax.grad(loss)(w), smallest, samples=40))
+        >>> bool(loss(w) <= kg.metrics.pl_bound(jax.grad(loss)(w), smallest, n=40))
         True
 
     References:
         Paper B (loss at stationary points and s_min); the inequality is derived.
     """
-    samples = _checks.integer(samples, "samples", minimum=1)
+    n = _checks.integer(n, "n", minimum=1)
     _checks.number(scale, "scale")
     if _checks.is_concrete(scale) and float(scale) == 0:
         raise ValueError("`scale` must not be 0: the outputs then say nothing of the weights")
@@ -185,7 +188,7 @@ def pl_bound(
     positive = s_min > 0
     # A NaN stays one: it is not a singular value of 0.
     size = jnp.where(s_min == 0, 1, s_min)
-    bound = samples / 2 * jnp.square(jnp.sqrt(squared) / size)
+    bound = n / 2 * jnp.square(jnp.sqrt(squared) / size)
     return jnp.where(positive | jnp.isnan(s_min), bound, jnp.inf)
 
 
@@ -198,20 +201,20 @@ def _units_and_inputs(w: ArrayLike, x: ArrayLike) -> tuple[jax.Array, jax.Array]
 
 
 @jax.jit
-def _gram(w: Float[Array, "n d"], x: Float[Array, "m d"]) -> Float[Array, "m m"]:
-    (n, d), m = w.shape, x.shape[0]
+def _gram(w: Float[Array, "m d"], x: Float[Array, "n d"]) -> Float[Array, "n n"]:
+    (m, d), n = w.shape, x.shape[0]
     products = jnp.matmul(x, x.T, precision=_HIGHEST)
     products = (products + products.T) / 2  # symmetric up to rounding only
-    count = max(-(-n * m // _CHUNK), 1)
+    count = max(-(-m * n // _CHUNK), 1)
     if count == 1:
         return _shared(w, x).astype(x.dtype) * products
-    side = -(-n // count)  # zero units, which are off, fill the last chunk
-    chunks = jnp.pad(w, ((0, side * count - n), (0, 0))).reshape(count, side, d)
+    side = -(-m // count)  # zero units, which are off, fill the last chunk
+    chunks = jnp.pad(w, ((0, side * count - m), (0, 0))).reshape(count, side, d)
 
     def add(total: jax.Array, chunk: jax.Array) -> tuple[jax.Array, None]:
         return total + _shared(chunk, x).astype(x.dtype), None
 
-    shared, _ = jax.lax.scan(add, jnp.zeros((m, m), x.dtype), chunks)
+    shared, _ = jax.lax.scan(add, jnp.zeros((n, n), x.dtype), chunks)
     return shared * products
 
 
@@ -222,17 +225,17 @@ def _shared(w: jax.Array, x: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _smallest(w: Float[Array, "n d"], x: Float[Array, "m d"]) -> SmallestSingularValue:
-    (n, d), m = w.shape, x.shape[0]
+def _smallest(w: Float[Array, "m d"], x: Float[Array, "n d"]) -> SmallestSingularValue:
+    (m, d), n = w.shape, x.shape[0]
     eps = float(jnp.finfo(x.dtype).eps)
-    if m > n * d:
+    if n > m * d:
         zero = jnp.zeros((), x.dtype)
         return SmallestSingularValue(zero, zero, zero, jnp.asarray(True))
     gram = _gram(w, x)
     values = jnp.linalg.eigvalsh(gram)
-    # Of the solver, and of the inner products of inputs, which enter with weights up to n.
+    # Of the solver, and of the inner products of inputs, which enter with weights up to m.
     diagonal = jnp.diagonal(gram)
-    error = 16 * eps * values[-1] + 2 * eps * np.sqrt(m) * jnp.max(diagonal)
+    error = 16 * eps * values[-1] + 2 * eps * np.sqrt(n) * jnp.max(diagonal)
     least = jnp.maximum(values[0], 0)
     least = jnp.where(jnp.any(diagonal == 0), 0, least)
     lower = jnp.maximum(least - error, 0)

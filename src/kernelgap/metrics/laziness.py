@@ -112,11 +112,14 @@ def laziness(
     x, params0 = _checks.examples(x), _checks.parameters(params0, "params0")
     if kernel is not None:
         _checks.function(kernel, "kernel", "kernel(model, params) -> (x -> Gram matrix)")
+        if hasattr(kernel, "diag"):
+            raise TypeError("`kernel` must be what makes a kernel of a model and its parameters, "
+                            "such as kernels.empirical_ntk itself; got a kernel")  # fmt: skip
     gram0 = None if kernel is None else kernel(model, params0)(x)
     if gram0 is not None and y is not None:
         target_alignment(gram0, y)  # refuses bad targets now, not after training
     size0 = safe_power(squared_norm(params0), 0.5)
-    layered = isinstance(model, Model) and bool(model.spec.widths)
+    layered = isinstance(model, Model) and bool(getattr(model.spec, "widths", ()))
 
     def panel(params: PyTree) -> Laziness:
         far = displacement(params0, params)
@@ -175,11 +178,14 @@ def laziness_along(
         >>> panel = kg.metrics.laziness_along(model, path, x, kernel=kg.kernels.empirical_ntk)
         >>> [f"{value:.4f}" for value in panel.relative_displacement]
         ['0.0000', '0.1000']
+
+    References:
+        As `laziness`.
     """
     if isinstance(trajectory, list):
         if not trajectory:
             raise ValueError("`trajectory` must hold at least the initial parameters; got none")
-        kinds = [jax.tree.map(jnp.shape, params) for params in trajectory]
+        kinds = [jax.tree.map(np.shape, params) for params in trajectory]
         if different := [t for t, kind in enumerate(kinds) if kind != kinds[0]]:
             raise ValueError(f"`trajectory` must hold parameters of one structure and shape; entry "
                              f"{different[0]} differs from the first")  # fmt: skip
@@ -195,7 +201,7 @@ def laziness_along(
 
 
 def displacement(params0: PyTree, params: PyTree) -> Scalar:
-    """||Theta - Theta_0|| over all parameters.
+    """How far parameters have moved, ||Theta - Theta_0|| over all of them.
 
     Args:
         params0: parameters to compare with.
@@ -205,13 +211,19 @@ def displacement(params0: PyTree, params: PyTree) -> Scalar:
         A scalar >= 0, with gradient 0 at `params0`.
 
     Raises:
+        TypeError: if a parameter is not floating.
         ValueError: if the structures or shapes differ.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
         >>> print(kg.metrics.displacement((jnp.zeros(2), jnp.ones(3)), (jnp.ones(2), jnp.zeros(3))))
         2.236068
+
+    References:
+        The usual distance from the start, as in L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019.
     """
+    params0 = _checks.parameters(params0, "params0", finite=False)
+    params = _checks.parameters(params, finite=False)
     _check_alike(params0, params)
     return safe_power(squared_norm(difference(params, params0)), 0.5)
 
@@ -235,8 +247,8 @@ def linearization_error(
         order one beyond it, and where the change of the outputs is lost in their rounding.
 
     Raises:
-        TypeError: if `model` is no function or x not floating.
-        ValueError: if structures or shapes differ, or x is not finite.
+        TypeError: if `model` is no function, or x or a parameter is not floating.
+        ValueError: if structures or shapes differ, or a value is not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -245,17 +257,22 @@ def linearization_error(
         >>> error = kg.metrics.linearization_error(apply, w0, w, jnp.ones((3, 1)))
         >>> print(f"{error:.4f}")  # f goes from 1 to 2.25, its linearisation to 2
         0.2000
+
+    References:
+        L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019 (lazy training as linearisation). The ratio is
+        ours.
     """
     apply = model.apply if isinstance(model, Model) else model
     _checks.function(apply, "model", "apply(params, x), or a kernelgap model")
     x = _checks.examples(x)
+    params0, params = _checks.parameters(params0, "params0"), _checks.parameters(params)
     _check_alike(params0, params)
     step = difference(params, params0)
     before, along = jax.jvp(lambda p: apply(p, x), (params0,), (step,))
     change = apply(params, x) - before
     size = _size(change)
     # At the start itself the two forward passes may differ by their rounding.
-    moved = (size > 0) & (squared_norm(step) > 0)
+    moved = (size != 0) & (squared_norm(step) != 0)  # NaN stays
     return jnp.where(moved, _size(change - along) / jnp.where(moved, size, 1), 0)
 
 
@@ -324,10 +341,11 @@ def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
         >>> import jax.numpy as jnp, kernelgap as kg
         >>> print(kg.metrics.divergence_step(jnp.array([[1.0, 3.0, 0.5], [1.0, 3.0, jnp.nan]])))
         [-1  1]
+
+    References:
+        The definition is ours.
     """
-    array = jnp.asarray(losses)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"`losses` must be a floating-point array; got dtype {array.dtype}")
+    array = _checks.floating(losses, "losses")
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(f"`losses` must have shape (..., steps) with steps >= 1; "
                          f"got {array.shape}")  # fmt: skip
@@ -338,7 +356,7 @@ def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
 
 
 def _check_alike(params0: PyTree, params: PyTree) -> None:
-    ours, theirs = (jax.tree.map(jnp.shape, tree) for tree in (params0, params))
+    ours, theirs = (jax.tree.map(np.shape, tree) for tree in (params0, params))
     if ours != theirs:
         raise ValueError(f"`params` must have the structure and shapes of `params0`, {ours!s:.80}; "
                          f"got {theirs!s:.80}")  # fmt: skip

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from kernelgap import _checks
-from kernelgap._outputs import rival_gaps, signed
+from kernelgap._outputs import checked, rival_gaps, signed
 from kernelgap._trees import safe_power, squared_norm
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import homogeneous_degree
@@ -19,17 +19,18 @@ from kernelgap.typing import ArrayLike, Scalar
 Norm = Literal["l2", "balanced", "mean_field", "layer_product"]
 
 
-def output_margins(outputs: jax.Array, y: ArrayLike) -> jax.Array:
-    """y_i f_i for outputs (n,); f_{y_i} - max_{j != y_i} f_j for outputs (n, k), k >= 2.
+def output_margins(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
+    """The margin of each sample: y_i f_i, or f_{y_i} - max_{j != y_i} f_j for k classes.
 
     Args:
-        outputs: (n,) or (n, k).
+        outputs: (n,) or (n, k) with k >= 2.
         y: (n,) labels: -1 or +1 for outputs (n,), integers 0..k-1 for outputs (n, k).
 
     Returns:
         Margins of shape (n,); a sample is classified rightly when its margin is positive.
 
     Raises:
+        TypeError: if `outputs` is not floating.
         ValueError: if shapes disagree or concrete labels are out of range.
 
     Example:
@@ -38,9 +39,10 @@ def output_margins(outputs: jax.Array, y: ArrayLike) -> jax.Array:
         >>> print(kg.metrics.output_margins(outputs, jnp.array([0, 1])))
         [ 2. -1.]
     """
+    outputs = checked(outputs)
     if outputs.ndim == 1:
         return signed(outputs, y)
-    return -jnp.max(_rival_gaps(outputs, y), axis=1)
+    return -jnp.max(rival_gaps(outputs, y), axis=1)
 
 
 def normalized_margin(
@@ -77,6 +79,7 @@ def normalized_margin(
         NaN for zero parameters.
 
     Raises:
+        TypeError: if `model` is no `Model` or x is not floating.
         ValueError: if shapes disagree, concrete labels are out of range or x is not finite, the
             norm is unknown, it is not defined for this model, or the model is not homogeneous.
 
@@ -102,23 +105,15 @@ def normalized_margin(
     if norm == "mean_field" and degree != 2:
         raise ValueError(f"norm='mean_field' is defined for models of degree 2; "
                          f"this one has degree {degree:g}")  # fmt: skip
-    outputs = model.apply(params, _checks.inputs(x))
+    outputs = checked(model.apply(params, _checks.inputs(x)))
     if smooth:
         exponents = (
-            -output_margins(outputs, y) if outputs.ndim == 1 else _rival_gaps(outputs, y).ravel()
+            -output_margins(outputs, y) if outputs.ndim == 1 else rival_gaps(outputs, y).ravel()
         )
         margin = -jax.scipy.special.logsumexp(exponents)
     else:
         margin = jnp.min(output_margins(outputs, y))
     return margin / _denominator(model, params, norm)
-
-
-def _rival_gaps(outputs: jax.Array, y: ArrayLike) -> jax.Array:
-    """f_j - f_{y_i} for every class j, with -inf at j = y_i: shape (n, k)."""
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(f"`outputs` must have shape (n,) or (n, k) with k >= 2; "
-                         f"got {outputs.shape}")  # fmt: skip
-    return rival_gaps(outputs, y)
 
 
 def _denominator(model: Model, params: Params, norm: Norm) -> jax.Array:

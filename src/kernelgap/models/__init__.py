@@ -1,17 +1,15 @@
 """Multi-layer perceptrons, homogeneous or smooth, nets of fixed signs, and their activations."""
 
 from kernelgap.models.activations import Activation, SmoothActivation, leaky_relu, relu_power
-from kernelgap.models.fixed_signs import FixedSignSpec, fixed_sign_net
+from kernelgap.models.fixed_signs import fixed_sign_net
 from kernelgap.models.forward import preactivations
 from kernelgap.models.mlp import homogeneous_mlp, mlp
-from kernelgap.models.model import MLPSpec, Model, Neurons
+from kernelgap.models.model import Model, Neurons
 from kernelgap.models.model import Parameterization as Parameterization
 from kernelgap.models.model import Params as Params
 
 __all__ = [
     "Activation",
-    "FixedSignSpec",
-    "MLPSpec",
     "Model",
     "Neurons",
     "SmoothActivation",

@@ -1,5 +1,6 @@
 """Activations: positively homogeneous ones, phi(c z) = c^p phi(z) for c > 0, and smooth ones."""
 
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -9,10 +10,23 @@ from kernelgap import _checks
 
 
 class Activation(NamedTuple):
-    """phi(z) = positive * max(z, 0)^power + negative * max(-z, 0)^power.
+    """A positively homogeneous activation, phi(c z) = c^power phi(z) for c > 0.
+
+        phi(z) = positive * max(z, 0)^power + negative * max(-z, 0)^power.
 
     Every function of one variable that is positively homogeneous of degree `power` has this
     form. Its derivative at 0 is taken to be 0.
+
+    Attributes:
+        positive: the factor for z > 0, finite.
+        negative: the factor for z < 0, finite; of max(-z, 0), so that the identity has -1.
+        power: the degree, at least 1.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> identity = kg.models.Activation(positive=1.0, negative=-1.0, power=1.0)
+        >>> print(identity(jnp.array([-2.0, 3.0])))
+        [-2.  3.]
     """
 
     positive: float
@@ -35,6 +49,18 @@ class SmoothActivation(NamedTuple):
     s is the error function or the hyperbolic tangent, both from -1 to 1. Gated, these are GELU,
     z Phi(z) with Phi the cumulative distribution function of N(0, 1) (s = erf, scale sqrt(2)), and
     SiLU, z / (1 + exp(-z)) (s = tanh, scale 2).
+
+    Attributes:
+        sigmoid: s, `"erf"` or `"tanh"`.
+        scale: where the sigmoid bends, positive.
+        gated: whether the sigmoid gates the identity.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, kernelgap as kg
+        >>> z = jnp.linspace(-3.0, 3.0, 7)
+        >>> silu = kg.models.SmoothActivation("tanh", scale=2.0, gated=True)
+        >>> bool(jnp.allclose(silu(z), jax.nn.silu(z), atol=1e-6))
+        True
     """
 
     sigmoid: Literal["erf", "tanh"]
@@ -53,7 +79,17 @@ class SmoothActivation(NamedTuple):
 
 
 def leaky_relu(slope: float = 0.01) -> Activation:
-    """max(z, 0) + slope * min(z, 0).
+    """The leaky ReLU, max(z, 0) + slope * min(z, 0).
+
+    Args:
+        slope: any finite number; 0 for ReLU, 1 for the identity, -1 for the absolute value.
+
+    Returns:
+        An `Activation` of power 1.
+
+    Raises:
+        TypeError: if `slope` is no number.
+        ValueError: if `slope` is not finite.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -65,7 +101,17 @@ def leaky_relu(slope: float = 0.01) -> Activation:
 
 
 def relu_power(power: float) -> Activation:
-    """max(z, 0)^power, for power >= 1.
+    """The ReLU to a power, max(z, 0)^power for power >= 1.
+
+    Args:
+        power: the degree, at least 1; 1 for ReLU.
+
+    Returns:
+        An `Activation` of that power.
+
+    Raises:
+        TypeError: if `power` is no number.
+        ValueError: if `power` < 1 or not finite.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -95,6 +141,8 @@ def checked_activation(
     """The activation, perhaps given by name; smooth ones only where they are welcome."""
     known = SMOOTH | HOMOGENEOUS if smooth else HOMOGENEOUS
     if isinstance(activation, Activation):
+        for name, low in (("positive", -math.inf), ("negative", -math.inf), ("power", 1)):
+            _checks.number(getattr(activation, name), f"activation.{name}", minimum=low)
         return activation
     if isinstance(activation, SmoothActivation) and smooth:
         _checks.choice(activation.sigmoid, "activation.sigmoid", ("erf", "tanh"))
@@ -106,5 +154,9 @@ def checked_activation(
         names = ", ".join(map(repr, known))
         raise ValueError(f"`activation` must be one of {names} or a models.Activation; got "
                          f"{activation!r}, for which there is models.mlp")  # fmt: skip
+    if not isinstance(activation, str):
+        also = "a models.Activation" + (" or a models.SmoothActivation" if smooth else "")
+        raise TypeError(f"`activation` must be one of {', '.join(map(repr, known))}, or {also}; "
+                        f"got {type(activation).__name__}")  # fmt: skip
     _checks.choice(activation, "activation", tuple(known))
     return known[activation]

@@ -3,7 +3,7 @@ r"""The one-hidden-layer net of paper B: hidden weights are trained, output sign
     f(W; x) = s sum_k v_k relu(<w_k, x>),    v_k = -1 or +1,
 
 is positively homogeneous of degree 1 in W. Its gradient in w_k is s v_k 1[<w_k, x> > 0] x, so that
-its tangent kernel does not depend on the signs: with s^2 = 1/n it tends to the g of paper B.
+its tangent kernel does not depend on the signs: with s^2 = 1/width it tends to the g of paper B.
 """
 
 from typing import NamedTuple
@@ -128,9 +128,11 @@ def fixed_sign_net(
     def init(key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
         _checks.random_key(key)
         d = _checks.integer(d, "d", minimum=1)
-        return (spec.init_scale * jax.random.normal(key, (spec.width, d), dtype or float),)
+        dtype = _checks.floating_dtype(dtype)
+        return (spec.init_scale * jax.random.normal(key, (spec.width, d), dtype),)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
+        x = _checks.floating(x, "x")
         checked_layers(spec, params, x)
         hidden = spec.activation(x @ params[0].T)
         return spec.scale * (hidden @ jnp.asarray(spec.signs, hidden.dtype))

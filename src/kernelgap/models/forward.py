@@ -7,15 +7,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from kernelgap.models.model import Model, Params
+from kernelgap import _checks
+from kernelgap.models.model import Model, Params, check_layers
+from kernelgap.typing import ArrayLike
 
 
-def layer_outputs(spec: Any, params: Params, x: jax.Array) -> Iterator[jax.Array]:
+def layer_outputs(spec: Any, params: Params, x: ArrayLike) -> Iterator[jax.Array]:
     """z_k = s_k W_k h_{k-1}, h_k = phi(z_k), h_0 = x, one layer after the other."""
-    factors = [factor for _, _, factor, _ in checked_layers(spec, params, x)]
+    h0 = _checks.floating(x, "x")
+    factors = [factor for _, _, factor, _ in checked_layers(spec, params, h0)]
 
     def layers() -> Iterator[jax.Array]:
-        h = x
+        h = h0
         for k, (weights, factor) in enumerate(zip(params, factors, strict=True)):
             if k > 0:
                 h = spec.activation(h)
@@ -26,7 +29,7 @@ def layer_outputs(spec: Any, params: Params, x: jax.Array) -> Iterator[jax.Array
     return layers()
 
 
-def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Array, ...]:
+def preactivations(model: Model, params: Params, x: ArrayLike) -> tuple[jax.Array, ...]:
     """What enters the activation of each hidden layer.
 
     Args:
@@ -38,6 +41,7 @@ def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Arra
         One array of shape (n, width) per hidden layer; none for a linear model.
 
     Raises:
+        TypeError: if `model` is no `Model`, x is not floating, or `params` are no tuple of arrays.
         ValueError: if the shapes of `x` and `params` do not fit the model.
 
     Example:
@@ -47,16 +51,20 @@ def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Arra
         >>> [z.shape for z in kg.models.preactivations(model, params, jax.numpy.ones((2, 3)))]
         [(2, 5), (2, 7)]
     """
+    check_layers(model)
     return tuple(islice(layer_outputs(model.spec, params, x), len(model.spec.widths)))
 
 
 def checked_layers(spec: Any, params: Params, x: jax.Array) -> list[tuple]:
     """The layers of the model that `spec` describes; refuses parameters and inputs that misfit."""
-    if np.ndim(x) != 2:
-        raise ValueError(f"`x` must have shape (n, d); got {np.shape(x)}")
-    expected = spec.shapes(np.shape(x)[1])
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"`x` must have shape (n, d) with d >= 1; got {x.shape}")
+    expected = spec.shapes(x.shape[1])
+    if not isinstance(params, tuple | list) or any(not hasattr(w, "dtype") for w in params):
+        raise TypeError(f"`params` must be the tuple of {len(expected)} weight arrays that "
+                        f"model.init returns; got {params!r:.40}")  # fmt: skip
     shapes = [np.shape(w) for w in params]
     if shapes != expected:
         raise ValueError(f"`params` must have the shapes {expected} for inputs with "
-                         f"d = {np.shape(x)[1]}; got {shapes}")  # fmt: skip
-    return spec.layers(np.shape(x)[1])
+                         f"d = {x.shape[1]}; got {shapes}")  # fmt: skip
+    return spec.layers(x.shape[1])

@@ -58,10 +58,10 @@ def mlp(
         homogeneity, such as normalised margins, refuses it.
 
     Raises:
-        TypeError: if `widths` is no sequence of integers, `outputs` is no integer, or the scale of
-            the activation no number.
+        TypeError: if `widths` is no sequence of integers, `outputs` is no integer, or a number of
+            the activation is none.
         ValueError: if a width, `outputs`, `init_scale` or the scale of the activation is not
-            positive, or an option is unknown.
+            positive, its power is below 1, or an option is unknown.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -106,8 +106,10 @@ def homogeneous_mlp(
         A `Model`. Its `init` takes `(key, d, dtype=None)`, its `apply` takes `(params, x)`.
 
     Raises:
-        TypeError: if `widths` is no sequence of integers, or `outputs` is no integer.
-        ValueError: if a width, `outputs` or `init_scale` is not positive, or an option is unknown.
+        TypeError: if `widths` is no sequence of integers, `outputs` is no integer, or a number of
+            the activation is none.
+        ValueError: if a width, `outputs` or `init_scale` is not positive, the power of the
+            activation is below 1, or an option is unknown.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -126,10 +128,11 @@ def _model(spec: MLPSpec) -> Model:
     def init(key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
         _checks.random_key(key)
         d = _checks.integer(d, "d", minimum=1)
+        dtype = _checks.floating_dtype(dtype)
         layers = spec.layers(d)
         keys = jax.random.split(key, len(layers))
         params = [
-            std * jax.random.normal(k, (fan_out, fan_in), dtype or float)
+            std * jax.random.normal(k, (fan_out, fan_in), dtype)
             for k, (fan_in, fan_out, _, std) in zip(keys, layers, strict=True)
         ]
         if spec.outputs is None:

@@ -92,10 +92,26 @@ class Model(NamedTuple):
         return {"degree": self.degree, "spec": self.spec}
 
 
+def check_model(model: Model) -> None:
+    """Refuse what is no `Model`, such as its `apply` or its parameters."""
+    if not isinstance(model, Model):
+        raise TypeError(f"`model` must be a Model such as models.homogeneous_mlp((512,)); "
+                        f"got {type(model).__name__}")  # fmt: skip
+
+
+def check_layers(model: Model) -> None:
+    """Refuse what is no multi-layer perceptron of this library."""
+    check_model(model)
+    if not hasattr(model.spec, "layers"):
+        raise TypeError(f"`model` must be an mlp, homogeneous_mlp or fixed_sign_net; got one that "
+                        f"is described by {type(model.spec).__name__}")  # fmt: skip
+
+
 def homogeneous_degree(model: Model) -> float:
     """The degree of a homogeneous model; refuse any other."""
+    check_model(model)
     if model.degree is None:
         raise ValueError(f"`model` must be positively homogeneous in its parameters, such as "
                          f"models.homogeneous_mlp((512,)); this one has the smooth activation "
-                         f"{model.spec.activation!r}")  # fmt: skip
+                         f"{getattr(model.spec, 'activation', None)!r}")  # fmt: skip
     return model.degree

@@ -1,6 +1,6 @@
 r"""The diversity penalty: units of a layer that point to different sides of the inputs.
 
-R(W) = (1/n^2) sum_ij k(w_i, w_j)^2, k = 1/2 - theta / (2 pi), is up to a constant the squared
+R(W) = (1/m^2) sum_ij k(w_i, w_j)^2, k = 1/2 - theta / (2 pi), is up to a constant the squared
 discrepancy of the units over random slices of the sphere (`metrics.slice_discrepancy`).
 """
 
@@ -14,20 +14,21 @@ from kernelgap.typing import ArrayLike, Loss, PyTree, Scalar
 
 
 def diversity_penalty(w: ArrayLike) -> Scalar:
-    r"""R(W) = (1/n^2) sum_ij k(w_i, w_j)^2 with k = 1/2 - theta_ij / (2 pi).
+    r"""How unevenly units cover the sphere, R(W) = (1/m^2) sum_ij k(w_i, w_j)^2.
 
-    Only the directions of the units count. Its least possible value over infinitely many units is
-    1/16 + psi_1(d/2) / (8 pi^2), psi_1 the trigamma function, reached by uniform ones; n random
-    units exceed it by (3/16 - psi_1(d/2) / (8 pi^2)) / n in the mean.
+    With k = 1/2 - theta_ij / (2 pi), theta_ij the angle of two units. Only the directions of the
+    units count. Its least possible value over infinitely many units is 1/16 + psi_1(d/2) /
+    (8 pi^2), psi_1 the trigamma function, reached by uniform ones; m random units exceed it by
+    (3/16 - psi_1(d/2) / (8 pi^2)) / m in the mean.
 
-    O(n^2 d) time, O(n d) memory and a few tiles; value and gradient are made in one pass.
+    O(m^2 d) time, O(m d) memory and a few tiles; value and gradient are made in one pass.
 
     Args:
-        w: units of shape (n, d), one per row, of any non-negative norm.
+        w: units of shape (m, d), one per row, of any non-negative norm.
 
     Returns:
-        A scalar in [1/(4n), 1/4]. Value and gradient are finite everywhere. The gradient of a pair
-        is at most 1 / (pi n^2 ||w_i||) and is taken for 0 where two units coincide in direction;
+        A scalar in [1/(4m), 1/4]. Value and gradient are finite everywhere. The gradient of a pair
+        is at most 1 / (pi m^2 ||w_i||) and is taken for 0 where two units coincide in direction;
         there k is exactly 1/2. A zero unit is taken at right angles to all others and has no
         gradient. Works under `jit`, `vmap`, `grad` and `jvp`; NaN units give NaN under them.
 
@@ -59,7 +60,7 @@ def with_diversity(
         loss: `loss(params, x, y) -> scalar`, such as `regularized_logistic(model.apply, l2=1e-4)`.
         strength: lambda >= 0; may be traced, so that one compiled function serves many strengths.
             At 0 the penalty is not evaluated.
-        first_layer: `first_layer(params) -> (n, d)`, the units in rows. By default the first leaf
+        first_layer: `first_layer(params) -> (m, d)`, the units in rows. By default the first leaf
             of the parameters, which is W_1 of a `homogeneous_mlp` and the array itself where the
             parameters are one. A flax layer would be `lambda p: p["Dense_0"]["kernel"].T`.
 
@@ -88,7 +89,7 @@ def with_diversity(
     _checks.function(loss, "loss", "loss(params, x, y), such as regularized_logistic(...)")
     _checks.number(strength, "strength", minimum=0)
     if first_layer is not None:
-        _checks.function(first_layer, "first_layer", "first_layer(params) -> (n, d)")
+        _checks.function(first_layer, "first_layer", "first_layer(params) -> (m, d)")
 
     def penalised(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
         value = loss(params, x, y)
@@ -105,6 +106,6 @@ def _first_leaf(params: PyTree) -> jax.Array:
     leaves = jax.tree.leaves(params)
     if not leaves or jax.numpy.ndim(leaves[0]) != 2:
         found = jax.numpy.shape(leaves[0]) if leaves else "no array"
-        raise ValueError(f"the first leaf of `params` must be the first layer, of shape (n, d); "
+        raise ValueError(f"the first leaf of `params` must be the first layer, of shape (m, d); "
                          f"got {found}. Pass `first_layer`, which finds it")  # fmt: skip
     return leaves[0]

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap._outputs import rival_gaps, signed
+from kernelgap._outputs import checked, rival_gaps, signed
 from kernelgap._trees import squared_norm
 from kernelgap.objectives.form import check_form, regularized
-from kernelgap.typing import Apply, Loss, PyTree, Scalar
+from kernelgap.typing import Apply, ArrayLike, Loss, PyTree, Scalar
 
 
 def regularized_logistic(
@@ -135,17 +135,18 @@ def log_regularized_logistic(
     return loss
 
 
-def logistic_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
+def logistic_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
     """The logistic loss of each sample: log(1 + exp(-y f)), or softmax cross-entropy.
 
     Args:
-        outputs: (n,) or (n, k).
+        outputs: (n,) or (n, k) with k >= 2.
         y: (n,) labels: -1 or +1 for outputs (n,), integers 0..k-1 for outputs (n, k).
 
     Returns:
         Losses of shape (n,).
 
     Raises:
+        TypeError: if `outputs` is not floating.
         ValueError: if shapes disagree or concrete labels are out of range.
 
     Example:
@@ -153,16 +154,14 @@ def logistic_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
         >>> print(kg.objectives.logistic_losses(jnp.array([1e4, -1e4]), jnp.array([1.0, 1.0])))
         [    0. 10000.]
     """
+    outputs = checked(outputs)
     if outputs.ndim == 1:
-        y = _checks.signs(y, outputs.shape[0])
-        return jax.nn.softplus(-y.astype(outputs.dtype) * outputs)
-    if outputs.ndim != 2:
-        raise ValueError(f"`apply` must return shape (n,) or (n, k); got {outputs.shape}")
+        return jax.nn.softplus(-signed(outputs, y))
     y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
     return -jnp.take_along_axis(jax.nn.log_softmax(outputs, axis=1), y[:, None], axis=1)[:, 0]
 
 
-def log_logistic_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
+def log_logistic_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
     """The logarithm of each sample's logistic loss: -q_i for large soft margins q_i.
 
     The loss is log(1 + exp(-q)), with q the sample's `soft_margins`.
@@ -175,6 +174,7 @@ def log_logistic_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
         Logarithms of shape (n,), accurate and differentiable where the loss itself is zero.
 
     Raises:
+        TypeError: if `outputs` is not floating.
         ValueError: if shapes disagree or concrete labels are out of range.
 
     Example:
@@ -182,6 +182,9 @@ def log_logistic_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
         >>> outputs = jnp.array([1e4, 0.0, -1e4])
         >>> print(kg.objectives.log_logistic_losses(outputs, jnp.ones(3)).round(3))
         [-1.00e+04 -3.67e-01  9.21e+00]
+
+    References:
+        As `log_regularized_logistic`.
     """
     z = -soft_margins(outputs, y)
     # Below, log(1 + e^z) = e^z but for rounding, long before e^z itself underflows.
@@ -189,7 +192,7 @@ def log_logistic_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(tiny, z, jnp.log(jax.nn.softplus(jnp.where(tiny, 0, z))))
 
 
-def soft_margins(outputs: jax.Array, y: jax.Array) -> jax.Array:
+def soft_margins(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
     """The margins q_i that the logistic loss sees: its loss of a sample is log(1 + exp(-q_i)).
 
     q_i = y_i f_i for one output, and for k of them -log sum_{j != y_i} exp(f_j - f_{y_i}), which is
@@ -203,6 +206,7 @@ def soft_margins(outputs: jax.Array, y: jax.Array) -> jax.Array:
         Soft margins of shape (n,).
 
     Raises:
+        TypeError: if `outputs` is not floating.
         ValueError: if shapes disagree or concrete labels are out of range.
 
     Example:
@@ -210,11 +214,11 @@ def soft_margins(outputs: jax.Array, y: jax.Array) -> jax.Array:
         >>> outputs = jnp.array([[50.0, 0.0, -40.0], [0.0, 0.0, 0.0]])
         >>> print(kg.objectives.soft_margins(outputs, jnp.array([0, 1])))
         [50.        -0.6931472]
+
+    References:
+        Derived: softmax cross-entropy written as a logistic loss.
     """
+    outputs = checked(outputs)
     if outputs.ndim == 1:
         return signed(outputs, y)
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(
-            f"`apply` must return shape (n,) or (n, k) with k >= 2; got {outputs.shape}"
-        )
     return -jax.nn.logsumexp(rival_gaps(outputs, y), axis=1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kernelgap import _checks
 from kernelgap.objectives.form import check_form, regularized
-from kernelgap.typing import Apply, Loss, PyTree, Scalar
+from kernelgap.typing import Apply, ArrayLike, Loss, PyTree, Scalar
 
 
 def regularized_squared(
@@ -61,7 +61,7 @@ def regularized_squared(
     return loss
 
 
-def squared_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
+def squared_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
     """Half the squared distance of each output to its target, (1/2) ||f_i - y_i||^2.
 
     Args:
@@ -72,7 +72,7 @@ def squared_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
         Losses of shape (n,).
 
     Raises:
-        TypeError: if y is not floating.
+        TypeError: if an argument is not floating.
         ValueError: if shapes disagree, or concrete targets are not finite.
 
     Example:
@@ -80,8 +80,10 @@ def squared_losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
         >>> print(kg.objectives.squared_losses(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0])))
         [0. 2.]
     """
-    if outputs.ndim not in (1, 2):
-        raise ValueError(f"`apply` must return shape (n,) or (n, k); got {outputs.shape}")
+    outputs = _checks.floating(outputs, "outputs")
+    if outputs.ndim not in (1, 2) or 0 in outputs.shape:
+        raise ValueError(f"`outputs` must have shape (n,) or (n, k) with n, k >= 1; "
+                         f"got {outputs.shape}")  # fmt: skip
     y = _checks.targets(y, outputs.shape[0], columns=True)
     if y.shape != outputs.shape:
         raise ValueError(f"`y` must have the shape of the outputs, {outputs.shape}; got {y.shape}")

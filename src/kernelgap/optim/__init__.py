@@ -5,7 +5,7 @@ the neurons is re-drawn at random in every step (the perturbed Wasserstein gradi
 noise is there too. `train` runs any optax optimiser in one compiled loop.
 """
 
-from kernelgap.optim.noisy import NoisyGDState, noisy_gd
+from kernelgap.optim.noisy import noisy_gd
 from kernelgap.optim.training import Trained, train
 
-__all__ = ["NoisyGDState", "Trained", "noisy_gd", "train"]
+__all__ = ["Trained", "noisy_gd", "train"]

@@ -85,9 +85,11 @@ def train(
         `Trained(params, opt_state, losses, records)`.
 
     Raises:
-        TypeError: if `loss` is not callable, `optimizer` no optax transformation, `steps` no int.
-        ValueError: if shapes of x and y disagree, x is not finite, `steps` < 1, or
-            `record_every` does not divide `steps`.
+        TypeError: if `loss` or `record` is not callable, `optimizer` no optax transformation,
+            `steps` no integer, x or a parameter not floating, or `data` no pair.
+        ValueError: if shapes of x and y disagree, x or a parameter is not finite, `steps` < 1,
+            `record_every` does not divide `steps`, or `opt_state` is of another optimiser or for
+            other parameters.
         ImportError: if tqdm is missing for `progress`.
 
     Example:
@@ -111,11 +113,25 @@ def train(
     record_every = _checks.integer(record_every, "record_every", minimum=1)
     if record is not None and steps % record_every:
         raise ValueError(f"`record_every` must divide `steps`; got {record_every} and {steps}")
+    if record is not None:
+        _checks.function(record, "record", "record(params)")
+    params = _checks.parameters(params)
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise TypeError(f"`data` must be a Dataset or a pair (x, y); got {type(data).__name__}")
     x = _checks.inputs(data[0])
-    y = jnp.asarray(data[1])
+    y = _checks.array(data[1], "y")
     if y.shape[:1] != x.shape[:1]:
         raise ValueError(f"`data` must be (x, y) with as many labels as rows of x; "
                          f"got shapes {x.shape} and {y.shape}")  # fmt: skip
+
+    if opt_state is not None:
+        wanted, given = (
+            jax.tree.map(np.shape, state)
+            for state in (jax.eval_shape(optimizer.init, params), opt_state)
+        )
+        if wanted != given:
+            raise ValueError(f"`opt_state` must be a state of `optimizer` for these parameters, "
+                             f"such as `Trained.opt_state`; got {given!s:.80}")  # fmt: skip
 
     beat = _extras.heartbeat(steps, "train", unit="step", shown=progress)
 

@@ -44,7 +44,9 @@ def kernel_logistic(
     tile: int | None = None,
     mesh: Mesh | None = None,
 ) -> KernelPredictor:
-    r"""Minimise reduce_i log(1 + exp(-y_i f(x_i))) + l2 ||f||^2 over the kernel's Hilbert space.
+    r"""Kernel logistic regression with an l2 penalty.
+
+    Minimises reduce_i log(1 + exp(-y_i f(x_i))) + l2 ||f||^2 over f in the kernel's Hilbert space.
 
     This is `objectives.regularized_logistic` with power 2 and the norm of the Hilbert space. As
     l2 -> 0 the direction of f tends to that of `hard_margin_svm`; see `logistic_path`.
@@ -66,7 +68,8 @@ def kernel_logistic(
 
     Returns:
         A `KernelPredictor`; `gap` is the relative duality gap, `residual` the largest difference
-        between b y_i coef_i and sigmoid(-y_i f(x_i)), relative to the largest of these, `margin`
+        between b y_i coef_i and sigmoid(-y_i f(x_i)), relative to the largest of these, with b =
+        2 l2 for the sum and 2 n l2 for the mean, `margin`
         the smallest y_i f(x_i) / ||f||, which is negative where a sample is on the wrong side.
         With `classes`, coef has shape (n, classes) and the rest (classes,).
 
@@ -88,8 +91,9 @@ def kernel_logistic(
         (True, True)
 
     References:
-        Paper A, its regularised loss over functions linear in the parameters. Method and
-        certificate: see `predictors/newton.py`.
+        Paper A, its regularised loss over functions linear in the parameters. Newton's method:
+        C. Rasmussen, C. Williams, Gaussian Processes for Machine Learning, 2006, algorithm 3.1. The
+        certificate is derived by this project.
     """
     _checks.number(l2, "l2", minimum=0, exclusive=True)
     options = (reduction, classes, tol, max_iterations, method, tile, mesh)

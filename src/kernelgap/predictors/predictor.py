@@ -44,7 +44,12 @@ class KernelPredictor(NamedTuple):
 
     def decision_function(self, x: ArrayLike) -> jax.Array:
         """The values of f at the rows of x: shape (n_new,), or (n_new, k)."""
-        return kernel_matmul(self.kernel, x, self.coef, self.x)
+        x = _checks.inputs(x, d=self.x.shape[1])
+        if x.dtype != self.x.dtype:
+            raise TypeError(
+                f"`x` must have the dtype of the centres, {self.x.dtype}; got {x.dtype}"
+            )
+        return kernel_matmul(self.kernel, x, self.coef, x2=self.x)
 
     def predict(self, x: ArrayLike) -> jax.Array:
         """Predicted labels: the sign of f (0 counts as -1), or the class of the largest output."""

@@ -27,17 +27,20 @@ def kernel_ridge(
     y: ArrayLike,
     *,
     l2: float | jax.Array = 0.0,
+    reduction: Literal["mean", "sum"] = "sum",
     classes: int | None = None,
     tol: float = 1e-5,
     method: Literal["auto", "direct", "iterative", "matrix_free"] = "auto",
     tile: int | None = None,
     mesh: Mesh | None = None,
 ) -> KernelPredictor:
-    r"""Minimise sum_i (f(x_i) - y_i)^2 + l2 ||f||^2 over the kernel's Hilbert space.
+    r"""Kernel ridge regression, or interpolation of least norm.
 
+    Minimises reduce_i (f(x_i) - y_i)^2 + l2 ||f||^2 over f in the kernel's Hilbert space.
     The solution is f = sum_i coef_i K(., x_i) with (K + l2 I) coef = y. With `l2=0` it is the
     interpolant of least norm; where the Gram matrix is singular, the least-squares solution of
-    least norm. `l2` is scikit-learn's `alpha`.
+    least norm. This is for the sum over i, with which `l2` is scikit-learn's `alpha`; for the mean,
+    `l2` is alpha / n.
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`.
@@ -45,6 +48,7 @@ def kernel_ridge(
         y: targets of shape (n,), or (n, k) for k outputs at once; or, with `classes`, integers
             0..classes-1, all present, fitted by their indicators minus 1 / classes.
         l2: ridge >= 0; may be traced.
+        reduction: `"sum"` or `"mean"` over the samples. The same f needs l2_sum = n * l2_mean.
         classes: number of classes, at least 2, or None for real targets.
         tol: relative residual that iterative methods must reach, positive; the direct one goes to
             rounding.
@@ -77,6 +81,11 @@ def kernel_ridge(
         >>> interpolant = kg.predictors.kernel_ridge(kernel, x, y)
         >>> bool(jnp.allclose(interpolant.decision_function(x), y, atol=1e-3))
         True
+
+    References:
+        C. Saunders, A. Gammerman, V. Vovk, ICML 1998 (recalled). Preconditioner of the iterative
+        methods: Z. Frangella, J. Tropp, M. Udell, SIAM J. Matrix Anal. Appl. 2023. The duality gap
+        is derived.
     """
     kernel = checked_kernel(kernel)
     x = _checks.inputs(x)
@@ -85,10 +94,11 @@ def kernel_ridge(
     else:
         y = (one_versus_rest(y, x, classes) + 1) / 2 - 1 / classes
     _checks.number(l2, "l2", minimum=0)
+    _checks.choice(reduction, "reduction", ("mean", "sum"))
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
     operator = prepare(kernel, x, method, tile, mesh)
-    l2 = jnp.asarray(l2, x.dtype)
+    l2 = jnp.asarray(l2, x.dtype) * (x.shape[0] if reduction == "mean" else 1)
     if isinstance(operator, GramMatrix) and method != "iterative":
         fit = limited(x.shape[0], lambda: _direct(operator, y, l2))
     else:

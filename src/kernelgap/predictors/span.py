@@ -25,7 +25,7 @@ def best_in_span(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    block: int = 4096,
+    tile: int = 4096,
 ) -> KernelPredictor:
     r"""The least-squares fit to (x, y) in the span of K(., c_1), ..., K(., c_n).
 
@@ -42,7 +42,7 @@ def best_in_span(
         centers: the n centres, shape (n, d).
         x: inputs of shape (N, d), N >= n; N = 16 n is a good choice.
         y: targets of shape (N,).
-        block: rows of x handled at a time; memory is n^2 + n * block.
+        tile: rows of x handled at a time, at least 1; memory is n^2 + n * tile.
 
     Returns:
         A `KernelPredictor` with centres `centers`; `residual` is the relative gradient of the
@@ -50,7 +50,7 @@ def best_in_span(
 
     Raises:
         TypeError: if `kernel` is not callable, or arrays are not floating.
-        ValueError: if shapes disagree, N < n, `block` < 1, or values are not finite.
+        ValueError: if shapes disagree, N < n, `tile` < 1, or values are not finite.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -70,35 +70,35 @@ def best_in_span(
     centers = _checks.inputs(centers, "centers")
     x = _checks.inputs(x, d=centers.shape[1])
     y = _checks.targets(y, x.shape[0]).astype(x.dtype)
-    block = _checks.integer(block, "block", minimum=1)
+    tile = _checks.integer(tile, "tile", minimum=1)
     if x.shape[0] < centers.shape[0]:
         raise ValueError(f"`x` must have at least as many rows as `centers`; "
                          f"got {x.shape[0]} and {centers.shape[0]}")  # fmt: skip
     gram = dense(kernel, centers).gram
     coef, residual = limited(
-        centers.shape[0], lambda: _fit(kernel, gram, centers, x, y, min(block, x.shape[0]))
+        centers.shape[0], lambda: _fit(kernel, gram, centers, x, y, min(tile, x.shape[0]))
     )
     nan = jnp.asarray(jnp.nan, x.dtype)
     return KernelPredictor(kernel, centers, coef, nan, nan, residual, jnp.asarray(1))
 
 
-@partial(jax.jit, static_argnames=("block",))
+@partial(jax.jit, static_argnames=("tile",))
 def _fit(
     kernel: KernelFunction,
     gram: Float[Array, "n n"],
     centers: Float[Array, "n d"],
     x: Float[Array, "N d"],
     y: Float[Array, " N"],
-    block: int,
+    tile: int,
 ) -> tuple[Float[Array, " n"], Float[Array, ""]]:
     n, eps = gram.shape[0], float(jnp.finfo(gram.dtype).eps)
     eye = jnp.eye(n, dtype=gram.dtype)
     root = jnp.linalg.cholesky(gram + 16 * eps * jnp.mean(jnp.diagonal(gram)) * eye)
     # Padded rows are copies of a real input with weight 0.
-    pad = -x.shape[0] % block
-    x = jnp.pad(x, ((0, pad), (0, 0)), mode="edge").reshape(-1, block, x.shape[1])
-    weight = jnp.pad(jnp.ones_like(y), (0, pad)).reshape(-1, block)
-    y = jnp.pad(y, (0, pad)).reshape(-1, block)
+    pad = -x.shape[0] % tile
+    x = jnp.pad(x, ((0, pad), (0, 0)), mode="edge").reshape(-1, tile, x.shape[1])
+    weight = jnp.pad(jnp.ones_like(y), (0, pad)).reshape(-1, tile)
+    y = jnp.pad(y, (0, pad)).reshape(-1, tile)
 
     def accumulate(carry: tuple, item: tuple) -> tuple[tuple, None]:
         second, first = carry

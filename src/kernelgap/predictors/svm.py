@@ -93,7 +93,8 @@ def hard_margin_svm(
     References:
         Paper A (the kernel predictor it compares with). Methods: L. Portugal et al., Math. Comp.
         1994 (block pivoting); C. Lawson, R. Hanson, Solving Least Squares Problems, 1974, ch. 23;
-        `predictors/exchange.py` and `predictors/conjugate.py` for large n.
+        Z. Frangella, J. Tropp, M. Udell, SIAM J. Matrix Anal. Appl. 2023 (preconditioner for large
+        n). Inexact exchanges and the certificate are ours.
     """
     kernel = checked_kernel(kernel)
     x = _checks.inputs(x)

@@ -18,7 +18,9 @@ from kernelgap.kernels.conventions import Converted
 from kernelgap.kernels.empirical import NetworkSpec
 from kernelgap.kernels.functions import KernelFunction, checked_block, checked_kernel
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.models import FixedSignSpec, MLPSpec, Model
+from kernelgap.models import Model
+from kernelgap.models.fixed_signs import FixedSignSpec
+from kernelgap.models.model import MLPSpec
 from kernelgap.optim.noisy import NoisyGDState
 from kernelgap.predictors import KernelPredictor
 

@@ -46,7 +46,8 @@ def encode(value: Any, arrays: Arrays, where: str = "") -> Any:
         return {"dict": {k: encode(v, arrays, _at(where, k)) for k, v in value.items()}}
     raise TypeError(
         "`obj` must be made of arrays, numbers, strings, tuples, lists, dicts, models, kernels "
-        f"and results of kernelgap; got {type(value).__name__}{f' at {where!r}' if where else ''}"
+        f"and results of kernelgap; got {type(value).__name__}{f' at {where!r}' if where else ''}. "
+        "(The result of a study has a `save` of its own)"
     )
 
 

@@ -113,7 +113,8 @@ def _checked_path(path: str | os.PathLike) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` must be the name of a file; got {type(path).__name__}")
     if not os.fspath(path).endswith(".npz"):
-        raise ValueError(f"`path` must end in .npz; got {os.fspath(path)!r}")
+        raise ValueError(f"`path` must end in .npz; got {os.fspath(path)!r} "
+                         "(the result of a study is read by studies.load)")  # fmt: skip
     return Path(path)
 
 

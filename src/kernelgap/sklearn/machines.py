@@ -136,8 +136,9 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
         if self.predictor == "hard_margin":
             fitted = predictors.hard_margin_svm(kernel, x, y, classes=classes, tol=self.tol)
         elif self.predictor == "ridge":
-            l2 = len(x) * self.l2
-            fitted = predictors.kernel_ridge(kernel, x, y, l2=l2, classes=classes, tol=self.tol)
+            fitted = predictors.kernel_ridge(
+                kernel, x, y, l2=self.l2, reduction="mean", classes=classes, tol=self.tol
+            )
         else:
             fitted = predictors.kernel_logistic(
                 kernel, x, y, l2=self.l2, classes=classes, tol=self.tol
@@ -236,7 +237,7 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
         self.intercept_ = y.mean(axis=0)
         centred = jnp.asarray((y - y.mean(axis=0)).astype(x.dtype))
         self.predictor_ = predictors.kernel_ridge(
-            kernel, jnp.asarray(x), centred, l2=len(x) * self.l2, tol=self.tol
+            kernel, jnp.asarray(x), centred, l2=self.l2, reduction="mean", tol=self.tol
         )
         return self
 

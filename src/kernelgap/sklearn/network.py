@@ -142,7 +142,10 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
 
     def _model(self) -> Model:
         sizes = self.hidden_layer_sizes
-        sizes = tuple(sizes) if isinstance(sizes, Sequence | np.ndarray) else sizes
+        if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray):
+            raise TypeError(f"`hidden_layer_sizes` must be a sequence of widths, such as (128,); "
+                            f"got {sizes!r:.40}")  # fmt: skip
+        sizes = tuple(_checks.integer(size, "hidden_layer_sizes", minimum=1) for size in sizes)
         outputs = None if len(self.classes_) == 2 else len(self.classes_)
         return _cached_model(sizes, self.activation, outputs)
 

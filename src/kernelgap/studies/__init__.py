@@ -17,7 +17,8 @@ from kernelgap.studies import (
     width,
 )
 from kernelgap.studies.comparison import Comparison, compare
-from kernelgap.studies.study import Result, Study
+from kernelgap.studies.study import Result
+from kernelgap.studies.study import Study as Study
 
 STUDIES: dict[str, Study] = {
     room.STUDY.name: room.STUDY
@@ -38,6 +39,7 @@ def load(path: str | os.PathLike) -> Result:
     Raises:
         FileNotFoundError: if there is no such file or folder, or NAME.csv is missing beside
             NAME.json.
+        TypeError: if `path` is no name.
         ValueError: if there is no result, or there are several; if a file is broken, of an unknown
             study, of a newer version, or the two files are not of the same run.
 
@@ -58,7 +60,6 @@ __all__ = [
     "STUDIES",
     "Comparison",
     "Result",
-    "Study",
     "compare",
     "diversity",
     "gap",

@@ -113,6 +113,7 @@ def compare(first: Result, second: Result) -> Comparison:
         numbers of the two summaries, with a verdict for each.
 
     Raises:
+        TypeError: if one is no `Result`.
         ValueError: if they are results of different studies.
 
     Example:
@@ -122,6 +123,10 @@ def compare(first: Result, second: Result) -> Comparison:
         >>> compare(*results).config
         {'steps': (10, 20)}
     """
+    for name, result in (("first", first), ("second", second)):
+        if not isinstance(result, Result):
+            raise TypeError(f"`{name}` must be a Result, from a study's run or studies.load; "
+                            f"got {type(result).__name__}")  # fmt: skip
     names = [result.study.name for result in (first, second)]
     if names[0] != names[1]:
         raise ValueError(f"results of one study can be compared; got {names[0]} and {names[1]}")

@@ -117,6 +117,8 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 def prepare_folder(out: str | os.PathLike) -> Path:
     """The folder, made if need be, and shown to be writable by writing to it."""
+    if not isinstance(out, str | os.PathLike):
+        raise TypeError(f"`out` must be the name of a folder; got {type(out).__name__}")
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"`out` must be a folder; {str(folder)!r} is a file")

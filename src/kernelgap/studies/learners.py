@@ -50,7 +50,7 @@ def annealed_nets(
     train: Dataset,
     test: Dataset,
     *,
-    l2_path: tuple[float, ...],
+    l2s: tuple[float, ...],
     steps: int,
     learning_rate: float,
 ) -> list[Row]:
@@ -64,7 +64,7 @@ def annealed_nets(
         keys: shape (seeds,), for the initial parameters.
         train: training sets, x of shape (seeds, n, d).
         test: test sets, x of shape (seeds, n_test, d).
-        l2_path: decreasing strengths of the weight decay.
+        l2s: decreasing strengths of the weight decay.
         steps: Adam steps for each.
         learning_rate: of Adam.
 
@@ -72,9 +72,7 @@ def annealed_nets(
         A row per seed: error, train_error, margin (normalised, l2), duality_gap (NaN).
     """
     params = _initial(model, keys, train.x.shape[-1])
-    params = _anneal(
-        model, params, train, jnp.asarray(l2_path, train.x.dtype), steps, learning_rate
-    )
+    params = _anneal(model, params, train, jnp.asarray(l2s, train.x.dtype), steps, learning_rate)
     errors, train_errors = (_errors(model, params, data) for data in (test, train))
     return [
         {"error": float(a), "train_error": float(b), "margin": float(c), "duality_gap": NAN}
@@ -92,7 +90,7 @@ def _anneal(
     model: Model,
     params: Params,
     train: Dataset,
-    l2_path: jax.Array,
+    l2s: jax.Array,
     steps: int,
     learning_rate: float,
 ) -> Params:
@@ -103,7 +101,7 @@ def _anneal(
             loss = objectives.regularized_logistic(model.apply, l2=l2)
             return optim.train(loss, params, train, optimizer, steps=steps).params, None
 
-        return jax.lax.scan(stage, params, l2_path)[0]
+        return jax.lax.scan(stage, params, l2s)[0]
 
     return jax.vmap(path)(params, train)
 

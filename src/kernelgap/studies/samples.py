@@ -91,7 +91,7 @@ def _teacher(
 
 def digits(keys: jax.Array, classes: tuple[int, ...]) -> Dataset:
     """`datasets.digits` in an order of its own for each key: x of shape (seeds, n, 64)."""
-    return jax.device_get(_shuffled(keys, datasets.digits(*classes)))
+    return jax.device_get(_shuffled(keys, datasets.digits(classes)))
 
 
 @jax.jit
@@ -105,7 +105,7 @@ def _shuffled(keys: jax.Array, data: Dataset) -> Dataset:
 
 def leave_some(sizes: tuple[int, ...], classes: tuple[int, ...], name: str) -> None:
     """Refuse training sets that leave no digits for testing."""
-    available = len(datasets.digits(*classes).y)
+    available = len(datasets.digits(classes).y)
     if max(sizes) >= available:
         raise ValueError(
             f"`{name}` must stay below the {available} images of these classes, to leave "

@@ -23,6 +23,8 @@ def find_results(path: str | os.PathLike, studies: Mapping[str, Study]) -> dict[
         FileNotFoundError: if there is nothing at the path.
         ValueError: if what is there is no result, or one that is not finished.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`path` must be the name of a file or folder; got {type(path).__name__}")
     path = Path(path)
     if path.is_file():
         return {path.stem: path}

@@ -26,13 +26,27 @@ def assert_close(
         scale: the size they are relative to; the largest of ``|expected|`` when None.
 
     Raises:
-        AssertionError: if an entry is further away, or not finite.
+        AssertionError: if an entry is further away, or not finite, or the shapes do not fit.
+        TypeError: if an argument holds no numbers.
+        ValueError: if `factor` or `scale` is negative or not finite.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
         >>> kg.testing.assert_close(jnp.sqrt(jnp.array(2.0)) ** 2, 2.0)
     """
-    actual, expected = np.asarray(actual), np.asarray(expected)
+    _checks.number(factor, "factor", minimum=0)
+    if scale is not None:
+        _checks.number(scale, "scale", minimum=0)
+    actual, expected = _numbers(actual, "actual"), _numbers(expected, "expected")
+    if not jnp.issubdtype(actual.dtype, jnp.inexact):
+        raise TypeError(f"`actual` must be a floating-point array; got dtype {actual.dtype}")
+    try:
+        agree = np.broadcast_shapes(actual.shape, expected.shape) == actual.shape
+    except ValueError:
+        agree = False
+    assert agree, (
+        f"`expected` must have the shape {actual.shape} or broadcast to it; got {expected.shape}"
+    )
     size = np.max(np.abs(expected), initial=0.0) if scale is None else float(scale)
     bound = factor * float(np.finfo(actual.dtype).eps) * max(size, np.finfo(actual.dtype).tiny)
     worst = np.max(np.abs(np.float64(actual) - expected), initial=0.0)
@@ -62,6 +76,8 @@ def assert_homogeneous(
 
     Raises:
         AssertionError: if the law is broken.
+        TypeError: if `apply` is no function, a parameter is not floating, or a number is none.
+        ValueError: if `scales` is empty or one of them is not positive.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -72,6 +88,10 @@ def assert_homogeneous(
     References:
         Euler's theorem on homogeneous functions.
     """
+    _checks.function(apply, "apply", "apply(params, x)")
+    params = _checks.parameters(params)
+    _checks.number(degree, "degree")
+    scales = _positive(scales, "scales")
     value, derivative = jax.jvp(lambda p: apply(p, x), (params,), (params,))
     assert_close(derivative, degree * np.asarray(value), factor=factor)
     for c in scales:
@@ -98,7 +118,8 @@ def assert_kernel(
             nearly parallel inputs lose that much.
 
     Raises:
-        ValueError: if x has fewer than 3 rows.
+        TypeError: if `kernel` is no function or x not floating.
+        ValueError: if x has fewer than 3 rows or is not finite.
         AssertionError: if a law is broken.
 
     Example:
@@ -106,6 +127,7 @@ def assert_kernel(
         >>> x = jax.random.normal(jax.random.key(0), (6, 3))
         >>> kg.testing.assert_kernel(lambda a, b=None: a @ (a if b is None else b).T, x)
     """
+    _checks.function(kernel, "kernel", "kernel(x1, x2=None)")
     x = _checks.examples(x)
     n = x.shape[0]
     if n < 3:
@@ -150,6 +172,8 @@ def assert_margin_invariant(
 
     Raises:
         AssertionError: if the margin changes.
+        TypeError: if `margin` is no function, a parameter is not floating, or a number is none.
+        ValueError: if `scales` is empty or one of them is not positive.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -158,6 +182,9 @@ def assert_margin_invariant(
         >>> kg.testing.assert_margin_invariant(
         ...     lambda p: kg.metrics.normalized_margin(model, p, x, y), params)
     """
+    _checks.function(margin, "margin", "margin(params)")
+    params = _checks.parameters(params)
+    scales = _positive(scales, "scales")
     expected = margin(params)
     for c in scales:
         found = margin(jax.tree.map(lambda w, c=c: c * w, params))
@@ -190,6 +217,9 @@ def assert_infinite_width(
 
     Raises:
         AssertionError: if an entry is further away.
+        TypeError: if `build` or `kernel` is no function, `key` no JAX key, x not floating, or a
+            number is none.
+        ValueError: if x is not finite or a number is out of range.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -198,8 +228,11 @@ def assert_infinite_width(
         >>> kg.testing.assert_infinite_width(
         ...     build, kg.kernels.ntk(build(1)), x, key=jax.random.key(1), width=64, bias=0)
     """
+    _checks.function(build, "build", "build(width)")
+    _checks.function(kernel, "kernel", "kernel(x1, x2=None)")
     x = _checks.inputs(x)
     _checks.random_key(key)
+    _checks.number(bias, "bias", minimum=0)
     seeds = _checks.integer(seeds, "seeds", minimum=2)
     model = build(_checks.integer(width, "width", minimum=1))
 
@@ -249,7 +282,10 @@ def assert_lazy_limit(
         seeds: random starts for each width.
 
     Raises:
-        ValueError: if widths are too close, or the kernel did not move at all.
+        TypeError: if `build` is no function, `key` no JAX key, x or y not floating, or a number
+            is none.
+        ValueError: if widths are too close, a number is out of range, shapes disagree, x or y is
+            not finite, or the kernel did not move at all.
         AssertionError: if the change does not fall.
 
     Example:
@@ -261,9 +297,13 @@ def assert_lazy_limit(
     References:
         A. Jacot et al., NeurIPS 2018; L. Chizat et al., NeurIPS 2019. The threshold is ours.
     """
+    _checks.function(build, "build", "build(width)")
     x = _checks.inputs(x)
     y = _checks.targets(y, x.shape[0])
     _checks.random_key(key)
+    _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
+    if not isinstance(widths, Sequence) or len(widths) != 2:
+        raise TypeError(f"`widths` must be a narrow and a wide one; got {widths!r:.40}")
     narrow, wide = (_checks.integer(w, "widths", minimum=1) for w in widths)
     steps = _checks.integer(steps, "steps", minimum=1)
     seeds = _checks.integer(seeds, "seeds", minimum=1)
@@ -296,3 +336,21 @@ def assert_lazy_limit(
         f"relative change of the kernel {first:.3g} at width {narrow}, {last:.3g} at {wide}: "
         f"exponent {exponent:.2f}, lazy training has 0.5"
     )
+
+
+def _numbers(value: ArrayLike, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+        array.astype(complex)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be an array of numbers; got {value!r:.40}") from error
+    return array
+
+
+def _positive(values: Sequence[float], name: str) -> tuple[float, ...]:
+    """At least one positive number: a law that is checked nowhere would pass."""
+    if not isinstance(values, Sequence) or not values or isinstance(values, str):
+        raise ValueError(f"`{name}` must be a sequence of positive numbers; got {values!r:.40}")
+    for value in values:
+        _checks.number(value, name, minimum=0, exclusive=True)
+    return tuple(values)

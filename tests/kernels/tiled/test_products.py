@@ -53,7 +53,7 @@ def test_is_the_product_with_the_gram_matrix(key, n, tile, k, kernel):
 def test_is_the_product_with_the_cross_gram_matrix(key, n1, n2, tile, k, kernel):
     x1, x2 = _inputs(key, n1), _inputs(jax.random.fold_in(key, 1), n2)
     v = jax.random.normal(key, (n2, *k))
-    _close(kg.kernels.matmul(kernel, x1, v, x2, tile=tile), kernel, x1, x2, v)
+    _close(kg.kernels.matmul(kernel, x1, v, x2=x2, tile=tile), kernel, x1, x2, v)
 
 
 @given(keys, tiles, st.floats(-3, 3))
@@ -77,7 +77,7 @@ def test_the_diagonal_is_the_kernels_own():
     x, v = _inputs(jax.random.key(0), 12), jnp.arange(12.0)
     for tile in (1, 5, 12):
         np.testing.assert_array_equal(kg.kernels.matmul(noise, x, v, tile=tile), v)
-        np.testing.assert_array_equal(kg.kernels.matmul(noise, x, v, x, tile=tile), 0 * v)
+        np.testing.assert_array_equal(kg.kernels.matmul(noise, x, v, x2=x, tile=tile), 0 * v)
         shift = jnp.zeros(())
         np.testing.assert_array_equal(products.accurate_matmul(
             jax.tree_util.Partial(noise), x, v, shift, tile, None), v)  # fmt: skip
@@ -89,7 +89,7 @@ def test_jit_and_vmap():
     expected = np.stack([product(ntk, x, v) for v in vs])
     assert_close(jax.jit(product)(ntk, x, vs[1]), expected[1])
     assert_close(jax.vmap(lambda v: product(ntk, x, v))(vs), expected)
-    assert_close(jax.vmap(lambda v: product(ntk, x, v, x))(vs), expected)
+    assert_close(jax.vmap(lambda v: product(ntk, x, v, x2=x))(vs), expected)
     scaled = jax.vmap(lambda c: product(ntk, c * x, vs[0]))(jnp.array([1.0, 2.0]))
     assert_close(scaled[1], product(ntk, 2 * x, vs[0]))
 
@@ -105,7 +105,7 @@ def test_gradients_are_those_of_the_dense_product(tile):
     def tiled(x, z, v):
         symmetric = kg.kernels.matmul(ntk, x, v, tile=tile)
         return jnp.sum(jnp.tanh(symmetric)) + jnp.sum(
-            kg.kernels.matmul(ntk, x, v, z, tile=tile) ** 2
+            kg.kernels.matmul(ntk, x, v, x2=z, tile=tile) ** 2
         )
 
     found, expected = (jax.grad(f, (0, 1, 2))(x, z, v) for f in (tiled, dense))
@@ -145,7 +145,7 @@ def test_backward_pass_keeps_no_gram_matrix():
     whole = n * n * x.dtype.itemsize
     assert memory_of(lambda x, v: ntk(x) @ v) > whole  # so the number means something
     assert memory_of(lambda x, v: kg.kernels.matmul(ntk, x, v, tile=100)) < whole / 8
-    assert memory_of(lambda x, v: kg.kernels.matmul(ntk, x, v, x, tile=100)) < whole / 8
+    assert memory_of(lambda x, v: kg.kernels.matmul(ntk, x, v, x2=x, tile=100)) < whole / 8
 
 
 def _polynomial(x1, x2=None):
@@ -258,7 +258,7 @@ def test_each_tile_of_a_symmetric_product_is_evaluated_once():
     x, v = jnp.zeros((12, 3)), jnp.zeros(12)
     text = str(jax.make_jaxpr(lambda x: kg.kernels.matmul(ntk, x, v, tile=3))(x))
     assert re.findall(r"length=(\d+)", text) == ["10"]  # 4 * 5 / 2
-    text = str(jax.make_jaxpr(lambda x: kg.kernels.matmul(ntk, x, v, x, tile=3))(x))
+    text = str(jax.make_jaxpr(lambda x: kg.kernels.matmul(ntk, x, v, x2=x, tile=3))(x))
     assert re.findall(r"length=(\d+)", text) == ["16"]
 
 
@@ -285,12 +285,12 @@ x7, v7 = jnp.ones((7, 3)), np.ones(7)
     [
         (lambda: kg.kernels.matmul(None, x7, v7), TypeError, "`kernel` must be a function"),
         (lambda: kg.kernels.matmul(ntk, jnp.ones(3), v7), ValueError, "`x1` must have shape"),
-        (lambda: kg.kernels.matmul(ntk, x7, v7, jnp.ones((7, 4))), ValueError,
+        (lambda: kg.kernels.matmul(ntk, x7, v7, x2=jnp.ones((7, 4))), ValueError,
          "`x2` must have shape \\(n, 3\\); got \\(7, 4\\)"),
-        (lambda: kg.kernels.matmul(ntk, x7, v7, jnp.ones((7, 3), jnp.float16)), TypeError,
+        (lambda: kg.kernels.matmul(ntk, x7, v7, x2=jnp.ones((7, 3), jnp.float16)), TypeError,
          "same dtype; got float.*, float16"),
         (lambda: kg.kernels.matmul(ntk, x7, v7[:6]), ValueError, "`v` must have shape \\(7,\\)"),
-        (lambda: kg.kernels.matmul(ntk, x7, v7, x7[:6]), ValueError, "`v` must have shape \\(6,\\)"),
+        (lambda: kg.kernels.matmul(ntk, x7, v7, x2=x7[:6]), ValueError, "`v` must have shape \\(6,\\)"),
         (lambda: kg.kernels.matmul(ntk, x7, jnp.ones((7, 1, 1))), ValueError, "or \\(7, k\\)"),
         (lambda: kg.kernels.matmul(ntk, x7, jnp.ones(7, int)), TypeError, "`v` must be a floating"),
         (lambda: kg.kernels.matmul(ntk, x7, jnp.ones(7, complex)), TypeError, "floating"),
@@ -306,7 +306,7 @@ x7, v7 = jnp.ones((7, 3)), np.ones(7)
          ValueError, "`mesh` must hold at least one device"),
         (lambda: kg.kernels.matmul(lambda x1, x2=None: jnp.ones((3, 3)), x7, v7), ValueError,
          "`kernel` must return shape \\(7, 7\\) for 7 and 7 inputs; got \\(3, 3\\)"),
-        (lambda: kg.kernels.matmul(lambda x1, x2=None: jnp.ones((7, 1)), x7, v7, x7[:7]), ValueError,
+        (lambda: kg.kernels.matmul(lambda x1, x2=None: jnp.ones((7, 1)), x7, v7, x2=x7[:7]), ValueError,
          "`kernel` must return shape \\(7, 7\\)"),
         (lambda: kg.kernels.matmul(partial(ntk, get=("ntk",)), x7, v7), ValueError,
          "`kernel` must return shape \\(7, 7\\).*got tuple"),

@@ -81,7 +81,7 @@ meshes = [Mesh(devices.reshape(4, 2), ("a", "b")), jax.make_mesh((8,), ("rows",)
 for mesh in meshes:
     close(kg.kernels.matmul(kernel, x, v[:, 0], tile=7, mesh=mesh), kernel(x) @ v[:, 0])
     close(kg.kernels.matmul(kernel, x, v, tile=7, mesh=mesh), kernel(x) @ v)
-    close(kg.kernels.matmul(kernel, z, v, x, tile=7, mesh=mesh), kernel(z, x) @ v)
+    close(kg.kernels.matmul(kernel, z, v, x2=x, tile=7, mesh=mesh), kernel(z, x) @ v)
     accurate = products.accurate_matmul(kernel, x, v[:, 0], jnp.full((), 0.1), 7, mesh)
     close(accurate, kernel(x) @ v[:, 0])
 
@@ -109,7 +109,7 @@ for mesh in meshes:
 mesh = meshes[0]
 
 def total(x, z, v, mesh):
-    one, two = (kg.kernels.matmul(kernel, x, v, a, tile=7, mesh=mesh) for a in (None, x))
+    one, two = (kg.kernels.matmul(kernel, x, v, x2=a, tile=7, mesh=mesh) for a in (None, x))
     return jnp.sum(jnp.tanh(one)) + jnp.sum(two**2) + jnp.sum(kg.kernels.gram(kernel, z, mesh=mesh) ** 2)
 
 found, expected = (jax.jit(jax.grad(total, (0, 1, 2)), static_argnums=3)(x, z, v, m) for m in (mesh, None))
@@ -170,7 +170,7 @@ me, expected = int(sys.argv[3]), np.load(sys.argv[4])
 assert len(jax.devices()) == 4 and len(jax.local_devices()) == 2
 mesh = jax.make_mesh((4,), ("rows",))
 close(kg.kernels.matmul(kernel, x, v, tile=7, mesh=mesh), expected["symmetric"])
-close(kg.kernels.matmul(kernel, z, v, x, tile=7, mesh=mesh), expected["cross"])
+close(kg.kernels.matmul(kernel, z, v, x2=x, tile=7, mesh=mesh), expected["cross"])
 three = jax.tree_util.Partial(scaled, jnp.full((), 3.0))
 close(kg.kernels.matmul(three, x, v, tile=7, mesh=mesh), 3 * expected["symmetric"])
 shift = jnp.full((), 0.1)
@@ -214,7 +214,7 @@ def test_two_processes(inputs, tmp_path):
     np.savez(
         tmp_path / "expected.npz",
         symmetric=kg.kernels.matmul(kernel, x, v),
-        cross=kg.kernels.matmul(kernel, z, v, x),
+        cross=kg.kernels.matmul(kernel, z, v, x2=x),
         gram=kg.kernels.gram(kernel, x),
         uneven=kg.kernels.gram(kernel, z, x),
     )

@@ -45,16 +45,16 @@ class ExtremeEigenvalues(NamedTuple):
     Attributes:
         values: Ritz values, ascending; with `which="both"` the k smallest, then the k largest.
         vectors: unit Ritz vectors as columns, (n, k) or (n, 2k); orthogonal within each end.
-        lower: lower ends of the eigenvalues of the same rank. Holds up to `rounding` for the
-            largest; for the smallest it is theta - norm(R) - rounding, R the residuals of the k
+        lower: lower ends of the eigenvalues of the same rank. Holds up to `error` for the
+            largest; for the smallest it is theta - norm(R) - error, R the residuals of the k
             pairs together, which assumes that no eigenvalue below the found ones was missed.
-        upper: upper ends: holds up to `rounding` for the smallest (theta_i >= lambda_i for the
+        upper: upper ends: holds up to `error` for the smallest (theta_i >= lambda_i for the
             exact matrix), assumes the same of the largest.
-        residuals: norms of K v - theta v: some eigenvalue lies within residual + rounding of theta.
-        rounding: estimated error of the products and kernel values in this dtype, included in
-            `lower` and `upper`. An estimate, usually pessimistic, not a bound.
+        residuals: norms of K v - theta v: some eigenvalue lies within residual + error of theta.
+        error: estimated rounding error of each: of the products and kernel values in this dtype,
+            included in `lower` and `upper`. An estimate, usually pessimistic, not a bound.
         converged: whether the residual is at most tol times abs(theta), or at the level of
-            noise, an eighth of `rounding`.
+            noise, an eighth of `error`.
         products: how often the Gram matrix was multiplied with a block of vectors.
     """
 
@@ -63,7 +63,7 @@ class ExtremeEigenvalues(NamedTuple):
     lower: Float[Array, " k"]
     upper: Float[Array, " k"]
     residuals: Float[Array, " k"]
-    rounding: float
+    error: float
     converged: Bool[Array, " k"]
     products: int
 
@@ -122,6 +122,11 @@ def extreme_eigenvalues(
         >>> found = kg.kernels.extreme_eigenvalues(kernel, x)
         >>> bool(found.converged[0]), bool(0 < found.lower[0] < found.upper[0])
         (True, True)
+
+    References:
+        A. Knyazev, SIAM J. Sci. Comput. 23, 2001 (LOBPCG, SciPy's); B. Parlett, The Symmetric
+        Eigenvalue Problem, chapters 10 and 11 (residual bounds). The preconditioner and the
+        estimate of rounding are ours.
     """
     kernel = checked_kernel(kernel)
     x = concrete_inputs(x, "extreme_eigenvalues")

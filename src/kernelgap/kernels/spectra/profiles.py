@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kernelgap.models import Activation, MLPSpec
+from kernelgap.models import Activation
+from kernelgap.models.model import MLPSpec
 
 _Parts = list[tuple[np.ndarray, np.ndarray]]
 

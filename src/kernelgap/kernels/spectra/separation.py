@@ -71,6 +71,9 @@ def nearest_pair(x: ArrayLike, *, metric: Metric = "euclidean") -> NearestPair:
         >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [3.0, 0.1]])
         >>> kg.kernels.nearest_pair(x)[:2], kg.kernels.nearest_pair(x, metric="angle")[:2]
         ((0, 1), (0, 2))
+
+    References:
+        The method is ours.
     """
     x = concrete_inputs(x, "nearest_pair")
     _checks.choice(metric, "metric", ("euclidean", "angle"))

@@ -94,6 +94,9 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
         >>> values, error = kg.kernels.spectrum(kernel, x)
         >>> values.shape, bool(values[0] > 100 * error)
         ((50,), True)
+
+    References:
+        LAPACK's solver. The estimate of rounding is ours.
     """
     if x is None:
         gram, pair = _checked_matrix(kernel), None

@@ -18,6 +18,7 @@ References: K. Atkinson, W. Han, Spherical Harmonics and Approximations on the U
 (Funk-Hecke, multiplicities, Rodrigues); I. Schoenberg, Duke Math. J. 9, 1942 (a_k >= 0).
 """
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,7 +32,8 @@ from kernelgap._display import shown
 from kernelgap.kernels import diversity, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra import profiles
-from kernelgap.models import Activation, MLPSpec
+from kernelgap.models import Activation
+from kernelgap.models.model import MLPSpec
 from kernelgap.typing import ArrayLike
 
 if TYPE_CHECKING:
@@ -134,6 +136,11 @@ def zonal_spectrum(
         >>> found = kg.kernels.zonal_spectrum(ntk, 1500, degree=50)
         >>> bool(found.errors[50] < 1e-11 * found.values[50]), found.multiplicities[2]
         (True, 1125749)
+
+    References:
+        K. Atkinson, W. Han, Spherical Harmonics and Approximations on the Unit Sphere, 2012
+        (Funk-Hecke, multiplicities); I. Schoenberg, Duke Math. J. 9, 1942. The moments behind the
+        power series are derived, see `kernelgap.kernels.spectra.zonal`.
     """
     d = _checks.integer(d, "d", minimum=2)
     degree = _checks.integer(degree, "degree", minimum=0)
@@ -152,6 +159,7 @@ def zonal_spectrum(
         else:
             found = _quadrature(_circle(kernel, d, float(radius)), d, degree)
     elif callable(kernel):
+        _check_profile(kernel)
         found = _quadrature(kernel, d, degree)
     else:
         a = _coefficients(kernel)
@@ -232,6 +240,19 @@ def _rule(profile: Callable, d: int, degree: int, panels: int) -> tuple[np.ndarr
         # (t+d-2) P_{t+1} = (2t+d-2) c P_t - t P_{t-1}; at d = 2, t = 0 it is 0 = 0.
         below, now = now, c if t == 0 else ((2 * t + d - 2) * c * now - t * below) / (t + d - 2)
     return values, rounding
+
+
+def _check_profile(kernel: Callable) -> None:
+    """Refuse what cannot be called with cosines alone, such as a kernel of two sets of inputs."""
+    try:
+        inspect.signature(kernel).bind(None)
+    except TypeError as error:
+        raise TypeError(
+            "`kernel` as a function must be a profile of one argument, the cosine; for "
+            f"a kernel of inputs pass a kernels.Kernel; got {kernel!r:.40}"
+        ) from error
+    except ValueError:  # builtins may have no signature
+        pass
 
 
 def _circle(kernel: Kernel, d: int, radius: float) -> Callable[[np.ndarray], np.ndarray]:

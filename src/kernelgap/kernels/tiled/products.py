@@ -31,8 +31,8 @@ def matmul(
     kernel: KernelFunction,
     x1: ArrayLike,
     v: ArrayLike,
-    x2: ArrayLike | None = None,
     *,
+    x2: ArrayLike | None = None,
     tile: int | None = None,
     mesh: Mesh | None = None,
 ) -> jax.Array:

@@ -26,7 +26,7 @@ from kernelgap.studies.diversity import cells, figure, summary
 from kernelgap.studies.diversity.config import PRESETS, DiversityConfig
 from kernelgap.studies.study import Study
 
-__all__ = ["PRESETS", "STUDY", "DiversityConfig", "run"]
+__all__ = ["PRESETS", "DiversityConfig", "run"]
 
 
 STUDY = Study(

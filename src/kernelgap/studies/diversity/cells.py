@@ -117,7 +117,7 @@ class _Seen(NamedTuple):
 
 @jax.jit
 def _see(w: jax.Array, x: jax.Array) -> _Seen:
-    """Both for units of shape (seeds, draws, n, d) and inputs (seeds, m, d)."""
+    """Both for units of shape (seeds, draws, m, d) and inputs (seeds, n, d)."""
 
     def one(w: jax.Array, x: jax.Array) -> _Seen:
         return _Seen(metrics.smallest_singular_value(w, x).value, metrics.slice_discrepancy(w))
@@ -186,7 +186,7 @@ def refuse_violations(loss: np.ndarray, certificate: np.ndarray) -> None:
     if bad.any():
         where = tuple(np.argwhere(bad)[0].tolist())
         raise RuntimeError(
-            f"the certificate L <= (m/2) ||grad L||^2 / s_min^2 is violated in {bad.sum()} of "
+            f"the certificate L <= (n/2) ||grad L||^2 / s_min^2 is violated in {bad.sum()} of "
             f"{bad.size} records: {loss[where]:.6g} > {certificate[where]:.6g} at {where}"
         )
 
@@ -229,9 +229,7 @@ def _train(
             # Of the data term alone: the certificate is about it.
             value, gradient = jax.value_and_grad(data_term)(params, x, y)
             smallest = metrics.smallest_singular_value(params[0], x)
-            certificate = metrics.pl_bound(
-                gradient, smallest, samples=x.shape[0], scale=model.spec.scale
-            )
+            certificate = metrics.pl_bound(gradient, smallest, n=x.shape[0], scale=model.spec.scale)
             return _Look(
                 value,
                 jnp.linalg.norm(gradient[0]),

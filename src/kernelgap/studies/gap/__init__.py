@@ -27,7 +27,7 @@ from kernelgap.studies.gap import cells, figure, summary
 from kernelgap.studies.gap.config import PRESETS, GapConfig
 from kernelgap.studies.study import Study
 
-__all__ = ["PRESETS", "STUDY", "GapConfig", "run"]
+__all__ = ["PRESETS", "GapConfig", "run"]
 
 
 STUDY = Study(

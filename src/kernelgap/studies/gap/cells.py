@@ -55,7 +55,7 @@ def run_cell(config: GapConfig, identity: tuple) -> list[Row]:
             other_keys,
             train,
             test,
-            l2_path=config.l2_path,
+            l2s=config.l2s,
             steps=config.steps,
             learning_rate=config.learning_rate,
         )

@@ -48,7 +48,7 @@ class GapConfig:
     width: int = option(128, "hidden units of the net")
     steps: int = option(300, "full-batch Adam steps for each l2")
     learning_rate: float = option(0.02, "of Adam")
-    l2_path: tuple[float, ...] = option(
+    l2s: tuple[float, ...] = option(
         (1e-2, 3e-3, 1e-3, 3e-4, 1e-4), "decreasing strengths of the weight decay"
     )
     population: int = option(16, "population sample of the span learner, in multiples of n")
@@ -63,7 +63,7 @@ class GapConfig:
         sequence(self, "dims", at_least(2))
         sequence(self, "sizes", at_least(2))
         two_digits(self, "classes")
-        for name in ("net_ratios", "svm_ratios", "span_ratios", "l2_path"):
+        for name in ("net_ratios", "svm_ratios", "span_ratios", "l2s"):
             sequence(self, name, positive)
         integers(self, seeds=2, seed=0, n_test=1, width=1, steps=1, population=1, span_limit=1)
         positive(self.learning_rate, "learning_rate")

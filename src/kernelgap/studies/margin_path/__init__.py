@@ -23,7 +23,7 @@ from kernelgap.studies.margin_path import cells, figure, summary
 from kernelgap.studies.margin_path.config import PRESETS, MarginPathConfig
 from kernelgap.studies.study import Study
 
-__all__ = ["PRESETS", "STUDY", "MarginPathConfig", "run"]
+__all__ = ["PRESETS", "MarginPathConfig", "run"]
 
 
 STUDY = Study(

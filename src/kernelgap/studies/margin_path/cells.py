@@ -22,7 +22,7 @@ _DIGITS_DEPTH = 3
 def cells(config: MarginPathConfig) -> list[Cell]:
     """A cell for each data set and depth."""
     if "digits" in config.parts:
-        available = len(datasets.digits(*range(10)).y)
+        available = len(datasets.digits().y)
         if config.digits_n > available:
             raise ValueError(f"`digits_n` must be at most {available}, the images there are; "
                              f"got {config.digits_n}")  # fmt: skip

@@ -27,7 +27,7 @@ from kernelgap.studies.noisy_gd import cells, figure, summary
 from kernelgap.studies.noisy_gd.config import PRESETS, NoisyGDConfig
 from kernelgap.studies.study import Study
 
-__all__ = ["PRESETS", "STUDY", "NoisyGDConfig", "run"]
+__all__ = ["PRESETS", "NoisyGDConfig", "run"]
 
 
 STUDY = Study(

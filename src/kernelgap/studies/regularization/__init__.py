@@ -26,7 +26,7 @@ from kernelgap.studies.regularization import cells, figure, summary
 from kernelgap.studies.regularization.config import PRESETS, RegularizationConfig
 from kernelgap.studies.study import Study
 
-__all__ = ["PRESETS", "STUDY", "RegularizationConfig", "run"]
+__all__ = ["PRESETS", "RegularizationConfig", "run"]
 
 
 STUDY = Study(

@@ -25,7 +25,7 @@ from kernelgap.studies.study import Study
 from kernelgap.studies.teacher import cells, figure, summary
 from kernelgap.studies.teacher.config import PRESETS, TeacherConfig
 
-__all__ = ["PRESETS", "STUDY", "TeacherConfig", "run"]
+__all__ = ["PRESETS", "TeacherConfig", "run"]
 
 
 STUDY = Study(

@@ -48,7 +48,7 @@ def run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
             net_keys,
             train,
             test,
-            l2_path=config.l2_path,
+            l2s=config.l2s,
             steps=config.steps,
             learning_rate=config.learning_rate,
         )

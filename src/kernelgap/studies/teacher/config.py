@@ -29,7 +29,7 @@ class TeacherConfig:
     width: int = option(128, "hidden units of the net")
     steps: int = option(300, "full-batch Adam steps for each l2")
     learning_rate: float = option(0.02, "of Adam")
-    l2_path: tuple[float, ...] = option(
+    l2s: tuple[float, ...] = option(
         (1e-2, 3e-3, 1e-3, 3e-4, 1e-4), "decreasing strengths of the weight decay"
     )
     delta: float = option(0.05, "probability with which a bound may fail")
@@ -39,7 +39,7 @@ class TeacherConfig:
         """Check every field, and turn lists into tuples."""
         _checks.choice(self.inputs, "inputs", ("sphere", "gaussian"))
         sequence(self, "sizes", at_least(2))
-        sequence(self, "l2_path", positive)
+        sequence(self, "l2s", positive)
         integers(self, d=1, units=2, seeds=2, seed=0, n_test=1, width=1, steps=1)
         positive(self.learning_rate, "learning_rate")
         _checks.number(self.target, "target", minimum=0, maximum=0.5, exclusive=True)

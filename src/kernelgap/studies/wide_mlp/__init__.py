@@ -25,7 +25,7 @@ from kernelgap.studies.study import Study
 from kernelgap.studies.wide_mlp import cells, figure, summary
 from kernelgap.studies.wide_mlp.config import PRESETS, WideMLPConfig
 
-__all__ = ["PRESETS", "STUDY", "WideMLPConfig", "run"]
+__all__ = ["PRESETS", "WideMLPConfig", "run"]
 
 
 STUDY = Study(

@@ -181,7 +181,7 @@ def _proof(config: WideMLPConfig, key: jax.Array, width: int) -> list[Row]:
             )
         )  # fmt: skip
     sizes = [
-        float(c.step) if c.holds else config.step_share * n / end.upper
+        float(c.learning_rate) if c.holds else config.step_share * n / end.upper
         for c, end in zip(certificates, ends, strict=True)
     ]
     run = jax.device_get(

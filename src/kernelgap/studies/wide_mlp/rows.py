@@ -79,7 +79,8 @@ def along_the_run(
     found = bounds.convergence(
         float(run.losses[seed, 0]), known,
         lambda_min=min(s.lower for s in claimed) if whole else 0.0,
-        lambda_max=max(s.upper for s in claimed), lipschitz=lipschitz, step=size, constants="run",
+        lambda_max=max(s.upper for s in claimed), lipschitz=lipschitz, learning_rate=size,
+        constants="run",
     )  # fmt: skip
     return found, spectra, float(first.nonlinearity)
 
@@ -136,7 +137,7 @@ def run_rows(
     # A certificate that cannot exist costs one value of L: all that is wanted is how far off.
     proven = bounds.convergence(
         losses[0], loss, lambda_min=spectra[0].lower, lambda_max=spectra[0].upper,
-        lipschitz=drift, radius=0.0,
+        lipschitz=drift, lipschitz_radius=0.0,
     )  # fmt: skip
     gram, residuals = panel.gram[0], np.asarray(train.y) - np.asarray(run.outputs[seed, 0])
     linear = lengths(gram, residuals, times, size) if squared else np.full(len(times), NAN)
@@ -204,7 +205,7 @@ def _near_start(
     given = {
         "trace": float(np.trace(panel.gram[0])),
         "n": len(train.x),
-        "train": mean,
+        "train_loss": mean,
         "delta": delta,
     }
     far = float(panel.displacement[-1])

@@ -24,7 +24,7 @@ from kernelgap.studies.study import Study
 from kernelgap.studies.width import cells, figure, summary
 from kernelgap.studies.width.config import PRESETS, WidthConfig
 
-__all__ = ["PRESETS", "STUDY", "WidthConfig", "run"]
+__all__ = ["PRESETS", "WidthConfig", "run"]
 
 
 STUDY = Study(

@@ -48,7 +48,7 @@ def run_cell(config: WidthConfig, identity: tuple) -> list[Row]:
             jax.vmap(partial(jax.random.split, num=config.restarts))(net_keys),
             train,
             test,
-            l2_path=config.l2_path,
+            l2s=config.l2s,
             steps=config.steps,
             learning_rate=config.learning_rate,
         )
@@ -77,14 +77,14 @@ def _certificate(seed: int, key: jax.Array, data: Dataset) -> Row:
     return row | {"margin": float(found.lower), "upper": float(upper), "bound": NAN}
 
 
-@partial(jax.jit, static_argnames=("model", "l2_path", "steps", "learning_rate"))
+@partial(jax.jit, static_argnames=("model", "l2s", "steps", "learning_rate"))
 def _best_nets(
     model: Model,
     keys: jax.Array,
     train: Dataset,
     test: Dataset,
     *,
-    l2_path: tuple[float, ...],
+    l2s: tuple[float, ...],
     steps: int,
     learning_rate: float,
 ) -> tuple[jax.Array, ...]:
@@ -96,7 +96,7 @@ def _best_nets(
                 model,
                 model.init(key, train.x.shape[1]),
                 *train,
-                l2s=l2_path,
+                l2s=l2s,
                 steps=steps,
                 learning_rate=learning_rate,
             )

@@ -35,7 +35,7 @@ class WidthConfig:
     seed: int = option(0, "base of all random keys")
     restarts: int = option(3, "nets for each seed and width, of which the largest margin counts")
     n_test: int = option(10_000, "fresh test samples for each seed (teacher)")
-    l2_path: tuple[float, ...] = option(
+    l2s: tuple[float, ...] = option(
         (1e-3, 1e-4, 1e-5, 1e-7, 1e-11, 1e-19, 1e-35), "decreasing strengths of the weight decay"
     )
     steps: int = option(400, "full-batch Adam steps for each l2")
@@ -49,7 +49,7 @@ class WidthConfig:
         """Check every field, and turn lists into tuples."""
         _checks.choice(self.data, "data", ("teacher", "digits"))
         sequence(self, "widths", at_least(1))
-        sequence(self, "l2_path", positive)
+        sequence(self, "l2s", positive)
         two_digits(self, "classes")
         integers(
             self, d=1, units=2, n=2, seeds=2, seed=0, restarts=1, n_test=1, steps=1, certified=0,
@@ -57,8 +57,8 @@ class WidthConfig:
         positive(self.learning_rate, "learning_rate")
         _checks.number(self.delta, "delta", minimum=1e-12, maximum=0.5)
         increasing(self, "widths")
-        if any(b >= a for a, b in zip(self.l2_path, self.l2_path[1:], strict=False)):
-            raise ValueError(f"`l2_path` must decrease; got {self.l2_path}")
+        if any(b >= a for a, b in zip(self.l2s, self.l2s[1:], strict=False)):
+            raise ValueError(f"`l2s` must decrease; got {self.l2s}")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
