@@ -62,4 +62,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, "load", "save"})
+    return sorted({*globals(), *_LAZY, "load", "save"} - {"Any", "TYPE_CHECKING", "import_module"})

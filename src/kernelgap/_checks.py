@@ -102,6 +102,16 @@ def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
     return array
 
 
+def solvable(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
+    """As `inputs`, of a dtype that linear systems can be solved in."""
+    array = inputs(x, name, d=d)
+    if array.dtype.itemsize < 4:
+        raise TypeError(f"`{name}` must be float32 or float64, in which JAX can solve linear "
+                        f"systems; got {array.dtype}. Convert it, for example with "
+                        f"{name}.astype(jax.numpy.float32)")  # fmt: skip
+    return array
+
+
 def examples(x: ArrayLike, name: str = "x", *, shape: tuple[int, ...] | None = None) -> jax.Array:
     """A floating array of shape (n, ...), n >= 1, of examples of any shape; finite if concrete."""
     array = _floating(x, name)
@@ -173,13 +183,19 @@ def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
         values = np.asarray(array)
         bad = values[np.abs(values) != 1]
         if bad.size:
-            raise ValueError(f"`{name}` must hold labels -1 and +1 only; got {bad[:3].tolist()}")
+            zero_one = set(np.unique(values).tolist()) <= {0, 1}
+            hint = f". For labels 0 and 1 pass 2.0 * {name} - 1" if zero_one else ""
+            raise ValueError(f"`{name}` must hold labels -1 and +1 only; got {bad[:3].tolist()}"
+                             f"{hint}")  # fmt: skip
     return array
 
 
 def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
     """Integer class labels of shape (n,) in 0..k-1, the range checked where concrete."""
     array = jnp.asarray(y)
+    if k == 1:
+        raise ValueError(f"outputs must have shape (n,) for labels -1 and +1, or (n, k) with "
+                         f"k >= 2 for classes; got ({n}, 1): return apply(params, x)[:, 0]")  # fmt: skip
     if array.shape != (n,) or not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(
             f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},) for a model with "
@@ -189,11 +205,15 @@ def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
         values = np.asarray(array)
         bad = values[(values < 0) | (values >= k)]
         if bad.size:
-            raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}")
+            two = set(np.unique(values).tolist()) <= {-1, 1}
+            hint = ". Labels -1 and +1 are floats, for one output of shape (n,)" if two else ""
+            raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}{hint}")
     return array
 
 
 def _floating(x: ArrayLike, name: str) -> jax.Array:
+    if isinstance(x, tuple | dict):  # a list of lists is a matrix, a tuple of arrays parameters
+        raise TypeError(f"`{name}` must be one array; got a {type(x).__name__} of {len(x)}")
     array = jnp.asarray(x)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"`{name}` must be a floating-point array; got dtype {array.dtype}. "

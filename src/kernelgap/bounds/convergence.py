@@ -139,7 +139,12 @@ def convergence(
 
     With step size eta, for all t: f_t - ell* <= (1 - 2 eta c mu a^2)^t (f_0 - ell*), and
     sum_t ||Theta_{t+1} - Theta_t|| <= sqrt(2 (f_0 - ell*) / (mu a^2)) / c, with c = 1 - eta S / 2
-    in [1/2, 1]. For plain gradient descent on the whole sample in exact arithmetic, without
+    in [1/2, 1]. Here the loss ell is mu-PL and Lambda-smooth; a and b are the least and the
+    greatest singular value of the Jacobian of the outputs, and L its Lipschitz constant, on the
+    ball around Theta_0 that the path cannot leave; S = Lambda b^2 + L sqrt(2 Lambda (f_0 - ell*))
+    is the smoothness of what is minimised. At the start a^2 = lambda_min(K_0) and
+    b^2 = lambda_max(K_0); a and b change by at most L times the radius.
+    For plain gradient descent on the whole sample in exact arithmetic, without
     momentum, noise or weight decay.
 
     Args:
@@ -182,7 +187,10 @@ def convergence(
         Convergence(none: nonlinearity 2.53, below 1 is needed; derived)
 
     References:
-        See the head of this file.
+        Derived by this project, in the head of `bounds/convergence.py`. The method: B. Polyak,
+        1963; S. Oymak, M. Soltanolkotabi, ICML 2019; C. Liu, L. Zhu, M. Belkin, "Loss landscapes
+        and optimization in over-parameterized non-linear systems", 2022. Paper C builds on the same
+        two inequalities; these constants are not its.
     """
     _checks.choice(constants, "constants", ("ball", "run"))
     if not isinstance(loss, LossConstants):

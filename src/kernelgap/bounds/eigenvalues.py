@@ -82,7 +82,8 @@ def gram_range(
         True
 
     References:
-        See the head of this file.
+        S. Rump, "Verification of positive definiteness", BIT 46, 2006; N. Higham, "Accuracy and
+        Stability of Numerical Algorithms", theorem 10.3 (both recalled; the constants are derived).
     """
     _checks.choice(singular, "singular", ("raise", "keep"))
     matrix = _checks.gram(gram)

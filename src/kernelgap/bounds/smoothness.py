@@ -38,6 +38,7 @@ import numpy as np
 from kernelgap import _checks
 from kernelgap.bounds.eigenvalues import operator_norm
 from kernelgap.models import Activation, Model, Params, preactivations
+from kernelgap.models.model import described
 from kernelgap.typing import ArrayLike
 
 # sup |phi'| and sup |phi''| of the sigmoids and of what they gate, all at scale 1.
@@ -113,7 +114,9 @@ def tangent_lipschitz(
         0.09
 
     References:
-        See the head of this file.
+        Derived by this project, layer by layer, in the head of `bounds/smoothness.py`; that second
+        derivatives of wide nets are small: C. Liu, L. Zhu, M. Belkin, "On the linearity of large
+        non-linear models", NeurIPS 2020.
     """
     start = _start(model, params, x, slope, curvature)
 
@@ -172,7 +175,9 @@ def output_curvature(
         (20,)
 
     References:
-        See the head of this file.
+        Derived by this project, layer by layer, in the head of `bounds/smoothness.py`; that second
+        derivatives of wide nets are small: C. Liu, L. Zhu, M. Belkin, "On the linearity of large
+        non-linear models", NeurIPS 2020.
     """
     start = _start(model, params, x, slope, curvature)
 
@@ -197,9 +202,7 @@ def output_curvature(
 def _start(
     model: Model, params: Params, x: ArrayLike, slope: float | None, curvature: float | None
 ) -> _Start:
-    if not isinstance(model, Model):
-        raise TypeError(f"`model` must be a kernelgap model; got {type(model).__name__}")
-    phi = model.spec.activation
+    phi = described(model, "`model`").activation
     if isinstance(phi, Activation):
         raise ValueError("`model` must have a smooth activation, such as gelu or tanh: with ReLU "
                          "and its relatives the Jacobian has no Lipschitz constant")  # fmt: skip

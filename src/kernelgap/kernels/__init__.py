@@ -58,4 +58,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "ExtremeEigenvalues", "extreme_eigenvalues"})
+    names = {*globals(), "ExtremeEigenvalues", "extreme_eigenvalues"}
+    return sorted(names - {"Any", "TYPE_CHECKING", "import_module"})

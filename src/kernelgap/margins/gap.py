@@ -26,6 +26,7 @@ from kernelgap._display import shown
 from kernelgap.margins.violation import violation_bound
 from kernelgap.models import Model, Params
 from kernelgap.models.activations import HOMOGENEOUS
+from kernelgap.models.model import described
 from kernelgap.typing import ArrayLike
 
 _RATES = (0.02, 0.002)  # first and last step size of Adam, over the size of a parameter
@@ -130,7 +131,7 @@ def duality_gap(
 
 def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
     """The factors s_1, s_2 of the forward pass of a model that the bound is about."""
-    spec = model.spec
+    spec = described(model, "`model`")
     two = model.neurons is not None  # two trained layers
     if not two or spec.outputs is not None or spec.activation != HOMOGENEOUS["relu"]:
         raise ValueError(

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from kernelgap import _checks
 from kernelgap.models import Activation, Model, Params, preactivations
+from kernelgap.models.model import described
 from kernelgap.typing import ArrayLike
 
 
@@ -37,7 +38,7 @@ def activation_change(
         activation mean squares, at most the square of the range of phi', and differentiable.
 
     Raises:
-        TypeError: if x is not floating.
+        TypeError: if x is not floating, or `model` does not describe its layers.
         ValueError: if the model has no hidden layer, x is not finite, or shapes do not fit.
 
     Example:
@@ -52,7 +53,7 @@ def activation_change(
     References:
         The usual measure of lazy training; the form is ours.
     """
-    if not model.spec.widths:
+    if not described(model, "`model`").widths:
         raise ValueError("`model` must have a hidden layer to have activation patterns; got none")
     x = _checks.inputs(x)
     layers = zip(preactivations(model, params0, x), preactivations(model, params, x), strict=True)

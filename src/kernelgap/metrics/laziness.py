@@ -116,7 +116,7 @@ def laziness(
     if gram0 is not None and y is not None:
         target_alignment(gram0, y)  # refuses bad targets now, not after training
     size0 = safe_power(squared_norm(params0), 0.5)
-    layered = isinstance(model, Model) and bool(model.spec.widths)
+    layered = isinstance(model, Model) and model.spec is not None and bool(model.spec.widths)
 
     def panel(params: PyTree) -> Laziness:
         far = displacement(params0, params)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kernelgap.models.model import Model, Params
+from kernelgap.models.model import Model, Params, described
 
 
 def layer_outputs(spec: Any, params: Params, x: jax.Array) -> Iterator[jax.Array]:
@@ -38,6 +38,7 @@ def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Arra
         One array of shape (n, width) per hidden layer; none for a linear model.
 
     Raises:
+        TypeError: if `model` does not describe its layers.
         ValueError: if the shapes of `x` and `params` do not fit the model.
 
     Example:
@@ -47,7 +48,8 @@ def preactivations(model: Model, params: Params, x: jax.Array) -> tuple[jax.Arra
         >>> [z.shape for z in kg.models.preactivations(model, params, jax.numpy.ones((2, 3)))]
         [(2, 5), (2, 7)]
     """
-    return tuple(islice(layer_outputs(model.spec, params, x), len(model.spec.widths)))
+    spec = described(model, "`model`")
+    return tuple(islice(layer_outputs(spec, params, x), len(spec.widths)))
 
 
 def checked_layers(spec: Any, params: Params, x: jax.Array) -> list[tuple]:

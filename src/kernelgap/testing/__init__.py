@@ -66,4 +66,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_STRATEGIES})
+    names = {*globals(), *_STRATEGIES}
+    return sorted(names - {"Any", "TYPE_CHECKING", "import_module", "missing_extra"})
