@@ -194,8 +194,10 @@ def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
     """Integer class labels of shape (n,) in 0..k-1, the range checked where concrete."""
     array = jnp.asarray(y)
     if k == 1:
-        raise ValueError(f"outputs must have shape (n,) for labels -1 and +1, or (n, k) with "
-                         f"k >= 2 for classes; got ({n}, 1): return apply(params, x)[:, 0]")  # fmt: skip
+        raise ValueError(
+            "outputs must have shape (n,) for labels -1 and +1, or (n, k) with k >= 2 for classes; "
+            f"got ({n}, 1): use apply(params, x)[:, 0]"
+        )
     if array.shape != (n,) or not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(
             f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},) for a model with "
