@@ -68,3 +68,24 @@ def test_tab_completion_offers_our_names_only(room):
 @pytest.mark.parametrize("lowest", [0.0, -np.inf])
 def test_a_mean_that_does_not_exist_has_no_interval(lowest):
     assert np.isnan(mean_interval([0.1, np.nan], lowest=lowest)).all()
+
+
+@pytest.mark.parametrize("own", [kg.models.Model(model.init, model.apply, 2), model.apply])
+def test_kernels_of_nets_of_ones_own(own):
+    with pytest.raises(TypeError, match=r"have kernels.empirical_ntk\(apply, params\)"):
+        kg.kernels.ntk(own)
+
+
+def test_saving_a_net_of_ones_own(tmp_path):
+    own = kg.models.Model(model.init, model.apply, 2)
+    with pytest.raises(TypeError, match="a model of your own cannot be saved.*its parameters"):
+        kg.save(tmp_path / "own.npz", (own, params))
+
+
+def test_gradients_where_features_are_dependent():
+    """Equal samples: the singular value is 0 but for rounding, and may be moved all the same."""
+    equal = jnp.concatenate([x[:4], x[:4]])
+    w = jax.random.normal(key, (6, 3), x.dtype)
+    gradient = jax.grad(lambda x: kg.metrics.smallest_singular_value(w, x).value)
+    assert jnp.isfinite(gradient(equal)).all()
+    assert jnp.isfinite(gradient(equal.at[0].set(0.0))).all()  # a sample without active unit

@@ -99,8 +99,10 @@ def checked_spec(model: Model) -> MLPSpec:
         if isinstance(model, Model) and isinstance(model.spec, FixedSignSpec):
             raise TypeError("`model` must be a homogeneous_mlp; the kernel of a fixed_sign_net is "
                             "scale^2 * width * kernels.diversity_kernel()")  # fmt: skip
-        raise TypeError(f"`model` must be a Model such as models.homogeneous_mlp((512,)); "
-                        f"got {type(model).__name__}")  # fmt: skip
+        own = isinstance(model, Model) or callable(model)
+        hint = ". Nets of your own have kernels.empirical_ntk(apply, params)" if own else ""
+        raise TypeError("`model` must be a Model such as models.homogeneous_mlp((512,)), which "
+                        f"describes its layers; got {type(model).__name__}{hint}")  # fmt: skip
     return model.spec
 
 
