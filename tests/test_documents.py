@@ -1,10 +1,18 @@
 """The README's code and the examples run as printed."""
 
+import ast
+import contextlib
 import importlib.util
+import inspect
+import itertools
 import re
+import types
+from collections import Counter
 from pathlib import Path
 
 import pytest
+
+import kernelgap as kg
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,7 +66,7 @@ def test_quickstart():
     assert errors["noisy"] < 0.1
 
 
-DOCUMENTS = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))]
+DOCUMENTS = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS, ids=str)
@@ -66,3 +74,101 @@ def test_links_inside_the_repository_exist(name):
     document = ROOT / name
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
         assert (document.parent / target).exists(), target
+
+
+def _python_blocks(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [path.stem for path in sorted(ROOT.glob("docs/*.md")) if _python_blocks(path)]
+)
+def test_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # pages write files
+    monkeypatch.setattr("sys.argv", [page])
+    names = {}
+    for number, block in enumerate(_python_blocks(ROOT / "docs" / f"{page}.md")):
+        exec(compile(block, f"{page}.md, block {number}", "exec"), names)
+
+
+def _public():
+    """Every public name, by its module: the rooms, each study, and the names for types."""
+    rooms = [name for name in kg.__all__ if isinstance(getattr(kg, name), types.ModuleType)]
+    studies = [
+        f"studies.{name}"
+        for name in kg.studies.__all__
+        if isinstance(getattr(kg.studies, name), types.ModuleType)
+    ]
+    for name in (*rooms, *studies, "sklearn", "typing"):
+        module = importlib.import_module(f"kernelgap.{name}")
+        yield module.__name__, list(module.__all__)
+
+
+def _described(module_name):
+    """Names of a module for which autodoc has a docstring."""
+    module = importlib.import_module(module_name)
+    body = ast.parse(inspect.getsource(module)).body
+    below = set()  # data with a docstring below it
+    for statement, following in itertools.pairwise(body):
+        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+            targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+            below |= {target.id for target in targets if isinstance(target, ast.Name)}
+    for name in module.__all__:
+        value = getattr(module, name)
+        own = inspect.isclass(value) or inspect.isroutine(value)
+        if name in below or isinstance(value, types.ModuleType) or (own and value.__doc__):
+            yield name
+
+
+def _on_the_api_pages():
+    """Names that the directives of docs/api document, with how often they do."""
+    found = Counter()
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        text = page.read_text()
+        for module, options in re.findall(r"\.\. automodule:: (\S+)\n((?: +:.*\n)*)", text):
+            assert set(re.findall(r":([\w-]+):", options)) <= {
+                "no-members", "no-value", "exclude-members",
+            }, page  # fmt: skip
+            if ":no-members:" not in options:
+                excluded = re.findall(
+                    r"[\w]+", "".join(re.findall(r"exclude-members:(.*)", options))
+                )
+                found.update(f"{module}.{n}" for n in _described(module) if n not in excluded)
+        found.update(re.findall(r"\.\. autofunction:: (\S+)", text))
+        for name, module in re.findall(r"\.\. py:data:: (\S+)\n   :module: (\S+)", text):
+            found[f"{module}.{name}"] += 1
+    return found
+
+
+def test_every_public_name_is_on_the_api_pages_once():
+    found = _on_the_api_pages()
+    names = [f"{module}.{name}" for module, names in _public() for name in names]
+    assert len(names) > 100
+    # Studies are modules: they have sections of their own.
+    assert {name: found[name] for name in names if found[name] != 1} == {}
+
+
+def test_every_room_has_an_api_page():
+    toctree = (ROOT / "docs" / "api.md").read_text()
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        assert f"\napi/{page.stem}\n" in toctree
+    for module, _ in _public():
+        room = module.split(".")[1]
+        assert f".. automodule:: {module}\n" in (ROOT / "docs" / "api" / f"{room}.md").read_text()
+
+
+ROOMS = "bounds|datasets|kernels|margins|metrics|models|objectives|optim|predictors|studies|testing"
+NAMES = re.compile(rf"(?:`|\bkg\.|\bkernelgap\.)((?:{ROOMS})(?:\.[a-zA-Z_]\w*)+)(?!\w*\.(?:py|md))")
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != "CHANGELOG.md"], ids=str)
+def test_names_of_the_library_in_documents_exist(document):
+    for dotted in NAMES.findall((ROOT / document).read_text()):
+        value = kg
+        for part in dotted.split("."):
+            if not isinstance(value, types.ModuleType):
+                break  # what objects have is another matter
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(f"{value.__name__}.{part}")
+            value = getattr(value, part)

@@ -13,6 +13,7 @@ from scipy import optimize
 
 import kernelgap as kg
 from helpers import ACTIVATIONS, assert_close, eps, keys, x64
+from kernelgap.margins import tangent
 
 pytestmark = pytest.mark.slow
 
@@ -346,3 +347,18 @@ def test_refuses_what_cannot_be_read():
     one = kg.models.homogeneous_mlp((2,), outputs=1)
     with pytest.raises(ValueError, match="needs k >= 2; got \\(16, 1\\)"):
         kg.margins.kkt_residuals(one, one.init(key, 4), x, jnp.zeros(16, int))
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, np.linalg.LinAlgError, None])
+def test_the_tangent_machine_where_one_solver_fails(monkeypatch, failure):
+    """SciPy's nnls raises or stops early on vectors that are equal but for rounding."""
+
+    def nnls(system, target, maxiter):
+        if failure is not None:
+            raise failure
+        return np.zeros(system.shape[1]), 1.0
+
+    vectors = np.random.default_rng(0).standard_normal((6, 9)) + 1
+    expected = tangent._on_simplex(vectors)
+    monkeypatch.setattr(tangent.optimize, "nnls", nnls)
+    np.testing.assert_allclose(tangent._on_simplex(vectors), expected, atol=1e-9)

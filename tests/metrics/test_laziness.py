@@ -272,7 +272,7 @@ def test_min_norm_distance_is_least_squares(key, k):
         gram = jacobian @ jacobian.T
         if k:
             gram = gram.reshape(n, k, n, k).transpose(0, 2, 1, 3)
-        step = np.linalg.lstsq(np.asarray(jacobian), np.asarray(r))[0]
+        step = np.linalg.lstsq(np.asarray(jacobian), np.asarray(r), rcond=None)[0]
         found = metrics.min_norm_distance(gram, r.reshape(n, k) if k else r)
         np.testing.assert_allclose(found, np.linalg.norm(step), rtol=1e-8)
 

@@ -44,7 +44,7 @@ def test_least_squares_has_the_gradient_and_minimum_of_numpy(key):
     inputs, targets = np.float64(x), np.float64(y)
     expected = inputs.T @ (inputs @ np.float64(params[0]) - targets) / 7
     np.testing.assert_allclose(gradient(params, x, y)[0], expected, atol=1e-5 * len(y) * 10)
-    best = np.linalg.lstsq(inputs, targets)[0]
+    best = np.linalg.lstsq(inputs, targets, rcond=None)[0]
     at_best = gradient((jnp.asarray(best, x.dtype),), x, y)[0]
     assert float(jnp.max(jnp.abs(at_best))) < 1e-4
 

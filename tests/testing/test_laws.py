@@ -24,9 +24,9 @@ def rbf(x1, x2=None):
 
 def test_close_counts_rounding_units():
     one = np.float32(1)
-    testing.assert_close(one + 50 * np.finfo(np.float32).eps, one)
+    testing.assert_close(one + np.float32(50) * np.finfo(np.float32).eps, one)
     with pytest.raises(AssertionError, match="100 rounding units of 1"):
-        testing.assert_close(one + 200 * np.finfo(np.float32).eps, one)
+        testing.assert_close(one + np.float32(200) * np.finfo(np.float32).eps, one)
     with pytest.raises(AssertionError):
         testing.assert_close(np.float32(np.nan), one)
 

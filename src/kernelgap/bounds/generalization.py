@@ -50,7 +50,7 @@ class Bound(NamedTuple):
 
     @property
     def vacuous(self) -> jax.Array:
-        """Where the bound says nothing: from 1 on, and everywhere if a constant is unknown."""
+        """Where the bound says nothing, from 1 on, and everywhere if a constant is unknown."""
         says = self.value < 1
         return ~says if self.constant else jnp.ones_like(says)
 

@@ -38,7 +38,8 @@ def convention_factor(
 ) -> float:
     r"""What to multiply our kernel by to have it as others write it; divide to come back.
 
-    K_theirs(x, z) = factor * `kernels.ntk(model)`(x, z), for layers l = 1..K with forward factors
+    K_theirs(x, z) = factor * K(x, z) with K = `kernels.ntk(model)`. The forward factors of layers
+    l = 1..K are
 
     - ours, `parameterization="ntk"`: 1/sqrt(fan in), weights N(0, c^2) with c = `init_scale`;
     - `"neural_tangents"`: `Dense(W_std=c, parameterization="ntk")` has c/sqrt(fan in) and weights

@@ -43,8 +43,8 @@ def diversity_kernel() -> Kernel:
         angle below 1.4e-3 count as parallel (float64: 6e-8).
 
     Raises:
-        From the kernel, TypeError if inputs are not floating, ValueError if they are not finite
-        matrices of equal d.
+        TypeError: from the kernel, if inputs are not floating.
+        ValueError: from the kernel, if inputs are not finite matrices of equal d.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
-from threadpoolctl import threadpool_limits
 
+from kernelgap._blas import limited
 from kernelgap.margins.relaxation import (
     Multipliers,
     Relaxation,
@@ -29,9 +29,6 @@ _FIRST, _LAST = 3e-2, 3e-4  # smoothing, relative to the bound
 _PATIENCE = 0.03  # the smoothing is lowered when a stage gains less than this share of it
 _REVIVED = 0.02
 _TINY = 1e-100
-# Dimensions up to which several BLAS threads do not pay: they wait for each other by spinning, at
-# d = 40 three times longer than one thread takes, and more on busy cores.
-_SMALL = 512
 _ZERO = 1e-13  # violations below it, in units of the data, are rounding
 
 
@@ -64,9 +61,8 @@ def minimise(
     relaxation: Relaxation, theta: np.ndarray, *, steps: int, tol: float, fixed: bool
 ) -> tuple[Relaxation, np.ndarray]:
     """The problem and variables of the least bound met on the way, with p held where `fixed`."""
-    small = relaxation.x.shape[1] <= _SMALL
-    with threadpool_limits(1 if small else None, user_api="blas"):
-        return _minimise(relaxation, theta, steps, tol, fixed)
+    rows = relaxation.x.shape[1]
+    return limited(rows, lambda: _minimise(relaxation, theta, steps, tol, fixed))
 
 
 def _minimise(

@@ -53,7 +53,7 @@ class KKTResiduals(NamedTuple):
 
     @property
     def gap(self) -> Float[Array, "..."]:
-        """stationarity^2 + 2 slackness: the duality gap of the tangent SVM over ||Theta||^2 / 2."""
+        """The duality gap of the tangent SVM over ||Theta||^2 / 2, stationarity^2 + 2 slackness."""
         return self.stationarity**2 + 2 * self.slackness
 
 

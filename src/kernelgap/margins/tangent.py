@@ -10,6 +10,7 @@ They are found as they are needed: for the current combination V, the s_ij that 
 are known in closed form, and the gradient joins the list if it is below ||V||^2.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from scipy import optimize
+from scipy.linalg import LinAlgWarning
 
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import homogeneous_degree
@@ -79,6 +81,20 @@ def least_combination(
     return Combination(found.reshape(q.shape), weights @ gradients)
 
 
+def _active_set(system: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Least squares over alpha >= 0; 0 where SciPy's solver fails.
+
+    Of vectors that are equal but for rounding it can stop early, and up to SciPy 1.14 meet singular
+    systems.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LinAlgWarning)
+        try:
+            return optimize.nnls(system, target, maxiter=30 * system.shape[1])[0]
+        except (RuntimeError, np.linalg.LinAlgError):
+            return np.zeros(system.shape[1])
+
+
 def _on_simplex(vectors: np.ndarray) -> np.ndarray:
     """Weights of the convex combination of rows with least norm."""
     features = vectors.T
@@ -88,10 +104,10 @@ def _on_simplex(vectors: np.ndarray) -> np.ndarray:
     system = np.concatenate([features, np.ones((1, features.shape[1]))])
     target = np.zeros(system.shape[0])
     target[-1] = 1
-    alpha, _ = optimize.nnls(system, target, maxiter=30 * system.shape[1])
+    alpha = _active_set(system, target)
     total = vectors.T @ alpha
-    if (vectors @ total).min() * alpha.sum() < (1 - _ENOUGH) * (total @ total):
-        # nnls can stop early where many vectors are equal but for rounding.
+    enough = (vectors @ total).min() * alpha.sum() >= (1 - _ENOUGH) * (total @ total)
+    if not (enough and alpha.any()):
         found = optimize.lsq_linear(system, target, bounds=(0, np.inf), method="bvls", tol=1e-12)
         alpha = np.maximum(found.x, 0)
     return alpha / alpha.sum()

@@ -55,7 +55,7 @@ def kernel_distance(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
         gram: another one, of the same shape.
 
     Returns:
-        A scalar in [0, 1]: 0 for proportional kernels, 1 for kernels of features that are
+        A scalar in [0, 1], 0 for proportional kernels, 1 for kernels of features that are
         orthogonal; NaN where a matrix is zero.
 
     Raises:

@@ -154,7 +154,7 @@ def pl_bound(
         scale: factor c != 0 of the outputs, such as 1 / sqrt(n).
 
     Returns:
-        An upper bound of the loss, infinite where s_min is 0: then it says nothing.
+        An upper bound of the loss, infinite where s_min is 0; then it says nothing.
 
     Raises:
         TypeError: if `samples` is no integer, or `scale` or `smallest` no number.

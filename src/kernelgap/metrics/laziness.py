@@ -231,7 +231,7 @@ def linearization_error(
         x: inputs of shape (n, ...).
 
     Returns:
-        A scalar >= 0: 0 where no output changed (and at `params0`), small in lazy training, of
+        A scalar >= 0; 0 where no output changed (and at `params0`), small in lazy training, of
         order one beyond it, and where the change of the outputs is lost in their rounding.
 
     Raises:

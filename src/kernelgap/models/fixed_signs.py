@@ -45,7 +45,7 @@ class FixedSignSpec(NamedTuple):
 
     @property
     def signs(self) -> np.ndarray:
-        """The output signs: (width,), or (width, k) with k outputs."""
+        """The output signs, of shape (width,), or (width, k) with k outputs."""
         if self.given is not None:
             return np.asarray(self.given, np.int8)
         signs = walsh_signs(self.width, self.outputs or 1)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from kernelgap import _checks
+from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.predictors.newton import Fit, newton
 from kernelgap.predictors.operators import GramMatrix, prepare
@@ -195,7 +196,10 @@ def _path(
             def run(direct: bool) -> Fit:
                 goal = jnp.asarray(tol, x.dtype)
                 rank = 0 if direct else d  # not used: inputs of every d share what is compiled
-                return newton(operator, y, b, start, goal, rank, max_iterations, direct)
+                return limited(
+                    n if direct else 0,
+                    lambda: newton(operator, y, b, start, goal, rank, max_iterations, direct),
+                )
 
             found = run(direct)
             failed = _checks.is_concrete(found.gap) and not bool(found.gap <= tol)

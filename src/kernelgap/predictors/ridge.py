@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from kernelgap import _checks
+from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.predictors.conjugate import nystroem, solve, woodbury
 from kernelgap.predictors.operators import GramMatrix, Operator, matmul, prepare
@@ -89,9 +90,10 @@ def kernel_ridge(
     operator = prepare(kernel, x, method, tile, mesh)
     l2 = jnp.asarray(l2, x.dtype)
     if isinstance(operator, GramMatrix) and method != "iterative":
-        fit = _direct(operator, y, l2)
+        fit = limited(x.shape[0], lambda: _direct(operator, y, l2))
     else:
-        fit = _iterative(operator, y, l2, jnp.asarray(tol, x.dtype), x.shape[1])
+        goal = jnp.asarray(tol, x.dtype)
+        fit = limited(0, lambda: _iterative(operator, y, l2, goal, x.shape[1]))
         if _checks.is_concrete(fit.residual) and not bool(fit.residual <= tol):
             warnings.warn(
                 f"kernel_ridge stopped at a relative residual of {float(fit.residual):.1e}, above "

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
+from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.predictors.operators import dense, matmul
 from kernelgap.predictors.predictor import KernelPredictor
@@ -74,7 +75,9 @@ def best_in_span(
         raise ValueError(f"`x` must have at least as many rows as `centers`; "
                          f"got {x.shape[0]} and {centers.shape[0]}")  # fmt: skip
     gram = dense(kernel, centers).gram
-    coef, residual = _fit(kernel, gram, centers, x, y, min(block, x.shape[0]))
+    coef, residual = limited(
+        centers.shape[0], lambda: _fit(kernel, gram, centers, x, y, min(block, x.shape[0]))
+    )
     nan = jnp.asarray(jnp.nan, x.dtype)
     return KernelPredictor(kernel, centers, coef, nan, nan, residual, jnp.asarray(1))
 

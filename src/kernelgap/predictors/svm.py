@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kernelgap import _checks
+from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.predictors import dual
 from kernelgap.predictors.certificate import Certificate
@@ -132,14 +133,19 @@ def _solve(
     """What was found, the number of linear systems, and whether factorisations solved them."""
     n, d = x.shape
     dense = isinstance(operator, GramMatrix)
+
+    def factorise() -> tuple[jax.Array, Certificate, jax.Array]:
+        assert isinstance(operator, GramMatrix)
+        return dual.solve(operator.gram, y, tol, max_iterations)
+
     if dense and (method == "direct" or (method == "auto" and n <= _SMALL)):
-        return *dual.solve(operator.gram, y, tol, max_iterations), True
+        return *limited(n, factorise), True
     target = jnp.asarray(tol / 10, x.dtype)  # exchanges are content with ten times that
-    found = exchange(operator, y, target, d, max_iterations)
+    found = limited(0, lambda: exchange(operator, y, target, d, max_iterations))
     gap = found.certificate.gap
     failed = _checks.is_concrete(gap) and not bool(gap <= tol)
     if failed and dense and method == "auto" and n <= _FALLBACK:
-        return *dual.solve(operator.gram, y, tol, max_iterations), True
+        return *limited(n, factorise), True
     return found.alpha, found.certificate, found.iterations, False
 
 

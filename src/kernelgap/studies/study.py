@@ -85,7 +85,7 @@ class Study(NamedTuple, Generic[Config]):
 
     @property
     def about(self) -> str:
-        """What the study shows, in words: the docstring of its package, without the example."""
+        """What the study shows, in words. The docstring of its package, without the example."""
         module = self.config.__module__
         package = sys.modules[module.rpartition(".")[0] or module]
         paragraphs = (inspect.getdoc(package) or self.title).split("\n\n")

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap import _checks, _extras
+from kernelgap._blas import limited
 from kernelgap._display import shown
 from kernelgap.kernels.spectra.separation import (
     checked_kernel,
@@ -112,7 +113,8 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
     if solver(host.shape[0], platform) == "device":
         values = jnp.linalg.eigvalsh(gram.astype(dtype))
     else:
-        values = jnp.asarray(np.linalg.eigvalsh(host.astype(dtype, copy=False)))
+        matrix = host.astype(dtype, copy=False)
+        values = jnp.asarray(limited(len(matrix), lambda: np.linalg.eigvalsh(matrix)))
     smallest, largest = float(values[0]), float(values[-1])
     error = rounding_error(host.dtype, largest, float(np.max(np.diag(host))), pair)
     warn_if_hidden(smallest, error, host.dtype, pair)

@@ -50,7 +50,7 @@ def matmul(
             program of several processes each passes the same arguments and gets the same result.
 
     Returns:
-        An array of shape (n1,) or (n1, k), on every device of the mesh. It can be differentiated:
+        An array of shape (n1,) or (n1, k), on every device of the mesh. It can be differentiated;
         tiles are then computed again in the backward pass instead of being kept.
 
     Raises:

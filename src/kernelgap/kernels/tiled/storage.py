@@ -61,7 +61,7 @@ def gram(
             of devices; else every device gets all of it.
 
     Returns:
-        An array of shape (n1, n2): a JAX array, or for a file the read-only memory-map of it.
+        An array of shape (n1, n2), a JAX array, or for a file the read-only memory-map of it.
         Symmetric when x2 is None: exactly with `out`, where each tile is evaluated once, to
         rounding of one dot product in memory.
 
