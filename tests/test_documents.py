@@ -31,12 +31,36 @@ def test_readme_code_runs_as_printed(capsys):
     assert 0.12 < float(lower) <= float(upper) < 0.13
 
 
-def test_quickstart():
-    path = ROOT / "examples" / "quickstart.py"
-    spec = importlib.util.spec_from_file_location("quickstart", path)
+def _example(name):
+    path = ROOT / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    errors = module.main()
+    return module
+
+
+def test_own_network(monkeypatch):
+    module = _example("own_network")
+    monkeypatch.setattr(module, "WIDTH", 64)
+    found = module.main(n=32, d=4, steps=1000)
+    start, after, best = (
+        found[name]
+        for name in ("normalised margin at the start", "after training", "of any width, at most")
+    )
+    assert start < 0.6 * best < after < best * (1 + 1e-5)
+    assert found["margin of the kernel's SVM"] > 0
+
+
+def test_large_regression(tmp_path, capsys):
+    found = _example("large_regression").main(n=600, d=5, out=str(tmp_path / "gram.npy"))
+    assert found["error"] < 0.2
+    assert found["residual"] < 1e-4
+    fitted, label = re.findall(r"-?\d+\.\d+", capsys.readouterr().out.splitlines()[-1])
+    assert abs(float(fitted) - float(label)) < 0.01
+
+
+def test_quickstart():
+    errors = _example("quickstart").main()
     assert errors["net"] < 0.01
     assert errors["kernel"] > 0.3
     assert errors["noisy"] < 0.1

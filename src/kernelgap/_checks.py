@@ -107,6 +107,9 @@ def array(value: Any, name: str) -> jax.Array:
     """What JAX makes of an array, a number or a nest of them; refuses everything else."""
     if isinstance(value, jax.Array):
         return value
+    if isinstance(value, tuple | dict):  # a list of lists is a matrix, a tuple of arrays parameters
+        kind = type(value).__name__
+        raise TypeError(f"`{name}` must be an array of numbers; got a {kind} of {len(value)}")
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -130,6 +133,16 @@ def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
     if d is not None and array.shape[1] != d:
         raise ValueError(f"`{name}` must have shape (n, {d}); got {array.shape}")
     _finite(array, name)
+    return array
+
+
+def solvable(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
+    """As `inputs`, of a dtype that linear systems can be solved in."""
+    array = inputs(x, name, d=d)
+    if array.dtype.itemsize < 4:
+        raise TypeError(f"`{name}` must be float32 or float64, in which JAX can solve linear "
+                        f"systems; got {array.dtype}. Convert it, for example with "
+                        f"{name}.astype(jax.numpy.float32)")  # fmt: skip
     return array
 
 
@@ -207,9 +220,10 @@ def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
         values = np.asarray(labels)
         bad = values[np.abs(values) != 1]
         if bad.size:
-            hint = ". Make them from 0 and 1 as 2 * y - 1" if not bad.any() else ""
-            raise ValueError(f"`{name}` must hold labels -1 and +1 only; "
-                             f"got {bad[:3].tolist()}{hint}")  # fmt: skip
+            zero_one = set(np.unique(values).tolist()) <= {0, 1}
+            hint = f". For labels 0 and 1 pass 2.0 * {name} - 1" if zero_one else ""
+            raise ValueError(f"`{name}` must hold labels -1 and +1 only; got {bad[:3].tolist()}"
+                             f"{hint}")  # fmt: skip
     return labels
 
 
@@ -217,13 +231,17 @@ def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
     """Integer class labels of shape (n,) in 0..k-1, the range checked where concrete."""
     labels = array(y, name)
     if labels.shape != (n,) or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},); "
-                         f"got {labels.dtype} of shape {labels.shape}")  # fmt: skip
+        raise ValueError(
+            f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},) for {k} classes; "
+            f"got {labels.dtype} of shape {labels.shape}"
+        )
     if is_concrete(labels):
         values = np.asarray(labels)
         bad = values[(values < 0) | (values >= k)]
         if bad.size:
-            raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}")
+            two = set(np.unique(values).tolist()) <= {-1, 1}
+            hint = ". Labels -1 and +1 are floats, for one output of shape (n,)" if two else ""
+            raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}{hint}")
     return labels
 
 

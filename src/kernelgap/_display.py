@@ -113,6 +113,8 @@ def _nest(value: Any) -> str:
     inner = list(value.values() if isinstance(value, dict) else value)
     plain = not any(isinstance(item, tuple | list | dict) for item in inner)
     arrays = [leaf for leaf in leaves if hasattr(leaf, "shape")]
+    if hasattr(value, "_fields") and not arrays:  # a description, whose fields have names
+        return _cut(repr(value))
     if plain and len(inner) <= _ITEMS:
         if isinstance(value, dict):
             return "{" + ", ".join(f"{k}: {short(v)}" for k, v in value.items()) + "}"

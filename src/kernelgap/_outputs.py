@@ -11,8 +11,9 @@ def checked(outputs: ArrayLike) -> jax.Array:
     """Outputs of a classifier: floating, of shape (n,), or (n, k) for k >= 2 classes."""
     found = _checks.floating(outputs, "outputs")
     if found.ndim not in (1, 2) or found.shape[0] == 0 or found.shape[1:] in ((0,), (1,)):
+        hint = ": use apply(params, x)[:, 0]" if found.shape[1:] == (1,) else ""
         raise ValueError(f"`outputs` must have shape (n,) or (n, k) with n >= 1 and k >= 2; "
-                         f"got {found.shape}")  # fmt: skip
+                         f"got {found.shape}{hint}")  # fmt: skip
     return found
 
 

@@ -236,3 +236,19 @@ def test_refuses(change, error, match):
     x, y = arguments.pop("x"), arguments.pop("y")
     with pytest.raises(error, match=match):
         kg.margins.path(model, model.init(key, 1), x, y, **arguments)
+
+
+def test_a_path_recovers_from_a_net_without_units_for_a_sample():
+    x = jax.random.normal(key, (24, 20), jnp.float32)
+    y = jnp.where(x[:, 0] * x[:, 1] + x[:, 2] / 2 > 0, 1.0, -1.0)
+    model = kg.models.homogeneous_mlp((16,))
+    params = model.init(jax.random.key(9), 20, jnp.float32)
+    path = kg.margins.path(
+        model, params, x, y, l2s=[0.1, 1e-3, 1e-6], steps=300, record=lambda p: p
+    )
+    after_first = jax.tree.map(lambda w: w[0], path.records)
+    assert (model.apply(after_first, x) == 0).any()  # and its gradient is zero for ever
+    assert path.norm[0] > 1  # while the net is far from zero
+    usual = kg.margins.path(model, params, x, y, l2s=[1e-3, 1e-6], steps=300)
+    np.testing.assert_allclose(path.margin[1:], usual.margin, rtol=0.01)
+    assert usual.margin[-1] > 0.19

@@ -452,3 +452,22 @@ def test_refuses(change, error, match):
     positional = [arguments.pop(name) for name in ("kernel", "x", "y")]
     with pytest.raises(error, match=match):
         svm(*positional, **arguments)
+
+
+def test_forward_derivatives_are_those_of_differences():
+    """At the optimum the margin moves as its certificate does, whatever the iteration did."""
+    with x64(True):
+        x, y = kg.datasets.xor_noise(key, 16, 4, dtype=float)
+        x = x + 0.3 * jax.random.normal(jax.random.key(1), x.shape, x.dtype)
+        direction = jax.random.normal(jax.random.key(2), x.shape, x.dtype)
+
+        def outputs(t):
+            at = x + t * direction
+            regression = kg.predictors.kernel_logistic(ntk, at, y, l2=1e-2, tol=1e-12)
+            return jnp.append(regression.coef, svm(ntk, at, y, tol=1e-8).margin)
+
+        _, slopes = jax.jvp(outputs, (0.0,), (1.0,))
+        h = 1e-5
+        np.testing.assert_allclose(slopes, (outputs(h) - outputs(-h)) / (2 * h), atol=1e-6)
+        with pytest.raises(ValueError, match="Reverse-mode differentiation"):
+            jax.grad(lambda t: outputs(t)[-1])(0.0)

@@ -262,9 +262,9 @@ def test_what_cannot_be_saved_is_named(tmp_path, value, message):
 
 def test_models_that_are_not_their_description_are_refused(tmp_path):
     model = kg.models.homogeneous_mlp((4,))
-    for other in (model._replace(apply=lambda p, x: x[:, 0]), model._replace(spec=None)):
-        with pytest.raises(TypeError, match="not the one that its description makes"):
-            kg.save(tmp_path / "file.npz", other)
+    other = model._replace(apply=lambda p, x: x[:, 0])
+    with pytest.raises(TypeError, match="not the one that its description makes"):
+        kg.save(tmp_path / "file.npz", other)
     with pytest.raises(TypeError, match="cannot be traced"):
         jax.jit(lambda x: kg.save(tmp_path / "file.npz", x))(1.0)
 

@@ -136,10 +136,15 @@ def convergence(
 ) -> Convergence:
     r"""A certificate that gradient descent converges, from the tangent kernel at the start.
 
-    For the loss ell(F(Theta)) of the outputs F on the sample. With step size eta, for all t:
-    f_t - ell* <= (1 - 2 eta c mu a^2)^t (f_0 - ell*), and sum_t ||Theta_{t+1} - Theta_t|| <=
-    sqrt(2 (f_0 - ell*) / (mu a^2)) / c, with c = 1 - eta S / 2 in [1/2, 1]. For plain gradient
-    descent on the whole sample in exact arithmetic, without momentum, noise or weight decay.
+    With step size eta, for all t: f_t - ell* <= (1 - 2 eta c mu a^2)^t (f_0 - ell*), and
+    sum_t ||Theta_{t+1} - Theta_t|| <= sqrt(2 (f_0 - ell*) / (mu a^2)) / c, with c = 1 - eta S / 2
+    in [1/2, 1]. Here ell(F(Theta)) is minimised, F the outputs on the sample; the loss ell is mu-PL
+    and Lambda-smooth; a and b are the least and the greatest singular value of the Jacobian of F,
+    and L its Lipschitz constant, on the ball around Theta_0 that the path cannot leave;
+    S = Lambda b^2 + L sqrt(2 Lambda (f_0 - ell*)) is the smoothness of what is minimised. At the
+    start a^2 = lambda_min(K_0) and b^2 = lambda_max(K_0); a and b change by at most L times the
+    radius. For plain gradient descent on the whole sample in exact arithmetic, without momentum,
+    noise or weight decay.
 
     Args:
         initial_loss: f_0 = ell(F(Theta_0)), at least ell*.

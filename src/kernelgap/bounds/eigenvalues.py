@@ -83,7 +83,7 @@ def gram_range(
 
     References:
         S. Rump, "Verification of positive definiteness", BIT 46, 2006; N. Higham, "Accuracy and
-        Stability of Numerical Algorithms", theorem 10.3 (both recalled). The constants are derived.
+        Stability of Numerical Algorithms", theorem 10.3 (both recalled; the constants are derived).
     """
     _checks.choice(singular, "singular", ("raise", "keep"))
     matrix = _checks.gram(gram)

@@ -8,7 +8,7 @@ from kernelgap.kernels import arccosine, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.models import Activation, Model
 from kernelgap.models.fixed_signs import FixedSignSpec
-from kernelgap.models.model import MLPSpec, check_model
+from kernelgap.models.model import MLPSpec
 
 Engine = Literal["auto", "closed_form", "neural_tangents"]
 
@@ -97,14 +97,16 @@ def nngp(model: Model, *, engine: Engine = "auto") -> Kernel:
 
 def checked_spec(model: Model) -> MLPSpec:
     """The description of a multi-layer perceptron; refuses what is none."""
-    check_model(model)
-    if isinstance(model.spec, FixedSignSpec):
+    spec = model.spec if isinstance(model, Model) else None
+    if isinstance(spec, FixedSignSpec):
         raise TypeError("`model` must be an mlp or homogeneous_mlp; the kernel of a fixed_sign_net "
                         "is scale^2 * width * kernels.diversity_kernel()")  # fmt: skip
-    if not isinstance(model.spec, MLPSpec):
-        raise TypeError(f"`model` must be an mlp or homogeneous_mlp; got one that is described by "
-                        f"{type(model.spec).__name__}")  # fmt: skip
-    return model.spec
+    if not isinstance(spec, MLPSpec):
+        came = "a Model of your own" if isinstance(model, Model) else type(model).__name__
+        hint = ". Nets of your own have kernels.empirical_ntk(apply, params)"
+        raise TypeError(f"`model` must be a Model such as models.homogeneous_mlp((512,)), which "
+                        f"describes its layers; got {came}{hint}")  # fmt: skip
+    return spec
 
 
 def _kernel(model: Model, engine: Engine, default: str) -> Kernel:

@@ -25,8 +25,8 @@ class MarginPath(NamedTuple):
         log_loss: log L(Theta_lambda).
         log_data_loss: logarithm of the data term of L alone.
         norm: ||Theta_lambda||.
-        margins: normalised margins by name: `"l2"`, `"layer_product"`, `"smooth"` (the smoothed
-            margin in the l2 norm), and for nets that have them `"balanced"`, `"mean_field"`.
+        margins: normalised margins by name: `"l2"`, `"smooth"` (the smoothed margin in the l2
+            norm), and for nets that have them `"layer_product"`, `"balanced"`, `"mean_field"`.
         stationarity: ``||grad L|| / (||grad data term|| + ||grad penalty||)``, between 0 (a
             stationary point) and 1.
         train_error: share of training samples without a positive margin.

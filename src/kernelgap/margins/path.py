@@ -50,11 +50,12 @@ def path(
 
     One compiled loop over all lambda; it can be jitted, and vmapped over seeds. For each lambda:
     the best multiple of the parameters if they separate the data, `steps` full-batch steps on
-    log L, again the best multiple, a record. Where lambda is so large that the minimiser is zero,
-    the next lambda starts from the given parameters again.
+    log L, again the best multiple, a record. A large lambda can leave a net of zeros, or one in
+    which some sample has no active unit any more: no gradient leads away from there, so that the
+    next lambda starts from the given parameters again.
 
     Args:
-        model: a `homogeneous_mlp` of any depth.
+        model: a `homogeneous_mlp` of any depth, or a `Model` of your own with its `degree`.
         params: where to start, for example ``model.init(key, d)``.
         x: inputs of shape (n, d).
         y: (n,) labels: -1 or +1 for one output, integers 0..k-1 for k outputs.
@@ -72,11 +73,13 @@ def path(
         progress: show a bar over lambda on stderr (extra `studies`); one for all seeds under vmap.
 
     Returns:
-        A `MarginPath`.
+        A `MarginPath`. Its margins are those of a net that classifies all samples only where
+        `train_error` is 0; else more units or more steps are needed.
 
     Raises:
-        TypeError: if x is not floating, `steps` is no integer, `learning_rate` or `power` is no
-            number, `record` not callable or `optimizer` no optax transformation.
+        TypeError: if `model` is no `Model`, x is not floating, `steps` is no integer,
+            `learning_rate` or `power` is no number, `record` not callable or `optimizer` no optax
+            transformation.
         ValueError: if shapes disagree, x or `l2s` are not finite, concrete labels are out of range,
             `l2s` are not positive and strictly decreasing, `steps` < 1, `learning_rate` <= 0,
             `power` <= 0, `reduction` is unknown, or the model is not homogeneous.
@@ -113,13 +116,15 @@ def path(
     y = _checks.array(y, "y")
 
     beat = _extras.heartbeat(len(logs), "path", unit="λ", shown=progress)
-    given = params
+    given, reached = params, _is_reached(model.apply(params, x))
 
     def stage(carry: tuple, strength: tuple) -> tuple[tuple, tuple]:
         params, state = carry
         log_l2, fresh, done = strength
-        # From a minimiser at zero, where the gradient vanishes, no step leads away.
-        collapsed = squared_norm(params) < _COLLAPSED**2 * squared_norm(given)
+        # From a minimiser at zero, where the gradient vanishes, no step leads away; nor does any
+        # to the right side of a sample on which all units are off.
+        lost = jnp.any(reached & ~_is_reached(model.apply(params, x)))
+        collapsed = lost | (squared_norm(params) < _COLLAPSED**2 * squared_norm(given))
         params = jax.tree.map(lambda w, first: jnp.where(collapsed, first, w), params, given)
         # Relative steps that move margins of about log(1 / lambda) by 0.1, or 1 from the start.
         largest = jnp.where(fresh | collapsed, 1, 0.1) / (degree * jnp.maximum(1, -log_l2))
@@ -145,6 +150,11 @@ def path(
     counted = jnp.arange(1, len(logs) + 1, dtype=jnp.int32)
     (params, _), (measured, records) = jax.lax.scan(stage, carry, (logs, counted == 1, counted))
     return MarginPath(logs, *measured, params=params, records=records)
+
+
+def _is_reached(outputs: jax.Array) -> jax.Array:
+    """Which samples have an output that is not exactly zero: shape (n,)."""
+    return jnp.any(outputs.reshape(outputs.shape[0], -1) != 0, axis=1)
 
 
 def _log_strengths(l2s: Any, dtype: Any) -> jax.Array:
@@ -234,8 +244,10 @@ def _measure(
 
 
 def _margins(model: Model, params: Params, x: jax.Array, y: jax.Array) -> dict[str, Scalar]:
-    norms: list[Norm] = ["l2", "layer_product"]
-    if model.neurons is not None:
+    norms: list[Norm] = ["l2"]
+    if model.spec is not None:
+        norms.append("layer_product")
+    if model.spec is not None and model.neurons is not None:
         norms.append("balanced")
         if model.degree == 2:
             norms.append("mean_field")

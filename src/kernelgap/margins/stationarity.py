@@ -75,7 +75,7 @@ def kkt_residuals(
     lets each such slope be anything between those on its two sides.
 
     Args:
-        model: a `homogeneous_mlp` of any depth.
+        model: a `homogeneous_mlp` of any depth, or a `Model` of your own with its `degree`.
         params: its parameters.
         x: inputs of shape (n, d).
         y: (n,) labels: -1 or +1 for one output, integers 0..k-1 for k >= 2 outputs.
@@ -97,7 +97,7 @@ def kkt_residuals(
         are NaN.
 
     Raises:
-        TypeError: if x is not floating or `candidates` is no integer.
+        TypeError: if `model` is no `Model`, x is not floating or `candidates` is no integer.
         ValueError: if shapes disagree, x is not finite, concrete labels are out of range,
             `multipliers` is unknown, `candidates` < 1, `kinks` < 0 or not defined for the model and
             multipliers, the model is not homogeneous, or `"optimal"` is asked for under `jit`,
@@ -127,7 +127,7 @@ def kkt_residuals(
     candidates = _checks.integer(candidates, "candidates", minimum=1)
     _checks.number(kinks, "kinks", minimum=0)
     homogeneous_degree(model)
-    phi = model.spec.activation
+    phi = None if model.spec is None else model.spec.activation
     one_kink = model.neurons is not None and isinstance(phi, Activation) and phi.power == 1
     if kinks > 0 and not (one_kink and multipliers == "optimal"):
         raise ValueError("`kinks` is for multipliers='optimal' and two-layer nets whose activation "
@@ -153,7 +153,7 @@ def _optimal(
 ) -> KKTResiduals:
     """The residuals of the best multipliers, in float64."""
     degree = homogeneous_degree(model)
-    theta = np.concatenate([np.asarray(w, np.float64).ravel() for w in params])
+    theta = np.concatenate([np.asarray(w, np.float64).ravel() for w in jax.tree.leaves(params)])
     with np.errstate(divide="ignore", invalid="ignore"):
         values = [np.nan, np.nan, q.min() / np.linalg.norm(theta) ** degree]
         multipliers = np.full(q.shape, np.nan)
@@ -187,7 +187,8 @@ def _exponential(model: Model, params: Params, x: jax.Array, y: jax.Array) -> KK
     least = jnp.min(q)
     excess = jnp.where(jnp.isinf(q), 0, q - least)
     squared = squared_norm(params)
-    products = [jnp.vdot(a, b) for a, b in zip(params, gradient, strict=True)]
+    pairs = zip(jax.tree.leaves(params), jax.tree.leaves(gradient), strict=True)
+    products = [jnp.vdot(a, b) for a, b in pairs]
     factor = sum(products[1:], start=products[0]) / squared_norm(gradient)  # least stationarity
     difference = jax.tree.map(lambda a, b: a - factor * b, params, gradient)
     unit = jnp.where(least > 0, least, jnp.nan)

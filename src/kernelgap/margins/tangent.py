@@ -49,13 +49,16 @@ def least_combination(
     flat = q.ravel()
     chosen = np.argsort(flat, kind="stable")[: min(candidates, int(np.isfinite(flat).sum()))]
     rows, columns = (chosen, None) if q.ndim == 1 else np.divmod(chosen, q.shape[1])
-    norm = np.sqrt(sum(float(np.sum(np.asarray(w, np.float64) ** 2)) for w in params))
+    norm = np.sqrt(
+        sum(float(np.sum(np.asarray(w, np.float64) ** 2)) for w in jax.tree.leaves(params))
+    )
     unit = (
         homogeneous_degree(model) * float(flat.min()) / norm
     )  # the least norm there can be, without kinks
     owners = np.arange(len(rows))
     if kinks == 0:
-        leaves = _gradients(model, constraints, params, x[rows], y[rows], columns)
+        found = _gradients(model, constraints, params, x[rows], y[rows], columns)
+        leaves = jax.tree.leaves(found)
         gradients = [np.asarray(g, np.float64).reshape(len(rows), -1) for g in leaves]
         gradients = np.concatenate(gradients, axis=1)
         weights = _on_simplex(gradients / unit)

@@ -239,4 +239,10 @@ def _smallest(w: Float[Array, "m d"], x: Float[Array, "n d"]) -> SmallestSingula
     least = jnp.maximum(values[0], 0)
     least = jnp.where(jnp.any(diagonal == 0), 0, least)
     lower = jnp.maximum(least - error, 0)
-    return SmallestSingularValue(jnp.sqrt(least), jnp.sqrt(lower), error, jnp.asarray(False))
+    return SmallestSingularValue(_root(least), _root(lower), error, jnp.asarray(False))
+
+
+def _root(value: jax.Array) -> jax.Array:
+    """The square root, with gradient 0 at 0; NaN stays NaN."""
+    zero = value == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, value)))

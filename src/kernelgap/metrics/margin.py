@@ -13,7 +13,7 @@ from kernelgap import _checks
 from kernelgap._outputs import checked, rival_gaps, signed
 from kernelgap._trees import safe_power, squared_norm
 from kernelgap.models import Activation, Model, Params
-from kernelgap.models.model import homogeneous_degree
+from kernelgap.models.model import check_layers, homogeneous_degree
 from kernelgap.typing import ArrayLike, Scalar
 
 Norm = Literal["l2", "balanced", "mean_field", "layer_product"]
@@ -65,7 +65,8 @@ def normalized_margin(
     - `"layer_product"`: the layers' Frobenius norms, each to its own degree; any depth.
 
     Args:
-        model: a `homogeneous_mlp`.
+        model: a `homogeneous_mlp`; or, for `norm="l2"`, any `Model` that has a `degree`, such as
+            ``models.Model(init, apply, degree=2)`` with functions of your own.
         params: its parameters.
         x: inputs of shape (n, d).
         y: (n,) labels: -1 or +1 for one output, integers 0..k-1 for k outputs.
@@ -79,7 +80,8 @@ def normalized_margin(
         NaN for zero parameters.
 
     Raises:
-        TypeError: if `model` is no `Model` or x is not floating.
+        TypeError: if `model` is no `Model`, or is your own and the norm not `"l2"`, or x is not
+            floating.
         ValueError: if shapes disagree, concrete labels are out of range or x is not finite, the
             norm is unknown, it is not defined for this model, or the model is not homogeneous.
 
@@ -98,6 +100,8 @@ def normalized_margin(
     """
     _checks.choice(norm, "norm", ("l2", "balanced", "mean_field", "layer_product"))
     degree = homogeneous_degree(model)
+    if norm != "l2":
+        check_layers(model, f"for norm={norm!r} `model`")
     if norm in ("balanced", "mean_field") and model.neurons is None:
         depth = len(model.spec.shapes(1))
         raise ValueError(f"norm={norm!r} is defined for two-layer models; this one has "
@@ -117,16 +121,17 @@ def normalized_margin(
 
 
 def _denominator(model: Model, params: Params, norm: Norm) -> jax.Array:
+    degree = homogeneous_degree(model)
+    if norm == "l2":
+        return safe_power(squared_norm(params), degree / 2)
     assert isinstance(model.spec.activation, Activation)  # homogeneous, checked by the caller
-    power, degree = model.spec.activation.power, homogeneous_degree(model)
+    power = model.spec.activation.power
     if norm == "layer_product":
         depth = len(params)
         factors = [
             safe_power(squared_norm(w), power ** (depth - 1 - k) / 2) for k, w in enumerate(params)
         ]
         return jnp.prod(jnp.stack(factors))
-    if norm == "l2":
-        return safe_power(squared_norm(params), degree / 2)
     assert model.neurons is not None  # two layers, checked by the caller
     theta = model.neurons.pack(params)
     if norm == "mean_field":

@@ -175,6 +175,10 @@ def _two_layer_neurons(spec: MLPSpec) -> Neurons:
     k = spec.outputs or 1
 
     def pack(params: Params) -> jax.Array:
+        if not isinstance(params, tuple | list) or len(params) != 2:
+            raise TypeError("`params` must be (hidden, readout), as the model's `init` makes them; "
+                            f"got {type(params).__name__} of {len(params)}. For a net of your own "
+                            "write models.Neurons(pack, unpack, radius)")  # fmt: skip
         hidden, readout = params
         return jnp.concatenate([readout.reshape(k, -1).T, hidden], axis=1)
 

@@ -60,7 +60,19 @@ class Neurons(NamedTuple):
     Attributes:
         pack: params -> (m, k + d), the rows being neurons, output weights first.
         unpack: (m, k + d) -> params.
-        radius: params -> the radius of the sphere on which fresh neurons are drawn.
+        radius: params -> the radius of the sphere on which fresh neurons are drawn. For
+            f = sum_j w_j relu(u_j . x) paper A's measure has 1 / sqrt(m).
+
+    Example:
+        For a net of your own, whose parameters are a dict:
+
+        >>> import jax, jax.numpy as jnp, kernelgap as kg
+        >>> neurons = kg.models.Neurons(
+        ...     pack=lambda p: jnp.concatenate([p["readout"][:, None], p["hidden"].T], axis=1),
+        ...     unpack=lambda rows: {"hidden": rows[:, 1:].T, "readout": rows[:, 0]},
+        ...     radius=lambda p: p["readout"].size**-0.5)
+        >>> optimizer = kg.optim.noisy_gd(
+        ...     0.1, resample_rate=1e-3, neurons=neurons, key=jax.random.key(0))
     """
 
     pack: Callable[[Params], jax.Array]
@@ -72,21 +84,40 @@ class Neurons(NamedTuple):
 class Model(NamedTuple):
     """A network as a pair of pure functions.
 
+    A net of your own is one, too: with its degree (2 for two layers of ReLUs without biases) it
+    goes into `metrics.normalized_margin`, `margins.path` and `margins.kkt_residuals`; its `init`
+    is what the laws of `kernelgap.testing` draw parameters from.
+
     Attributes:
         init: `init(key, d, dtype=None) -> params`.
         apply: `apply(params, x) -> (n,)`, or (n, k) with k outputs.
         degree: the degree of positive homogeneity in the parameters; None for smooth activations.
         spec: static, hashable description: the `MLPSpec` from which `kernels.ntk` builds the kernel
-            of an `mlp` or `homogeneous_mlp`, the `FixedSignSpec` of a `fixed_sign_net`.
+            of an `mlp` or `homogeneous_mlp`, the `FixedSignSpec` of a `fixed_sign_net`; None for
+            a net of your own.
         neurons: how to read the parameters as neurons; None unless the net is homogeneous and has
             two trained layers.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, kernelgap as kg
+        >>> def init(key, d, dtype=None):
+        ...     first, second = jax.random.split(key)
+        ...     return {"hidden": jax.random.normal(first, (d, 64), dtype) / 8,
+        ...             "readout": jax.random.normal(second, (64,), dtype) / 8}
+        >>> def apply(params, x):
+        ...     return jax.nn.relu(x @ params["hidden"]) @ params["readout"]
+        >>> model = kg.models.Model(init, apply, degree=2)
+        >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 50, 10)
+        >>> params = model.init(jax.random.key(1), 10)
+        >>> kg.metrics.normalized_margin(model, params, x, y).shape
+        ()
     """
 
-    init: Callable[..., Params]
-    apply: Callable[[Params, jax.Array], jax.Array]
+    init: Callable[..., Any]
+    apply: Callable[[Any, jax.Array], jax.Array]
     degree: float | None
-    spec: Any
-    neurons: Neurons | None
+    spec: Any = None
+    neurons: Neurons | None = None
 
     def _entries(self) -> dict[str, Any]:
         return {"degree": self.degree, "spec": self.spec}
@@ -95,23 +126,25 @@ class Model(NamedTuple):
 def check_model(model: Model) -> None:
     """Refuse what is no `Model`, such as its `apply` or its parameters."""
     if not isinstance(model, Model):
-        raise TypeError(f"`model` must be a Model such as models.homogeneous_mlp((512,)); "
+        raise TypeError("`model` must be a Model, such as models.homogeneous_mlp((512,)), or "
+                        "models.Model(init, apply, degree=2) with functions of your own; "
                         f"got {type(model).__name__}")  # fmt: skip
 
 
-def check_layers(model: Model) -> None:
-    """Refuse what is no multi-layer perceptron of this library."""
+def check_layers(model: Model, who: str = "`model`") -> None:
+    """Refuse what does not describe its layers, such as a net of one's own; `who` needs it."""
     check_model(model)
     if not hasattr(model.spec, "layers"):
-        raise TypeError(f"`model` must be an mlp, homogeneous_mlp or fixed_sign_net; got one that "
-                        f"is described by {type(model.spec).__name__}")  # fmt: skip
+        raise TypeError(f"{who} must describe its layers, as an mlp, homogeneous_mlp or "
+                        f"fixed_sign_net does; got a Model of your own")  # fmt: skip
 
 
 def homogeneous_degree(model: Model) -> float:
-    """The degree of a homogeneous model; refuse any other."""
+    """The degree of a homogeneous model; refuse anything else."""
     check_model(model)
     if model.degree is None:
-        raise ValueError(f"`model` must be positively homogeneous in its parameters, such as "
-                         f"models.homogeneous_mlp((512,)); this one has the smooth activation "
-                         f"{getattr(model.spec, 'activation', None)!r}")  # fmt: skip
+        phi = getattr(model.spec, "activation", None)
+        why = "has no degree" if phi is None else f"has the smooth activation {phi!r}"
+        raise ValueError("`model` must be positively homogeneous in its parameters, such as "
+                         f"models.homogeneous_mlp((512,)); this one {why}")  # fmt: skip
     return model.degree

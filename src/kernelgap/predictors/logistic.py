@@ -74,7 +74,7 @@ def kernel_logistic(
         With `classes`, coef has shape (n, classes) and the rest (classes,).
 
     Raises:
-        TypeError: if `kernel` is not callable, x is not floating, or `mesh` is no mesh.
+        TypeError: if `kernel` is not callable, x is not float32 or float64, or `mesh` is no mesh.
         ValueError: if shapes disagree, x is not finite, labels are not what is said above, `l2` or
             `tol` is not positive, or an option is unknown.
         MemoryError: if the Gram matrix does not fit and `method` asks for it.
@@ -175,7 +175,7 @@ def _path(
     mesh: Mesh | None,
 ) -> list[KernelPredictor]:
     kernel = checked_kernel(kernel)
-    x = _checks.inputs(x)
+    x = _checks.solvable(x)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))

@@ -88,7 +88,7 @@ def kernel_ridge(
         is derived.
     """
     kernel = checked_kernel(kernel)
-    x = _checks.inputs(x)
+    x = _checks.solvable(x)
     if classes is None:
         y = _checks.targets(y, x.shape[0], columns=True).astype(x.dtype)
     else:

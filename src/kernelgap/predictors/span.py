@@ -67,8 +67,8 @@ def best_in_span(
         estimator is this project's.
     """
     kernel = checked_kernel(kernel)
-    centers = _checks.inputs(centers, "centers")
-    x = _checks.inputs(x, d=centers.shape[1])
+    centers = _checks.solvable(centers, "centers")
+    x = _checks.solvable(x, d=centers.shape[1])
     y = _checks.targets(y, x.shape[0]).astype(x.dtype)
     tile = _checks.integer(tile, "tile", minimum=1)
     if x.shape[0] < centers.shape[0]:

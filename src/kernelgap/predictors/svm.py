@@ -70,9 +70,10 @@ def hard_margin_svm(
         in its dtype, and computed with compensated sums: float32 carries gaps of about 1e-5 for n
         in the ten thousands. Under `jit` or `vmap`, inseparable data give a margin that is not
         positive but for rounding, or NaN, and a gap that is near 1, or far above `tol`, or NaN.
+        Derivatives pass in forward mode only (`jax.jvp`, `jax.jacfwd`).
 
     Raises:
-        TypeError: if `kernel` is not callable, x is not floating, or `mesh` is no mesh.
+        TypeError: if `kernel` is not callable, x is not float32 or float64, or `mesh` is no mesh.
         ValueError: if shapes disagree, x is not finite, labels are not what is said above or a
             class is missing, `tol` <= 0, `method` is unknown, `mesh` is given to another method
             than `"matrix_free"`, or the data are not separable by this kernel.
@@ -97,7 +98,7 @@ def hard_margin_svm(
         n). Inexact exchanges and the certificate are ours.
     """
     kernel = checked_kernel(kernel)
-    x = _checks.inputs(x)
+    x = _checks.solvable(x)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))

@@ -176,6 +176,9 @@ def _description(model: Model) -> Any:
         again = _model(model.spec)
         codes = [getattr(inspect.unwrap(m.apply), "__code__", None) for m in (model, again)]
         same = again.spec == model.spec and codes[0] is codes[1]
+    if model.spec is None:
+        raise TypeError("a model of your own cannot be saved, only those of kernelgap.models: save "
+                        "its parameters alone")  # fmt: skip
     if not same:
         raise TypeError(f"this model is not the one that its description makes: {model.spec!r:.80}."
                         " Save its parameters alone")  # fmt: skip

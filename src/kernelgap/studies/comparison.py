@@ -72,7 +72,7 @@ class Comparison(NamedTuple):
         )
 
     def table(self) -> str:
-        """All of it as text."""
+        """What differs, as text; equal numbers are counted only."""
         lines = [f"study {self.study}"]
         for title, differences in (
             ("configuration", self.config),
@@ -83,8 +83,9 @@ class Comparison(NamedTuple):
         counts = Counter(pair.verdict for pair in self.numbers)
         said = ", ".join(f"{counts[v]} {v}" for v in _VERDICTS)
         lines.append(f"{len(self.numbers)} numbers in both: {said}")
-        width = max((len(pair.name) for pair in self.numbers), default=0)
-        for name, first, second, verdict in self.numbers:
+        listed = [pair for pair in self.numbers if pair.verdict != "same"]
+        width = max((len(pair.name) for pair in listed), default=0)
+        for name, first, second, verdict in listed:
             texts = [_text(first), _text(second)]
             lines.append(f"  {name:{width}}  {texts[0]:32} {texts[1]:32} {verdict}")
         for which, names in (("first", self.only_first), ("second", self.only_second)):

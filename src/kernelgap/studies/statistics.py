@@ -37,7 +37,7 @@ def mean_interval(values: np.ndarray, *, lowest: float = -np.inf) -> Estimate:
     if n < 2:
         return Estimate(mean, np.nan, np.nan)
     half = special.stdtrit(n - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / np.sqrt(n)
-    return Estimate(mean, max(lowest, mean - half), mean + half)
+    return Estimate(mean, float(np.maximum(lowest, mean - half)), mean + half)
 
 
 def group_means(
