@@ -2,12 +2,11 @@
 
 import importlib.util
 
-import jax.typing
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.typing import stringify_annotation
 
 import kernelgap
-from kernelgap.typing import Key
+from kernelgap.typing import ArrayLike, DTypeLike, Key
 
 project = "kernelgap"
 author = "The kernelgap authors"
@@ -45,7 +44,7 @@ napoleon_custom_sections = [("Attributes", "params_style")]
 nitpicky = False
 
 # Unions that signatures would spell out, longest first.
-_ALIASES = {"Key": Key, "ArrayLike": jax.typing.ArrayLike, "DTypeLike": jax.typing.DTypeLike}
+_ALIASES = {"Key": Key, "ArrayLike": ArrayLike, "DTypeLike": DTypeLike}
 _SPELLED = {
     stringify_annotation(alias, mode): name
     for name, alias in _ALIASES.items()

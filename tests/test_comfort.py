@@ -1,6 +1,7 @@
 """What public functions return shows itself: short reprs, tables, plots, data frames."""
 
 import inspect
+import sys
 import typing
 
 import jax
@@ -191,3 +192,11 @@ def test_tab_completion_offers_what_is_public(room):
     assert set(dir(room)) == set(room.__all__) | extra.get(room.__name__, set())
     for name in dir(room):
         assert getattr(room, name) is not None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="older Pythons spell aliases out")
+def test_help_names_types():
+    signature = str(inspect.signature(kg.datasets.xor_noise))
+    assert "(key: Key, n: int" in signature
+    assert "dtype: DTypeLike" in signature
+    assert "x: ArrayLike, y: ArrayLike" in str(inspect.signature(kg.predictors.kernel_ridge))

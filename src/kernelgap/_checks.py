@@ -12,9 +12,8 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
-from kernelgap.typing import ArrayLike, PyTree
+from kernelgap.typing import ArrayLike, DTypeLike, PyTree
 
 
 def is_concrete(*arrays: Any) -> bool:

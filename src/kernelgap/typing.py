@@ -4,15 +4,30 @@ Public functions take anything `jax.numpy.asarray` takes and say the shape in th
 what they return carries its shape in the annotation.
 """
 
+import sys
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
-from jax.typing import ArrayLike
+import jax.typing
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+ArrayLike: TypeAlias = jax.typing.ArrayLike
+"""What `jax.numpy.asarray` takes: arrays of JAX and NumPy, and numbers."""
+
+DTypeLike: TypeAlias = jax.typing.DTypeLike
+"""What names a dtype: `"float32"`, `jax.numpy.float32`, None for the default."""
 
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "..."]
 """A JAX random key, new style (`jax.random.key`) or old (`jax.random.PRNGKey`)."""
+
+if sys.version_info >= (3, 12) and not TYPE_CHECKING:
+    from typing import TypeAliasType
+
+    # `help` prints the names of such aliases, and spells out plain unions of nine types.
+    ArrayLike = TypeAliasType("ArrayLike", ArrayLike)
+    DTypeLike = TypeAliasType("DTypeLike", DTypeLike)
+    Key = TypeAliasType("Key", Key)
 
 Scalar: TypeAlias = Float[Array, ""]
 """A floating-point array of shape ()."""
@@ -29,4 +44,4 @@ Loss: TypeAlias = Callable[[PyTree, jax.Array, jax.Array], jax.Array]
 Device: TypeAlias = Any
 """A `jax.Device`."""
 
-__all__ = ["Apply", "ArrayLike", "Device", "Key", "Loss", "PyTree", "Scalar"]
+__all__ = ["Apply", "ArrayLike", "DTypeLike", "Device", "Key", "Loss", "PyTree", "Scalar"]

@@ -7,13 +7,13 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
 from kernelgap import _checks
 from kernelgap._display import shown
 from kernelgap._extras import missing_extra
 from kernelgap.datasets import idx
 from kernelgap.datasets.dataset import Dataset
+from kernelgap.typing import DTypeLike
 
 
 def digits(classes: Sequence[int] = tuple(range(10)), *, dtype: DTypeLike | None = None) -> Dataset:

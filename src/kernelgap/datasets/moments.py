@@ -23,11 +23,10 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap.typing import ArrayLike, Key
+from kernelgap.typing import ArrayLike, DTypeLike, Key
 
 Law = Literal["gaussian", "uniform", "sign", "student_t", "mixture"]
 _LAWS = ("gaussian", "uniform", "sign", "student_t", "mixture")

@@ -2,11 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap.typing import Key
+from kernelgap.typing import DTypeLike, Key
 
 
 def sphere(key: Key, n: int, d: int, *, dtype: DTypeLike | None = None) -> Float[Array, "n d"]:

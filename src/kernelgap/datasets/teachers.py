@@ -4,13 +4,12 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
 from kernelgap.datasets.dataset import Dataset
 from kernelgap.datasets.spherical import sphere
-from kernelgap.typing import ArrayLike, Key
+from kernelgap.typing import ArrayLike, DTypeLike, Key
 
 Inputs = Literal["gaussian", "sphere"]
 Labels = Literal["sign", "value"]

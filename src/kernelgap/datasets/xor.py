@@ -9,12 +9,11 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
 from kernelgap.datasets.dataset import Dataset
-from kernelgap.typing import Key
+from kernelgap.typing import DTypeLike, Key
 
 Signal = Literal["axis", "cube"]
 Noise = Literal["sign", "gaussian"]

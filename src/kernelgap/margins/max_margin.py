@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
 from kernelgap import _checks
 from kernelgap._extras import bar
@@ -19,7 +18,7 @@ from kernelgap.margins.certificate import Interrupted, MarginCertificate
 from kernelgap.margins.upper import inseparable, upper_bound
 from kernelgap.margins.violation import unit_scale
 from kernelgap.models import Params
-from kernelgap.typing import ArrayLike, Key
+from kernelgap.typing import ArrayLike, DTypeLike, Key
 
 # Settings of the search, chosen by measurement on `xor_noise` and `digits`.
 _TEMPERATURES = (0.1, 0.03, 0.01, 0.03)  # first temperatures, over the scale of the data

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from scipy.optimize import linprog
 
 from kernelgap.margins.oracle import ascend
+from kernelgap.typing import DTypeLike
 
 _ROWS = 600  # rows up to which the programme is solved with all of them at once
 _SAME = 1e-10  # 1 - cosine below which two directions count as one

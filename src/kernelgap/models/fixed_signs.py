@@ -11,14 +11,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Int
 
 from kernelgap import _checks
 from kernelgap.models.activations import HOMOGENEOUS, Activation
 from kernelgap.models.forward import checked_layers
 from kernelgap.models.model import Model, Params
-from kernelgap.typing import ArrayLike, Key
+from kernelgap.typing import ArrayLike, DTypeLike, Key
 
 
 class FixedSignSpec(NamedTuple):

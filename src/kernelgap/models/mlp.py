@@ -15,13 +15,12 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 
 from kernelgap import _checks
 from kernelgap.models.activations import Activation, SmoothActivation, checked_activation
 from kernelgap.models.forward import layer_outputs
 from kernelgap.models.model import MLPSpec, Model, Neurons, Parameterization, Params
-from kernelgap.typing import Key
+from kernelgap.typing import DTypeLike, Key
 
 
 def mlp(

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from kernelgap import _checks
 from kernelgap.models import Neurons
-from kernelgap.typing import Key, PyTree
+from kernelgap.typing import ArrayLike, Key, PyTree
 
 ScalarOrSchedule = float | ArrayLike | optax.Schedule
 
