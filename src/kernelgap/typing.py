@@ -13,10 +13,10 @@ import jax.typing
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 ArrayLike: TypeAlias = jax.typing.ArrayLike
-"""What `jax.numpy.asarray` takes: arrays of JAX and NumPy, and numbers."""
+"""What `jax.numpy.asarray` takes, that is arrays of JAX and NumPy, and numbers."""
 
 DTypeLike: TypeAlias = jax.typing.DTypeLike
-"""What names a dtype: `"float32"`, `jax.numpy.float32`, None for the default."""
+"""What names a dtype, such as `"float32"` or `jax.numpy.float32`."""
 
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "..."]
 """A JAX random key, new style (`jax.random.key`) or old (`jax.random.PRNGKey`)."""
