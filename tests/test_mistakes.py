@@ -89,3 +89,9 @@ def test_gradients_where_features_are_dependent():
     gradient = jax.grad(lambda x: kg.metrics.smallest_singular_value(w, x).value)
     assert jnp.isfinite(gradient(equal)).all()
     assert jnp.isfinite(gradient(equal.at[0].set(0.0))).all()  # a sample without active unit
+
+
+def test_tuples_of_numbers_are_arrays():
+    nets = kg.objectives.regularized_logistic(model.apply, l2=0.1)
+    listed = nets(params, x, [1.0, -1.0] * 4)
+    assert nets(params, x, (1.0, -1.0) * 4) == listed

@@ -106,7 +106,8 @@ def array(value: Any, name: str) -> jax.Array:
     """What JAX makes of an array, a number or a nest of them; refuses everything else."""
     if isinstance(value, jax.Array):
         return value
-    if isinstance(value, tuple | dict):  # a list of lists is a matrix, a tuple of arrays parameters
+    nested = isinstance(value, tuple) and any(hasattr(item, "shape") for item in value)
+    if nested or isinstance(value, dict):  # parameters; tuples and lists of numbers are arrays
         kind = type(value).__name__
         raise TypeError(f"`{name}` must be an array of numbers; got a {kind} of {len(value)}")
     try:
