@@ -132,7 +132,6 @@ def duality_gap(
 
 def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
     """The factors s_1, s_2 of the forward pass of a model that the bound is about."""
-    check_layers(model)
     spec = model.spec
     two = model.neurons is not None  # two trained layers
     if not two or spec.outputs is not None or spec.activation != HOMOGENEOUS["relu"]:

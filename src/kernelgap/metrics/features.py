@@ -7,7 +7,8 @@ block (k, l) = v_k 1[w_k . x_l > 0] x_l. Hence
     L = (n/2) ||r||^2 <= (n/2) ||grad_W L||^2 / s_min(D)^2,
 
 and D'D = (A'A) o (X X'), A = 1[W X' > 0], whatever the signs v. D itself is never formed.
-Where s_min(D) > 0, every stationary point has loss 0.
+Where s_min(D) > 0, every stationary point has loss 0. (Paper B writes n for the units and m for the
+samples; here n counts samples, as everywhere.)
 """
 
 from typing import NamedTuple
