@@ -14,7 +14,9 @@ References:
     None & none.
 """
 
+import contextlib
 import dataclasses
+import signal
 
 import numpy as np
 
@@ -31,7 +33,7 @@ class CoinsConfig:
     bias: float = option(0.5, "probability of heads")
     seeds: int = option(4, "coins, 100% fair")
     seed: int = option(0, "base of all random numbers")
-    word: str = option("calm", "calm, fail or stop")
+    word: str = option("calm", "calm, fail, stop or dropped")
 
     def __post_init__(self):
         sequence(self, "flips", at_least(1))
@@ -45,6 +47,9 @@ def run_cell(config, identity):
             raise RuntimeError("the <coin> rolled under the sofa")
         if config.word == "stop":
             raise KeyboardInterrupt
+    if config.word == "dropped":
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
     rng = np.random.default_rng([config.seed, flips])
     shares = rng.binomial(flips, config.bias, size=config.seeds) / flips
     return [

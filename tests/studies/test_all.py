@@ -5,6 +5,7 @@ import dataclasses
 import html
 import importlib.util
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,16 @@ def test_ctrl_c_says_what_is_kept(tmp_path, out, match):
     (note,) = stop.value.__notes__
     assert note.startswith(match)
     assert len(list(tmp_path.glob("coins.journal.jsonl"))) == out
+
+
+def test_ctrl_c_that_python_drops_stops_the_run_all_the_same(tmp_path):
+    """As it does with what is raised within the callback of a weak reference."""
+    before = signal.getsignal(signal.SIGINT)
+    config = coins.CoinsConfig(word="dropped", flips=(5, 50, 500))
+    with pytest.raises(KeyboardInterrupt) as stop:
+        coins.COINS.run(config, out=tmp_path, workers=1)
+    assert "1 of 3 cells are safe in" in stop.value.__notes__[0]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("name", list(STUDIES))

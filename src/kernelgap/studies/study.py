@@ -29,6 +29,7 @@ from kernelgap._display import Html, escaped, table
 from kernelgap._extras import bar, missing_extra
 from kernelgap._files import write_atomically
 from kernelgap.studies import environment, figures
+from kernelgap.studies.interrupts import remembered
 from kernelgap.studies.journal import (
     CellResult,
     Journal,
@@ -238,10 +239,11 @@ def execute(
         shown = bar(
             len(cells), study.name, unit="cell", done=len(cells) - len(missing), shown=progress
         )
-        with shown:
+        with shown, remembered() as check:
             lock = threading.Lock()
 
             def work(cell: Cell) -> None:
+                check()
                 result = _timed(study, config, cell)
                 with lock:
                     journal.add(cell.identity, result)
@@ -249,6 +251,7 @@ def execute(
 
             try:
                 _run_cells(work, missing, workers)
+                check()
             except KeyboardInterrupt as stop:
                 stop.add_note(_what_is_kept(len(journal.done), len(cells), out))
                 raise
