@@ -245,11 +245,11 @@ def _measure(
 
 def _margins(model: Model, params: Params, x: jax.Array, y: jax.Array) -> dict[str, Scalar]:
     norms: list[Norm] = ["l2"]
-    if model.spec is not None:
+    if model.spec is not None:  # the others need the layers
         norms.append("layer_product")
-    if model.spec is not None and model.neurons is not None:
-        norms.append("balanced")
-        if model.degree == 2:
-            norms.append("mean_field")
+        if model.neurons is not None:
+            norms.append("balanced")
+            if model.degree == 2:
+                norms.append("mean_field")
     margins = {norm: metrics.normalized_margin(model, params, x, y, norm=norm) for norm in norms}
     return margins | {"smooth": metrics.normalized_margin(model, params, x, y, smooth=True)}

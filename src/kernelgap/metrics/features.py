@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 from kernelgap import _checks
 from kernelgap._display import short, shown
-from kernelgap._trees import squared_norm
+from kernelgap._trees import safe_power, squared_norm
 from kernelgap.typing import ArrayLike, PyTree, Scalar
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -240,10 +240,6 @@ def _smallest(w: Float[Array, "m d"], x: Float[Array, "n d"]) -> SmallestSingula
     least = jnp.maximum(values[0], 0)
     least = jnp.where(jnp.any(diagonal == 0), 0, least)
     lower = jnp.maximum(least - error, 0)
-    return SmallestSingularValue(_root(least), _root(lower), error, jnp.asarray(False))
-
-
-def _root(value: jax.Array) -> jax.Array:
-    """The square root, with gradient 0 at 0; NaN stays NaN."""
-    zero = value == 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, value)))
+    return SmallestSingularValue(
+        safe_power(least, 0.5), safe_power(lower, 0.5), error, jnp.asarray(False)
+    )
