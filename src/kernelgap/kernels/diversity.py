@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap.kernels.arccosine import arccosines
-from kernelgap.kernels.inner import inner_products
+from kernelgap.kernels.inner import inner_products, rescaled, scaled_rows
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.typing import PyTree
 
@@ -75,15 +75,19 @@ def gram(
     """The kernel between all rows of x1 and x2, or among x1 when x2 is None."""
     del spec, params, get
     # Cosines on the diagonal are 1 up to two roundings, which count as 1.
-    norms1, norms2, products = inner_products(x1, x2)
+    rows1, root1 = scaled_rows(x1)
+    rows2, root2 = (None, root1) if x2 is None else scaled_rows(x2)
+    norms1, norms2, products = inner_products(rows1, rows2)
     inverse1, inverse2 = (1 / jnp.sqrt(jnp.where(v > 0, v, 1)) for v in (norms1, norms2))
     cosines = products * (inverse1[:, None] * inverse2[None, :])
     # J_0 = pi - theta.
-    return products * (arccosines(0, cosines)[0] / (2 * np.pi))
+    values = products * (arccosines(0, cosines)[0] / (2 * np.pi))
+    return rescaled(values, root1[:, None], root2[None, :], 1)
 
 
 @partial(jax.jit, static_argnames=("spec", "get"))
 def diagonal(spec: None, params: PyTree, x: Float[Array, "n d"], get: str) -> Float[Array, " n"]:
     """k(x_i, x_i) for each row."""
     del spec, params, get
-    return jnp.sum(jnp.square(x), axis=1) / 2
+    rows, root = scaled_rows(x)
+    return rescaled(jnp.sum(jnp.square(rows), axis=1) / 2, root, root, 1)

@@ -1,8 +1,33 @@
-"""Inner products of inputs, from which the kernels of this room are computed."""
+"""Rows of inputs at a common scale, and their inner products, from which kernels are computed."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+
+def scaled_rows(
+    x: Float[Array, "n d"], *, between: tuple[float, float] = (1.0, 1.0)
+) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+    """Return rows and roots, x = rows * root^2, with the largest entry of each row near 1.
+
+    Squares of the rows neither overflow nor underflow, whatever the scale of x. Roots are powers
+    of two: nothing is rounded, and a kernel that is homogeneous takes them out exactly. Zero rows
+    have root 1. Rows whose largest entry lies within `between` stay as they are, others are brought
+    near the end that they are beyond.
+    """
+    top = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1))
+    ratio = jnp.where(top > 0, top / jnp.clip(top, *between), 1)
+    _, exponent = jnp.frexp(ratio)
+    root = jnp.ldexp(jnp.ones_like(ratio), jnp.floor_divide(exponent - 1, 2))
+    return x / jnp.square(root)[:, None], root
+
+
+def rescaled(values: jax.Array, root1: jax.Array, root2: jax.Array, degree: int) -> jax.Array:
+    """Values of rows times root1^(2 degree) root2^(2 degree), if they can be represented."""
+    root = root1 * root2
+    if degree > 1:
+        root = jnp.minimum(root**degree, jnp.finfo(root.dtype).max)  # 0 * inf would be NaN
+    return values * root * root
 
 
 def inner_products(

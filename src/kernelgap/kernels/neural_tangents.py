@@ -22,6 +22,7 @@ import jax.core
 import jax.extend.core
 import jax.interpreters.ad
 
+from kernelgap.kernels.inner import rescaled, scaled_rows
 from kernelgap.models import Activation, SmoothActivation
 from kernelgap.models.activations import SMOOTH
 from kernelgap.models.model import MLPSpec
@@ -217,8 +218,15 @@ def _evaluate(spec: MLPSpec, x1: jax.Array, x2: jax.Array | None, get: str) -> j
     # The library predates JAX's strict promotion modes.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         factor, model = _rescaled(spec, get)
-        found = factor * _kernel_fn(model, x1.shape[1])(x1, x2, get)
-    return found.astype(x1.dtype)  # its NumPy constants promote float32 under x64
+        kernel_fn = _kernel_fn(model, x1.shape[1])
+        if spec.widths and not isinstance(spec.activation, Activation):
+            values = factor * kernel_fn(x1, x2, get)
+        else:
+            rows1, root1 = scaled_rows(x1)
+            rows2, root2 = (None, root1) if x2 is None else scaled_rows(x2)
+            values = factor * kernel_fn(rows1, rows2, get)
+            values = rescaled(values, root1[:, None], root2[None, :], 1)
+    return values.astype(x1.dtype)  # its NumPy constants promote float32 under x64
 
 
 def diagonal(spec: MLPSpec, params: PyTree, x: jax.Array, get: str) -> jax.Array:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap.kernels import arccosine, sigmoidal
-from kernelgap.kernels.inner import inner_products
+from kernelgap.kernels.inner import inner_products, rescaled, scaled_rows
 from kernelgap.models import Activation
 from kernelgap.models.model import MLPSpec
 from kernelgap.typing import PyTree
@@ -47,17 +47,32 @@ def gram(
 ) -> Float[Array, "n1 n2"]:
     """The kernel between all rows of x1 and x2, or among x1 when x2 is None."""
     del params
-    norms1, norms2, products = inner_products(x1, x2)
+    rows1, root1 = _scaled(spec, x1)
+    rows2, root2 = (None, root1) if x2 is None else _scaled(spec, x2)
+    norms1, norms2, products = inner_products(rows1, rows2)
     same = jnp.eye(x1.shape[0], dtype=bool) if x2 is None else None
-    return _recursion(spec, x1.shape[1], norms1[:, None], norms2[None, :], products, same, get)
+    moments = norms1[:, None], norms2[None, :], products
+    return _recursion(spec, x1.shape[1], *moments, root1[:, None], root2[None, :], same, get)
 
 
 @partial(jax.jit, static_argnames=("spec", "get"))
 def diagonal(spec: MLPSpec, params: PyTree, x: Float[Array, "n d"], get: str) -> Float[Array, " n"]:
     """k(x_i, x_i) for each row."""
     del params
-    norms = jnp.sum(jnp.square(x), axis=1)
-    return _recursion(spec, x.shape[1], norms, norms, norms, jnp.ones(norms.shape, bool), get)
+    rows, root = _scaled(spec, x)
+    norms = jnp.sum(jnp.square(rows), axis=1)
+    same = jnp.ones(norms.shape, bool)
+    return _recursion(spec, x.shape[1], norms, norms, norms, root, root, same, get)
+
+
+def _scaled(spec: MLPSpec, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`scaled_rows`; under a smooth activation only tiny rows, where it is linear, and huge ones."""
+    phi, d = spec.activation, x.shape[1]
+    if not spec.widths or isinstance(phi, Activation):
+        return scaled_rows(x)
+    _, _, factor, std = spec.layers(d)[0]
+    linear = min(1, phi.scale / (factor * std * d**0.5)) * float(jnp.finfo(x.dtype).eps) / 16
+    return scaled_rows(x, between=(linear, 1e3))
 
 
 def _recursion(
@@ -66,10 +81,14 @@ def _recursion(
     norms1: jax.Array,
     norms2: jax.Array,
     products: jax.Array,
+    root1: jax.Array,
+    root2: jax.Array,
     same: jax.Array | None,
     get: str,
 ) -> jax.Array:
     layers, phi = spec.layers(d), spec.activation
+    units = tuple(jnp.square(jnp.maximum(root, 1)) for root in (root1, root2))
+    degree = 1
     fan_in, _, factor, std = layers[0]
     own, both = factor**2, (factor * std) ** 2
     k = _Pairs(both * norms1, both * norms2, both * products, own * products)
@@ -77,15 +96,20 @@ def _recursion(
         own = factor**2 * fan_in
         both = own * std**2
         moments = k.variance1, k.variance2, k.covariance
-        value, slope, variance1, variance2 = (
-            arccosine.expectations(phi, *moments, same)
-            if isinstance(phi, Activation)
-            else sigmoidal.expectations(phi, *moments, same)
-        )
+        if isinstance(phi, Activation):
+            value, slope, variance1, variance2 = arccosine.expectations(phi, *moments, same)
+            degree *= int(phi.power)
+        else:
+            value, slope, variance1, variance2 = sigmoidal.expectations(
+                phi, *moments, same, *units
+            )
+            if not phi.gated:  # bounded: from here on values are of order 1
+                root1, root2 = jnp.minimum(root1, 1), jnp.minimum(root2, 1)
+                units = jnp.ones_like(root1), jnp.ones_like(root2)
         k = _Pairs(
             both * variance1,
             both * variance2,
             both * value,
             own * value + both * slope * k.tangent,
         )
-    return k.tangent if get == "ntk" else k.covariance
+    return rescaled(k.tangent if get == "ntk" else k.covariance, root1, root2, degree)

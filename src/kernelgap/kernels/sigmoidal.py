@@ -40,37 +40,49 @@ def expectations(
     variance2: jax.Array,
     covariance: jax.Array,
     same: jax.Array | None,
+    unit1: jax.Array,
+    unit2: jax.Array,
 ) -> tuple[jax.Array, ...]:
     """E[phi phi] and E[phi' phi'] over pairs, and E[phi^2] on both sides.
 
-    Variances and covariances broadcast; `same` says of which pairs both members are equal.
+    Variances and covariances broadcast; `same` says of which pairs both members are equal. Both
+    are given in units of unit1^2, unit1 unit2 and unit2^2, and so are the results: of a gated
+    activation E[phi phi] is in these units and E[phi' phi'] a number, else the other way round,
+    in 1 / (unit1 unit2). Large variances then overflow nowhere.
     """
     gap = variance1 * variance2 - covariance**2
-    # Not negative but for rounding; it keeps its derivative, unlike a maximum.
-    gap += jax.lax.stop_gradient(jnp.where(gap < 0, -gap, 0))
+    # Rounding says nothing of nearly equal inputs but that they are: equal ones have equal values
+    # wherever they meet. The gap keeps its derivative, unlike a maximum.
+    hidden = gap <= 8 * float(jnp.finfo(gap.dtype).eps) * (variance1 * variance2)
+    gap -= jax.lax.stop_gradient(jnp.where(hidden, gap, 0))
     if same is not None:
         gap = jnp.where(same, 0, gap)
-    value, slope = _mean(phi, variance1, variance2, covariance, gap)
-    seconds = [_mean(phi, v, v, v, jnp.zeros_like(v))[0] for v in (variance1, variance2)]
+    value, slope = _mean(phi, unit1, unit2, variance1, variance2, covariance, gap)
+    seconds = [
+        _mean(phi, unit, unit, v, v, v, jnp.zeros_like(v))[0]
+        for unit, v in ((unit1, variance1), (unit2, variance2))
+    ]
     return value, slope, *seconds
 
 
-def _mean(phi: SmoothActivation, *moments: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _mean(
+    phi: SmoothActivation, unit1: jax.Array, unit2: jax.Array, *moments: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """The two expectations, from a, b, c and ab - c^2."""
     dtype = moments[2].dtype
     if phi.sigmoid == "erf":
-        square = jnp.asarray(phi.scale**2 / 2, dtype)
-        return _pair(phi.gated, square, square, *moments)
+        k = jnp.asarray(phi.scale / 2**0.5, dtype)
+        return _pair(phi.gated, k / unit1, k / unit2, *moments)
     nodes, weights = _kolmogorov(_NODES[dtype == jnp.float64])
-    k2, l2 = ((phi.scale * side.ravel()) ** 2 for side in np.meshgrid(nodes, nodes))
+    k, ell = (phi.scale * side.ravel() for side in np.meshgrid(nodes, nodes))
     shares = np.outer(weights, weights).ravel()
-    pairs = tuple(jnp.asarray(a, dtype) for a in (k2, l2, shares))
+    pairs = tuple(jnp.asarray(a, dtype) for a in (k, ell, shares))
     # Without checkpoints reverse mode would store every term.
     term = jax.checkpoint(_pair, static_argnums=0)
 
     def add(total: tuple, pair: tuple) -> tuple[tuple, None]:
-        *squares, weight = pair
-        found = term(phi.gated, *squares, *moments)
+        k, ell, weight = pair
+        found = term(phi.gated, k / unit1, ell / unit2, *moments)
         return tuple(t + weight * f for t, f in zip(total, found, strict=True)), None
 
     zero = jnp.zeros(jnp.broadcast_shapes(*map(jnp.shape, moments)), dtype)
@@ -79,16 +91,16 @@ def _mean(phi: SmoothActivation, *moments: jax.Array) -> tuple[jax.Array, jax.Ar
 
 def _pair(
     gated: bool,
-    k2: jax.Array,
-    l2: jax.Array,
+    k: jax.Array,
+    ell: jax.Array,
     a: jax.Array,
     b: jax.Array,
     c: jax.Array,
     gap: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """The two expectations for single k and l, given their squares."""
-    determinant = k2 * l2 + k2 * b + l2 * a + gap
-    root = jnp.sqrt(determinant)
+    """The two expectations for single k and l."""
+    k2, l2 = jnp.square(k), jnp.square(ell)
+    root = _root(k2 * l2 + k2 * b + l2 * a + gap, k * jnp.sqrt(l2 + b), ell, a)
     angle = _angle(c, root, jnp.sqrt(k2 + a) * jnp.sqrt(l2 + b))
     if not gated:
         return 2 / np.pi * angle, 2 / np.pi / root
@@ -96,7 +108,18 @@ def _pair(
     density = 1 / (2 * np.pi * root)
     shares = k2 / (k2 + a) + l2 / (l2 + b)
     value = c * both + density * (gap + c * c * shares)
-    return value, both + c * density * (shares + k2 * l2 / determinant)
+    return value, both + c * density * (shares + jnp.square(k * ell / root))
+
+
+def _root(determinant: jax.Array, first: jax.Array, ell: jax.Array, a: jax.Array) -> jax.Array:
+    """The root of D, also where its square underflows: inputs are equal and very large there."""
+    usable = determinant > 1e6 * float(jnp.finfo(determinant.dtype).tiny)
+    ratio = ell * jnp.sqrt(jnp.where(usable, 1, a)) / first
+    return jnp.where(
+        usable,
+        jnp.sqrt(jnp.where(usable, determinant, 1)),
+        first * jnp.sqrt(1 + jnp.square(ratio)),
+    )
 
 
 def _angle(sine: jax.Array, cosine: jax.Array, size: jax.Array) -> jax.Array:
