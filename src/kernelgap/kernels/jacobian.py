@@ -194,9 +194,11 @@ def _diagonal(
 
 
 def _sum(formula: str, left: list[jax.Array], right: list[jax.Array]) -> jax.Array:
-    """The products of all leaves, summed in the widest of their dtypes."""
-    dtype = max((leaf.dtype for leaf in left), key=lambda dtype: jnp.finfo(dtype).bits)
+    """The products of all leaves, summed in the widest of their dtypes, float32 at least."""
+    dtypes = [jnp.dtype(jnp.float32), *(leaf.dtype for leaf in left)]
+    dtype = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
     total = jnp.zeros((), dtype)
     for a, b in zip(left, right, strict=True):
-        total += jnp.einsum(formula, a, b, precision=jax.lax.Precision.HIGHEST).astype(dtype)
+        a, b = a.astype(dtype), b.astype(dtype)
+        total += jnp.einsum(formula, a, b, precision=jax.lax.Precision.HIGHEST)
     return total

@@ -8,9 +8,13 @@ from importlib import import_module
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from kernelgap import _checks
 from kernelgap.typing import ArrayLike, PyTree
+
+_LARGE = 8.0  # entries of inputs below which values that overflow are not looked for
 
 
 @partial(
@@ -23,7 +27,9 @@ class Kernel:
     """A positive semi-definite function of two inputs.
 
     Call it as `kernel(x1, x2=None, get=None)`: the Gram matrix of shape (n1, n2), or (n1, n1),
-    symmetric with exact diagonal, when `x2` is None. `get` is neural_tangents' third argument:
+    symmetric with exact diagonal, when `x2` is None. Inputs of half precision are evaluated in
+    float32 and rounded at the end; values that the dtype cannot hold are refused (under `jit` they
+    are inf). `get` is neural_tangents' third argument:
     `"ntk"`, `"nngp"` or a tuple of them; by default the kernel that the object was made for.
     Kernels of equal description are equal and hash alike, so that jitted code is not traced anew;
     those that depend on arrays are equal only if they hold the same array objects.
@@ -55,12 +61,41 @@ class Kernel:
         x1 = self._inputs(x1, "x1")
         if x2 is not None:
             x2 = self._inputs(x2, "x2", x1.shape[1:])
-        return self._each(get, lambda g: self.evaluate(self.spec, self.params, x1, x2, g))
+        return self._each(get, lambda g: self._values(g, x1, x2))
 
     def diag(self, x: ArrayLike, get: str | Sequence[str] | None = None) -> Any:
         """k(x_i, x_i) for each row of x: shape (n,), without the Gram matrix."""
         x = self._inputs(x, "x")
-        return self._each(get, lambda g: self.evaluate_diag(self.spec, self.params, x, g))
+        return self._each(get, lambda g: self._diagonal(g, x))
+
+    def _values(self, get: str, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
+        if self.ndim is None:  # a function computes in the precision that it is written in
+            return self.evaluate(self.spec, self.params, x1, x2, get)
+        params, *wide = _widened((self.params, x1, x2))
+        values = self.evaluate(self.spec, params, *wide, get)
+        rounded = values.astype(x1.dtype)
+        if self._may_overflow(get, x1, x2) and not bool(jnp.all(jnp.isfinite(rounded))):
+            _refuse(x1.dtype)
+        return rounded
+
+    def _diagonal(self, get: str, x: jax.Array) -> jax.Array:
+        if self.ndim is None:
+            return self.evaluate_diag(self.spec, self.params, x, get)
+        params, wide = _widened((self.params, x))
+        return self.evaluate_diag(self.spec, params, wide, get).astype(x.dtype)
+
+    def _may_overflow(self, get: str, *inputs: jax.Array | None) -> bool:
+        """Whether values may exceed the largest number: |k(x, z)|^2 <= k(x, x) k(z, z)."""
+        given = [x for x in inputs if x is not None]
+        if not _checks.is_concrete(*given, *jax.tree.leaves(self.params)):
+            return False
+        if not any(x.size and np.max(np.abs(np.asarray(x))) > _LARGE for x in given):
+            return False
+        bound = 1.0
+        for x in (given * 2)[:2]:
+            largest = np.max(np.asarray(self._diagonal(get, _widened(x)), np.float64))
+            bound *= float(np.sqrt(largest))
+        return not bound < 0.99 * float(jnp.finfo(given[0].dtype).max)
 
     def _inputs(self, x: ArrayLike, name: str, shape: tuple[int, ...] | None = None) -> jax.Array:
         if self.ndim is None:
@@ -97,6 +132,19 @@ class Kernel:
 
     def __repr__(self) -> str:
         return f"Kernel({self.default}, {self.spec})"
+
+
+def _widened(arrays: PyTree) -> PyTree:
+    """Half precision as float32: sums are rounded once, at the end."""
+    return jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype.itemsize < 4 else a, arrays)
+
+
+def _refuse(dtype: np.dtype) -> None:
+    cure = "Divide the inputs by their largest entry"
+    if dtype.itemsize < 8:
+        cure += f", or convert them to {'float32' if dtype.itemsize < 4 else 'float64'}"
+    raise ValueError(f"`x1` is too large: values of the kernel exceed "
+                     f"{float(jnp.finfo(dtype).max):.2g}, the largest of {dtype}. {cure}")  # fmt: skip
 
 
 def _name(function: Callable) -> tuple[str, str] | Callable:

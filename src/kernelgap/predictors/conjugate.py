@@ -84,6 +84,37 @@ def woodbury(factor: Float[Array, "n r"], diagonal: Float[Array, " n"]) -> Linea
     return apply
 
 
+def factorised(gram: Float[Array, "n n"], l2: Float[Array, ""]) -> Linear:
+    """v -> (K + l2 I)^{-1} v, or its pseudo-inverse where K is singular to rounding and l2 is 0.
+
+    By Cholesky; by eigenvectors where rounding hides the least pivot. A factor exists there often
+    and solves nothing. Eigenvalues below rounding are set to its level if l2 > 0: conjugate
+    gradients make up for that.
+    """
+    n, eps = gram.shape[0], float(jnp.finfo(gram.dtype).eps)
+    system = gram + l2 * jnp.eye(n, dtype=gram.dtype)
+    factor = jnp.linalg.cholesky(system)
+    least = max(n, 16) * eps * jnp.max(jnp.diagonal(system))
+    sound = jnp.min(jnp.square(jnp.diagonal(factor))) > least  # False for NaN
+
+    def spectral() -> tuple[jax.Array, jax.Array]:
+        values, vectors = jnp.linalg.eigh(system)
+        cut = n * eps * jnp.max(jnp.abs(values))
+        kept = ((values > cut) | (l2 > 0)) & (cut > 0)
+        return vectors, jnp.where(kept, 1 / jnp.where(kept, jnp.maximum(values, cut), 1), 0)
+
+    basis, weights = jax.lax.cond(sound, lambda: (factor, jnp.zeros(n, gram.dtype)), spectral)
+
+    def apply(v: jax.Array) -> jax.Array:
+        return jax.lax.cond(
+            sound,
+            lambda: jax.scipy.linalg.cho_solve((basis, True), v),
+            lambda: matmul(basis, weights[:, None] * matmul(basis.T, v)),
+        )
+
+    return apply
+
+
 def solve(
     product: Linear,
     precondition: Linear,

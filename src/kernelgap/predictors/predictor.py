@@ -59,6 +59,11 @@ class KernelPredictor(NamedTuple):
         return jnp.where(values > 0, 1, -1).astype(values.dtype)
 
 
+def not_a_number(dtype: np.dtype) -> jax.Array:
+    """NaN for a field that has no meaning, which `jax_debug_nans` lets pass."""
+    return jax.device_put(np.asarray(np.nan, dtype))
+
+
 def one_versus_rest(y: ArrayLike, x: jax.Array, classes: int) -> jax.Array:
     """Signs of shape (n, classes): +1 where the label is the class, -1 elsewhere."""
     classes = _checks.integer(classes, "classes", minimum=2)

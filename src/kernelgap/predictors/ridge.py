@@ -12,12 +12,12 @@ from jaxtyping import Array, Float, Int
 from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
-from kernelgap.predictors.conjugate import nystroem, solve, woodbury
-from kernelgap.predictors.operators import GramMatrix, Operator, matmul, prepare
-from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
+from kernelgap.predictors.conjugate import Linear, factorised, nystroem, solve, woodbury
+from kernelgap.predictors.operators import GramMatrix, Operator, prepare
+from kernelgap.predictors.predictor import KernelPredictor, not_a_number, one_versus_rest
 from kernelgap.typing import ArrayLike
 
-_REFINEMENTS = 12  # of an iterative solve, each by a factor of a thousand or until rounding
+_REFINEMENTS = 12  # each by a factor of a thousand or until rounding
 _PRODUCTS = 1000  # of one of them
 
 
@@ -99,119 +99,116 @@ def kernel_ridge(
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
     operator = prepare(kernel, x, method, tile, mesh)
     l2 = jnp.asarray(l2, x.dtype) * (x.shape[0] if reduction == "mean" else 1)
-    if isinstance(operator, GramMatrix) and method != "iterative":
-        fit = limited(x.shape[0], lambda: _direct(operator, y, l2))
-    else:
-        goal = jnp.asarray(tol, x.dtype)
-        fit = limited(0, lambda: _iterative(operator, y, l2, goal, x.shape[1]))
-        if _checks.is_concrete(fit.residual) and not bool(fit.residual <= tol):
-            warnings.warn(
-                f"kernel_ridge stopped at a relative residual of {float(fit.residual):.1e}, above "
-                f"tol={tol:.1e}, in {x.dtype}; a larger l2, method='direct' or float64 "
-                "(jax_enable_x64) goes further",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-    return KernelPredictor(kernel, x, *fit)
+    direct = isinstance(operator, GramMatrix) and method != "iterative"
+    goal, d = jnp.asarray(tol, x.dtype), None if direct else x.shape[1]
+    fit = limited(x.shape[0] if direct else 0, lambda: _fit(operator, y, l2, goal, d))
+    if _checks.is_concrete(fit.residual) and not bool(fit.residual <= tol):
+        other = "" if direct else "method='direct' or "
+        warnings.warn(
+            f"kernel_ridge stopped at a relative residual of {float(fit.residual):.1e}, above "
+            f"tol={tol:.1e}, in {x.dtype}: rounding, or equal inputs with different targets, "
+            f"stand against it. A larger l2, inputs with their mean taken off, {other}float64 "
+            "(jax_enable_x64) go further",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    signs = y.ndim == 1 and jnp.all(jnp.abs(y) == 1)
+    return KernelPredictor(
+        kernel, x, fit.coef, _where(signs, fit.margin), _where(l2 > 0, fit.gap), *fit[3:]
+    )
+
+
+def _where(meaningful: bool | jax.Array, value: jax.Array) -> jax.Array:
+    nan = not_a_number(value.dtype)
+    if _checks.is_concrete(meaningful):
+        return value if meaningful else nan
+    return jnp.where(meaningful, value, nan)
 
 
 class _Fit(NamedTuple):
     coef: Float[Array, "n *k"]
-    margin: Float[Array, ""]
-    gap: Float[Array, ""]
+    margin: Float[Array, ""]  # meaningful where y holds signs
+    gap: Float[Array, ""]  # meaningful where l2 > 0
     residual: Float[Array, ""]
     iterations: Int[Array, ""]
 
 
-def _certified(
-    coef: jax.Array, fitted: jax.Array, y: jax.Array, l2: jax.Array, iterations: jax.Array
-) -> _Fit:
-    """The certificate of coef, given fitted = K coef."""
-    error = y - fitted - l2 * coef
+@partial(jax.jit, static_argnames=("d",))
+def _fit(operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, d: int | None) -> _Fit:
+    """Solve (K + l2 I) coef = y: by a factorisation for d None, else by products alone."""
+    targets = y.reshape(y.shape[0], -1)
+    # The solver is not differentiated: derivatives follow from the equation that it solves.
+    frozen, strength = jax.lax.stop_gradient((operator, l2))
+    if d is None:
+        assert isinstance(frozen, GramMatrix)
+        inverse, shift = factorised(frozen.gram, strength), jnp.mean(frozen.diagonal())
+    else:
+        approximation = nystroem(frozen, d)
+        diagonal = jnp.full(frozen.size, approximation.rest + strength, frozen.dtype)
+        inverse, shift = woodbury(approximation.factor, diagonal), approximation.mean
+
+    def solver(_: Linear, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _refined(frozen, strength, inverse, shift, b, tol)
+
+    coef, iterations = jax.lax.custom_linear_solve(
+        lambda v: operator.product(v) + l2 * v, targets, solver, symmetric=True, has_aux=True
+    )
+    fitted = _accurate(operator, coef, shift)
+    error = targets - fitted - l2 * coef
     energy = jnp.sum(coef * fitted)
     # P - D = ||error||^2, with the dual point l2 coef.
-    primal = jnp.sum(jnp.square(y - fitted)) + l2 * energy
-    nan = jnp.asarray(jnp.nan, y.dtype)
-    gap = jnp.where(l2 > 0, jnp.sum(jnp.square(error)) / primal, nan)
-    margin = nan
-    if y.ndim == 1:
-        margin = jnp.where(jnp.all(jnp.abs(y) == 1), jnp.min(y * fitted) / jnp.sqrt(energy), nan)
-    return _Fit(coef, margin, gap, _relative(error, y), iterations)
+    primal = jnp.sum(jnp.square(targets - fitted)) + l2 * energy
+    gap = jnp.sum(jnp.square(error)) / jnp.where(primal > 0, primal, 1)
+    norm = jnp.sqrt(jnp.where(energy > 0, energy, 1))
+    margin = jnp.where(energy > 0, jnp.min(targets * fitted) / norm, 0)
+    residual = jnp.max(_relative(error, targets))
+    return _Fit(coef.reshape(y.shape), margin, gap, residual, iterations)
+
+
+def _accurate(operator: Operator, v: jax.Array, shift: jax.Array) -> jax.Array:
+    return jax.lax.map(lambda column: operator.accurate(column, shift), v.T).T
 
 
 def _relative(error: jax.Array, y: jax.Array) -> jax.Array:
-    """The relative size of the error, in the column where it is largest."""
+    """The size of each column of the error, relative to that of y."""
     sizes = jnp.linalg.norm(y, axis=0)
-    return jnp.max(jnp.linalg.norm(error, axis=0) / jnp.where(sizes > 0, sizes, 1))
+    return jnp.linalg.norm(error, axis=0) / jnp.where(sizes > 0, sizes, 1)
 
 
-@jax.jit
-def _direct(operator: GramMatrix, y: jax.Array, l2: jax.Array) -> _Fit:
-    coef = _factorise(operator.gram + l2 * jnp.eye(operator.size, dtype=operator.dtype), y)
-    return _certified(coef, operator.product(coef), y, l2, jnp.asarray(1))
-
-
-def _factorise(system: jax.Array, y: jax.Array) -> jax.Array:
-    """Cholesky, or the pseudo-inverse where that fails, with one step of refinement."""
-    factor = jnp.linalg.cholesky(system)
-    coef = jax.scipy.linalg.cho_solve((factor, True), y)
-    coef += jax.scipy.linalg.cho_solve((factor, True), y - matmul(system, coef))
-    # A factor of a matrix that is singular but for rounding exists often and solves nothing.
-    error = jnp.linalg.norm(y - matmul(system, coef))
-    solved = error <= 1e-3 * jnp.linalg.norm(y)  # False for NaN
-
-    def singular() -> jax.Array:
-        values, vectors = jnp.linalg.eigh(system)
-        cut = float(jnp.finfo(system.dtype).eps) * system.shape[0] * jnp.max(jnp.abs(values))
-        inverse = jnp.where(values > cut, 1 / jnp.where(values > cut, values, 1), 0)
-        inverse = inverse.reshape((-1,) + (1,) * (y.ndim - 1))
-
-        def pseudo_solve(b: jax.Array) -> jax.Array:
-            return matmul(vectors, inverse * matmul(vectors.T, b))
-
-        coef = pseudo_solve(y)
-        return coef + pseudo_solve(y - matmul(system, coef))
-
-    return jax.lax.cond(solved, lambda: coef, singular)
-
-
-@partial(jax.jit, static_argnames=("d",))
-def _iterative(operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, d: int) -> _Fit:
+def _refined(
+    operator: Operator,
+    l2: jax.Array,
+    inverse: Linear,
+    shift: jax.Array,
+    b: jax.Array,
+    tol: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
     """Conjugate gradients, refined with accurate residuals until `tol` or rounding."""
-    approximation = nystroem(operator, d)
-    targets = y.reshape(y.shape[0], -1)
-    inverse = woodbury(
-        approximation.factor, jnp.full(operator.size, approximation.rest + l2, operator.dtype)
-    )
-
-    def accurate(coef: jax.Array) -> jax.Array:
-        return jax.lax.map(lambda c: operator.accurate(c, approximation.mean), coef.T).T
 
     def step(state: tuple) -> tuple:
-        coef, fitted, error, _, iteration = state
-        left = targets - fitted - l2 * coef
+        coef, left, error, _, iteration = state
         change = solve(
             lambda v: operator.product(v) + l2 * v,
             inverse,
             left,
-            tol=jnp.maximum(1e-3, 0.3 * tol / jnp.where(error > 0, error, 1)),
+            tol=jnp.maximum(1e-3, 0.3 * tol / jnp.where(jnp.max(error) > 0, jnp.max(error), 1)),
             max_products=_PRODUCTS,
         )
         after = coef + change.value
-        outputs = accurate(after)
-        found = _relative(targets - outputs - l2 * after, targets)
-        better = found < error
-        keep = jax.tree.map(
-            lambda new, old: jnp.where(better, new, old), (after, outputs, found),
-            (coef, fitted, error),
-        )  # fmt: skip
-        return *keep, found < 0.5 * error, iteration + 1
+        remainder = b - _accurate(operator, after, shift) - l2 * after
+        size = _relative(remainder, b)
+        better = size < error
+        progress = jnp.any(size < 0.5 * error)
+        coef, left = (
+            jnp.where(better, new, old) for new, old in ((after, coef), (remainder, left))
+        )
+        return coef, left, jnp.where(better, size, error), progress, iteration + 1
 
     def running(state: tuple) -> jax.Array:
         _, _, error, progress, iteration = state
-        return (error > tol) & progress & (iteration < _REFINEMENTS)
+        return jnp.any(error > tol) & progress & (iteration < _REFINEMENTS)
 
-    zeros = jnp.zeros_like(targets)
-    start = zeros, zeros, jnp.ones((), y.dtype), jnp.asarray(True), jnp.asarray(0)
-    coef, fitted, _, _, iterations = jax.lax.while_loop(running, step, start)
-    return _certified(coef.reshape(y.shape), fitted.reshape(y.shape), y, l2, iterations)
+    error = jnp.where(jnp.any(b != 0, axis=0), 1, 0).astype(b.dtype)
+    start = jnp.zeros_like(b), b, error, jnp.asarray(True), jnp.asarray(0)
+    coef, _, _, _, iterations = jax.lax.while_loop(running, step, start)
+    return coef, iterations

@@ -5,18 +5,22 @@ beta: not for what one training rule finds. To show it, beta is fitted on a samp
 population much larger than n, with the n training inputs as centres only.
 """
 
+import warnings
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.predictors.conjugate import Linear, factorised
 from kernelgap.predictors.operators import dense, matmul
-from kernelgap.predictors.predictor import KernelPredictor
+from kernelgap.predictors.predictor import KernelPredictor, not_a_number
 from kernelgap.typing import ArrayLike
+
+_REFINEMENTS = 4
 
 
 def best_in_span(
@@ -25,6 +29,7 @@ def best_in_span(
     x: ArrayLike,
     y: ArrayLike,
     *,
+    tol: float = 1e-3,
     tile: int = 4096,
 ) -> KernelPredictor:
     r"""The least-squares fit to (x, y) in the span of K(., c_1), ..., K(., c_n).
@@ -42,15 +47,21 @@ def best_in_span(
         centers: the n centres, shape (n, d).
         x: inputs of shape (N, d), N >= n; N = 16 n is a good choice.
         y: targets of shape (N,).
+        tol: relative gradient to reach, positive.
         tile: rows of x handled at a time, at least 1; memory is n^2 + n * tile.
 
     Returns:
-        A `KernelPredictor` with centres `centers`; `residual` is the relative gradient of the
-        least-squares problem, `margin` and `gap` are NaN.
+        A `KernelPredictor` with centres `centers`; `residual` is the gradient of the least-squares
+        problem in orthonormal coordinates, relative to that at 0 and computed from the values of
+        f itself, `margin` and `gap` are NaN. Where the centres' functions are linearly dependent
+        to rounding, as those of repeated or zero centres are, f is the fit in what they span.
 
     Raises:
         TypeError: if `kernel` is not callable, or arrays are not floating.
-        ValueError: if shapes disagree, N < n, `tile` < 1, or values are not finite.
+        ValueError: if shapes disagree, N < n, `tol` <= 0, `tile` < 1, or values are not finite.
+
+    Warns:
+        RuntimeWarning: if the gradient stays above `tol`.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -70,16 +81,26 @@ def best_in_span(
     centers = _checks.solvable(centers, "centers")
     x = _checks.solvable(x, d=centers.shape[1])
     y = _checks.targets(y, x.shape[0]).astype(x.dtype)
+    _checks.number(tol, "tol", minimum=0, exclusive=True)
     tile = _checks.integer(tile, "tile", minimum=1)
     if x.shape[0] < centers.shape[0]:
         raise ValueError(f"`x` must have at least as many rows as `centers`; "
                          f"got {x.shape[0]} and {centers.shape[0]}")  # fmt: skip
     gram = dense(kernel, centers).gram
-    coef, residual = limited(
-        centers.shape[0], lambda: _fit(kernel, gram, centers, x, y, min(tile, x.shape[0]))
+    goal, tile = jnp.asarray(tol, x.dtype), min(tile, x.shape[0])
+    coef, residual, iterations = limited(
+        centers.shape[0], lambda: _fit(kernel, gram, centers, x, y, goal, tile)
     )
-    nan = jnp.asarray(jnp.nan, x.dtype)
-    return KernelPredictor(kernel, centers, coef, nan, nan, residual, jnp.asarray(1))
+    if _checks.is_concrete(residual) and not bool(residual <= tol):
+        warnings.warn(
+            f"best_in_span stopped at a relative gradient of {float(residual):.1e}, above "
+            f"tol={tol:.1e}, in {x.dtype}; inputs with their mean taken off or float64 "
+            "(jax_enable_x64) go further",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    nan = not_a_number(x.dtype)
+    return KernelPredictor(kernel, centers, coef, nan, nan, residual, iterations)
 
 
 @partial(jax.jit, static_argnames=("tile",))
@@ -89,30 +110,87 @@ def _fit(
     centers: Float[Array, "n d"],
     x: Float[Array, "N d"],
     y: Float[Array, " N"],
+    tol: Float[Array, ""],
     tile: int,
-) -> tuple[Float[Array, " n"], Float[Array, ""]]:
-    n, eps = gram.shape[0], float(jnp.finfo(gram.dtype).eps)
-    eye = jnp.eye(n, dtype=gram.dtype)
-    root = jnp.linalg.cholesky(gram + 16 * eps * jnp.mean(jnp.diagonal(gram)) * eye)
+) -> tuple[Float[Array, " n"], Float[Array, ""], Int[Array, ""]]:
+    orthonormal, back = _orthonormalised(gram)
     # Padded rows are copies of a real input with weight 0.
     pad = -x.shape[0] % tile
-    x = jnp.pad(x, ((0, pad), (0, 0)), mode="edge").reshape(-1, tile, x.shape[1])
-    weight = jnp.pad(jnp.ones_like(y), (0, pad)).reshape(-1, tile)
-    y = jnp.pad(y, (0, pad)).reshape(-1, tile)
+    rows = jnp.pad(x, ((0, pad), (0, 0)), mode="edge").reshape(-1, tile, x.shape[1])
+    weights = jnp.pad(jnp.ones_like(y), (0, pad)).reshape(-1, tile)
+    targets = jnp.pad(y, (0, pad)).reshape(-1, tile)
 
     def accumulate(carry: tuple, item: tuple) -> tuple[tuple, None]:
         second, first = carry
-        rows, targets, w = item
-        features = jax.scipy.linalg.solve_triangular(root, kernel(rows, centers).T, lower=True)
-        features = features * w[None, :]
-        return (second + matmul(features, features.T), first + matmul(features, targets)), None
+        some, wanted, weight = item
+        features = orthonormal(kernel(some, centers).T) * weight[None, :]
+        return (second + matmul(features, features.T), first + matmul(features, wanted)), None
 
-    zero = (jnp.zeros((n, n), gram.dtype), jnp.zeros(n, gram.dtype))
-    (second, first), _ = jax.lax.scan(accumulate, zero, (x, y, weight))
-    ridge = eps / 8 * jnp.trace(second) * eye
-    factor = jnp.linalg.cholesky(second + ridge)
-    fit = jax.scipy.linalg.cho_solve((factor, True), first)
-    gradient = first - matmul(second, fit)
-    fit = fit + jax.scipy.linalg.cho_solve((factor, True), gradient)
-    residual = jnp.linalg.norm(first - matmul(second, fit)) / jnp.linalg.norm(first)
-    return jax.scipy.linalg.solve_triangular(root.T, fit, lower=False), residual
+    zero = jnp.zeros_like(gram), jnp.zeros_like(gram[0])
+    (second, first), _ = jax.lax.scan(accumulate, zero, (rows, targets, weights))
+    inverse = factorised(second, float(jnp.finfo(gram.dtype).eps) / 8 * jnp.trace(second))
+
+    def left(coef: jax.Array) -> jax.Array:
+        """The gradient in orthonormal coordinates, by the values that f itself has."""
+
+        def add(total: jax.Array, item: tuple) -> tuple[jax.Array, None]:
+            some, wanted, weight = item
+            block = kernel(some, centers)
+            return total + matmul(block.T, weight * (wanted - matmul(block, coef))), None
+
+        total, _ = jax.lax.scan(add, jnp.zeros_like(coef), (rows, targets, weights))
+        return orthonormal(total[:, None])[:, 0]
+
+    size = jnp.linalg.norm(first)
+    size = jnp.where(size > 0, size, 1)
+
+    def step(state: tuple) -> tuple:
+        coef, gradient, error, _, iteration = state
+        after = coef + back(inverse(gradient[:, None]))[:, 0]
+        remainder = left(after)
+        found = jnp.linalg.norm(remainder) / size
+        keep = jax.tree.map(
+            lambda new, old: jnp.where(found < error, new, old),
+            (after, remainder, found),
+            (coef, gradient, error),
+        )
+        return *keep, found < 0.5 * error, iteration + 1
+
+    def running(state: tuple) -> jax.Array:
+        _, _, error, progress, iteration = state
+        return (error > tol) & progress & (iteration < _REFINEMENTS)
+
+    start = jnp.zeros_like(first), first, jnp.ones_like(tol), jnp.asarray(True), jnp.asarray(0)
+    coef, _, error, _, iterations = jax.lax.while_loop(running, step, start)
+    return coef, jnp.where(jnp.any(first != 0), error, 0), iterations
+
+
+def _orthonormalised(gram: jax.Array) -> tuple[Linear, Linear]:
+    """W with W' W = K^{-1}, as v -> W v and v -> W' v; the pseudo-inverse where K is singular."""
+    n, eps = gram.shape[0], float(jnp.finfo(gram.dtype).eps)
+    diagonal = jnp.diagonal(gram)
+    factor = jnp.linalg.cholesky(gram + 16 * eps * jnp.mean(diagonal) * jnp.eye(n, dtype=gram.dtype))
+    least = max(n, 64) * eps * jnp.max(diagonal)
+    sound = jnp.min(jnp.square(jnp.diagonal(factor))) > least  # False for NaN
+
+    def spectral() -> tuple[jax.Array, jax.Array]:
+        values, vectors = jnp.linalg.eigh(gram)
+        kept = values > n * eps * jnp.max(jnp.abs(values))
+        return vectors, jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1)), 0)
+
+    basis, weights = jax.lax.cond(sound, lambda: (factor, jnp.zeros_like(diagonal)), spectral)
+
+    def triangular(v: jax.Array, transposed: int) -> jax.Array:
+        return jax.scipy.linalg.solve_triangular(basis, v, lower=True, trans=transposed)
+
+    def apply(v: jax.Array) -> jax.Array:
+        return jax.lax.cond(
+            sound, lambda: triangular(v, 0), lambda: weights[:, None] * matmul(basis.T, v)
+        )
+
+    def transposed(v: jax.Array) -> jax.Array:
+        return jax.lax.cond(
+            sound, lambda: triangular(v, 1), lambda: matmul(basis, weights[:, None] * v)
+        )
+
+    return apply, transposed
