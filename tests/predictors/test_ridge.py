@@ -1,3 +1,5 @@
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +63,8 @@ def test_singular_gram_gives_the_least_squares_solution():
     doubled = jnp.concatenate([x, x[:4]])
     y = jnp.arange(14.0)
     averaged = jnp.arange(10.0).at[:4].set((y[:4] + y[10:]) / 2)
-    found = ridge(ntk, doubled, y)
+    with pytest.warns(RuntimeWarning, match="equal inputs with different targets"):
+        found = ridge(ntk, doubled, y)
     np.testing.assert_allclose(ntk(doubled)[:10] @ found.coef, averaged, atol=1e-2)
 
 
@@ -119,6 +122,83 @@ def test_methods_agree_and_their_residuals_are_honest(columns, l2):
             found.decision_function(x), np.float64(ntk(x)) @ exact,
             atol=2e-3 * float(jnp.abs(y).max()),
         )  # fmt: skip
+
+
+def _offset(n, offset):
+    rng = np.random.default_rng(n)
+    x = (rng.standard_normal((n, 6)) + offset).astype(np.float32)
+    return x, rng.standard_normal(n).astype(np.float32)
+
+
+@pytest.mark.filterwarnings("ignore:kernel_ridge stopped")
+@pytest.mark.parametrize("l2", [0.0, 1e-2])
+@pytest.mark.parametrize("offset", [0, 30, 100, 1000])
+def test_as_accurate_as_lapack_on_the_same_matrix(offset, l2):
+    """Large offsets make the Gram matrix nearly singular, then indefinite, in float32."""
+    x, y = _offset(60, offset)
+    system = np.asarray(ntk(x)) + np.float32(l2) * np.eye(60, dtype=np.float32)
+    theirs = np.linalg.solve(system, y)
+    bound = np.linalg.norm(np.float64(system) @ theirs - y) / np.linalg.norm(y)
+    found = ridge(ntk, x, y, l2=l2)
+    assert _residual_in_float64(found, y, l2) <= 1.1 * bound + 30 * eps()
+
+
+def test_a_residual_above_tol_never_goes_without_a_warning():
+    x, y = _offset(60, 100)
+    for tol in (1e-5, 1.0):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = ridge(ntk, x, y, l2=1e-2, tol=tol)
+        assert bool(caught) == (not float(found.residual) <= tol)
+        assert np.isclose(found.residual, _residual_in_float64(found, y, 1e-2), rtol=0.2)
+    assert float(found.residual) > 1e-5
+
+
+@pytest.mark.parametrize("l2", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("of_x", "of_y"), [(1e-12, 1e-30), (1e15, 1e30), (1e18, 1.0), (1.0, 1e-30)]
+)
+def test_homogeneous_at_any_scale(of_x, of_y, l2):
+    x, _ = kg.datasets.xor_noise(key, 30, 8, noise="gaussian", dtype=jnp.float32)
+    y = jax.random.normal(jax.random.key(1), (30,), jnp.float32)
+    plain = ridge(ntk, x, y, l2=l2)
+    scaled = ridge(ntk, of_x * x, of_y * y, l2=l2 * of_x**2)
+    np.testing.assert_allclose(scaled.residual, plain.residual, rtol=10, atol=30 * eps())
+    np.testing.assert_allclose(
+        scaled.decision_function(of_x * x) / of_y, plain.decision_function(x), atol=1e-4
+    )
+    np.testing.assert_allclose(scaled.gap, plain.gap, rtol=100, atol=1e-9)
+
+
+def test_scales_at_which_float32_ends_are_refused():
+    x, y = kg.datasets.xor_noise(key, 30, 8, dtype=jnp.float32)
+    for scale, match in ((1e-25, "too small"), (1e-17, "too small"), (1e19, "too large"),
+                         (1e25, "too large")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"is {match}.*largest entry"):
+            ridge(ntk, scale * x, y)
+
+
+@pytest.mark.parametrize("method", ["direct", "iterative"])
+def test_derivatives_in_the_targets_are_those_of_the_pseudo_inverse(method):
+    """Inputs on a line: the Gram matrix of three points has rank two."""
+    with x64(True):
+        x = np.array([[1.0], [-2.0], [3.0]])
+        gram = np.asarray(ntk(x))
+        expected = gram[0] @ np.linalg.pinv(gram)
+
+        def value(y):
+            return ridge(ntk, x, y, method=method, tol=1e-10).decision_function(x)[0]
+
+        y = jnp.array([1.0, 0.5, 3.0])  # a function of the span
+        for derivative in (jax.grad, jax.jacfwd):
+            np.testing.assert_allclose(derivative(value)(y), expected, atol=1e-8)
+
+
+def test_debugging_nans_is_usable():
+    x, y = _offset(20, 0)
+    with jax.debug_nans(True):
+        for targets in (y, np.sign(y)):
+            assert np.isnan(ridge(ntk, x, targets).gap)
 
 
 def test_the_gap_is_the_duality_gap_of_a_rough_solution():

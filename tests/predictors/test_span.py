@@ -82,3 +82,50 @@ def test_refuses(change, match):
     positional = [arguments.pop(name) for name in ("centers", "x", "y")]
     with pytest.raises(ValueError, match=match):
         best_in_span(ntk, *positional, **arguments)
+
+
+def _in_float64(centers, x, y, new):
+    """Least squares in an orthonormal basis of the span, by NumPy."""
+    with x64(True):
+        c, x, new = (np.float64(a) for a in (centers, x, new))
+        gram, block, outputs = np.asarray(ntk(c)), np.asarray(ntk(x, c)), np.asarray(ntk(new, c))
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > 1e-10 * max(values[-1], 1e-300)
+    basis = vectors[:, kept] / np.sqrt(values[kept])
+    return outputs @ basis @ np.linalg.lstsq(block @ basis, np.float64(y))[0]
+
+
+@pytest.mark.parametrize("extra", ["repeated", "doubled", "zero", "tiny", "opposite", "none"])
+def test_dependent_centres_span_what_the_others_do(extra):
+    x = kg.datasets.xor_noise(key, 640, 8, dtype=jnp.float32).x
+    y = jnp.sin(jnp.sum(x, axis=1))
+    factor = {"repeated": 1, "doubled": 2, "zero": 0, "tiny": 1e-12, "opposite": -1, "none": 0}
+    more = factor[extra] * x[: 0 if extra == "none" else 8]
+    centers = jnp.concatenate([x[:32], more])
+    found = best_in_span(ntk, centers, x, y)
+    expected = _in_float64(centers, x, y, x[:50])
+    assert float(found.residual) < 1e-3
+    np.testing.assert_allclose(found.decision_function(x[:50]), expected, atol=2e-3)
+
+
+def test_a_fit_that_float32_does_not_carry_is_not_returned_without_a_warning():
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((640, 6)) + 30).astype(np.float32)
+    y = np.sin(rng.standard_normal(640)).astype(np.float32)
+    with pytest.warns(RuntimeWarning, match="relative distance .* mean taken off"):
+        found = best_in_span(ntk, x[:64], x, y)
+    exact = _in_float64(x[:64], x, y, x)
+    with x64(True):  # the coefficients as they are, without the rounding of predictions
+        values = np.asarray(ntk(np.float64(x), np.float64(x[:64]))) @ np.float64(found.coef)
+    distance = np.linalg.norm(values - exact) / np.linalg.norm(exact)
+    assert 0.2 * distance < float(found.residual) < 5 * distance
+
+
+@pytest.mark.parametrize(("of_x", "of_y"), [(1e-12, 1e-30), (1e15, 1e30)])
+def test_homogeneous_at_any_scale(of_x, of_y):
+    x, y = kg.datasets.xor_noise(key, 640, 8, dtype=jnp.float32)
+    plain = best_in_span(ntk, x[:32], x, y)
+    scaled = best_in_span(ntk, of_x * x[:32], of_x * x, of_y * y)
+    np.testing.assert_allclose(
+        scaled.decision_function(of_x * x) / of_y, plain.decision_function(x), atol=1e-3
+    )

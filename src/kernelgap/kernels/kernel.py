@@ -14,8 +14,6 @@ import numpy as np
 from kernelgap import _checks
 from kernelgap.typing import ArrayLike, PyTree
 
-_LARGE = 8.0  # entries of inputs below which values that overflow are not looked for
-
 
 @partial(
     jax.tree_util.register_dataclass,
@@ -66,17 +64,21 @@ class Kernel:
     def diag(self, x: ArrayLike, get: str | Sequence[str] | None = None) -> Any:
         """k(x_i, x_i) for each row of x: shape (n,), without the Gram matrix."""
         x = self._inputs(x, "x")
-        return self._each(get, lambda g: self._diagonal(g, x))
+
+        def checked(get: str) -> jax.Array:
+            values = self._diagonal(get, x)
+            self._check_range(get, values, x=x)
+            return values
+
+        return self._each(get, checked)
 
     def _values(self, get: str, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
         if self.ndim is None:  # a function computes in the precision that it is written in
             return self.evaluate(self.spec, self.params, x1, x2, get)
         params, *wide = _widened((self.params, x1, x2))
-        values = self.evaluate(self.spec, params, *wide, get)
-        rounded = values.astype(x1.dtype)
-        if self._may_overflow(get, x1, x2) and not bool(jnp.all(jnp.isfinite(rounded))):
-            _refuse(x1.dtype)
-        return rounded
+        values = self.evaluate(self.spec, params, *wide, get).astype(x1.dtype)
+        self._check_range(get, values, x1=x1, **({} if x2 is None else {"x2": x2}))
+        return values
 
     def _diagonal(self, get: str, x: jax.Array) -> jax.Array:
         if self.ndim is None:
@@ -84,18 +86,28 @@ class Kernel:
         params, wide = _widened((self.params, x))
         return self.evaluate_diag(self.spec, params, wide, get).astype(x.dtype)
 
-    def _may_overflow(self, get: str, *inputs: jax.Array | None) -> bool:
-        """Whether values may exceed the largest number: |k(x, z)|^2 <= k(x, x) k(z, z)."""
-        given = [x for x in inputs if x is not None]
-        if not _checks.is_concrete(*given, *jax.tree.leaves(self.params)):
-            return False
-        if not any(x.size and np.max(np.abs(np.asarray(x))) > _LARGE for x in given):
-            return False
-        bound = 1.0
-        for x in (given * 2)[:2]:
-            largest = np.max(np.asarray(self._diagonal(get, _widened(x)), np.float64))
-            bound *= float(np.sqrt(largest))
-        return not bound < 0.99 * float(jnp.finfo(given[0].dtype).max)
+    def _check_range(self, get: str, values: jax.Array, **inputs: jax.Array) -> None:
+        """Refuse values beyond the largest number, and values that all round to zero."""
+        given = list(inputs.values())
+        if self.ndim is None or not _checks.is_concrete(*given, values):
+            return
+        if not any(map(_is_extreme, given)):
+            return
+        limits, bound = jnp.finfo(values.dtype), 1.0
+        for x in (given * 2)[:2]:  # |k(x, z)|^2 <= k(x, x) k(z, z)
+            diagonal = np.asarray(self._diagonal(get, _widened(x)), np.float64)
+            bound *= float(np.sqrt(np.max(diagonal)))
+        least = float(limits.tiny if limits.bits >= 32 else limits.smallest_subnormal)
+        if not bound < 0.99 * float(limits.max) and not bool(jnp.all(jnp.isfinite(values))):
+            trouble = f"large: values of the kernel exceed {float(limits.max):.2g}"
+        elif bound < least and self.params is None and not bool(jnp.any(values != 0)):
+            trouble = f"small: values of the kernel are below {least:.2g}"
+        else:
+            return
+        wider = {2: ", or convert them to float32", 4: ", or convert them to float64"}
+        raise ValueError(f"`{next(iter(inputs))}` is too {trouble}, where {values.dtype} ends. "
+                         "Divide the inputs by their largest entry"
+                         f"{wider.get(values.dtype.itemsize, '')}")  # fmt: skip
 
     def _inputs(self, x: ArrayLike, name: str, shape: tuple[int, ...] | None = None) -> jax.Array:
         if self.ndim is None:
@@ -135,16 +147,17 @@ class Kernel:
 
 
 def _widened(arrays: PyTree) -> PyTree:
-    """Half precision as float32: sums are rounded once, at the end."""
-    return jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype.itemsize < 4 else a, arrays)
+    """Arrays of one dtype of half precision as float32: sums are rounded once, at the end."""
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(arrays)}
+    if len(dtypes) > 1 or min(dtype.itemsize for dtype in dtypes) >= 4:
+        return arrays
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), arrays)
 
 
-def _refuse(dtype: np.dtype) -> None:
-    cure = "Divide the inputs by their largest entry"
-    if dtype.itemsize < 8:
-        cure += f", or convert them to {'float32' if dtype.itemsize < 4 else 'float64'}"
-    raise ValueError(f"`x1` is too large: values of the kernel exceed "
-                     f"{float(jnp.finfo(dtype).max):.2g}, the largest of {dtype}. {cure}")  # fmt: skip
+def _is_extreme(x: jax.Array) -> bool:
+    """Whether kernel values may leave the range of the dtype."""
+    largest = np.max(np.abs(np.asarray(x)))
+    return not 1 / 8 < largest < 8 and largest > 0
 
 
 def _name(function: Callable) -> tuple[str, str] | Callable:

@@ -66,7 +66,7 @@ def diagonal(spec: MLPSpec, params: PyTree, x: Float[Array, "n d"], get: str) ->
 
 
 def _scaled(spec: MLPSpec, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`scaled_rows`; under a smooth activation only tiny rows, where it is linear, and huge ones."""
+    """`scaled_rows`; under a smooth activation of huge rows, and of tiny ones: it is linear there."""
     phi, d = spec.activation, x.shape[1]
     if not spec.widths or isinstance(phi, Activation):
         return scaled_rows(x)
@@ -100,9 +100,7 @@ def _recursion(
             value, slope, variance1, variance2 = arccosine.expectations(phi, *moments, same)
             degree *= int(phi.power)
         else:
-            value, slope, variance1, variance2 = sigmoidal.expectations(
-                phi, *moments, same, *units
-            )
+            value, slope, variance1, variance2 = sigmoidal.expectations(phi, *moments, same, *units)
             if not phi.gated:  # bounded: from here on values are of order 1
                 root1, root2 = jnp.minimum(root1, 1), jnp.minimum(root2, 1)
                 units = jnp.ones_like(root1), jnp.ones_like(root2)

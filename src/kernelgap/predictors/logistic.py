@@ -20,7 +20,7 @@ from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.predictors.newton import Fit, newton
-from kernelgap.predictors.operators import GramMatrix, prepare
+from kernelgap.predictors.operators import GramMatrix, normalised, prepare, unscaled
 from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
 from kernelgap.typing import ArrayLike
 
@@ -184,7 +184,8 @@ def _path(
         signs = _checks.signs(y, x.shape[0]).astype(x.dtype)[:, None]
     else:
         signs = one_versus_rest(y, x, classes)
-    operator = prepare(kernel, x, method, tile, mesh)
+    operator, root = normalised(prepare(kernel, x, method, tile, mesh))
+    square = jnp.square(root)
     n, d = x.shape
     dense = isinstance(operator, GramMatrix)
     direct = dense and (method == "direct" or (method == "auto" and n <= _SMALL))
@@ -194,7 +195,7 @@ def _path(
     starts = [jnp.zeros(n, x.dtype)] * signs.shape[1]
     fits = []
     for l2 in l2s:
-        b = 2 * scale * jnp.asarray(l2, x.dtype)
+        b = 2 * scale * jnp.asarray(l2, x.dtype) / square
 
         def fit(y: jax.Array, start: jax.Array, b: jax.Array = b) -> Fit:
             def run(direct: bool) -> Fit:
@@ -221,5 +222,6 @@ def _path(
                     stacklevel=3,
                 )
         stacked = found[0] if classes is None else jax.tree.map(lambda *a: jnp.stack(a, -1), *found)
-        fits.append(KernelPredictor(kernel, x, *stacked))
+        coef = unscaled(stacked.coef, 1 / square, x.dtype)
+        fits.append(KernelPredictor(kernel, x, coef, root * stacked.margin, *stacked[2:]))
     return fits

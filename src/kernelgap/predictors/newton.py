@@ -112,8 +112,10 @@ def newton(
     begin = _State(start, outputs, start, outputs, one, zero, zero)
     s = jax.lax.while_loop(running, step, begin)
     p = jax.nn.sigmoid(-y * s.best_outputs)
-    residual = jnp.max(jnp.abs(b * y * s.best - p)) / jnp.max(p)
-    margin = jnp.min(y * s.best_outputs) / jnp.sqrt(jnp.sum(s.best * s.best_outputs))
+    largest, energy = jnp.max(p), jnp.sum(s.best * s.best_outputs)
+    residual = jnp.max(jnp.abs(b * y * s.best - p)) / jnp.where(largest > 0, largest, 1)
+    norm = jnp.sqrt(jnp.where(energy > 0, energy, 1))
+    margin = jnp.where(energy > 0, jnp.min(y * s.best_outputs) / norm, 0)
     return Fit(s.best, margin, s.gap, residual, s.iteration)
 
 

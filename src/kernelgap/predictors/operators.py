@@ -5,7 +5,7 @@ Both forms are pytrees with the same five methods, so that one compiled solver s
 factors of a thousand and more, and in float32 a plain product loses what a certificate is about.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -164,9 +164,65 @@ def prepare(
     return operator
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["kernel", "factor"], meta_fields=[])
+@dataclass(frozen=True)
+class Multiple:
+    """A kernel times a number."""
+
+    kernel: KernelFunction
+    factor: Float[Array, ""]
+
+    def __call__(self, x1: jax.Array, x2: jax.Array | None = None) -> jax.Array:
+        return self.factor * (self.kernel(x1) if x2 is None else self.kernel(x1, x2))
+
+
+def normalised(operator: Operator) -> tuple[Operator, Float[Array, ""]]:
+    """K / root^2, with entries of order one, and root: a power of two, 1 for ordinary kernels.
+
+    Solvers square what they are given. Nothing is rounded on the way there and back.
+    """
+    root = _root(operator)
+    if _checks.is_concrete(root):
+        limits = jnp.finfo(operator.dtype)
+        if jnp.square(root) < limits.tiny / limits.eps:
+            raise ValueError(f"`x` is too small for {operator.dtype}: the kernel's values on it "
+                             f"lose digits below {float(limits.tiny):.1g}. Divide `x` by its "
+                             "largest entry")  # fmt: skip
+        if root == 1:
+            return operator, root
+    factor = 1 / jnp.square(root)
+    if isinstance(operator, GramMatrix):
+        return GramMatrix(operator.gram * factor), root
+    return replace(operator, kernel=Multiple(operator.kernel, factor)), root
+
+
+@jax.jit
+def _root(operator: Operator) -> jax.Array:
+    return power_of_two(jnp.sqrt(jnp.max(operator.diagonal())), ordinary=2.0**20)
+
+
+def power_of_two(size: jax.Array, *, ordinary: float = 1.0) -> jax.Array:
+    """The power of two next to a positive size; 1 for 0 and for sizes within `ordinary` of 1."""
+    size = jax.lax.stop_gradient(size)
+    extreme = (size > ordinary) | ((size < 1 / ordinary) & (size > 0))
+    _, exponent = jnp.frexp(jnp.where(extreme & jnp.isfinite(size), size, 1))
+    return jnp.ldexp(jnp.ones_like(size), exponent - 1)
+
+
+def unscaled(coef: jax.Array, factor: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Coefficients times a power of two; refused where the dtype does not hold them."""
+    scaled = coef * factor
+    lost = (coef != 0) & ((scaled == 0) | ~jnp.isfinite(scaled))
+    if _checks.is_concrete(lost) and bool(jnp.any(lost)):
+        raise ValueError(f"`x` is too large or too small: coefficients of the solution leave the "
+                         f"range of {dtype}. Divide `x` by its largest entry")  # fmt: skip
+    return scaled
+
+
 def _refuse_infinite(values: jax.Array) -> None:
     if _checks.is_concrete(values) and not bool(_all_finite(values)):
-        raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
+        raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix. "
+                         "Where values overflow, divide `x` by its largest entry")  # fmt: skip
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """Kernel ridge regression and minimum-norm interpolation."""
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -13,7 +14,14 @@ from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.predictors.conjugate import Linear, factorised, nystroem, solve, woodbury
-from kernelgap.predictors.operators import GramMatrix, Operator, prepare
+from kernelgap.predictors.operators import (
+    GramMatrix,
+    Operator,
+    normalised,
+    power_of_two,
+    prepare,
+    unscaled,
+)
 from kernelgap.predictors.predictor import KernelPredictor, not_a_number, one_versus_rest
 from kernelgap.typing import ArrayLike
 
@@ -50,10 +58,9 @@ def kernel_ridge(
         l2: ridge >= 0; may be traced.
         reduction: `"sum"` or `"mean"` over the samples. The same f needs l2_sum = n * l2_mean.
         classes: number of classes, at least 2, or None for real targets.
-        tol: relative residual that iterative methods must reach, positive; the direct one goes to
-            rounding.
-        method: `"direct"` factorises K + l2 I (an eigendecomposition where that fails),
-            `"iterative"` holds the Gram matrix and uses only products, `"matrix_free"` does not
+        tol: relative residual to reach, positive; a direct solution is refined to rounding.
+        method: `"direct"` factorises K + l2 I (by eigenvectors where it is singular to rounding,
+            as it is where rounding made it indefinite) and refines the solution, `"iterative"` holds the Gram matrix and uses only products, `"matrix_free"` does not
             hold it; `"auto"` is direct if the Gram matrix fits into memory, else matrix-free.
         tile: largest side of a tile, for `"matrix_free"`; see `kernels.matmul`.
         mesh: devices that share the products, for `"matrix_free"`.
@@ -62,7 +69,8 @@ def kernel_ridge(
         A `KernelPredictor`; `residual` is ||(K + l2 I) coef - y|| / ||y||, of the worst output,
         `gap` the relative duality gap for l2 > 0 (NaN for l2 = 0: the dual then says nothing),
         `margin` min_i y_i f(x_i) / ||f|| where y of shape (n,) holds signs only, else NaN.
-        `iterations` is 1 for direct solves and the number of refinements else.
+        `iterations` is the number of solutions that were added up. The residual is computed with
+        compensated sums, from the coefficients as they are.
 
     Raises:
         TypeError: if `kernel` is not callable, or x, y are not floating, `l2` is no number or
@@ -72,7 +80,8 @@ def kernel_ridge(
         MemoryError: if the Gram matrix does not fit and `method` asks for it.
 
     Warns:
-        RuntimeWarning: if an iterative method stays above `tol`.
+        RuntimeWarning: if the residual stays above `tol`: rounding hides what would lower it, or
+            equal inputs have different targets and `l2` is 0.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -100,8 +109,14 @@ def kernel_ridge(
     operator = prepare(kernel, x, method, tile, mesh)
     l2 = jnp.asarray(l2, x.dtype) * (x.shape[0] if reduction == "mean" else 1)
     direct = isinstance(operator, GramMatrix) and method != "iterative"
+    operator, root = normalised(operator)
+    unit = power_of_two(jnp.max(jnp.abs(y), axis=0))
     goal, d = jnp.asarray(tol, x.dtype), None if direct else x.shape[1]
-    fit = limited(x.shape[0] if direct else 0, lambda: _fit(operator, y, l2, goal, d))
+    fit = limited(
+        x.shape[0] if direct else 0,
+        lambda: _fit(operator, y / unit, l2 / jnp.square(root), goal, d),
+    )
+    coef = unscaled(fit.coef, unit / jnp.square(root), x.dtype)
     if _checks.is_concrete(fit.residual) and not bool(fit.residual <= tol):
         other = "" if direct else "method='direct' or "
         warnings.warn(
@@ -114,7 +129,7 @@ def kernel_ridge(
         )
     signs = y.ndim == 1 and jnp.all(jnp.abs(y) == 1)
     return KernelPredictor(
-        kernel, x, fit.coef, _where(signs, fit.margin), _where(l2 > 0, fit.gap), *fit[3:]
+        kernel, x, coef, _where(signs, root * fit.margin), _where(l2 > 0, fit.gap), *fit[3:]
     )
 
 
@@ -147,8 +162,35 @@ def _fit(operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, d: int
         diagonal = jnp.full(frozen.size, approximation.rest + strength, frozen.dtype)
         inverse, shift = woodbury(approximation.factor, diagonal), approximation.mean
 
+    def conjugate(left: jax.Array, error: jax.Array) -> jax.Array:
+        return solve(
+            lambda v: frozen.product(v) + strength * v,
+            inverse,
+            left,
+            tol=jnp.maximum(1e-3, 0.3 * tol / jnp.where(jnp.max(error) > 0, jnp.max(error), 1)),
+            max_products=_PRODUCTS,
+        ).value
+
     def solver(_: Linear, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return _refined(frozen, strength, inverse, shift, b, tol)
+        def remainder(coef: jax.Array) -> jax.Array:
+            return b - _accurate(frozen, coef, shift) - strength * coef
+
+        if d is not None:
+            refined = _refined(remainder, conjugate, b, tol)
+            return refined[0], refined[2]
+        # To rounding: corrections cost little beside a factorisation.
+        refined = _refined(remainder, conjugate, b, 4 * jnp.finfo(b.dtype).eps)
+
+        def general() -> tuple:
+            # Rounding may have made K indefinite: LAPACK's solver for any matrix takes it as it is.
+            factors = jax.scipy.linalg.lu_factor(
+                frozen.gram + strength * jnp.eye(len(b), dtype=b.dtype)
+            )
+            other = _refined(remainder, lambda v, _: jax.scipy.linalg.lu_solve(factors, v), b, tol)
+            better = other[1] < 0.5 * refined[1]
+            return jnp.where(better, other[0], refined[0]), refined[2] + other[2]
+
+        return jax.lax.cond(jnp.any(refined[1] > tol), general, lambda: (refined[0], refined[2]))
 
     coef, iterations = jax.lax.custom_linear_solve(
         lambda v: operator.product(v) + l2 * v, targets, solver, symmetric=True, has_aux=True
@@ -176,32 +218,21 @@ def _relative(error: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _refined(
-    operator: Operator,
-    l2: jax.Array,
-    inverse: Linear,
-    shift: jax.Array,
+    remainder: Linear,
+    correction: Callable[[jax.Array, jax.Array], jax.Array],
     b: jax.Array,
-    tol: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Conjugate gradients, refined with accurate residuals until `tol` or rounding."""
+    tol: float | jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Correct by accurate remainders until `tol` or rounding: solution, errors, corrections."""
 
     def step(state: tuple) -> tuple:
         coef, left, error, _, iteration = state
-        change = solve(
-            lambda v: operator.product(v) + l2 * v,
-            inverse,
-            left,
-            tol=jnp.maximum(1e-3, 0.3 * tol / jnp.where(jnp.max(error) > 0, jnp.max(error), 1)),
-            max_products=_PRODUCTS,
-        )
-        after = coef + change.value
-        remainder = b - _accurate(operator, after, shift) - l2 * after
-        size = _relative(remainder, b)
+        after = coef + correction(left, error)
+        still = remainder(after)
+        size = _relative(still, b)
         better = size < error
         progress = jnp.any(size < 0.5 * error)
-        coef, left = (
-            jnp.where(better, new, old) for new, old in ((after, coef), (remainder, left))
-        )
+        coef, left = (jnp.where(better, new, old) for new, old in ((after, coef), (still, left)))
         return coef, left, jnp.where(better, size, error), progress, iteration + 1
 
     def running(state: tuple) -> jax.Array:
@@ -210,5 +241,5 @@ def _refined(
 
     error = jnp.where(jnp.any(b != 0, axis=0), 1, 0).astype(b.dtype)
     start = jnp.zeros_like(b), b, error, jnp.asarray(True), jnp.asarray(0)
-    coef, _, _, _, iterations = jax.lax.while_loop(running, step, start)
-    return coef, iterations
+    coef, _, error, _, iterations = jax.lax.while_loop(running, step, start)
+    return coef, error, iterations

@@ -16,7 +16,14 @@ from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.predictors.conjugate import Linear, factorised
-from kernelgap.predictors.operators import dense, matmul
+from kernelgap.predictors.operators import (
+    Multiple,
+    dense,
+    matmul,
+    normalised,
+    power_of_two,
+    unscaled,
+)
 from kernelgap.predictors.predictor import KernelPredictor, not_a_number
 from kernelgap.typing import ArrayLike
 
@@ -29,7 +36,7 @@ def best_in_span(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    tol: float = 1e-3,
+    tol: float = 1e-2,
     tile: int = 4096,
 ) -> KernelPredictor:
     r"""The least-squares fit to (x, y) in the span of K(., c_1), ..., K(., c_n).
@@ -47,13 +54,13 @@ def best_in_span(
         centers: the n centres, shape (n, d).
         x: inputs of shape (N, d), N >= n; N = 16 n is a good choice.
         y: targets of shape (N,).
-        tol: relative gradient to reach, positive.
+        tol: how far from the values of the best fit those of f may be, relative, positive.
         tile: rows of x handled at a time, at least 1; memory is n^2 + n * tile.
 
     Returns:
-        A `KernelPredictor` with centres `centers`; `residual` is the gradient of the least-squares
-        problem in orthonormal coordinates, relative to that at 0 and computed from the values of
-        f itself, `margin` and `gap` are NaN. Where the centres' functions are linearly dependent
+        A `KernelPredictor` with centres `centers`; `residual` is the root mean square of f - f*
+        over that of f*, the exact minimiser, on the inputs x, computed from the values that f
+        itself has; `margin` and `gap` are NaN. Where the centres' functions are linearly dependent
         to rounding, as those of repeated or zero centres are, f is the fit in what they span.
 
     Raises:
@@ -61,7 +68,7 @@ def best_in_span(
         ValueError: if shapes disagree, N < n, `tol` <= 0, `tile` < 1, or values are not finite.
 
     Warns:
-        RuntimeWarning: if the gradient stays above `tol`.
+        RuntimeWarning: if `residual` stays above `tol`.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -86,15 +93,18 @@ def best_in_span(
     if x.shape[0] < centers.shape[0]:
         raise ValueError(f"`x` must have at least as many rows as `centers`; "
                          f"got {x.shape[0]} and {centers.shape[0]}")  # fmt: skip
-    gram = dense(kernel, centers).gram
-    goal, tile = jnp.asarray(tol, x.dtype), min(tile, x.shape[0])
+    operator, root = normalised(dense(kernel, centers))
+    factor, unit = 1 / jnp.square(root), power_of_two(jnp.max(jnp.abs(y)))
+    scaled, tile = Multiple(kernel, factor), min(tile, x.shape[0])
+    goal = jnp.asarray(tol, x.dtype)
     coef, residual, iterations = limited(
-        centers.shape[0], lambda: _fit(kernel, gram, centers, x, y, goal, tile)
+        centers.shape[0], lambda: _fit(scaled, operator.gram, centers, x, y / unit, goal, tile)
     )
+    coef = unscaled(coef, unit * factor, x.dtype)
     if _checks.is_concrete(residual) and not bool(residual <= tol):
         warnings.warn(
-            f"best_in_span stopped at a relative gradient of {float(residual):.1e}, above "
-            f"tol={tol:.1e}, in {x.dtype}; inputs with their mean taken off or float64 "
+            f"best_in_span stopped at a relative distance of {float(residual):.1e} from the best "
+            f"fit, above tol={tol:.1e}, in {x.dtype}; inputs with their mean taken off or float64 "
             "(jax_enable_x64) go further",
             RuntimeWarning,
             stacklevel=2,
@@ -141,26 +151,31 @@ def _fit(
         total, _ = jax.lax.scan(add, jnp.zeros_like(coef), (rows, targets, weights))
         return orthonormal(total[:, None])[:, 0]
 
-    size = jnp.linalg.norm(first)
-    size = jnp.where(size > 0, size, 1)
+    def size(gradient: jax.Array, change: jax.Array) -> jax.Array:
+        return jnp.sqrt(jnp.maximum(gradient @ change, 0))
+
+    best = inverse(first[:, None])[:, 0]
+    whole = size(first, best)
+    whole = jnp.where(whole > 0, whole, 1)
 
     def step(state: tuple) -> tuple:
-        coef, gradient, error, _, iteration = state
-        after = coef + back(inverse(gradient[:, None]))[:, 0]
+        coef, change, error, _, iteration = state
+        after = coef + back(change[:, None])[:, 0]
         remainder = left(after)
-        found = jnp.linalg.norm(remainder) / size
+        correction = inverse(remainder[:, None])[:, 0]
+        apart = size(remainder, correction) / whole
         keep = jax.tree.map(
-            lambda new, old: jnp.where(found < error, new, old),
-            (after, remainder, found),
-            (coef, gradient, error),
+            lambda new, old: jnp.where(apart < error, new, old),
+            (after, correction, apart),
+            (coef, change, error),
         )
-        return *keep, found < 0.5 * error, iteration + 1
+        return *keep, apart < 0.5 * error, iteration + 1
 
     def running(state: tuple) -> jax.Array:
         _, _, error, progress, iteration = state
         return (error > tol) & progress & (iteration < _REFINEMENTS)
 
-    start = jnp.zeros_like(first), first, jnp.ones_like(tol), jnp.asarray(True), jnp.asarray(0)
+    start = jnp.zeros_like(first), best, jnp.ones_like(tol), jnp.asarray(True), jnp.asarray(0)
     coef, _, error, _, iterations = jax.lax.while_loop(running, step, start)
     return coef, jnp.where(jnp.any(first != 0), error, 0), iterations
 
@@ -169,7 +184,9 @@ def _orthonormalised(gram: jax.Array) -> tuple[Linear, Linear]:
     """W with W' W = K^{-1}, as v -> W v and v -> W' v; the pseudo-inverse where K is singular."""
     n, eps = gram.shape[0], float(jnp.finfo(gram.dtype).eps)
     diagonal = jnp.diagonal(gram)
-    factor = jnp.linalg.cholesky(gram + 16 * eps * jnp.mean(diagonal) * jnp.eye(n, dtype=gram.dtype))
+    factor = jnp.linalg.cholesky(
+        gram + 16 * eps * jnp.mean(diagonal) * jnp.eye(n, dtype=gram.dtype)
+    )
     least = max(n, 64) * eps * jnp.max(diagonal)
     sound = jnp.min(jnp.square(jnp.diagonal(factor))) > least  # False for NaN
 

@@ -22,7 +22,7 @@ from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.predictors import dual
 from kernelgap.predictors.certificate import Certificate
 from kernelgap.predictors.exchange import exchange
-from kernelgap.predictors.operators import GramMatrix, Operator, prepare
+from kernelgap.predictors.operators import GramMatrix, Operator, normalised, prepare, unscaled
 from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
 from kernelgap.typing import ArrayLike
 
@@ -109,7 +109,7 @@ def hard_margin_svm(
         signs = y[:, None]
     else:
         signs = one_versus_rest(y, x, classes)
-    operator = prepare(kernel, x, method, tile, mesh)
+    operator, root = normalised(prepare(kernel, x, method, tile, mesh))
 
     found = []
     for j in range(signs.shape[1]):
@@ -121,7 +121,8 @@ def hard_margin_svm(
         if message:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         margin, _, gap, residual = certificate
-        found.append((alpha * signs[:, j], margin, gap, residual, iterations))
+        coef = unscaled(alpha * signs[:, j], 1 / jnp.square(root), x.dtype)
+        found.append((coef, root * margin, gap, residual, iterations))
     parts = found[0] if classes is None else [
         jnp.stack(each, axis=-1) for each in zip(*found, strict=True)
     ]  # fmt: skip

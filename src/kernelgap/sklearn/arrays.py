@@ -53,8 +53,10 @@ def fit_inputs(estimator: Any, x: np.ndarray) -> np.ndarray:
         raise TypeError(f"`standardize` must be a bool; got {estimator.standardize!r:.40}")
     mean, scale = np.zeros(x.shape[1]), 1.0
     if estimator.standardize:
-        mean = x.mean(axis=0, dtype=np.float64)
-        scale = float(np.sqrt(np.mean(np.square(x - mean)))) or 1.0
+        unit = binary_scale(x)  # sums of squares neither overflow nor underflow
+        mean = (x / unit).mean(axis=0)
+        scale = unit * (float(np.sqrt(np.mean(np.square(x / unit - mean)))) or 1.0)
+        mean = unit * mean
     estimator.mean_, estimator.scale_ = mean, scale
     return prepared(estimator, x)
 
@@ -69,6 +71,12 @@ def prepared(estimator: Any, x: np.ndarray) -> np.ndarray:
                          f"{np.abs(scaled).max():.2g}. Scale it")  # fmt: skip
     constant = np.full((len(x), 1 if estimator.bias else 0), estimator.bias)
     return np.concatenate([scaled, constant], axis=1).astype(dtype)
+
+
+def binary_scale(values: np.ndarray) -> float:
+    """The power of two below the largest size among values; 1 if all are zero."""
+    largest = float(np.max(np.abs(values)))
+    return float(np.ldexp(1.0, np.frexp(largest)[1] - 1)) if largest > 0 else 1.0
 
 
 def rounded_up(size: int) -> int:

@@ -188,7 +188,9 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
 
     Attributes:
         intercept_: the mean of y, of shape () or (k,).
-        predictor_: the `predictors.KernelPredictor` that was fitted to ``y - intercept_``.
+        target_scale_: a power of two near the size of ``y - intercept_``.
+        predictor_: the `predictors.KernelPredictor` that was fitted to
+            ``(y - intercept_) / target_scale_``.
         mean_, scale_: what inputs are shifted and divided by.
         n_features_in_: number of features.
         feature_names_in_: their names, where X had some.
@@ -234,8 +236,12 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
         x, y = arrays.training_set(self, X, y, real=True)
         x = arrays.fit_inputs(self, x)
         y = y.astype(np.float64)
-        self.intercept_ = y.mean(axis=0)
-        centred = jnp.asarray((y - y.mean(axis=0)).astype(x.dtype))
+        unit = arrays.binary_scale(y)
+        centred = y / unit - (y / unit).mean(axis=0)
+        self.intercept_ = unit * (y / unit).mean(axis=0)
+        spread = arrays.binary_scale(centred)
+        self.target_scale_ = unit * spread
+        centred = jnp.asarray((centred / spread).astype(x.dtype))
         self.predictor_ = predictors.kernel_ridge(
             kernel, jnp.asarray(x), centred, l2=self.l2, reduction="mean", tol=self.tol
         )
@@ -244,7 +250,7 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
     def predict(self, X: Any) -> np.ndarray:
         """Values of shape (n,) or (n, k)."""
         values = self._values(X)
-        return values + self.intercept_.astype(values.dtype)
+        return (values * self.target_scale_ + self.intercept_).astype(values.dtype)
 
     def __sklearn_tags__(self) -> Any:
         """Several targets at once are fine."""

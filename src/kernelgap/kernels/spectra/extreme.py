@@ -24,6 +24,7 @@ from kernelgap._display import shown
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
 from kernelgap.kernels.spectra.separation import (
+    at_least_single,
     checked_kernel,
     concrete_inputs,
     pairs_for,
@@ -104,7 +105,8 @@ def extreme_eigenvalues(
         mesh: passed on to `kernels.matmul`.
 
     Returns:
-        `ExtremeEigenvalues`: values with vectors, bounds, residuals and what they rest on.
+        `ExtremeEigenvalues`: values with vectors, bounds, residuals and what they rest on; float32
+        for inputs of half precision.
 
     Raises:
         TypeError: if `kernel` is no function, x not floating or traced, or an option no number.
@@ -129,7 +131,7 @@ def extreme_eigenvalues(
         estimate of rounding are ours.
     """
     kernel = checked_kernel(kernel)
-    x = concrete_inputs(x, "extreme_eigenvalues")
+    x = at_least_single(concrete_inputs(x, "extreme_eigenvalues"))
     n = x.shape[0]
     k = _checks.integer(k, "k", minimum=1)
     _checks.choice(which, "which", ("smallest", "largest", "both"))

@@ -88,6 +88,8 @@ def nearest_pair(x: ArrayLike, *, metric: Metric = "euclidean") -> NearestPair:
 def close_pairs(x: jax.Array, metric: Metric, count: int = 1) -> list[NearestPair]:
     """The nearest pair, and up to `count` - 1 others among the nearest (these not exhaustively)."""
     raw = np.asarray(x, np.float64)
+    unit = np.ldexp(1.0, np.frexp(np.max(np.abs(raw)))[1])  # squares do not leave the range
+    raw = raw / unit
     norms = np.linalg.norm(raw, axis=1)
     keep = np.arange(len(raw)) if metric == "euclidean" else np.flatnonzero(norms > 0)
     points = raw[keep] / (norms[keep, None] if metric == "angle" else 1)
@@ -104,7 +106,8 @@ def close_pairs(x: jax.Array, metric: Metric, count: int = 1) -> list[NearestPai
         pairs[i, int(others[nearest])] = squares[nearest]
         best = min(best, squares[nearest])
     ordered = sorted(pairs, key=lambda pair: pairs[pair])[:count]
-    return [_describe(raw, norms, int(keep[i]), int(keep[j])) for i, j in ordered]
+    described = (_describe(raw, norms, int(keep[i]), int(keep[j])) for i, j in ordered)
+    return [pair._replace(distance=float(unit * pair.distance)) for pair in described]
 
 
 def _candidates(work: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:
@@ -146,6 +149,11 @@ def concrete_inputs(x: ArrayLike, name: str) -> jax.Array:
     if not _checks.is_concrete(x):
         raise TypeError(f"`{name}` runs on the host: call it outside of jit, vmap and grad")
     return x
+
+
+def at_least_single(x: jax.Array) -> jax.Array:
+    """The array in float32 where it came in half precision, which carries no spectrum."""
+    return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
 def checked_kernel(kernel: Callable) -> Callable:

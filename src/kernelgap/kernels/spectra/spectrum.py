@@ -18,6 +18,7 @@ from kernelgap import _checks, _extras
 from kernelgap._blas import limited
 from kernelgap._display import shown
 from kernelgap.kernels.spectra.separation import (
+    at_least_single,
     checked_kernel,
     concrete_inputs,
     pairs_for,
@@ -76,7 +77,7 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
         x: inputs of shape (n, d).
 
     Returns:
-        `Spectrum(values, error)`.
+        `Spectrum(values, error)`, float32 for inputs of half precision.
 
     Raises:
         TypeError: if `kernel` is neither a function nor a floating matrix, or x not floating or
@@ -102,7 +103,7 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
         gram, pair = _checked_matrix(kernel), None
     else:
         kernel = checked_kernel(kernel)  # pyright: ignore[reportArgumentType]
-        x = concrete_inputs(x, "spectrum")
+        x = at_least_single(concrete_inputs(x, "spectrum"))
         gram = kernel(x)
         if gram.shape != (x.shape[0],) * 2:
             raise ValueError(f"`kernel` must return shape ({x.shape[0]}, {x.shape[0]}) for "
@@ -111,17 +112,16 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
     host = np.asarray(gram)
     if not np.isfinite(host).all():
         raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
-    dtype = np.dtype(np.float32) if host.dtype.itemsize < 4 else host.dtype
+    error_dtype, host = host.dtype, np.asarray(at_least_single(gram))
     platform = next(iter(gram.devices())).platform
     if solver(host.shape[0], platform) == "device":
-        values = jnp.linalg.eigvalsh(gram.astype(dtype))
+        values = jnp.linalg.eigvalsh(at_least_single(gram))
     else:
-        matrix = host.astype(dtype, copy=False)
-        values = jnp.asarray(limited(len(matrix), lambda: np.linalg.eigvalsh(matrix)))
+        values = jnp.asarray(limited(len(host), lambda: np.linalg.eigvalsh(host)))
     smallest, largest = float(values[0]), float(values[-1])
-    error = rounding_error(host.dtype, largest, float(np.max(np.diag(host))), pair)
-    warn_if_hidden(smallest, error, host.dtype, pair)
-    return Spectrum(values.astype(gram.dtype), error)
+    error = rounding_error(error_dtype, largest, float(np.max(np.diag(host))), pair)
+    warn_if_hidden(smallest, error, error_dtype, pair)
+    return Spectrum(values, error)
 
 
 def solver(n: int, platform: str) -> str:

@@ -85,9 +85,12 @@ def matmul(
         traced=not _checks.is_concrete(x1, x2, v, *jax.tree.leaves(kernel)),
     )
     kernel, x1, x2, v = sharding.replicate((kernel, x1, x2, v), mesh)
+    dtype = v.dtype
+    if dtype.itemsize < 4:  # summed in float32, rounded once
+        x1, x2, v = jax.tree.map(lambda array: array.astype(jnp.float32), (x1, x2, v))
     if x2 is None:
-        return symmetric_matmul(kernel, x1, v, tile, mesh)
-    return _cross_matmul(kernel, x1, x2, v, tile, mesh)
+        return symmetric_matmul(kernel, x1, v, tile, mesh).astype(dtype)
+    return _cross_matmul(kernel, x1, x2, v, tile, mesh).astype(dtype)
 
 
 @partial(jax.jit, static_argnames=("tile", "mesh"))
