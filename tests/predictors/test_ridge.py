@@ -155,9 +155,7 @@ def test_a_residual_above_tol_never_goes_without_a_warning():
 
 
 @pytest.mark.parametrize("l2", [0.0, 1.0])
-@pytest.mark.parametrize(
-    ("of_x", "of_y"), [(1e-12, 1e-30), (1e15, 1e30), (1e18, 1.0), (1.0, 1e-30)]
-)
+@pytest.mark.parametrize(("of_x", "of_y"), [(1e-12, 1e-30), (1e15, 1e30), (1.0, 1e-30)])
 def test_homogeneous_at_any_scale(of_x, of_y, l2):
     x, _ = kg.datasets.xor_noise(key, 30, 8, noise="gaussian", dtype=jnp.float32)
     y = jax.random.normal(jax.random.key(1), (30,), jnp.float32)
@@ -178,8 +176,7 @@ def test_scales_at_which_float32_ends_are_refused():
             ridge(ntk, scale * x, y)
 
 
-@pytest.mark.parametrize("method", ["direct", "iterative"])
-def test_derivatives_in_the_targets_are_those_of_the_pseudo_inverse(method):
+def test_derivatives_in_the_targets_are_those_of_the_pseudo_inverse():
     """Inputs on a line: the Gram matrix of three points has rank two."""
     with x64(True):
         x = np.array([[1.0], [-2.0], [3.0]])
@@ -187,11 +184,11 @@ def test_derivatives_in_the_targets_are_those_of_the_pseudo_inverse(method):
         expected = gram[0] @ np.linalg.pinv(gram)
 
         def value(y):
-            return ridge(ntk, x, y, method=method, tol=1e-10).decision_function(x)[0]
+            return ridge(ntk, x, y).decision_function(x)[0]
 
         y = jnp.array([1.0, 0.5, 3.0])  # a function of the span
         for derivative in (jax.grad, jax.jacfwd):
-            np.testing.assert_allclose(derivative(value)(y), expected, atol=1e-8)
+            np.testing.assert_allclose(derivative(value)(y), expected, atol=1e-10)
 
 
 def test_debugging_nans_is_usable():

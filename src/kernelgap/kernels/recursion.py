@@ -66,7 +66,7 @@ def diagonal(spec: MLPSpec, params: PyTree, x: Float[Array, "n d"], get: str) ->
 
 
 def _scaled(spec: MLPSpec, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`scaled_rows`; under a smooth activation of huge rows, and of tiny ones: it is linear there."""
+    """`scaled_rows`; under a smooth activation of huge rows and tiny ones: it is linear there."""
     phi, d = spec.activation, x.shape[1]
     if not spec.widths or isinstance(phi, Activation):
         return scaled_rows(x)

@@ -22,6 +22,8 @@ from jaxtyping import Array, Float, Int
 
 from kernelgap.predictors.operators import Operator, matmul
 
+_PATIENCE = 100  # products that may fail to lower a residual
+
 Linear = Callable[[jax.Array], jax.Array]
 
 
@@ -85,7 +87,7 @@ def woodbury(factor: Float[Array, "n r"], diagonal: Float[Array, " n"]) -> Linea
 
 
 def factorised(gram: Float[Array, "n n"], l2: Float[Array, ""]) -> Linear:
-    """v -> (K + l2 I)^{-1} v, or its pseudo-inverse where K is singular to rounding and l2 is 0.
+    """The inverse of K + l2 I, or the pseudo-inverse where K is singular to rounding and l2 0.
 
     By Cholesky; by eigenvectors where rounding hides the least pivot. A factor exists there often
     and solves nothing. Eigenvalues below rounding are set to its level if l2 > 0: conjugate
@@ -125,7 +127,9 @@ def solve(
 ) -> Solution:
     """Preconditioned conjugate gradients from 0, until ||b - A x|| <= tol ||b|| in every column.
 
-    `precondition` must be linear. `residual` is that of the recursion, the largest of all columns.
+    `precondition` must be linear. The solution is the iterate of least residual: where the system
+    has none, as a singular one may, iterates go astray after the best. `residual` is that of the
+    recursion, the largest of all columns.
     """
     # Squares of tiny numbers underflow: columns are brought to size 1 first.
     size = jnp.max(jnp.abs(b), axis=0, keepdims=True)
@@ -135,29 +139,33 @@ def solve(
     def dot(u: jax.Array, v: jax.Array) -> jax.Array:
         return jnp.sum(u * v, axis=0, keepdims=True)
 
-    tiny = float(jnp.finfo(b.dtype).tiny)
-    target = jnp.square(jnp.asarray(tol, b.dtype)) * dot(b, b)
+    tiny, whole = float(jnp.finfo(b.dtype).tiny), dot(b, b)
+    target = jnp.square(jnp.asarray(tol, b.dtype)) * whole
 
     def running(s: tuple) -> jax.Array:
-        _, r, _, _, alive, count = s
-        return jnp.any(alive & (dot(r, r) > target)) & (count < max_products)
+        _, _, _, _, alive, _, _, _, count = s
+        return jnp.any(alive) & (count < max_products)
 
     def step(s: tuple) -> tuple:
-        x, r, p, rz, alive, count = s
+        x, r, p, rz, alive, best, least, idle, count = s
         q = product(p)
         curvature = dot(p, q)
         # A column that is done, or meets no positive curvature, stays as it is.
-        alive = alive & (dot(r, r) > target) & (curvature > tiny)
+        alive = alive & (curvature > tiny)
         length = jnp.where(alive, rz / jnp.where(alive, curvature, 1), 0)
         x, r = x + length * p, r - length * q
+        left = dot(r, r)
+        best, least = jnp.where(left < least, x, best), jnp.minimum(left, least)
+        idle = jnp.where(left < 0.8 * s[6], 0, idle + 1)
         z = precondition(r)
         after = dot(r, z)
         ratio = jnp.where(alive & (rz > tiny), after / jnp.maximum(rz, tiny), 0)
-        return x, r, z + ratio * p, after, alive, count + 1
+        alive = alive & (left > target) & (idle < _PATIENCE)
+        return x, r, z + ratio * p, after, alive, best, least, idle, count + 1
 
-    z = precondition(b)
-    start = (jnp.zeros_like(b), b, z, dot(b, z), dot(b, b) > 0, jnp.asarray(0))
-    x, r, _, _, _, count = jax.lax.while_loop(running, step, start)
-    norm = jnp.sqrt(dot(b, b))
-    residual = jnp.sqrt(dot(r, r)) / jnp.where(norm > 0, norm, 1)
-    return Solution(size * x, count, jnp.max(residual))
+    z, zeros = precondition(b), jnp.zeros_like(b)
+    none = jnp.zeros_like(whole, int)
+    start = (zeros, b, z, dot(b, z), whole > target, zeros, whole, none, jnp.asarray(0))
+    *_, best, least, _, count = jax.lax.while_loop(running, step, start)
+    residual = jnp.sqrt(least / jnp.where(whole > 0, whole, 1))
+    return Solution(size * best, count, jnp.max(residual))

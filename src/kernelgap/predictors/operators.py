@@ -173,6 +173,7 @@ class Multiple:
     factor: Float[Array, ""]
 
     def __call__(self, x1: jax.Array, x2: jax.Array | None = None) -> jax.Array:
+        """The Gram matrix."""
         return self.factor * (self.kernel(x1) if x2 is None else self.kernel(x1, x2))
 
 

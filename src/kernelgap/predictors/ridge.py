@@ -59,8 +59,9 @@ def kernel_ridge(
         reduction: `"sum"` or `"mean"` over the samples. The same f needs l2_sum = n * l2_mean.
         classes: number of classes, at least 2, or None for real targets.
         tol: relative residual to reach, positive; a direct solution is refined to rounding.
-        method: `"direct"` factorises K + l2 I (by eigenvectors where it is singular to rounding,
-            as it is where rounding made it indefinite) and refines the solution, `"iterative"` holds the Gram matrix and uses only products, `"matrix_free"` does not
+        method: `"direct"` factorises K + l2 I and refines (by eigenvectors where it is singular to
+            rounding, by LAPACK's general solver where rounding made it indefinite),
+            `"iterative"` holds the Gram matrix and uses only products, `"matrix_free"` does not
             hold it; `"auto"` is direct if the Gram matrix fits into memory, else matrix-free.
         tile: largest side of a tile, for `"matrix_free"`; see `kernels.matmul`.
         mesh: devices that share the products, for `"matrix_free"`.
@@ -110,7 +111,7 @@ def kernel_ridge(
     l2 = jnp.asarray(l2, x.dtype) * (x.shape[0] if reduction == "mean" else 1)
     direct = isinstance(operator, GramMatrix) and method != "iterative"
     operator, root = normalised(operator)
-    unit = power_of_two(jnp.max(jnp.abs(y), axis=0))
+    unit = power_of_two(jnp.max(jnp.abs(y), axis=0, keepdims=y.ndim == 2))
     goal, d = jnp.asarray(tol, x.dtype), None if direct else x.shape[1]
     fit = limited(
         x.shape[0] if direct else 0,
