@@ -71,6 +71,17 @@ def number(
         raise ValueError(f"`{name}` must be {expected}; got {as_float:g}")
 
 
+def static_number(
+    value: Any, name: str, *, minimum: float = -np.inf, exclusive: bool = False
+) -> float:
+    """A real scalar, as in `number`, that is part of a description: it cannot be traced."""
+    if not is_concrete(value):
+        raise TypeError(f"`{name}` must be a number that is known before tracing; got a traced "
+                        "value. Close over it, or name it in static_argnames")  # fmt: skip
+    number(value, name, minimum=minimum, exclusive=exclusive)
+    return float(value)
+
+
 def function(value: Any, name: str, form: str) -> None:
     """Something callable, of the given form."""
     if not callable(value):

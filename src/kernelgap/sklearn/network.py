@@ -1,7 +1,7 @@
 """A net trained towards the largest normalised margin, as a scikit-learn estimator."""
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -147,7 +147,7 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
                             f"got {sizes!r:.40}")  # fmt: skip
         sizes = tuple(_checks.integer(size, "hidden_layer_sizes", minimum=1) for size in sizes)
         outputs = None if len(self.classes_) == 2 else len(self.classes_)
-        return _cached_model(sizes, self.activation, outputs)
+        return models.homogeneous_mlp(sizes, activation=self.activation, outputs=outputs)
 
 
 def _checked_strengths(l2s: Any) -> np.ndarray:
@@ -156,12 +156,6 @@ def _checked_strengths(l2s: Any) -> np.ndarray:
             and (np.diff(values) < 0).all()):  # fmt: skip
         raise ValueError(f"`l2s` must be positive and strictly decreasing; got {l2s!r:.80}")
     return values
-
-
-@lru_cache(maxsize=16)
-def _cached_model(sizes: Any, activation: Any, outputs: int | None) -> Model:
-    """One object for each net, so that what is compiled for it is found again."""
-    return models.homogeneous_mlp(sizes, activation=activation, outputs=outputs)
 
 
 def _has_certificate(model: Model) -> bool:
