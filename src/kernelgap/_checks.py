@@ -6,6 +6,7 @@ what the function documents, usually NaN.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -80,6 +81,19 @@ def static_number(
                         "value. Close over it, or name it in static_argnames")  # fmt: skip
     number(value, name, minimum=minimum, exclusive=exclusive)
     return float(value)
+
+
+def decreasing(values: Any, name: str) -> tuple[float, ...]:
+    """Numbers above 0 that decrease strictly: a non-empty sequence, or an array of one axis."""
+    if isinstance(values, jax.Array | np.ndarray) and values.ndim == 1:
+        values = np.asarray(values).tolist()
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise TypeError(f"`{name}` must be a non-empty sequence of decreasing numbers; "
+                        f"got {values!r:.40}")  # fmt: skip
+    numbers = tuple(static_number(value, name, minimum=0, exclusive=True) for value in values)
+    if any(after >= before for before, after in pairwise(numbers)):
+        raise ValueError(f"`{name}` must decrease strictly; got {numbers!s:.80}")
+    return numbers
 
 
 def function(value: Any, name: str, form: str) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
+import jax.core
 import numpy as np
 
 
@@ -11,7 +13,7 @@ class Closure(partial):
     """A `functools.partial` that is equal to another of the same function and the same arguments.
 
     Closures of equal arguments hash alike, so that what was compiled for one serves the other.
-    Arguments that are arrays have no hash and no single truth value: which ones they are decides.
+    Arrays among them, such as keys, are compared by their values while these are known.
     The function must be one of a module, so that pickle finds it by name.
 
     Example:
@@ -48,5 +50,10 @@ def _owned(value: Any) -> Any:
 
 def _comparable(value: Any) -> tuple:
     # The types count as well: 1 and np.float32(1) are equal, but do not promote alike.
-    is_array = hasattr(value, "dtype") and not isinstance(value, np.generic)
-    return type(value), id(value) if is_array else value
+    if not isinstance(value, jax.Array):
+        return type(value), value
+    if isinstance(value, jax.core.Tracer) or not value.is_fully_addressable:
+        return type(value), id(value)
+    is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+    entries = np.asarray(jax.random.key_data(value) if is_key else value).tobytes()
+    return jax.Array, str(value.aval), entries

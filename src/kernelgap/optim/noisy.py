@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from kernelgap import _checks
+from kernelgap._closure import Closure
 from kernelgap.models import Neurons
 from kernelgap.typing import ArrayLike, Key, PyTree
 
@@ -111,33 +112,50 @@ def noisy_gd(
     if _is_number(learning_rate) and _is_number(resample_rate):
         _checks.number(learning_rate * resample_rate, "learning_rate * resample_rate", maximum=1)  # type: ignore[operator]
 
-    def init(params: PyTree) -> NoisyGDState:
-        del params
-        return NoisyGDState(key, jnp.zeros((), jnp.int32))
+    return optax.GradientTransformation(
+        Closure(_init, jnp.copy(key)),
+        Closure(_update, learning_rate, temperature, resample_rate, neurons),
+    )
 
-    def update(
-        updates: PyTree, state: Any, params: PyTree | None = None
-    ) -> tuple[PyTree, NoisyGDState]:
-        if params is None:
-            raise ValueError("noisy_gd needs the parameters: update(gradient, state, params)")
-        with jax.numpy_dtype_promotion("standard"):  # optax's schedules do not know the strict mode
-            eta, tau, sigma = (
-                value(state.step) if callable(value) else value
-                for value in (learning_rate, temperature, resample_rate)
-            )
-        next_key, langevin_key, which_key, fresh_key = jax.random.split(state.key, 4)
-        updates = jax.tree.map(lambda g: -jnp.asarray(eta, g.dtype) * g, updates)
-        if not _is_zero(temperature):
-            updates = _add_noise(langevin_key, updates, jnp.sqrt(2 * eta * tau))
-        if neurons is not None and not _is_zero(resample_rate):
-            moved = neurons.pack(jax.tree.map(jnp.add, params, updates))
-            fresh = _on_sphere(fresh_key, moved, neurons.radius(params))
-            redraw = jax.random.bernoulli(which_key, eta * sigma, moved.shape[:1])
-            final = neurons.unpack(jnp.where(redraw[:, None], fresh, moved))
-            updates = jax.tree.map(jnp.subtract, final, params)
-        return updates, NoisyGDState(next_key, state.step + 1)
 
-    return optax.GradientTransformation(init, update)
+def _init(key: Key, params: PyTree) -> NoisyGDState:
+    del params
+    # A copy for each state: states may be donated.
+    return NoisyGDState(jnp.copy(key), jnp.zeros((), jnp.int32))
+
+
+def _update(
+    learning_rate: ScalarOrSchedule,
+    temperature: ScalarOrSchedule,
+    resample_rate: ScalarOrSchedule,
+    neurons: Neurons | None,
+    updates: PyTree,
+    state: Any,
+    params: PyTree | None = None,
+) -> tuple[PyTree, NoisyGDState]:
+    if params is None:
+        raise ValueError("noisy_gd needs the parameters: update(gradient, state, params)")
+    given = (learning_rate, temperature, resample_rate)
+    redraws = neurons is not None and not _is_zero(resample_rate)
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules do not know the strict mode
+        eta, tau, sigma = (value(state.step) if callable(value) else value for value in given)
+        probability, variance = eta * sigma, 2 * eta * tau
+        valid = _are_valid(eta, tau, sigma, probability) if redraws else _are_valid(eta, tau)
+        if neurons is None and not _is_zero(resample_rate):  # traced: it may yet be zero
+            valid &= sigma == 0
+    next_key, langevin_key, which_key, fresh_key = jax.random.split(state.key, 4)
+    updates = jax.tree.map(lambda g: -jnp.asarray(eta, g.dtype) * g, updates)
+    if not _is_zero(temperature):
+        updates = _add_noise(langevin_key, updates, jnp.sqrt(variance))
+    if redraws:
+        moved = neurons.pack(jax.tree.map(jnp.add, params, updates))
+        fresh = _on_sphere(fresh_key, moved, neurons.radius(params))
+        redraw = jax.random.bernoulli(which_key, probability, moved.shape[:1])
+        final = _like(params, neurons.unpack(jnp.where(redraw[:, None], fresh, moved)))
+        updates = jax.tree.map(jnp.subtract, final, params)
+    if not all(map(_is_number, given)):  # checked where they are known
+        updates = jax.tree.map(lambda u: jnp.where(valid, u, jnp.nan), updates)
+    return updates, NoisyGDState(next_key, state.step + 1)
 
 
 def _is_number(value: ScalarOrSchedule) -> bool:
@@ -147,6 +165,24 @@ def _is_number(value: ScalarOrSchedule) -> bool:
 def _is_zero(value: ScalarOrSchedule) -> bool:
     """Known to be zero, so that the noise costs nothing and draws nothing."""
     return _is_number(value) and float(value) == 0  # type: ignore[arg-type]
+
+
+def _are_valid(*values: Any) -> Any:
+    """Whether learning rate, temperature, resample rate and probability are what they must be."""
+    valid = jnp.asarray(True)
+    for value in values:
+        valid &= jnp.asarray(value) >= 0
+    return valid & (values[-1] <= 1) if len(values) == 4 else valid
+
+
+def _like(params: PyTree, final: PyTree) -> PyTree:
+    """The parameters that `neurons.unpack` returned, in the containers of the old ones."""
+    leaves, treedef = jax.tree.flatten(params)
+    shapes, expected = [list(map(jnp.shape, each)) for each in (jax.tree.leaves(final), leaves)]
+    if shapes != expected:
+        raise ValueError(f"`neurons.unpack` must return arrays of the shapes of the parameters, "
+                         f"{expected}; got {shapes}")  # fmt: skip
+    return jax.tree.unflatten(treedef, jax.tree.leaves(final))
 
 
 def _add_noise(key: Key, updates: PyTree, scale: jax.Array) -> PyTree:

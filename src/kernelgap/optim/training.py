@@ -1,5 +1,6 @@
 """Full-batch training with any optax optimiser in one compiled loop."""
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -133,17 +134,32 @@ def train(
             raise ValueError(f"`opt_state` must be a state of `optimizer` for these parameters, "
                              f"such as `Trained.opt_state`; got {given!s:.80}")  # fmt: skip
 
+    def objective(params: PyTree) -> jax.Array:
+        return loss(params, x, y)
+
+    def gradient_at(params: PyTree, call: Any) -> PyTree:
+        del call  # of several within a step, which all see the same data
+        return jax.grad(objective)(params)
+
+    functions = {"value_fn": objective, "obj_fn": objective, "grad_fn": gradient_at}
+    wanted = _extra_arguments(optimizer.update)
+
     beat = _extras.heartbeat(steps, "train", unit="step", shown=progress)
 
     def step(carry: tuple, done: jax.Array) -> tuple[tuple, jax.Array]:
         params, state = carry
         beat(done)
-        value, gradient = jax.value_and_grad(loss)(params, x, y)
+        value, gradient = jax.value_and_grad(objective)(params)
+        extra = functions | {"value": value, "grad": gradient}
+        extra = {name: extra[name] for name in wanted}
         with jax.numpy_dtype_promotion("standard"):  # optax does not know the strict mode
-            updates, state = optimizer.update(gradient, state, params)
+            updates, state = optimizer.update(gradient, state, params, **extra)
         return (optax.apply_updates(params, updates), state), value
 
-    carry = (params, optimizer.init(params) if opt_state is None else opt_state)
+    start = (params, optimizer.init(params) if opt_state is None else opt_state)
+    # A loop hands on what it does not change, and states may hold the parameters: with copies of
+    # its own, what is returned can be donated.
+    carry = jax.tree.map(jnp.copy, start)
     counted = jnp.arange(1, steps + 1, dtype=jnp.int32)
     if record is None:
         (params, opt_state), losses = jax.lax.scan(step, carry, counted)
@@ -157,3 +173,14 @@ def train(
         leg, carry, counted.reshape(-1, record_every)
     )
     return Trained(params, opt_state, losses.reshape(steps), records)
+
+
+_EXTRA = ("value", "grad", "value_fn", "obj_fn", "grad_fn")
+
+
+def _extra_arguments(update: Callable) -> tuple[str, ...]:
+    """Those of optax's extra arguments that an optimiser takes."""
+    parameters = inspect.signature(update).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return _EXTRA
+    return tuple(name for name in _EXTRA if name in parameters)
