@@ -193,7 +193,7 @@ def test_every_study_is_public_and_listed(capsys):
         ("regularization", {"data": "mnist"}, ValueError, "`data` must be one of 'xor', 'digits'"),
         ("regularization", {"signal": "line"}, ValueError, "`signal`"),
         ("regularization", {"noise": "pink"}, ValueError, "`noise`"),
-        ("regularization", {"classes": (3, 3)}, ValueError, "`classes` must not repeat an entry"),
+        ("regularization", {"classes": (3, 3)}, ValueError, "two different digits"),
         ("regularization", {"width": 7}, ValueError, "`width` must be even.*got 7"),
         ("regularization", {"records": 7}, ValueError, "`records` must divide `steps`"),
         ("regularization", {"momentum": 1.0}, ValueError, "`momentum`"),

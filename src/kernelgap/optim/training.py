@@ -134,7 +134,8 @@ def train(
             raise ValueError(f"`opt_state` must be a state of `optimizer` for these parameters, "
                              f"such as `Trained.opt_state`; got {given!s:.80}")  # fmt: skip
 
-    def objective(params: PyTree) -> jax.Array:
+    def objective(params: PyTree, *, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
+        del obj_fn, grad_fn  # line searches hand on what they do not use themselves
         return loss(params, x, y)
 
     def gradient_at(params: PyTree, call: Any) -> PyTree:
