@@ -181,6 +181,10 @@ def _pack(spec: MLPSpec, params: Params) -> jax.Array:
         raise TypeError("`params` must be (hidden, readout), as the model's `init` makes them; "
                         f"got {type(params).__name__} of {len(params)}. For a net of your own "
                         "write models.Neurons(pack, unpack, radius)")  # fmt: skip
+    if not all(hasattr(weights, "reshape") for weights in params):
+        kinds = " and ".join(type(weights).__name__ for weights in params)
+        raise TypeError(f"`params` must be two arrays, (hidden, readout); got {kinds}. Under a "
+                        "mask, give both layers of a neuron the same label")  # fmt: skip
     hidden, readout = params
     return jnp.concatenate([readout.reshape(spec.outputs or 1, -1).T, hidden], axis=1)
 

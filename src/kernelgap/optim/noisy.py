@@ -104,7 +104,8 @@ def noisy_gd(
     ):
         if not callable(value):
             _checks.number(value, name, minimum=0, exclusive=exclusive)
-    if neurons is None and not _is_zero(resample_rate):
+    known = callable(resample_rate) or _is_number(resample_rate)
+    if neurons is None and known and not _is_zero(resample_rate):
         raise ValueError(
             "`resample_rate` needs `neurons`: pass neurons=model.neurons of a two-layer model "
             "(the re-draws are defined for homogeneous nets of two layers only); got neurons=None"
