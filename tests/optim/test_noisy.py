@@ -261,14 +261,13 @@ def test_update_needs_params():
 
 
 @pytest.mark.parametrize("make_key", [jax.random.key, jax.random.PRNGKey])
-@pytest.mark.parametrize("prepare", [lambda s: s, lambda s: jax.jit(lambda t: t)(jax.device_put(s))])
-def test_states_can_be_donated_and_the_callers_key_stays(make_key, prepare):
+def test_states_can_be_donated_and_the_callers_key_stays(make_key):
     own = make_key(5)
     optimizer = kg.optim.noisy_gd(
         0.1, temperature=1e-3, resample_rate=0.5, neurons=model.neurons, key=own
     )
     step = jax.jit(lambda s: optimizer.update(gradient, s, params), donate_argnums=0)
-    first, second = (step(prepare(optimizer.init(params)))[0] for _ in range(2))
+    first, second = (step(jax.device_put(optimizer.init(params)))[0] for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
     state = jax.jit(optimizer.init)(params)
     for _ in range(2):
@@ -328,10 +327,11 @@ def test_accumulated_steps_draw_once():
     """Between its steps `MultiSteps` changes neither parameters nor key."""
     accumulated = optax.MultiSteps(kg.optim.noisy_gd(0.1, **_noisy), 3)
     state, moved = accumulated.init(params), params
-    for _ in range(2):
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(2):
+            updates, state = accumulated.update(gradient, state, moved)
+            assert all(not leaf.any() for leaf in updates)
         updates, state = accumulated.update(gradient, state, moved)
-        assert all(not leaf.any() for leaf in updates)
-    updates, state = accumulated.update(gradient, state, moved)
     expected, after = _step(kg.optim.noisy_gd(0.1, **_noisy))
     _same(optax.apply_updates(params, updates), expected)
     assert (state.inner_opt_state.key == after.key).all()

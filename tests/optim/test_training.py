@@ -51,7 +51,7 @@ x, y = kg.datasets.xor_noise(key, 8, 3)
 small_loss = kg.objectives.regularized_logistic(small.apply, l2=1e-2)
 
 
-def _value(params, **unused):
+def _value(params, obj_fn=None):
     return small_loss(params, x, y)
 
 
@@ -62,7 +62,7 @@ def _value(params, **unused):
         pytest.param(optax.lbfgs(memory_size=2), marks=pytest.mark.slow),
         optax.chain(optax.sgd(0.5), optax.contrib.reduce_on_plateau(patience=1, rtol=0.5)),
         optax.MultiSteps(optax.polyak_sgd(), 2),
-        optax.contrib.sophia(0.01),
+        pytest.param(optax.contrib.sophia(0.01), marks=pytest.mark.slow),
         optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.05), opaque_mode=True),
     ],
     ids=["linesearch", "lbfgs", "plateau", "polyak", "sophia", "sam"],
