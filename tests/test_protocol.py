@@ -1,4 +1,4 @@
-"""Models and losses are what describes them: equal, hashable, picklable, in other processes too."""
+"""Objects are what describes them: equal, hashable, picklable; and they own what they hold."""
 
 import inspect
 from functools import partial
@@ -10,6 +10,7 @@ import pytest
 
 import kernelgap as kg
 from helpers import round_trips
+from kernelgap.studies import STUDIES
 
 MODELS = {
     "relu": partial(kg.models.homogeneous_mlp, (4,)),
@@ -30,14 +31,69 @@ LOSSES = {
     "diverse": lambda: kg.objectives.with_diversity(logistic(l2=1e-3), strength=0.1),
 }
 
+ntk = kg.models.homogeneous_mlp((4,), parameterization="ntk")
+KERNELS = {
+    "ntk": lambda: kg.kernels.ntk(ntk),
+    "nngp": lambda: kg.kernels.nngp(ntk),
+    "arora": lambda: kg.kernels.in_convention(kg.kernels.ntk(ntk), "arora"),
+    "diversity": kg.kernels.diversity_kernel,
+}
+CONFIGURATIONS = {name: study.config for name, study in STUDIES.items()}
+DESCRIBED = MODELS | LOSSES | KERNELS | CONFIGURATIONS
 
-@pytest.mark.parametrize("make", [*MODELS.values(), *LOSSES.values()], ids=[*MODELS, *LOSSES])
+
+@pytest.mark.parametrize("make", DESCRIBED.values(), ids=DESCRIBED)
 def test_equal_descriptions_are_equal_objects(make):
     value = make()
     for other in (make(), *round_trips(value)):
         assert other == value
         assert hash(other) == hash(value)
         assert repr(other) == repr(value)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_go_to_other_processes(name):
+    assert all(other == STUDIES[name] for other in round_trips(STUDIES[name]))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        kg.datasets.Dataset(x, jnp.ones(2)),
+        kg.predictors.KernelPredictor(
+            KERNELS["ntk"](),
+            x,
+            jnp.ones(2),
+            jnp.float32(0.1),
+            jnp.nan,
+            jnp.float32(0),
+            jnp.int32(3),
+        ),
+        kg.kernels.empirical_ntk(net, params),
+        kg.optim.Trained(params, (), jnp.ones(3), None),
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_results_of_arrays_come_back_whole(result):
+    for other in round_trips(result):
+        assert jax.tree.structure(other) == jax.tree.structure(result)
+        jax.tree.map(np.testing.assert_array_equal, other, result)
+
+
+def test_numpy_arrays_are_copied():
+    """Also those that start where JAX could use their memory as it stands."""
+    room = np.ones(16 * 24 + 16, np.float32)
+    shift = -room.ctypes.data % 64 // 4
+    own = room[shift : shift + 16 * 24].reshape(16, 24)
+    own += np.arange(16, dtype=np.float32)[:, None]
+    kernel = kg.kernels.empirical_ntk(lambda p, x: x @ p, own[0])
+    data = kg.datasets.teacher(jax.random.key(0), 4, 24, params=(own, own[:, 0]))
+    ridge = kg.predictors.kernel_ridge(kg.kernels.ntk(ntk), own, own[:, 0], l2=1.0)
+    before = [np.array(v) for v in (kernel(own), data.y, ridge.x, ridge.decision_function(own))]
+    room[:] = 7.0
+    after = (kernel(before[2]), data.y, ridge.x, ridge.decision_function(before[2]))
+    for now, then in zip(after, before, strict=True):
+        np.testing.assert_array_equal(now, then)
 
 
 def test_what_differs_is_different():
