@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -54,6 +55,6 @@ def _comparable(value: Any) -> tuple:
         return type(value), value
     if isinstance(value, jax.core.Tracer) or not value.is_fully_addressable:
         return type(value), id(value)
-    is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
     entries = np.asarray(jax.random.key_data(value) if is_key else value).tobytes()
     return jax.Array, str(value.aval), entries

@@ -60,7 +60,11 @@ def noisy_gd(
     positive never has a negative output. Re-draws lead out of such starts.
 
     The updates it returns are final: in an `optax.chain` put it last, and do not scale them again.
-    Under `optax.inject_hyperparams` name `("neurons", "key")` as static arguments.
+    Under `optax.inject_hyperparams` name `("neurons", "key")` as static arguments. Hyperparameters
+    that are traced or scheduled and leave their range give NaN. `optax.MultiSteps` draws once for
+    each of its own steps. Under `optax.multi_transform` and `optax.masked` the layers of a neuron
+    need the same label; where the net is a part of the parameters, write `models.Neurons` whose
+    `pack` picks it and whose `unpack` returns it alone.
 
     Args:
         learning_rate: eta > 0, or an optax schedule.
@@ -69,7 +73,7 @@ def noisy_gd(
             steps taken, as for the learning rate; the noises are off in a step where it is zero.
         resample_rate: sigma >= 0 with eta * sigma <= 1, or a schedule.
         neurons: what a neuron is: `model.neurons` of a two-layer net. Needed for re-draws only.
-        key: JAX random key.
+        key: JAX random key; copied, so that it stays the caller's where states are donated.
 
     Returns:
         An `optax.GradientTransformation`; its `update` needs `params`.
@@ -137,26 +141,30 @@ def _update(
     if params is None:
         raise ValueError("noisy_gd needs the parameters: update(gradient, state, params)")
     given = (learning_rate, temperature, resample_rate)
-    redraws = neurons is not None and not _is_zero(resample_rate)
+    redrawn = None if _is_zero(resample_rate) else neurons
     with jax.numpy_dtype_promotion("standard"):  # optax's schedules do not know the strict mode
-        eta, tau, sigma = (value(state.step) if callable(value) else value for value in given)
+        eta, tau, sigma = (_at(value, state.step) for value in given)
         probability, variance = eta * sigma, 2 * eta * tau
-        valid = _are_valid(eta, tau, sigma, probability) if redraws else _are_valid(eta, tau)
+        valid = _are_valid(eta, tau, sigma, probability) if redrawn else _are_valid(eta, tau)
         if neurons is None and not _is_zero(resample_rate):  # traced: it may yet be zero
             valid &= sigma == 0
     next_key, langevin_key, which_key, fresh_key = jax.random.split(state.key, 4)
     updates = jax.tree.map(lambda g: -jnp.asarray(eta, g.dtype) * g, updates)
     if not _is_zero(temperature):
         updates = _add_noise(langevin_key, updates, jnp.sqrt(variance))
-    if redraws:
-        moved = neurons.pack(jax.tree.map(jnp.add, params, updates))
-        fresh = _on_sphere(fresh_key, moved, neurons.radius(params))
+    if redrawn is not None:
+        moved = redrawn.pack(jax.tree.map(jnp.add, params, updates))
+        fresh = _on_sphere(fresh_key, moved, redrawn.radius(params))
         redraw = jax.random.bernoulli(which_key, probability, moved.shape[:1])
-        final = _like(params, neurons.unpack(jnp.where(redraw[:, None], fresh, moved)))
+        final = _like(params, redrawn.unpack(jnp.where(redraw[:, None], fresh, moved)))
         updates = jax.tree.map(jnp.subtract, final, params)
     if not all(map(_is_number, given)):  # checked where they are known
         updates = jax.tree.map(lambda u: jnp.where(valid, u, jnp.nan), updates)
     return updates, NoisyGDState(next_key, state.step + 1)
+
+
+def _at(value: Any, step: jax.Array) -> Any:
+    return value(step) if callable(value) else value
 
 
 def _is_number(value: ScalarOrSchedule) -> bool:
@@ -169,7 +177,7 @@ def _is_zero(value: ScalarOrSchedule) -> bool:
 
 
 def _are_valid(*values: Any) -> Any:
-    """Whether learning rate, temperature, resample rate and probability are what they must be."""
+    """All values are at least 0, and the last of four, the probability of a re-draw, at most 1."""
     valid = jnp.asarray(True)
     for value in values:
         valid &= jnp.asarray(value) >= 0

@@ -147,7 +147,8 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
                             f"got {sizes!r:.40}")  # fmt: skip
         sizes = tuple(_checks.integer(size, "hidden_layer_sizes", minimum=1) for size in sizes)
         outputs = None if len(self.classes_) == 2 else len(self.classes_)
-        return models.homogeneous_mlp(sizes, activation=self.activation, outputs=outputs)
+        activation: Any = self.activation
+        return models.homogeneous_mlp(sizes, activation=activation, outputs=outputs)
 
 
 def _has_certificate(model: Model) -> bool:

@@ -143,7 +143,7 @@ def datasets(
         dtype = np.dtype(jax.dtypes.canonicalize_dtype(float))
         if classes > 2:
             x, y = rng.standard_normal(shape), rng.integers(0, classes, shape[0], np.int32)
-            return jax.device_put(Dataset(x.astype(dtype), y))
+            return Dataset(*jax.device_put((x.astype(dtype), y)))
         if kind == "random":
             x, y = rng.standard_normal(shape), rng.choice([-1.0, 1.0], shape[0])
         else:
@@ -151,7 +151,7 @@ def datasets(
             y = x[:, 0] * x[:, 1]
         if kind == "axis":  # the signal of the cube, turned to the axes
             x[:, :2] = np.stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]], axis=1) / 2
-        return jax.device_put(Dataset(x.astype(dtype), y.astype(dtype)))
+        return Dataset(*jax.device_put((x.astype(dtype), y.astype(dtype))))
 
     kinds = st.sampled_from(["axis", "cube", "random"])
     return st.builds(draw, st.integers(0, 2**31 - 1), st.sampled_from(list(shapes)), kinds)
