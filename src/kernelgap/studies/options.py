@@ -67,5 +67,5 @@ def two_digits(config: Any, name: str) -> None:
     """Two different digits 0..9."""
     sequence(config, name, at_least(0), distinct=False)
     classes = getattr(config, name)
-    if len(classes) != 2 or max(classes) > 9:
+    if len(classes) != 2 or classes[0] == classes[1] or max(classes) > 9:
         raise ValueError(f"`{name}` must be two different digits 0..9; got {classes}")
