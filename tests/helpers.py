@@ -1,6 +1,9 @@
 """What several test files share: strategies over few compiled shapes, and tolerances."""
 
+import copy
+import pickle
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +47,11 @@ smooth_models = st.builds(
     outputs=st.sampled_from([None, 3]),
     init_scale=st.sampled_from([1.0, 1.5]),
 )
+
+
+def round_trips(value: Any) -> list[Any]:
+    """What pickle, copy and deepcopy make of a value."""
+    return [pickle.loads(pickle.dumps(value)), copy.copy(value), copy.deepcopy(value)]
 
 
 def slow_but(cases: Iterable, kept: Collection) -> list:

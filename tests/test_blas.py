@@ -2,6 +2,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+import warnings
+from contextlib import ExitStack
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +13,9 @@ import pytest
 import scipy.linalg  # noqa: F401  its BLAS is loaded before the first limit is set
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from kernelgap import _blas
 from kernelgap._blas import limited
+from kernelgap._quiet import ignored
 
 
 def _threads():
@@ -25,6 +31,54 @@ def test_one_thread_where_matrices_are_small_and_as_before_afterwards():
         with pytest.raises(ZeroDivisionError):
             limited(600, lambda: 1 / 0)
         assert _threads() == {2}
+
+
+def _overlap(first, second):
+    """Enter the first, then the second; leave the first, then the second."""
+    entered, left = threading.Event(), threading.Event()
+
+    def run():
+        with first():
+            entered.set()
+            left.wait(60)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert entered.wait(60)
+    with ExitStack() as stack:
+        stack.enter_context(second())
+        left.set()
+        thread.join(60)
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one thread in any case")
+def test_two_threads_leave_the_limit_as_it_was():
+    with threadpool_limits(2, user_api="blas"):
+        _overlap(_blas._one_thread, _blas._one_thread)
+        assert _threads() == {2}
+
+
+def test_two_threads_leave_the_filters_of_warnings_as_they_were():
+    inside, most = [0], []
+
+    def run():
+        for _ in range(20):
+            with ignored():
+                inside[0] += 1
+                most.append(inside[0])
+                time.sleep(1e-3)
+                inside[0] -= 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert list(warnings.filters) == before
+    assert set(most) == {1}
 
 
 def test_under_transformations():

@@ -6,6 +6,7 @@ what the function documents, usually NaN.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -69,6 +70,30 @@ def number(
     too_low = as_float <= minimum if exclusive else as_float < minimum
     if not np.isfinite(as_float) or too_low or as_float > maximum:
         raise ValueError(f"`{name}` must be {expected}; got {as_float:g}")
+
+
+def static_number(
+    value: Any, name: str, *, minimum: float = -np.inf, exclusive: bool = False
+) -> float:
+    """A real scalar, as in `number`, that is part of a description: it cannot be traced."""
+    if not is_concrete(value):
+        raise TypeError(f"`{name}` must be a number that is known before tracing; got a traced "
+                        "value. Close over it, or name it in static_argnames")  # fmt: skip
+    number(value, name, minimum=minimum, exclusive=exclusive)
+    return float(value)
+
+
+def decreasing(values: Any, name: str) -> tuple[float, ...]:
+    """Numbers above 0 that decrease strictly: a non-empty sequence, or an array of one axis."""
+    if isinstance(values, jax.Array | np.ndarray) and values.ndim == 1:
+        values = np.asarray(values).tolist()
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise TypeError(f"`{name}` must be a non-empty sequence of decreasing numbers; "
+                        f"got {values!r:.40}")  # fmt: skip
+    numbers = tuple(static_number(value, name, minimum=0, exclusive=True) for value in values)
+    if any(after >= before for before, after in pairwise(numbers)):
+        raise ValueError(f"`{name}` must decrease strictly; got {numbers!s:.80}")
+    return numbers
 
 
 def function(value: Any, name: str, form: str) -> None:

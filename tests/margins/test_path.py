@@ -212,11 +212,12 @@ GOOD = {"l2s": [1e-2, 1e-3], "steps": 2}
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        ({"l2s": [1e-3, 1e-2]}, ValueError, "`l2s` must be positive, finite and strictly decr"),
+        ({"l2s": [1e-3, 1e-2]}, ValueError, "`l2s` must decrease strictly"),
         ({"l2s": [1e-2, 0.0]}, ValueError, "`l2s`"),
-        ({"l2s": []}, ValueError, "`l2s`"),
+        ({"l2s": []}, TypeError, "`l2s` must be a non-empty sequence"),
+        ({"l2s": ["1e-2"]}, TypeError, "`l2s` must be a finite number > 0"),
         ({"l2s": [np.inf, 1.0]}, ValueError, "`l2s`"),
-        ({"l2s": 1e-2}, ValueError, "`l2s` must be"),
+        ({"l2s": 1e-2}, TypeError, "`l2s` must be"),
         ({"steps": 0}, ValueError, "`steps` must be an integer >= 1"),
         ({"steps": 1.0}, TypeError, "`steps`"),
         ({"learning_rate": 0.0}, ValueError, "`learning_rate` must be a finite number > 0"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import kernelgap as kg
-from helpers import PARAMETERIZATIONS, assert_close, keys
+from helpers import PARAMETERIZATIONS, assert_close, keys, round_trips
 
 key = jax.random.key(0)
 model = kg.models.homogeneous_mlp((50,))
@@ -258,3 +258,112 @@ def test_update_needs_params():
     optimizer = kg.optim.noisy_gd(0.1, key=key)
     with pytest.raises(ValueError, match="needs the parameters"):
         optimizer.update(gradient, optimizer.init(params))
+
+
+@pytest.mark.parametrize("make_key", [jax.random.key, jax.random.PRNGKey])
+def test_states_can_be_donated_and_the_callers_key_stays(make_key):
+    own = make_key(5)
+    optimizer = kg.optim.noisy_gd(
+        0.1, temperature=1e-3, resample_rate=0.5, neurons=model.neurons, key=own
+    )
+    step = jax.jit(lambda s: optimizer.update(gradient, s, params), donate_argnums=0)
+    first, second = (step(jax.device_put(optimizer.init(params)))[0] for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    state = jax.jit(optimizer.init)(params)
+    for _ in range(2):
+        _, state = step(state)
+    states = jax.vmap(lambda _: optimizer.init(params))(jnp.arange(2))
+    jax.jit(jax.vmap(lambda s: optimizer.update(gradient, s, params)), donate_argnums=0)(states)
+    assert not own.is_deleted()
+    jax.jit(lambda k: k, donate_argnums=0)(jax.jit(jnp.copy, donate_argnums=0)(own))
+    step(optimizer.init(params))  # whatever became of the caller's key
+
+
+def test_two_states_share_no_buffer():
+    optimizer = kg.optim.noisy_gd(0.1, key=jax.random.PRNGKey(0))
+    one, two = optimizer.init(params), optimizer.init(params)
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((one, two))]
+    assert len(set(pointers)) == len(pointers)
+
+
+_noisy = {"temperature": 1e-3, "resample_rate": 0.5, "neurons": model.neurons, "key": key}
+
+
+def _same(one, two):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, two)
+
+
+def test_injected_hyperparameters_are_the_plain_ones():
+    """Traced: without neurons too, where the rate might turn out not to be zero."""
+    for options in (_noisy, {"key": key}):
+        injected = optax.inject_hyperparams(kg.optim.noisy_gd, static_args=("neurons", "key"))(
+            optax.constant_schedule(0.1), **options
+        )
+        expected, _ = _step(kg.optim.noisy_gd(0.1, **options))
+        updates, _ = jax.jit(injected.update)(gradient, injected.init(params), params)
+        _same(optax.apply_updates(params, updates), expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"learning_rate": -0.1}, {"temperature": -1.0}, {"resample_rate": -1.0},
+     {"resample_rate": 11.0}, {"neurons": None}],
+)  # fmt: skip
+def test_traced_hyperparameters_out_of_range_give_nan(change):
+    given = {"learning_rate": 0.1} | _noisy | change
+
+    @jax.jit
+    def step(eta, tau, sigma):
+        optimizer = kg.optim.noisy_gd(
+            eta, temperature=tau, resample_rate=sigma, neurons=given["neurons"], key=key
+        )
+        return optimizer.update(gradient, optimizer.init(params), params)[0]
+
+    updates = step(given["learning_rate"], given["temperature"], given["resample_rate"])
+    assert all(np.isnan(leaf).all() for leaf in updates)
+
+
+def test_accumulated_steps_draw_once():
+    """Between its steps `MultiSteps` changes neither parameters nor key."""
+    accumulated = optax.MultiSteps(kg.optim.noisy_gd(0.1, **_noisy), 3)
+    state, moved = accumulated.init(params), params
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(2):
+            updates, state = accumulated.update(gradient, state, moved)
+            assert all(not leaf.any() for leaf in updates)
+        updates, state = accumulated.update(gradient, state, moved)
+    expected, after = _step(kg.optim.noisy_gd(0.1, **_noisy))
+    _same(optax.apply_updates(params, updates), expected)
+    assert (state.inner_opt_state.key == after.key).all()
+    assert int(state.inner_opt_state.step) == 1
+
+
+def test_masks_leave_whole_neurons_or_none():
+    tree = {"head": jnp.ones(2), "net": params}
+    neurons = kg.models.Neurons(
+        pack=lambda p: model.neurons.pack(p["net"]),
+        unpack=lambda rows: {"net": model.neurons.unpack(rows)},
+        radius=lambda p: model.neurons.radius(p["net"]),
+    )
+    optimizer = optax.multi_transform(
+        {"noisy": kg.optim.noisy_gd(0.1, **_noisy | {"neurons": neurons}), "sgd": optax.sgd(1.0)},
+        {"head": "sgd", "net": "noisy"},
+    )
+    after, _ = _step(optimizer, tree, {"head": jnp.ones(2), "net": gradient})
+    _same(after, {"head": jnp.zeros(2), "net": _step(kg.optim.noisy_gd(0.1, **_noisy))[0]})
+    half = optax.masked(kg.optim.noisy_gd(0.1, **_noisy), (True, False))
+    with pytest.raises(TypeError, match="give both layers of a neuron the same label"):
+        _step(half)
+    wrong = model.neurons._replace(unpack=lambda rows: rows)
+    with pytest.raises(ValueError, match="`neurons.unpack` must return arrays of the shapes"):
+        _step(kg.optim.noisy_gd(0.1, **_noisy | {"neurons": wrong}))
+
+
+def test_equal_transformations_are_equal_and_pickle():
+    optimizer = kg.optim.noisy_gd(0.1, **_noisy)
+    for other in (kg.optim.noisy_gd(0.1, **_noisy), *round_trips(optimizer)):
+        assert other == optimizer
+        assert hash(other) == hash(optimizer)
+    assert optimizer != kg.optim.noisy_gd(0.1, **_noisy | {"key": jax.random.key(1)})
+    for state in round_trips(optimizer.init(params)):
+        _same(_step(optimizer, state=state)[0], _step(optimizer)[0])

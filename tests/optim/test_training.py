@@ -1,3 +1,6 @@
+import inspect
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +43,92 @@ def test_records_and_resuming():
     rest = kg.optim.train(loss, half.params, data, adam, steps=20, opt_state=half.opt_state)
     assert_close(rest.params[0], whole.params[0], factor=1e4)
     assert_close(jnp.concatenate([half.losses, rest.losses]), whole.losses, factor=1e3)
+
+
+small = kg.models.homogeneous_mlp((4,))
+start = small.init(key, 3)
+x, y = kg.datasets.xor_noise(key, 8, 3)
+small_loss = kg.objectives.regularized_logistic(small.apply, l2=1e-2)
+
+
+def _value(params, obj_fn=None):
+    return small_loss(params, x, y)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.chain(optax.sgd(0.5), optax.scale_by_backtracking_linesearch(5)),
+        pytest.param(optax.lbfgs(memory_size=2), marks=pytest.mark.slow),
+        optax.chain(optax.sgd(0.5), optax.contrib.reduce_on_plateau(patience=1, rtol=0.5)),
+        optax.MultiSteps(optax.polyak_sgd(), 2),
+        pytest.param(optax.contrib.sophia(0.01), marks=pytest.mark.slow),
+        optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.05), opaque_mode=True),
+    ],
+    ids=["linesearch", "lbfgs", "plateau", "polyak", "sophia", "sam"],
+)
+def test_extra_arguments_equal_a_python_loop(optimizer):
+    """As optax documents each: what `train` stops and takes up again is one long run, too."""
+    found = kg.optim.train(small_loss, start, (x, y), optimizer, steps=2)
+    found = kg.optim.train(
+        small_loss, found.params, (x, y), optimizer, steps=3, opt_state=found.opt_state
+    )
+    takes = inspect.signature(optimizer.update).parameters
+    expected, state = start, optimizer.init(start)
+    for _ in range(5):
+        value, gradient = jax.value_and_grad(_value)(expected)
+        extra = {"value": value, "grad": gradient, "value_fn": _value, "obj_fn": _value}
+        if "grad_fn" in takes:
+            extra = {"grad_fn": lambda params, call: jax.grad(_value)(params)}
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(gradient, state, expected, **extra)
+        expected = optax.apply_updates(expected, updates)
+    for ours, theirs in zip(found.params, expected, strict=True):
+        assert_close(ours, theirs, factor=1e3)
+
+
+def test_lookahead_trains_its_fast_parameters():
+    optimizer = optax.lookahead(optax.sgd(0.5), 2, 0.5)
+    both = optax.LookaheadParams.init_synced(start)
+    found = kg.optim.train(small_loss, both, (x, y), optimizer, steps=2)
+    plain = kg.optim.train(small_loss, start, (x, y), optax.sgd(0.5), steps=2)
+    for k in range(2):
+        assert_close(found.params.fast[k], (start[k] + plain.params[k]) / 2, factor=1e3)
+    with pytest.raises(TypeError, match="`params` must be optax.LookaheadParams.init_synced"):
+        kg.optim.train(small_loss, start, (x, y), optimizer, steps=2)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "error", "match"),
+    [
+        (
+            optax.chain(optax.clip(1.0), optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1))),
+            TypeError,
+            "extra arguments do not fit.*'value'.*wrap a member of a chain",
+        ),
+        (
+            optax.contrib.differentially_private_aggregate(1.0, 0.1, 0),
+            ValueError,
+            "`optimizer` must return updates of the shapes of the parameters.*per example",
+        ),
+    ],
+)
+def test_optimizers_that_want_something_else_are_refused(optimizer, error, match):
+    with pytest.raises(error, match=match):
+        kg.optim.train(small_loss, start, (x, y), optimizer, steps=2)
+
+
+def test_what_is_returned_can_be_donated():
+    """prodigy keeps the first parameters, inject_hyperparams numbers that no step changes."""
+    optimizer = optax.inject_hyperparams(optax.contrib.prodigy)(0.1)
+    own = optimizer.init(start)
+    discard = jax.jit(lambda tree: jax.tree.map(jnp.sum, tree), donate_argnums=0)
+    for state in (None, own):
+        found = kg.optim.train(small_loss, start, (x, y), optimizer, steps=2, opt_state=state)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # sums need none of the buffers
+            discard((found.params, found.opt_state))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((start, own)))
 
 
 def test_batched_over_seeds():

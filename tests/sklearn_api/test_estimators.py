@@ -229,7 +229,7 @@ def test_parameters_are_checked_by_fit(options, error, message):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"l2s": (1e-3, 1e-2)}, ValueError, "`l2s` must be positive and strictly decreasing"),
+        ({"l2s": (1e-3, 1e-2)}, ValueError, "`l2s` must decrease strictly"),
         ({"l2s": 1e-3}, ValueError, "`l2s` must be positive"),
         ({"l2s": ()}, ValueError, "`l2s` must be positive"),
         ({"steps": 0}, ValueError, "`steps` must be an integer >= 1"),

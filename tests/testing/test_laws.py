@@ -1,5 +1,6 @@
 """Each law holds for what obeys it, and fails for what does not."""
 
+import os
 import subprocess
 import sys
 
@@ -49,6 +50,15 @@ def test_homogeneous():
 def test_kernels_and_data_of_the_strategies(kernel, data):
     testing.assert_kernel(kernel, data.x)
     assert set(np.asarray(data.y).tolist()) <= {-1.0, 1.0}
+
+
+@given(testing.datasets(shapes=((40, 3),)))
+def test_drawn_data_are_of_the_xor_distribution_or_random(data):
+    x, y = np.asarray(data.x), np.asarray(data.y)
+    if np.isin(np.abs(x), (0, 1)).all():
+        axis = np.abs(x[:, 0]) - np.abs(x[:, 1])
+        np.testing.assert_array_equal(y, axis if (x[:, :2] == 0).any() else x[:, 0] * x[:, 1])
+        assert (np.abs(x[:, 2:]) == 1).all()
 
 
 def test_plain_functions_are_kernels():
@@ -154,3 +164,47 @@ def test_optax_is_what_trains():
     loss = lambda p, x, y: jnp.mean(jnp.square(build(64).apply(p, x) - y)) / 2
     losses = kg.optim.train(loss, params, (X, jnp.sign(X[:, 0])), optax.sgd(rate), steps=30).losses
     assert np.all(np.diff(losses) < 1e-6)
+
+
+_SCRIPT = """
+import jax, jax.numpy as jnp
+from hypothesis import given, settings
+import kernelgap as kg
+LOAD
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, *a, **k: compiled.append(name) if "backend_compile" in name else None)
+
+@given(kg.testing.models(), kg.testing.datasets(), kg.testing.datasets(classes=3),
+       kg.testing.activations(), kg.testing.kernels())
+def draw(model, data, classes, activation, kernel):
+    assert data.x.shape == (12, 4) and set(classes.y.tolist()) <= {0, 1, 2}
+
+draw()
+assert not compiled, compiled
+
+@given(kg.testing.models(widths=[(3,)], largest_power=1, outputs=[None]), kg.testing.keys())
+def train(model, key):
+    model.apply(model.init(key, 3), jnp.ones((2, 3)))
+
+train()
+print(settings.default.deadline)
+"""
+
+
+@pytest.mark.parametrize(
+    ("load", "deadline"),
+    [
+        ("", "None"),
+        ("settings.register_profile('own', deadline=90_000); settings.load_profile('own')",
+         "0:01:30"),
+    ],
+)  # fmt: skip
+def test_strategies_draw_without_compiling_and_have_no_deadline(load, deadline, tmp_path):
+    """In a new process, under the settings that a user has who sets none."""
+    environment = {k: v for k, v in os.environ.items() if k != "CI"}
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT.replace("LOAD", load)],
+        capture_output=True, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert done.stdout.strip() == deadline, done.stderr

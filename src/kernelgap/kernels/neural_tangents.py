@@ -9,9 +9,7 @@ that no other library sees a changed JAX. If neural_tangents is imported already
 import importlib
 import importlib.metadata
 import sys
-import threading
 import types
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
@@ -22,6 +20,7 @@ import jax.core
 import jax.extend.core
 import jax.interpreters.ad
 
+from kernelgap._quiet import ignored
 from kernelgap.kernels.inner import rescaled, scaled_rows
 from kernelgap.models import Activation, SmoothActivation
 from kernelgap.models.activations import SMOOTH
@@ -29,7 +28,6 @@ from kernelgap.models.model import MLPSpec
 from kernelgap.typing import PyTree
 
 _EXPERIMENTAL = "neural_tangents.experimental"
-_lock = threading.Lock()
 
 
 def load() -> types.ModuleType:
@@ -47,13 +45,12 @@ def load() -> types.ModuleType:
         >>> layers = nt.stax.Dense(64), nt.stax.Relu(), nt.stax.Dense(1)
         >>> init, apply, kernel_fn = nt.stax.serial(*layers)
     """
-    with _lock:
+    with ignored():  # and one thread at a time
         if "neural_tangents" in sys.modules:
             return sys.modules["neural_tangents"]
         before = set(sys.modules)
         try:
-            with warnings.catch_warnings(), ExitStack() as stack:
-                warnings.simplefilter("ignore")
+            with ExitStack() as stack:
                 for patch in (_moved_names(), _jax_util(), _without_tensorflow()):
                     stack.enter_context(patch)
                 return importlib.import_module("neural_tangents")

@@ -161,19 +161,7 @@ def _log_strengths(l2s: Any, dtype: Any) -> jax.Array:
     """log(lambda); taken in float64, which has smaller numbers than the dtype may have."""
     if not _checks.is_concrete(l2s):
         return jnp.log(jnp.asarray(l2s, dtype))
-    try:
-        values = np.asarray(l2s, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`l2s` must be a sequence of numbers; got {l2s!r:.40}") from error
-    if (
-        values.ndim != 1
-        or values.size == 0
-        or not np.isfinite(values).all()
-        or not (values > 0).all()
-        or not (np.diff(values) < 0).all()
-    ):
-        raise ValueError(f"`l2s` must be positive, finite and strictly decreasing; got {l2s!r:.80}")
-    return jnp.asarray(np.log(values), dtype)
+    return jnp.asarray(np.log(_checks.decreasing(l2s, "l2s")), dtype)
 
 
 def _careful_adam(

@@ -10,7 +10,6 @@ They are found as they are needed: for the current combination V, the s_ij that 
 are known in closed form, and the gradient joins the list if it is below ||V||^2.
 """
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -20,6 +19,7 @@ import numpy as np
 from scipy import optimize
 from scipy.linalg import LinAlgWarning
 
+from kernelgap._quiet import ignored
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import homogeneous_degree
 
@@ -87,8 +87,7 @@ def _active_set(system: np.ndarray, target: np.ndarray) -> np.ndarray:
     Of vectors that are equal but for rounding it can stop early, and up to SciPy 1.14 meet singular
     systems.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LinAlgWarning)
+    with ignored(LinAlgWarning):
         try:
             return optimize.nnls(system, target, maxiter=30 * system.shape[1])[0]
         except (RuntimeError, np.linalg.LinAlgError):

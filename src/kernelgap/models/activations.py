@@ -96,8 +96,7 @@ def leaky_relu(slope: float = 0.01) -> Activation:
         >>> print(kg.models.leaky_relu(0.1)(jnp.array([-2.0, 3.0])))
         [-0.2  3. ]
     """
-    _checks.number(slope, "slope")
-    return Activation(1.0, -float(slope), 1.0)
+    return Activation(1.0, -_checks.static_number(slope, "slope"), 1.0)
 
 
 def relu_power(power: float) -> Activation:
@@ -118,8 +117,7 @@ def relu_power(power: float) -> Activation:
         >>> print(kg.models.relu_power(2)(jnp.array([-2.0, 3.0])))
         [0. 9.]
     """
-    _checks.number(power, "power", minimum=1)
-    return Activation(1.0, 0.0, float(power))
+    return Activation(1.0, 0.0, _checks.static_number(power, "power", minimum=1))
 
 
 HOMOGENEOUS = {
@@ -141,13 +139,17 @@ def checked_activation(
     """The activation, perhaps given by name; smooth ones only where they are welcome."""
     known = SMOOTH | HOMOGENEOUS if smooth else HOMOGENEOUS
     if isinstance(activation, Activation):
-        for name, low in (("positive", -math.inf), ("negative", -math.inf), ("power", 1)):
-            _checks.number(getattr(activation, name), f"activation.{name}", minimum=low)
-        return activation
+        lows = {"positive": -math.inf, "negative": -math.inf, "power": 1}
+        return Activation(*(
+            _checks.static_number(getattr(activation, name), f"activation.{name}", minimum=low)
+            for name, low in lows.items()
+        ))  # fmt: skip
     if isinstance(activation, SmoothActivation) and smooth:
         _checks.choice(activation.sigmoid, "activation.sigmoid", ("erf", "tanh"))
-        _checks.number(activation.scale, "activation.scale", minimum=0, exclusive=True)
-        return activation._replace(scale=float(activation.scale), gated=bool(activation.gated))
+        scale = _checks.static_number(
+            activation.scale, "activation.scale", minimum=0, exclusive=True
+        )
+        return activation._replace(scale=scale, gated=bool(activation.gated))
     if isinstance(activation, SmoothActivation) or (
         isinstance(activation, str) and activation in SMOOTH and not smooth
     ):

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from kernelgap import _checks
+from kernelgap._closure import Closure
 from kernelgap.models.activations import HOMOGENEOUS, Activation
 from kernelgap.models.forward import checked_layers
 from kernelgap.models.model import Model, Params
@@ -112,31 +113,32 @@ def fixed_sign_net(
     width = _checks.integer(width, "width", minimum=1)
     if outputs is not None:
         outputs = _checks.integer(outputs, "outputs", minimum=1)
-    if scale is not None:
-        _checks.number(scale, "scale", minimum=0, exclusive=True)
-    _checks.number(init_scale, "init_scale", minimum=0, exclusive=True)
+    if scale is None:
+        scale = width**-0.5
+    scale = _checks.static_number(scale, "scale", minimum=0, exclusive=True)
+    init_scale = _checks.static_number(init_scale, "init_scale", minimum=0, exclusive=True)
     least = 1 << (outputs or 1).bit_length() - 1
     if signs is None and outputs is not None and width <= least and outputs > 1:
         raise ValueError(f"`width` must be at least {least + 1} for {outputs} different outputs, "
                          f"or `signs` given; got {width}")  # fmt: skip
     given = None if signs is None else _given_signs(signs, width, outputs)
-    spec = FixedSignSpec(
-        width, given, outputs, width**-0.5 if scale is None else float(scale), float(init_scale)
-    )
+    spec = FixedSignSpec(width, given, outputs, scale, init_scale)
 
-    def init(key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
-        _checks.random_key(key)
-        d = _checks.integer(d, "d", minimum=1)
-        dtype = _checks.floating_dtype(dtype)
-        return (spec.init_scale * jax.random.normal(key, (spec.width, d), dtype),)
+    return Model(Closure(_init, spec), Closure(_apply, spec), 1.0, spec, None)
 
-    def apply(params: Params, x: jax.Array) -> jax.Array:
-        x = _checks.floating(x, "x")
-        checked_layers(spec, params, x)
-        hidden = spec.activation(x @ params[0].T)
-        return spec.scale * (hidden @ jnp.asarray(spec.signs, hidden.dtype))
 
-    return Model(init, apply, 1.0, spec, None)
+def _init(spec: FixedSignSpec, key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
+    _checks.random_key(key)
+    d = _checks.integer(d, "d", minimum=1)
+    dtype = _checks.floating_dtype(dtype)
+    return (spec.init_scale * jax.random.normal(key, (spec.width, d), dtype),)
+
+
+def _apply(spec: FixedSignSpec, params: Params, x: jax.Array) -> jax.Array:
+    x = _checks.floating(x, "x")
+    checked_layers(spec, params, x)
+    hidden = spec.activation(x @ params[0].T)
+    return spec.scale * (hidden @ jnp.asarray(spec.signs, hidden.dtype))
 
 
 def walsh_signs(width: int, outputs: int) -> Int[np.ndarray, "width outputs"]:

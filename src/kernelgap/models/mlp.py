@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from kernelgap import _checks
+from kernelgap._closure import Closure
 from kernelgap.models.activations import Activation, SmoothActivation, checked_activation
 from kernelgap.models.forward import layer_outputs
 from kernelgap.models.model import MLPSpec, Model, Neurons, Parameterization, Params
@@ -124,29 +125,34 @@ def homogeneous_mlp(
 
 
 def _model(spec: MLPSpec) -> Model:
-    def init(key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
-        _checks.random_key(key)
-        d = _checks.integer(d, "d", minimum=1)
-        dtype = _checks.floating_dtype(dtype)
-        layers = spec.layers(d)
-        keys = jax.random.split(key, len(layers))
-        params = [
-            std * jax.random.normal(k, (fan_out, fan_in), dtype)
-            for k, (fan_in, fan_out, _, std) in zip(keys, layers, strict=True)
-        ]
-        if spec.outputs is None:
-            params[-1] = params[-1][0]
-        return tuple(params)
-
-    def apply(params: Params, x: jax.Array) -> jax.Array:
-        return deque(layer_outputs(spec, params, x), maxlen=1).pop()
-
+    init, apply = Closure(_init, spec), Closure(_apply, spec)
     if isinstance(spec.activation, SmoothActivation):
         return Model(init, apply, None, spec, None)
     power = spec.activation.power
     degree = float(sum(power**k for k in range(len(spec.widths) + 1)))
-    neurons = _two_layer_neurons(spec) if len(spec.widths) == 1 else None
+    neurons = None
+    if len(spec.widths) == 1:
+        neurons = Neurons(*(Closure(read, spec) for read in (_pack, _unpack, _radius)))
     return Model(init, apply, degree, spec, neurons)
+
+
+def _init(spec: MLPSpec, key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
+    _checks.random_key(key)
+    d = _checks.integer(d, "d", minimum=1)
+    dtype = _checks.floating_dtype(dtype)
+    layers = spec.layers(d)
+    keys = jax.random.split(key, len(layers))
+    params = [
+        std * jax.random.normal(k, (fan_out, fan_in), dtype)
+        for k, (fan_in, fan_out, _, std) in zip(keys, layers, strict=True)
+    ]
+    if spec.outputs is None:
+        params[-1] = params[-1][0]
+    return tuple(params)
+
+
+def _apply(spec: MLPSpec, params: Params, x: jax.Array) -> jax.Array:
+    return deque(layer_outputs(spec, params, x), maxlen=1).pop()
 
 
 def _spec(
@@ -166,26 +172,27 @@ def _spec(
     _checks.choice(parameterization, "parameterization", ("standard", "ntk", "mean_field"))
     if outputs is not None:
         outputs = _checks.integer(outputs, "outputs", minimum=1)
-    _checks.number(init_scale, "init_scale", minimum=0, exclusive=True)
-    return MLPSpec(widths, activation, parameterization, outputs, float(init_scale))
+    init_scale = _checks.static_number(init_scale, "init_scale", minimum=0, exclusive=True)
+    return MLPSpec(widths, activation, parameterization, outputs, init_scale)
 
 
-def _two_layer_neurons(spec: MLPSpec) -> Neurons:
+def _pack(spec: MLPSpec, params: Params) -> jax.Array:
+    if not isinstance(params, tuple | list) or len(params) != 2:
+        raise TypeError("`params` must be (hidden, readout), as the model's `init` makes them; "
+                        f"got {type(params).__name__} of {len(params)}. For a net of your own "
+                        "write models.Neurons(pack, unpack, radius)")  # fmt: skip
+    if not all(hasattr(weights, "reshape") for weights in params):
+        kinds = " and ".join(type(weights).__name__ for weights in params)
+        raise TypeError(f"`params` must be two arrays, (hidden, readout); got {kinds}. Under a "
+                        "mask, give both layers of a neuron the same label")  # fmt: skip
+    hidden, readout = params
+    return jnp.concatenate([readout.reshape(spec.outputs or 1, -1).T, hidden], axis=1)
+
+
+def _unpack(spec: MLPSpec, neurons: jax.Array) -> Params:
     k = spec.outputs or 1
+    return neurons[:, k:], neurons[:, 0] if spec.outputs is None else neurons[:, :k].T
 
-    def pack(params: Params) -> jax.Array:
-        if not isinstance(params, tuple | list) or len(params) != 2:
-            raise TypeError("`params` must be (hidden, readout), as the model's `init` makes them; "
-                            f"got {type(params).__name__} of {len(params)}. For a net of your own "
-                            "write models.Neurons(pack, unpack, radius)")  # fmt: skip
-        hidden, readout = params
-        return jnp.concatenate([readout.reshape(k, -1).T, hidden], axis=1)
 
-    def unpack(neurons: jax.Array) -> Params:
-        readout = neurons[:, 0] if spec.outputs is None else neurons[:, :k].T
-        return neurons[:, k:], readout
-
-    def radius(params: Params) -> float:
-        return spec.neuron_radius(params[0].shape[1])
-
-    return Neurons(pack, unpack, radius)
+def _radius(spec: MLPSpec, params: Params) -> float:
+    return spec.neuron_radius(params[0].shape[1])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 
 from kernelgap import _checks
+from kernelgap._closure import Closure
 from kernelgap._wedges import mean_wedge
 from kernelgap.typing import ArrayLike, Loss, PyTree, Scalar
 
@@ -90,16 +91,23 @@ def with_diversity(
     _checks.number(strength, "strength", minimum=0)
     if first_layer is not None:
         _checks.function(first_layer, "first_layer", "first_layer(params) -> (m, d)")
+    return Closure(_penalized, loss, first_layer or _first_leaf, strength=strength)
 
-    def penalised(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
-        value = loss(params, x, y)
-        if _checks.is_concrete(strength) and float(strength) == 0:
-            return value
-        units = _first_leaf(params) if first_layer is None else first_layer(params)
-        penalty = mean_wedge(_checks.inputs(units, "first_layer"), 2, 0.0)
-        return value + strength * penalty
 
-    return penalised
+def _penalized(
+    loss: Loss,
+    first_layer: Callable[[PyTree], jax.Array],
+    params: PyTree,
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    strength: float | jax.Array,
+) -> Scalar:
+    value = loss(params, x, y)
+    if _checks.is_concrete(strength) and float(strength) == 0:
+        return value
+    units = _checks.inputs(first_layer(params), "first_layer")
+    return value + strength * mean_wedge(units, 2, 0.0)
 
 
 def _first_leaf(params: PyTree) -> jax.Array:

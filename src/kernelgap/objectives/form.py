@@ -1,11 +1,13 @@
 """What regularised losses share: their options, and the penalty on the norm."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from kernelgap import _checks
 from kernelgap._trees import safe_power, squared_norm
-from kernelgap.typing import PyTree, Scalar
+from kernelgap.typing import Apply, PyTree, Scalar
 
 
 def check_form(power: float, reduction: str) -> None:
@@ -15,10 +17,19 @@ def check_form(power: float, reduction: str) -> None:
 
 
 def regularized(
-    losses: jax.Array, params: PyTree, *, l2: float | jax.Array, power: float, reduction: str
+    losses: Callable[[jax.Array, jax.Array], jax.Array],
+    apply: Apply,
+    params: PyTree,
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    l2: float | jax.Array,
+    power: float,
+    reduction: str,
 ) -> Scalar:
-    """reduce_i losses_i + l2 * ||params||^power."""
-    data_term = (jnp.mean if reduction == "mean" else jnp.sum)(losses)
+    """reduce_i losses(apply(params, x), y)_i + l2 * ||params||^power."""
+    values = losses(apply(params, x), y)
+    data_term = (jnp.mean if reduction == "mean" else jnp.sum)(values)
     if _checks.is_concrete(l2) and float(l2) == 0:
         return data_term  # also where the norm overflows
     return data_term + l2 * safe_power(squared_norm(params), power / 2)

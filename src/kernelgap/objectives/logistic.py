@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap._closure import Closure
 from kernelgap._outputs import checked, rival_gaps, signed
 from kernelgap._trees import squared_norm
 from kernelgap.objectives.form import check_form, regularized
@@ -61,12 +62,7 @@ def regularized_logistic(
     _checks.function(apply, "apply", "apply(params, x), such as model.apply")
     _checks.number(l2, "l2", minimum=0)
     check_form(power, reduction)
-
-    def loss(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
-        losses = logistic_losses(apply(params, x), y)
-        return regularized(losses, params, l2=l2, power=power, reduction=reduction)
-
-    return loss
+    return Closure(regularized, logistic_losses, apply, l2=l2, power=power, reduction=reduction)
 
 
 def log_regularized_logistic(
@@ -118,21 +114,32 @@ def log_regularized_logistic(
         _checks.number(log_l2, "log_l2")
     check_form(power, reduction)
 
-    def loss(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
-        logs = log_logistic_losses(apply(params, x), y)
-        data_term = jax.nn.logsumexp(logs)
-        if reduction == "mean":
-            data_term -= float(np.log(logs.shape[0]))
-        if unregularized:
-            return data_term
-        squared = squared_norm(params)
-        zero = squared == 0
-        log_norm = jnp.log(jnp.where(zero, 1, squared)) / 2
-        penalty = jnp.asarray(log_l2, squared.dtype) + power * log_norm
-        # At Theta = 0 the penalty is log 0, with no gradient.
-        return jnp.where(zero, data_term, jnp.logaddexp(data_term, penalty))
+    penalty = None if unregularized else log_l2
+    return Closure(_log_loss, apply, log_l2=penalty, power=power, reduction=reduction)
 
-    return loss
+
+def _log_loss(
+    apply: Apply,
+    params: PyTree,
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    log_l2: float | jax.Array | None,
+    power: float,
+    reduction: str,
+) -> Scalar:
+    logs = log_logistic_losses(apply(params, x), y)
+    data_term = jax.nn.logsumexp(logs)
+    if reduction == "mean":
+        data_term -= float(np.log(logs.shape[0]))
+    if log_l2 is None:
+        return data_term
+    squared = squared_norm(params)
+    zero = squared == 0
+    log_norm = jnp.log(jnp.where(zero, 1, squared)) / 2
+    penalty = jnp.asarray(log_l2, squared.dtype) + power * log_norm
+    # At Theta = 0 the penalty is log 0, with no gradient.
+    return jnp.where(zero, data_term, jnp.logaddexp(data_term, penalty))
 
 
 def logistic_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:

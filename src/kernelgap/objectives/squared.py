@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from kernelgap import _checks
+from kernelgap._closure import Closure
 from kernelgap.objectives.form import check_form, regularized
-from kernelgap.typing import Apply, ArrayLike, Loss, PyTree, Scalar
+from kernelgap.typing import Apply, ArrayLike, Loss
 
 
 def regularized_squared(
@@ -53,12 +54,7 @@ def regularized_squared(
     _checks.function(apply, "apply", "apply(params, x), such as model.apply")
     _checks.number(l2, "l2", minimum=0)
     check_form(power, reduction)
-
-    def loss(params: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
-        losses = squared_losses(apply(params, x), y)
-        return regularized(losses, params, l2=l2, power=power, reduction=reduction)
-
-    return loss
+    return Closure(regularized, squared_losses, apply, l2=l2, power=power, reduction=reduction)
 
 
 def squared_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from kernelgap import _checks
+from kernelgap._closure import Closure
 from kernelgap.models import Neurons
 from kernelgap.typing import ArrayLike, Key, PyTree
 
@@ -59,7 +60,11 @@ def noisy_gd(
     positive never has a negative output. Re-draws lead out of such starts.
 
     The updates it returns are final: in an `optax.chain` put it last, and do not scale them again.
-    Under `optax.inject_hyperparams` name `("neurons", "key")` as static arguments.
+    Under `optax.inject_hyperparams` name `("neurons", "key")` as static arguments. Hyperparameters
+    that are traced or scheduled and leave their range give NaN. `optax.MultiSteps` draws once for
+    each of its own steps. Under `optax.multi_transform` and `optax.masked` the layers of a neuron
+    need the same label; where the net is a part of the parameters, write `models.Neurons` whose
+    `pack` picks it and whose `unpack` returns it alone.
 
     Args:
         learning_rate: eta > 0, or an optax schedule.
@@ -68,7 +73,7 @@ def noisy_gd(
             steps taken, as for the learning rate; the noises are off in a step where it is zero.
         resample_rate: sigma >= 0 with eta * sigma <= 1, or a schedule.
         neurons: what a neuron is: `model.neurons` of a two-layer net. Needed for re-draws only.
-        key: JAX random key.
+        key: JAX random key; copied, so that it stays the caller's where states are donated.
 
     Returns:
         An `optax.GradientTransformation`; its `update` needs `params`.
@@ -103,7 +108,8 @@ def noisy_gd(
     ):
         if not callable(value):
             _checks.number(value, name, minimum=0, exclusive=exclusive)
-    if neurons is None and not _is_zero(resample_rate):
+    known = callable(resample_rate) or _is_number(resample_rate)
+    if neurons is None and known and not _is_zero(resample_rate):
         raise ValueError(
             "`resample_rate` needs `neurons`: pass neurons=model.neurons of a two-layer model "
             "(the re-draws are defined for homogeneous nets of two layers only); got neurons=None"
@@ -111,33 +117,54 @@ def noisy_gd(
     if _is_number(learning_rate) and _is_number(resample_rate):
         _checks.number(learning_rate * resample_rate, "learning_rate * resample_rate", maximum=1)  # type: ignore[operator]
 
-    def init(params: PyTree) -> NoisyGDState:
-        del params
-        return NoisyGDState(key, jnp.zeros((), jnp.int32))
+    return optax.GradientTransformation(
+        Closure(_init, jnp.copy(key)),
+        Closure(_update, learning_rate, temperature, resample_rate, neurons),
+    )
 
-    def update(
-        updates: PyTree, state: Any, params: PyTree | None = None
-    ) -> tuple[PyTree, NoisyGDState]:
-        if params is None:
-            raise ValueError("noisy_gd needs the parameters: update(gradient, state, params)")
-        with jax.numpy_dtype_promotion("standard"):  # optax's schedules do not know the strict mode
-            eta, tau, sigma = (
-                value(state.step) if callable(value) else value
-                for value in (learning_rate, temperature, resample_rate)
-            )
-        next_key, langevin_key, which_key, fresh_key = jax.random.split(state.key, 4)
-        updates = jax.tree.map(lambda g: -jnp.asarray(eta, g.dtype) * g, updates)
-        if not _is_zero(temperature):
-            updates = _add_noise(langevin_key, updates, jnp.sqrt(2 * eta * tau))
-        if neurons is not None and not _is_zero(resample_rate):
-            moved = neurons.pack(jax.tree.map(jnp.add, params, updates))
-            fresh = _on_sphere(fresh_key, moved, neurons.radius(params))
-            redraw = jax.random.bernoulli(which_key, eta * sigma, moved.shape[:1])
-            final = neurons.unpack(jnp.where(redraw[:, None], fresh, moved))
-            updates = jax.tree.map(jnp.subtract, final, params)
-        return updates, NoisyGDState(next_key, state.step + 1)
 
-    return optax.GradientTransformation(init, update)
+def _init(key: Key, params: PyTree) -> NoisyGDState:
+    del params
+    # A copy for each state: states may be donated.
+    return NoisyGDState(jnp.copy(key), jnp.zeros((), jnp.int32))
+
+
+def _update(
+    learning_rate: ScalarOrSchedule,
+    temperature: ScalarOrSchedule,
+    resample_rate: ScalarOrSchedule,
+    neurons: Neurons | None,
+    updates: PyTree,
+    state: Any,
+    params: PyTree | None = None,
+) -> tuple[PyTree, NoisyGDState]:
+    if params is None:
+        raise ValueError("noisy_gd needs the parameters: update(gradient, state, params)")
+    given = (learning_rate, temperature, resample_rate)
+    redrawn = None if _is_zero(resample_rate) else neurons
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules do not know the strict mode
+        eta, tau, sigma = (_at(value, state.step) for value in given)
+        probability, variance = eta * sigma, 2 * eta * tau
+        valid = _are_valid(eta, tau, sigma, probability) if redrawn else _are_valid(eta, tau)
+        if neurons is None and not _is_zero(resample_rate):  # traced: it may yet be zero
+            valid &= sigma == 0
+    next_key, langevin_key, which_key, fresh_key = jax.random.split(state.key, 4)
+    updates = jax.tree.map(lambda g: -jnp.asarray(eta, g.dtype) * g, updates)
+    if not _is_zero(temperature):
+        updates = _add_noise(langevin_key, updates, jnp.sqrt(variance))
+    if redrawn is not None:
+        moved = redrawn.pack(jax.tree.map(jnp.add, params, updates))
+        fresh = _on_sphere(fresh_key, moved, redrawn.radius(params))
+        redraw = jax.random.bernoulli(which_key, probability, moved.shape[:1])
+        final = _like(params, redrawn.unpack(jnp.where(redraw[:, None], fresh, moved)))
+        updates = jax.tree.map(jnp.subtract, final, params)
+    if not all(map(_is_number, given)):  # checked where they are known
+        updates = jax.tree.map(lambda u: jnp.where(valid, u, jnp.nan), updates)
+    return updates, NoisyGDState(next_key, state.step + 1)
+
+
+def _at(value: Any, step: jax.Array) -> Any:
+    return value(step) if callable(value) else value
 
 
 def _is_number(value: ScalarOrSchedule) -> bool:
@@ -147,6 +174,24 @@ def _is_number(value: ScalarOrSchedule) -> bool:
 def _is_zero(value: ScalarOrSchedule) -> bool:
     """Known to be zero, so that the noise costs nothing and draws nothing."""
     return _is_number(value) and float(value) == 0  # type: ignore[arg-type]
+
+
+def _are_valid(*values: Any) -> Any:
+    """All values are at least 0, and the last of four, the probability of a re-draw, at most 1."""
+    valid = jnp.asarray(True)
+    for value in values:
+        valid &= jnp.asarray(value) >= 0
+    return valid & (values[-1] <= 1) if len(values) == 4 else valid
+
+
+def _like(params: PyTree, final: PyTree) -> PyTree:
+    """The parameters that `neurons.unpack` returned, in the containers of the old ones."""
+    leaves, treedef = jax.tree.flatten(params)
+    shapes, expected = [list(map(jnp.shape, each)) for each in (jax.tree.leaves(final), leaves)]
+    if shapes != expected:
+        raise ValueError(f"`neurons.unpack` must return arrays of the shapes of the parameters, "
+                         f"{expected}; got {shapes}")  # fmt: skip
+    return jax.tree.unflatten(treedef, jax.tree.leaves(final))
 
 
 def _add_noise(key: Key, updates: PyTree, scale: jax.Array) -> PyTree:

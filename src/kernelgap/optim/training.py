@@ -1,5 +1,6 @@
 """Full-batch training with any optax optimiser in one compiled loop."""
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,9 @@ from kernelgap.typing import ArrayLike, Loss, PyTree
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
+
+# What optax's transformations with extra arguments ask for.
+_EXTRA = ("value", "grad", "value_fn", "obj_fn", "grad_fn")
 
 
 @shown
@@ -73,11 +77,15 @@ def train(
         loss: `loss(params, x, y) -> scalar`, such as from `objectives.regularized_logistic`.
         params: initial parameters.
         data: `(x, y)` with x of shape (n, d) and y with n entries along its first axis.
-        optimizer: any optax transformation.
+        optimizer: any optax transformation. Those with extra arguments get `value`, `grad`,
+            `value_fn`, `obj_fn` and `grad_fn` of the loss on all data: line searches
+            (`optax.lbfgs`), `reduce_on_plateau`, Polyak steps, `sophia`, `sam` and others. For
+            `optax.lookahead` start from `optax.LookaheadParams.init_synced(params)`.
         steps: number of steps, at least 1.
         record: `record(params) -> pytree`, called after every `record_every`-th step.
         record_every: must divide `steps`.
-        opt_state: state to go on from; fresh when None.
+        opt_state: state to go on from; fresh when None. It is copied: what was passed stays, also
+            where the state that is returned is donated.
         progress: show a bar on stderr (extra `studies`); one for all seeds under vmap. The loop is
             one computation, which Ctrl-C does not end: to be able to stop, train in several calls.
 
@@ -88,8 +96,8 @@ def train(
         TypeError: if `loss` or `record` is not callable, `optimizer` no optax transformation,
             `steps` no integer, x or a parameter not floating, or `data` no pair.
         ValueError: if shapes of x and y disagree, x or a parameter is not finite, `steps` < 1,
-            `record_every` does not divide `steps`, or `opt_state` is of another optimiser or for
-            other parameters.
+            `record_every` does not divide `steps`, `opt_state` is of another optimiser or for
+            other parameters, or updates do not have the shapes of the parameters.
         ImportError: if tqdm is missing for `progress`.
 
     Example:
@@ -124,26 +132,44 @@ def train(
         raise ValueError(f"`data` must be (x, y) with as many labels as rows of x; "
                          f"got shapes {x.shape} and {y.shape}")  # fmt: skip
 
-    if opt_state is not None:
+    def objective(params: PyTree, *, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
+        del obj_fn, grad_fn  # line searches hand on what they do not use themselves
+        return loss(params, x, y)
+
+    def gradient_at(params: PyTree, call: Any) -> PyTree:
+        del call  # of several within a step, which all see the same data
+        return jax.grad(objective)(params)
+
+    functions = {"value_fn": objective, "obj_fn": objective, "grad_fn": gradient_at}
+    init, update = _in_standard_modes(optimizer.init), _in_standard_modes(optimizer.update)
+    extra_arguments = _extra_arguments(optimizer.update)
+    if opt_state is None:
+        opt_state = init(params)
+    else:
         wanted, given = (
-            jax.tree.map(np.shape, state)
-            for state in (jax.eval_shape(optimizer.init, params), opt_state)
+            jax.tree.map(np.shape, state) for state in (jax.eval_shape(init, params), opt_state)
         )
         if wanted != given:
             raise ValueError(f"`opt_state` must be a state of `optimizer` for these parameters, "
                              f"such as `Trained.opt_state`; got {given!s:.80}")  # fmt: skip
+    _check_lookahead(params, opt_state)
 
     beat = _extras.heartbeat(steps, "train", unit="step", shown=progress)
 
     def step(carry: tuple, done: jax.Array) -> tuple[tuple, jax.Array]:
         params, state = carry
         beat(done)
-        value, gradient = jax.value_and_grad(loss)(params, x, y)
-        with jax.numpy_dtype_promotion("standard"):  # optax does not know the strict mode
-            updates, state = optimizer.update(gradient, state, params)
+        fast = params.fast if isinstance(params, optax.LookaheadParams) else params
+        value, gradient = jax.value_and_grad(objective)(fast)
+        extra = functions | {"value": value, "grad": gradient}
+        extra = {name: extra[name] for name in extra_arguments}
+        updates, state = update(gradient, state, params, **extra)
+        _check_updates(updates, params)
         return (optax.apply_updates(params, updates), state), value
 
-    carry = (params, optimizer.init(params) if opt_state is None else opt_state)
+    # A loop hands on what it does not change, and states may hold the parameters: with copies of
+    # its own, what is returned can be donated.
+    carry = jax.tree.map(jnp.copy, (params, opt_state))
     counted = jnp.arange(1, steps + 1, dtype=jnp.int32)
     if record is None:
         (params, opt_state), losses = jax.lax.scan(step, carry, counted)
@@ -157,3 +183,48 @@ def train(
         leg, carry, counted.reshape(-1, record_every)
     )
     return Trained(params, opt_state, losses.reshape(steps), records)
+
+
+def _extra_arguments(update: Callable) -> tuple[str, ...]:
+    """Those of optax's extra arguments that an optimiser takes."""
+    parameters = inspect.signature(update).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return _EXTRA
+    return tuple(name for name in _EXTRA if name in parameters)
+
+
+def _in_standard_modes(function: Callable) -> Callable:
+    """The function of an optimiser: optax does not know the strict modes of promotion."""
+
+    def call(*args: Any, **extra: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            try:
+                return function(*args, **extra)
+            except TypeError as error:
+                if "keyword" not in str(error):
+                    raise
+                raise TypeError(
+                    f"`optimizer` and its extra arguments do not fit: {error}. train passes "
+                    f"{', '.join(_EXTRA)}; wrap a member of a chain that refuses them as "
+                    "optax.GradientTransformation(member.init, member.update)"
+                ) from error
+
+    return call
+
+
+def _check_lookahead(params: PyTree, state: PyTree) -> None:
+    def is_lookahead(node: Any) -> bool:
+        return isinstance(node, optax.LookaheadState)
+
+    nodes = jax.tree.leaves(state, is_leaf=is_lookahead)
+    if any(map(is_lookahead, nodes)) and not isinstance(params, optax.LookaheadParams):
+        raise TypeError("`params` must be optax.LookaheadParams.init_synced(params) for "
+                        f"optax.lookahead; got {type(params).__name__}")  # fmt: skip
+
+
+def _check_updates(updates: PyTree, params: PyTree) -> None:
+    shapes, expected = (list(map(jnp.shape, jax.tree.leaves(t))) for t in (updates, params))
+    if shapes != expected:
+        raise ValueError(f"`optimizer` must return updates of the shapes of the parameters, "
+                         f"{expected}; got {shapes}. Those that want a gradient per example, such "
+                         "as differentially private ones, are not for train")  # fmt: skip

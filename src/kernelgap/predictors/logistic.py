@@ -9,7 +9,6 @@ The solver and its certificate are in `predictors/newton.py`.
 
 import warnings
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
 import jax
@@ -152,12 +151,7 @@ def logistic_path(
     References:
         Paper A, the theorem on weak regularisation; S. Rosset, J. Zhu, T. Hastie, NeurIPS 2003.
     """
-    if isinstance(l2s, str) or not isinstance(l2s, Sequence) or not l2s:
-        raise TypeError(f"`l2s` must be a non-empty sequence of numbers; got {l2s!r:.40}")
-    for l2 in l2s:
-        _checks.number(l2, "l2s", minimum=0, exclusive=True)
-    if any(b >= a for a, b in pairwise(l2s)):
-        raise ValueError(f"`l2s` must decrease; got {tuple(l2s)}")
+    l2s = _checks.decreasing(l2s, "l2s")
     return _path(kernel, x, y, l2s, reduction, classes, tol, max_iterations, method, tile, mesh)
 
 

@@ -171,15 +171,10 @@ def _model(spec: Any) -> Model:
 
 def _description(model: Model) -> Any:
     """The model's spec, if it says all of it."""
-    same = type(model.spec) in MODELS
-    if same:
-        again = _model(model.spec)
-        codes = [getattr(inspect.unwrap(m.apply), "__code__", None) for m in (model, again)]
-        same = again.spec == model.spec and codes[0] is codes[1]
     if model.spec is None:
         raise TypeError("a model of your own cannot be saved, only those of kernelgap.models: save "
                         "its parameters alone")  # fmt: skip
-    if not same:
+    if type(model.spec) not in MODELS or _model(model.spec) != model:
         raise TypeError(f"this model is not the one that its description makes: {model.spec!r:.80}."
                         " Save its parameters alone")  # fmt: skip
     return model.spec

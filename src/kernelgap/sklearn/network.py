@@ -1,7 +1,7 @@
 """A net trained towards the largest normalised margin, as a scikit-learn estimator."""
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -99,7 +99,7 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> "MaxMarginNetClassifier":
         """Fit to inputs X of shape (n, d) and labels y of shape (n,)."""
-        l2s = _checked_strengths(self.l2s)
+        l2s = np.asarray(_checks.decreasing(self.l2s, "l2s"))
         steps = _checks.integer(self.steps, "steps", minimum=1)
         _checks.number(self.learning_rate, "learning_rate", minimum=0, exclusive=True)
         x, y = arrays.training_set(self, X, y)
@@ -147,21 +147,8 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
                             f"got {sizes!r:.40}")  # fmt: skip
         sizes = tuple(_checks.integer(size, "hidden_layer_sizes", minimum=1) for size in sizes)
         outputs = None if len(self.classes_) == 2 else len(self.classes_)
-        return _cached_model(sizes, self.activation, outputs)
-
-
-def _checked_strengths(l2s: Any) -> np.ndarray:
-    values = np.asarray(l2s, float) if np.ndim(l2s) == 1 else np.zeros(1)
-    if not (len(values) and np.isfinite(values).all() and values.min() > 0
-            and (np.diff(values) < 0).all()):  # fmt: skip
-        raise ValueError(f"`l2s` must be positive and strictly decreasing; got {l2s!r:.80}")
-    return values
-
-
-@lru_cache(maxsize=16)
-def _cached_model(sizes: Any, activation: Any, outputs: int | None) -> Model:
-    """One object for each net, so that what is compiled for it is found again."""
-    return models.homogeneous_mlp(sizes, activation=activation, outputs=outputs)
+        activation: Any = self.activation
+        return models.homogeneous_mlp(sizes, activation=activation, outputs=outputs)
 
 
 def _has_certificate(model: Model) -> bool:

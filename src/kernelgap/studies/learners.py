@@ -5,7 +5,7 @@ compiling costs more than running in small studies. Errors count every sample wi
 margin, so that a NaN is an error, never a success.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +25,13 @@ ALONE_FROM = 4000  # training points from which a dense kernel cell wants the me
 KERNEL_NET = models.homogeneous_mlp((1,), parameterization="ntk")
 
 
-@lru_cache(maxsize=16)
 def two_layer_net(
     width: int,
     *,
     parameterization: models.Parameterization = "standard",
     init_scale: float = 1.0,
 ) -> Model:
-    """One object for each net, so that what is compiled for it is found again."""
+    """A ReLU net of one hidden layer."""
     return models.homogeneous_mlp(
         (width,), parameterization=parameterization, init_scale=init_scale
     )

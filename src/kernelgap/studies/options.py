@@ -13,13 +13,17 @@ def option(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
 
 
-def sequence(config: Any, name: str, check: Callable[[Any, str], Any]) -> None:
+def sequence(
+    config: Any, name: str, check: Callable[[Any, str], Any], *, distinct: bool = True
+) -> None:
     """Check every entry of a non-empty sequence, and make it a tuple."""
     values = getattr(config, name)
     if isinstance(values, str) or not isinstance(values, tuple | list) or not values:
         raise TypeError(f"`{name}` must be a non-empty tuple of numbers; got {values!r:.40}")
     for value in values:
         check(value, name)
+    if distinct and len(set(values)) < len(values):
+        raise ValueError(f"`{name}` must not repeat an entry; got {tuple(values)}")
     object.__setattr__(config, name, tuple(values))
 
 
@@ -52,9 +56,16 @@ def increasing(config: Any, *names: str) -> None:
             raise ValueError(f"`{name}` must increase; got {values}")
 
 
+def decreasing(config: Any, *names: str) -> None:
+    """Refuse sequences that are not of positive numbers that decrease strictly."""
+    for name in names:
+        sequence(config, name, positive)
+        _checks.decreasing(getattr(config, name), name)
+
+
 def two_digits(config: Any, name: str) -> None:
     """Two different digits 0..9."""
-    sequence(config, name, at_least(0))
+    sequence(config, name, at_least(0), distinct=False)
     classes = getattr(config, name)
     if len(classes) != 2 or classes[0] == classes[1] or max(classes) > 9:
         raise ValueError(f"`{name}` must be two different digits 0..9; got {classes}")

@@ -10,7 +10,10 @@ Example:
     >>> kernel = lambda x1, x2=None: kg.kernels.ntk(kg.models.homogeneous_mlp((1,)))(x1, x2)
     >>> kg.testing.assert_kernel(kernel, jax.random.normal(jax.random.key(0), (8, 3)))
 
-    Strategies draw keys, models, data sets and kernels (extra `test`):
+    Strategies draw keys, models, data sets and kernels (extra `test`). What is drawn compiles
+    nothing; a test's first call of JAX does, for longer than the deadline that Hypothesis sets by
+    default. The first use of a strategy therefore loads a profile without deadline, unless one was
+    loaded before; a decorator `hypothesis.settings` needs `deadline=None` of its own:
 
     >>> import hypothesis
     >>> @hypothesis.settings(max_examples=3, deadline=None)

@@ -10,7 +10,6 @@ Reference: A. Knyazev, SIAM J. Sci. Comput. 23, 2001 (LOBPCG). The preconditione
 measurement, see `extreme`.
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.linalg
 
+from kernelgap._quiet import ignored
 from kernelgap.kernels.tiled.products import matmul
 
 NOISE = 0.125
@@ -89,8 +89,7 @@ def lobpcg(
         if np.all(np.linalg.norm(ritz.residual[:, part], axis=0) <= wanted) or left < 1:
             break
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # SciPy's, of what is judged here
+            with ignored():  # SciPy's, of what is judged here
                 vectors = scipy.sparse.linalg.lobpcg(
                     operator,
                     ritz.vectors,

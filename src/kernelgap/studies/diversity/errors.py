@@ -99,9 +99,8 @@ def rows(config: DiversityConfig, data: str, start: str, width: int) -> list[Row
     ]
 
 
-@lru_cache(maxsize=64)
 def net(width: int, outputs: int | None) -> Model:
-    """One object for each net, so that what is compiled for it is found again."""
+    """A net of fixed signs."""
     return models.fixed_sign_net(width, outputs=outputs)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from kernelgap import _checks
 from kernelgap.studies.options import (
     at_least,
+    decreasing,
     increasing,
     integers,
     option,
@@ -63,8 +64,9 @@ class GapConfig:
         sequence(self, "dims", at_least(2))
         sequence(self, "sizes", at_least(2))
         two_digits(self, "classes")
-        for name in ("net_ratios", "svm_ratios", "span_ratios", "l2s"):
+        for name in ("net_ratios", "svm_ratios", "span_ratios"):
             sequence(self, name, positive)
+        decreasing(self, "l2s")
         integers(self, seeds=2, seed=0, n_test=1, width=1, steps=1, population=1, span_limit=1)
         positive(self.learning_rate, "learning_rate")
         _checks.number(self.target, "target", minimum=0, maximum=0.5, exclusive=True)

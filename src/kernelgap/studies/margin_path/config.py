@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from kernelgap import _checks
-from kernelgap.studies.options import at_least, integers, option, positive, sequence
+from kernelgap.studies.options import at_least, decreasing, integers, option, positive, sequence
 
 PARTS = ("xor", "line", "digits")
 
@@ -39,11 +39,9 @@ class MarginPathConfig:
         """Check every field, and turn lists into tuples."""
         sequence(self, "parts", lambda part, name: _checks.choice(part, name, PARTS))
         sequence(self, "depths", at_least(2))
-        sequence(self, "l2s", positive)
+        decreasing(self, "l2s")
         integers(self, d=2, n=2, line_n=2, digits_n=10, width=1, steps=1, seeds=2, seed=0)
         positive(self.learning_rate, "learning_rate")
-        if any(b >= a for a, b in zip(self.l2s, self.l2s[1:], strict=False)):
-            raise ValueError(f"`l2s` must decrease; got {self.l2s}")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

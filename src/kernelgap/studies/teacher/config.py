@@ -4,7 +4,15 @@ import dataclasses
 from typing import Any, Literal
 
 from kernelgap import _checks
-from kernelgap.studies.options import at_least, increasing, integers, option, positive, sequence
+from kernelgap.studies.options import (
+    at_least,
+    decreasing,
+    increasing,
+    integers,
+    option,
+    positive,
+    sequence,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +47,7 @@ class TeacherConfig:
         """Check every field, and turn lists into tuples."""
         _checks.choice(self.inputs, "inputs", ("sphere", "gaussian"))
         sequence(self, "sizes", at_least(2))
-        sequence(self, "l2s", positive)
+        decreasing(self, "l2s")
         integers(self, d=1, units=2, seeds=2, seed=0, n_test=1, width=1, steps=1)
         positive(self.learning_rate, "learning_rate")
         _checks.number(self.target, "target", minimum=0, maximum=0.5, exclusive=True)

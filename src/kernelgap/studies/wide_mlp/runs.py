@@ -1,7 +1,7 @@
 """Runs of gradient descent with what is recorded along them, for all seeds."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -38,9 +38,8 @@ class Run(NamedTuple):
     tested: jax.Array
 
 
-@lru_cache(maxsize=64)
 def net(width: int, depth: int, activation: Any, parameterization: Any = "ntk") -> Model:
-    """One object for each net, so that what is compiled for it is found again."""
+    """A net of `depth` layers of one width."""
     return models.mlp(
         (width,) * (depth - 1), activation=activation, parameterization=parameterization
     )
@@ -53,7 +52,6 @@ def over_seeds(one: Callable[..., Any], arguments: tuple, width: int) -> Any:
     return jax.lax.map(lambda rest: one(*rest), arguments)
 
 
-@lru_cache(maxsize=64)
 def loss_of(model: Model, name: str) -> Loss:
     """The mean logistic loss, or half the mean square."""
     if name == "logistic":

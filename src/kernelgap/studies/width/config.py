@@ -6,6 +6,7 @@ from typing import Any, Literal
 from kernelgap import _checks
 from kernelgap.studies.options import (
     at_least,
+    decreasing,
     increasing,
     integers,
     option,
@@ -49,7 +50,7 @@ class WidthConfig:
         """Check every field, and turn lists into tuples."""
         _checks.choice(self.data, "data", ("teacher", "digits"))
         sequence(self, "widths", at_least(1))
-        sequence(self, "l2s", positive)
+        decreasing(self, "l2s")
         two_digits(self, "classes")
         integers(
             self, d=1, units=2, n=2, seeds=2, seed=0, restarts=1, n_test=1, steps=1, certified=0,
@@ -57,8 +58,6 @@ class WidthConfig:
         positive(self.learning_rate, "learning_rate")
         _checks.number(self.delta, "delta", minimum=1e-12, maximum=0.5)
         increasing(self, "widths")
-        if any(b >= a for a, b in zip(self.l2s, self.l2s[1:], strict=False)):
-            raise ValueError(f"`l2s` must decrease; got {self.l2s}")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
