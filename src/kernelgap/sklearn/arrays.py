@@ -58,7 +58,12 @@ def fit_inputs(estimator: Any, x: np.ndarray) -> np.ndarray:
         scale = unit * (float(np.sqrt(np.mean(np.square(x / unit - mean)))) or 1.0)
         mean = unit * mean
     estimator.mean_, estimator.scale_ = mean, scale
-    return prepared(estimator, x)
+    inputs = prepared(estimator, x)
+    size, least = float(np.max(np.abs(x - mean)) / scale), float(np.finfo(inputs.dtype).tiny)
+    if 0 < size < least:
+        raise ValueError(f"`X` must be at least {least:.2g} in {inputs.dtype}; got entries up to "
+                         f"{size:.2g}. Scale it")  # fmt: skip
+    return inputs
 
 
 def prepared(estimator: Any, x: np.ndarray) -> np.ndarray:
