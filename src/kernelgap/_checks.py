@@ -6,14 +6,20 @@ what the function documents, usually NaN.
 """
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from kernelgap.typing import ArrayLike, DTypeLike, PyTree
+
+# The sharding of a type, and axes of explicit type, came with JAX 0.6.
+_typeof: Any = getattr(jax, "typeof", None) or jax.core.get_aval
+_reshard: Any = getattr(jax.sharding, "reshard", None) or jax.device_put
 
 
 def is_concrete(*arrays: Any) -> bool:
@@ -103,25 +109,144 @@ def floating_dtype(dtype: DTypeLike | None) -> np.dtype:
 
 
 def array(value: Any, name: str) -> jax.Array:
-    """What JAX makes of an array, a number or a nest of them; refuses everything else."""
+    """What JAX makes of an array, a number or a nest of them; refuses everything else.
+
+    Values are those that came, or refused: rounding to the dtypes that JAX computes in is the only
+    change. No axis of the result is split over explicit axes of a mesh.
+    """
+    if not isinstance(value, jax.Array) and hasattr(value, "__jax_array__"):
+        value = value.__jax_array__()
     if isinstance(value, jax.Array):
-        return value
+        return _whole(value)
     nested = isinstance(value, tuple) and any(hasattr(item, "shape") for item in value)
     if nested or isinstance(value, dict):  # parameters; tuples and lists of numbers are arrays
         kind = type(value).__name__
         raise TypeError(f"`{name}` must be an array of numbers; got a {kind} of {len(value)}")
+    traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+    if traced or _is_device_memory(value) or isinstance(value, bool | int | float | complex):
+        host = value  # what has no value yet, is not on the host, or has no dtype
+    else:
+        host = _numbers(value, name)
     try:
-        return jnp.asarray(value)
+        if _is_device_memory(host):
+            return jnp.array(jnp.from_dlpack(host))
+        with np.errstate(over="ignore"):
+            converted = jnp.asarray(host)
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"`{name}` must be an array of numbers; got {value!r:.40}") from error
+    if is_concrete(converted):
+        _kept(host, converted, name)
+    return converted
+
+
+def _whole(value: jax.Array) -> jax.Array:
+    """The array on all devices of its mesh, where the type of an explicit axis says it is split.
+
+    Such types ask for the sharding of every product to be spelled out; arrays that are whole do
+    not, and results go with the user's other arrays of that mesh. Axes that JAX shards by itself
+    (of type Auto) stay as they are.
+    """
+    sharding = getattr(_typeof(value), "sharding", None)
+    if not isinstance(sharding, NamedSharding) or all(axis is None for axis in sharding.spec):
+        return value
+    if isinstance(value, jax.core.Tracer):
+        return _reshard(value, NamedSharding(sharding.mesh, PartitionSpec()))
+    return jax.device_put(value, NamedSharding(value.sharding.mesh, PartitionSpec()))
+
+
+def on_explicit_mesh(*arrays: jax.Array) -> bool:
+    """Whether a mesh with explicit axes is a part of the type of an array."""
+    shardings = (getattr(_typeof(array), "sharding", None) for array in arrays)
+    return any(isinstance(s, NamedSharding) and not s.mesh.empty for s in shardings)
+
+
+def _is_device_memory(value: Any) -> bool:
+    """Whether it is the tensor of another library that NumPy cannot read."""
+    if not hasattr(value, "__dlpack__") or isinstance(value, np.ndarray):
+        return False
+    on_host = value.__dlpack_device__()[0] == 1
+    return not (on_host and hasattr(value, "__array__"))
+
+
+def _numbers(value: Any, name: str) -> np.ndarray:
+    """The entries in a dtype that JAX knows, on the host."""
+    expected = f"`{name}` must be an array of numbers"
+    cure = next((m for m in ("toarray", "todense", "to_dense") if hasattr(value, m)), None)
+    if cure is not None and not hasattr(value, "__array__"):
+        raise TypeError(f"{expected}; got a sparse {type(value).__name__}. Pass {name}.{cure}()")
+    missing = sum(map(_missing, jax.tree.leaves(value)))
+    if missing:
+        raise ValueError(f"`{name}` must have no missing entries; {missing} are masked or NA. "
+                         "Drop or fill them")  # fmt: skip
+    try:
+        host = np.asarray(value)
+    except Exception as error:  # whatever `__array__` of other libraries raises
+        raise TypeError(f"{expected}, its rows equally long; got {value!r:.40}") from error
+    if host.dtype == object:
+        host = _of_objects(host)
+    if host.dtype.names is not None:
+        raise TypeError(f"{expected}; got a structured array of fields {host.dtype.names}. Pass "
+                        f"numpy.lib.recfunctions.structured_to_unstructured({name})")  # fmt: skip
+    if not jnp.issubdtype(host.dtype, np.number) and host.dtype != bool:
+        example = f", such as {host.flat[0]!r:.40}" if host.size else ""
+        raise TypeError(f"{expected}; got dtype {host.dtype}{example}. Convert it to numbers, "
+                        f"labels for example by numpy.unique({name}, return_inverse=True)[1]")
+    if host.dtype.kind in "fc" and host.dtype.itemsize > (16 if host.dtype.kind == "c" else 8):
+        with np.errstate(over="ignore"):
+            return host.astype(complex if host.dtype.kind == "c" else float)
+    return host.astype(host.dtype.newbyteorder("="), copy=False)
+
+
+def _missing(value: Any) -> int:
+    """Number of entries of a masked array or of a table of pandas that have no value."""
+    if isinstance(value, np.ma.MaskedArray):
+        return int(np.ma.getmaskarray(value).sum())
+    if not hasattr(value, "isna"):
+        return 0
+    dtypes = value.dtypes if getattr(value, "ndim", 0) == 2 else [value.dtype]
+    if all(isinstance(dtype, np.dtype) for dtype in dtypes):
+        return 0  # but for NaN, which those who allow it see
+    return int(np.asarray(value.isna()).sum())
+
+
+def _of_objects(host: np.ndarray) -> np.ndarray:
+    """Real numbers that came as objects, in the dtype of the least that holds them all."""
+    entries = host.ravel().tolist()
+    for kind, dtype in (((bool, np.bool_), bool), (Integral, int), (Real, float)):
+        if entries and all(isinstance(entry, kind) for entry in entries):
+            try:
+                return host.astype(dtype)
+            except OverflowError:
+                continue
+    return host
+
+
+def _kept(host: Any, converted: jax.Array, name: str) -> None:
+    """Refuse entries that the narrower dtype of JAX cannot hold."""
+    given = np.asarray(host)
+    if given.dtype == converted.dtype or np.can_cast(given.dtype, converted.dtype):
+        return
+    values = np.asarray(converted)
+    lost = np.isfinite(given) & ~np.isfinite(values) if given.dtype.kind in "fc" else given != values
+    if lost.any():
+        where = tuple(np.argwhere(lost)[0].tolist())
+        raise ValueError(
+            f"`{name}` must fit into {converted.dtype}, in which JAX computes unless its option "
+            f"jax_enable_x64 is set; got {given[where]} of dtype {given.dtype} at index {where}"
+        )
 
 
 def floating(x: ArrayLike, name: str) -> jax.Array:
     """An array of a floating dtype, of any shape; its values are not looked at."""
     found = array(x, name)
     if not jnp.issubdtype(found.dtype, jnp.floating):
-        raise TypeError(f"`{name}` must be a floating-point array; got dtype {found.dtype}. "
-                        f"Convert it, for example with {name}.astype(float)")  # fmt: skip
+        real = jnp.issubdtype(found.dtype, jnp.complexfloating)
+        cure = f"Pass {name}.real" if real else f"Convert it, for example with {name}.astype(float)"
+        raise TypeError(f"`{name}` must be a floating-point array; got dtype {found.dtype}. {cure}")
+    if found.dtype.itemsize < 2:
+        raise TypeError(f"`{name}` must be float16, bfloat16, float32 or float64; got "
+                        f"{found.dtype}. Convert it, for example with "
+                        f"{name}.astype(jax.numpy.float32)")  # fmt: skip
     return found
 
 
@@ -164,20 +289,20 @@ def parameters(params: PyTree, name: str = "params", *, finite: bool = True) -> 
     if not jax.tree.leaves(params):
         raise ValueError(f"`{name}` must hold at least one array; got {params!r:.40}")
 
-    def checked(path: Any, leaf: Any) -> jax.Array:
+    def converted(path: Any, leaf: Any) -> jax.Array:
         where = f"{name}{jax.tree_util.keystr(path)}"
-        dtype = getattr(leaf, "dtype", None) or np.result_type(type(leaf))
-        if not jnp.issubdtype(dtype, jnp.floating):
+        checked = array(leaf, where)
+        if not jnp.issubdtype(checked.dtype, jnp.floating):
             raise TypeError(
-                f"`{name}` must hold floating-point arrays only; `{where}` has dtype {dtype}. "
-                "Close over what is not differentiated, as in lambda p, x: apply((p, rest), x)"
+                f"`{name}` must hold floating-point arrays only; `{where}` has dtype "
+                f"{checked.dtype}. Close over what is not differentiated, as in "
+                "lambda p, x: apply((p, rest), x)"
             )
-        array = jnp.asarray(leaf)
         if finite:
-            _finite(array, where)
-        return array
+            _finite(checked, where)
+        return checked
 
-    return jax.tree_util.tree_map_with_path(checked, params)
+    return jax.tree_util.tree_map_with_path(converted, params)
 
 
 def targets(y: ArrayLike, n: int, name: str = "y", *, columns: bool = False) -> jax.Array:

@@ -337,10 +337,10 @@ def _arguments(**values: Any) -> list[jax.Array]:
     for name, value in values.items():
         low, excluded, expected = _RANGES[name]
         try:
-            array = arrays[name] = jnp.asarray(value)
-        except OverflowError:  # an integer beyond int32
-            array = arrays[name] = jnp.asarray(float(value))
-        except (TypeError, ValueError) as error:
+            if isinstance(value, int | np.integer) and abs(int(value)) >= 2**31:
+                value = float(value)  # JAX would not hold it
+            array = arrays[name] = _checks.array(value, name)
+        except TypeError as error:
             raise TypeError(f"`{name}` must hold {expected}; got {value!r:.40}") from error
         if not (
             jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, np.integer)

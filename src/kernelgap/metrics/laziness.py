@@ -268,7 +268,14 @@ def linearization_error(
     params0, params = _checks.parameters(params0, "params0"), _checks.parameters(params)
     _check_alike(params0, params)
     step = difference(params, params0)
-    before, along = jax.jvp(lambda p: apply(p, x), (params0,), (step,))
+
+
+    def outputs(p: PyTree) -> jax.Array:
+        return apply(p, x)
+
+    # JAX's derivatives of what is not compiled forget a mesh that is a part of the type.
+    outputs = jax.jit(outputs) if _checks.on_explicit_mesh(x, *jax.tree.leaves(params0)) else outputs
+    before, along = jax.jvp(outputs, (params0,), (step,))
     change = apply(params, x) - before
     size = _size(change)
     # At the start itself the two forward passes may differ by their rounding.

@@ -133,7 +133,7 @@ def fixed_sign_net(
     def apply(params: Params, x: jax.Array) -> jax.Array:
         x = _checks.floating(x, "x")
         checked_layers(spec, params, x)
-        hidden = spec.activation(x @ params[0].T)
+        hidden = spec.activation(x @ _checks.array(params[0], "params").T)
         return spec.scale * (hidden @ jnp.asarray(spec.signs, hidden.dtype))
 
     return Model(init, apply, 1.0, spec, None)
