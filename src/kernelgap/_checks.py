@@ -171,30 +171,41 @@ def _is_device_memory(value: Any) -> bool:
 def _numbers(value: Any, name: str) -> np.ndarray:
     """The entries in a dtype that JAX knows, on the host."""
     expected = f"`{name}` must be an array of numbers"
-    cure = next((m for m in ("toarray", "todense", "to_dense") if hasattr(value, m)), None)
-    if cure is not None and not hasattr(value, "__array__"):
-        raise TypeError(f"{expected}; got a sparse {type(value).__name__}. Pass {name}.{cure}()")
     missing = sum(map(_missing, jax.tree.leaves(value)))
     if missing:
         raise ValueError(f"`{name}` must have no missing entries; {missing} are masked or NA. "
                          "Drop or fill them")  # fmt: skip
     try:
         host = np.asarray(value)
-    except Exception as error:  # whatever `__array__` of other libraries raises
+    except Exception as error:  # `__array__` of other libraries may raise anything
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"{expected}; got {_sparse(value, name)}") from error
         raise TypeError(f"{expected}, its rows equally long; got {value!r:.40}") from error
     if host.dtype == object:
         host = _of_objects(host)
+    if host.dtype == object and host.ndim == 0:
+        raise TypeError(f"{expected}; got {_sparse(value, name)}")
     if host.dtype.names is not None:
         raise TypeError(f"{expected}; got a structured array of fields {host.dtype.names}. Pass "
                         f"numpy.lib.recfunctions.structured_to_unstructured({name})")  # fmt: skip
     if not jnp.issubdtype(host.dtype, np.number) and host.dtype != bool:
-        example = f", such as {host.flat[0]!r:.40}" if host.size else ""
-        raise TypeError(f"{expected}; got dtype {host.dtype}{example}. Convert it to numbers, "
-                        f"labels for example by numpy.unique({name}, return_inverse=True)[1]")
+        strange = [entry for entry in host.ravel().tolist() if not isinstance(entry, Real)]
+        example = f", with {strange[0]!r:.40}" if strange else ""
+        labels = f", labels by numpy.unique({name}, return_inverse=True)[1]"
+        raise TypeError(f"{expected}; got dtype {host.dtype}{example}. Convert it to numbers"
+                        f"{labels if host.ndim == 1 else ''}")  # fmt: skip
     if host.dtype.kind in "fc" and host.dtype.itemsize > (16 if host.dtype.kind == "c" else 8):
         with np.errstate(over="ignore"):
             return host.astype(complex if host.dtype.kind == "c" else float)
     return host.astype(host.dtype.newbyteorder("="), copy=False)
+
+
+def _sparse(value: Any, name: str) -> str:
+    """What came, and how it is made dense if it is a sparse array."""
+    cure = next((m for m in ("toarray", "todense", "to_dense") if hasattr(value, m)), None)
+    if cure is None or not hasattr(value, "shape"):
+        return f"{value!r:.40}"
+    return f"a sparse {type(value).__name__}. Pass {name}.{cure}()"
 
 
 def _missing(value: Any) -> int:
@@ -227,7 +238,9 @@ def _kept(host: Any, converted: jax.Array, name: str) -> None:
     if given.dtype == converted.dtype or np.can_cast(given.dtype, converted.dtype):
         return
     values = np.asarray(converted)
-    lost = np.isfinite(given) & ~np.isfinite(values) if given.dtype.kind in "fc" else given != values
+    lost = (
+        np.isfinite(given) & ~np.isfinite(values) if given.dtype.kind in "fc" else given != values
+    )
     if lost.any():
         where = tuple(np.argwhere(lost)[0].tolist())
         raise ValueError(
@@ -259,6 +272,14 @@ def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
         raise ValueError(f"`{name}` must have shape (n, {d}); got {array.shape}")
     _finite(array, name)
     return array
+
+
+def same_dtype(x1: jax.Array, x2: jax.Array, name1: str = "x1", name2: str = "x2") -> None:
+    """Refuse two arrays of different dtypes: which one the result should have is not clear."""
+    if x1.dtype != x2.dtype:
+        raise TypeError(f"`{name1}` and `{name2}` must have the same dtype; got {x1.dtype}, "
+                        f"{x2.dtype}. Convert one, for example with "
+                        f"{name1}.astype({name2}.dtype)")  # fmt: skip
 
 
 def solvable(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
@@ -311,7 +332,7 @@ def targets(y: ArrayLike, n: int, name: str = "y", *, columns: bool = False) -> 
     if array.shape[:1] != (n,) or array.ndim not in ((1, 2) if columns else (1,)):
         shapes = f"({n},) or ({n}, k)" if columns else f"({n},)"
         raise ValueError(f"`{name}` must have shape {shapes}, one entry per row of x; "
-                         f"got {array.shape}")  # fmt: skip
+                         f"got {array.shape}{_flatten(array, n, name)}")  # fmt: skip
     _finite(array, name)
     return array
 
@@ -340,13 +361,16 @@ def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
         raise TypeError(f"`{name}` must hold labels -1 and +1; got dtype {labels.dtype}")
     if labels.shape != (n,):
         raise ValueError(f"`{name}` must have shape ({n},), one label per row of x; "
-                         f"got {labels.shape}")  # fmt: skip
+                         f"got {labels.shape}{_flatten(labels, n, name)}")  # fmt: skip
     if is_concrete(labels):
         values = np.asarray(labels)
         bad = values[np.abs(values) != 1]
         if bad.size:
             zero_one = set(np.unique(values).tolist()) <= {0, 1}
             hint = f". For labels 0 and 1 pass 2.0 * {name} - 1" if zero_one else ""
+            if labels.dtype.kind == "u" and values.max() == np.iinfo(values.dtype).max:
+                signed = str(labels.dtype).removeprefix("u")
+                hint = f". {labels.dtype} has no -1: pass {name}.astype({signed!r})"
             raise ValueError(f"`{name}` must hold labels -1 and +1 only; got {bad[:3].tolist()}"
                              f"{hint}")  # fmt: skip
     return labels
@@ -356,9 +380,14 @@ def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
     """Integer class labels of shape (n,) in 0..k-1, the range checked where concrete."""
     labels = array(y, name)
     if labels.shape != (n,) or not jnp.issubdtype(labels.dtype, jnp.integer):
+        hint = _flatten(labels, n, name)
+        if labels.shape == (n,):
+            hint = f". Convert classes that are whole numbers by {name}.astype(int)"
+        elif labels.shape == (n, k):
+            hint = f". Pass {name}.argmax(axis=1) of one-hot labels"
         raise ValueError(
             f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},) for {k} classes; "
-            f"got {labels.dtype} of shape {labels.shape}"
+            f"got {labels.dtype} of shape {labels.shape}{hint}"
         )
     if is_concrete(labels):
         values = np.asarray(labels)
@@ -368,6 +397,10 @@ def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
             hint = ". Labels -1 and +1 are floats, for one output of shape (n,)" if two else ""
             raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}{hint}")
     return labels
+
+
+def _flatten(array: jax.Array, n: int, name: str) -> str:
+    return f". Pass {name}.ravel()" if array.shape in ((n, 1), (1, n)) else ""
 
 
 def _finite(array: jax.Array, name: str) -> None:

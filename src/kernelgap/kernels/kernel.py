@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 
 from kernelgap import _checks
+from kernelgap.kernels.tiled import sharding
 from kernelgap.typing import ArrayLike, PyTree
 
 
@@ -55,12 +56,13 @@ class Kernel:
         x1 = self._inputs(x1, "x1")
         if x2 is not None:
             x2 = self._inputs(x2, "x2", x1.shape[1:])
-        return self._each(get, lambda g: self.evaluate(self.spec, self.params, x1, x2, g))
+        x1, x2, params = sharding.together(x1, x2, self.params)
+        return self._each(get, lambda g: self.evaluate(self.spec, params, x1, x2, g))
 
     def diag(self, x: ArrayLike, get: str | Sequence[str] | None = None) -> Any:
         """k(x_i, x_i) for each row of x: shape (n,), without the Gram matrix."""
-        x = self._inputs(x, "x")
-        return self._each(get, lambda g: self.evaluate_diag(self.spec, self.params, x, g))
+        x, params = sharding.together(self._inputs(x, "x"), self.params)
+        return self._each(get, lambda g: self.evaluate_diag(self.spec, params, x, g))
 
     def _inputs(self, x: ArrayLike, name: str, shape: tuple[int, ...] | None = None) -> jax.Array:
         if self.ndim is None:

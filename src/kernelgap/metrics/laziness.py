@@ -274,8 +274,8 @@ def linearization_error(
         return apply(p, x)
 
     # JAX's derivatives of what is not compiled forget a mesh that is a part of the type.
-    outputs = jax.jit(outputs) if _checks.on_explicit_mesh(x, *jax.tree.leaves(params0)) else outputs
-    before, along = jax.jvp(outputs, (params0,), (step,))
+    typed = _checks.on_explicit_mesh(x, *jax.tree.leaves(params0))
+    before, along = jax.jvp(jax.jit(outputs) if typed else outputs, (params0,), (step,))
     change = apply(params, x) - before
     size = _size(change)
     # At the start itself the two forward passes may differ by their rounding.

@@ -47,7 +47,8 @@ class KernelPredictor(NamedTuple):
         x = _checks.inputs(x, d=self.x.shape[1])
         if x.dtype != self.x.dtype:
             raise TypeError(
-                f"`x` must have the dtype of the centres, {self.x.dtype}; got {x.dtype}"
+                f"`x` must have the dtype of the centres, {self.x.dtype}; got {x.dtype}. Convert "
+                f"it, for example with x.astype({str(self.x.dtype)!r})"
             )
         return kernel_matmul(self.kernel, x, self.coef, x2=self.x)
 

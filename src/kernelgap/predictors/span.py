@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.operators import dense, matmul
 from kernelgap.predictors.predictor import KernelPredictor
 from kernelgap.typing import ArrayLike
@@ -69,7 +70,9 @@ def best_in_span(
     kernel = checked_kernel(kernel)
     centers = _checks.solvable(centers, "centers")
     x = _checks.solvable(x, d=centers.shape[1])
+    _checks.same_dtype(centers, x, "centers", "x")
     y = _checks.targets(y, x.shape[0]).astype(x.dtype)
+    x, centers, y, kernel = sharding.together(x, centers, y, kernel)
     tile = _checks.integer(tile, "tile", minimum=1)
     if x.shape[0] < centers.shape[0]:
         raise ValueError(f"`x` must have at least as many rows as `centers`; "

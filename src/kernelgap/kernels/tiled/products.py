@@ -84,7 +84,7 @@ def matmul(
         device,
         traced=not _checks.is_concrete(x1, x2, v, *jax.tree.leaves(kernel)),
     )
-    kernel, x1, x2, v = sharding.replicate((kernel, x1, x2, v), mesh)
+    x1, v, x2, kernel = sharding.placed(mesh, x1, v, x2, kernel)
     if x2 is None:
         return symmetric_matmul(kernel, x1, v, tile, mesh)
     return _cross_matmul(kernel, x1, x2, v, tile, mesh)

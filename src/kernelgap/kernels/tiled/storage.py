@@ -108,7 +108,8 @@ def gram(
             device,
             traced=traced,
         )
-        return _in_memory(*sharding.replicate((kernel, x1, x2), mesh), tile, mesh)
+        x1, x2, kernel = sharding.placed(mesh, x1, x2, kernel)
+        return _in_memory(kernel, x1, x2, tile, mesh)
     if traced:
         raise TypeError("`out` is filled now, not under jit, vmap or grad; got traced arguments")
     if mesh is not None and mesh.is_multi_process:
