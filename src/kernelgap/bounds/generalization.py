@@ -17,6 +17,7 @@ units or more has one of the order of sqrt(d / n). Its constants are not known t
 `gap` measures the two errors.
 """
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -191,7 +192,7 @@ def deep(
         value += _paper_eps(gamma, n, radius, delta)
         source = "C / (gamma K^((K-1)/2) sqrt(n)) + eps, Wei, Lee, Liu, Ma, arXiv:1810.05369"
         return Bound(jnp.where(positive, value, jnp.inf), "recalled", source, constant=False)
-    complexity = largest * (1 + jnp.sqrt(2 * np.log(2) * depth)) / jnp.sqrt(n)
+    complexity = largest * (1 + jnp.sqrt(2 * math.log(2) * depth)) / jnp.sqrt(n)
     value = 4 / gamma * complexity + _eps(gamma, n, largest, delta)
     source = "4 R (1 + sqrt(2 K log 2)) / (gamma sqrt(n)) + eps, from Golowich et al. 2018"
     return Bound(jnp.where(positive, value, jnp.inf), "derived", source)

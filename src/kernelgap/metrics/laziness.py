@@ -267,15 +267,14 @@ def linearization_error(
     x = _checks.examples(x)
     params0, params = _checks.parameters(params0, "params0"), _checks.parameters(params)
     _check_alike(params0, params)
+    # Forward-mode derivatives want one dtype, that of both where they differ.
+    pairs = ((params0, params), (params, params0))
+    params0, params = (jax.tree.map(_promoted, *pair) for pair in pairs)
     step = difference(params, params0)
-
-
-    def outputs(p: PyTree) -> jax.Array:
-        return apply(p, x)
-
     # JAX's derivatives of what is not compiled forget a mesh that is a part of the type.
     typed = _checks.on_explicit_mesh(x, *jax.tree.leaves(params0))
-    before, along = jax.jvp(jax.jit(outputs) if typed else outputs, (params0,), (step,))
+    forward = jax.jit(apply) if typed else apply
+    before, along = jax.jvp(lambda p: forward(p, x), (params0,), (step,))
     change = apply(params, x) - before
     size = _size(change)
     # At the start itself the two forward passes may differ by their rounding.
@@ -367,6 +366,10 @@ def _check_alike(params0: PyTree, params: PyTree) -> None:
     if ours != theirs:
         raise ValueError(f"`params` must have the structure and shapes of `params0`, {ours!s:.80}; "
                          f"got {theirs!s:.80}")  # fmt: skip
+
+
+def _promoted(array: jax.Array, other: jax.Array) -> jax.Array:
+    return array.astype(np.promote_types(array.dtype, other.dtype))
 
 
 def _size(outputs: jax.Array) -> jax.Array:

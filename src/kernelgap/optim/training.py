@@ -125,13 +125,12 @@ def train(
                          f"got shapes {x.shape} and {y.shape}")  # fmt: skip
 
     if opt_state is not None:
-        wanted, given = (
-            jax.tree.map(np.shape, state)
-            for state in (jax.eval_shape(optimizer.init, params), opt_state)
-        )
+        expected = jax.eval_shape(optimizer.init, params)
+        wanted, given = (jax.tree.map(np.shape, state) for state in (expected, opt_state))
         if wanted != given:
             raise ValueError(f"`opt_state` must be a state of `optimizer` for these parameters, "
                              f"such as `Trained.opt_state`; got {given!s:.80}")  # fmt: skip
+        opt_state = jax.tree_util.tree_map_with_path(_state_leaf, opt_state, expected)
 
     beat = _extras.heartbeat(steps, "train", unit="step", shown=progress)
 
@@ -157,3 +156,15 @@ def train(
         leg, carry, counted.reshape(-1, record_every)
     )
     return Trained(params, opt_state, losses.reshape(steps), records)
+
+
+def _state_leaf(path: Any, leaf: Any, expected: Any) -> Any:
+    """The leaf of an optimiser's state, refused unless it has the dtype that the loop gives it."""
+    dtype = jnp.result_type(leaf)
+    if dtype != expected.dtype:
+        raise TypeError(
+            f"`opt_state` must have the dtypes that these parameters ask for; "
+            f"`opt_state{jax.tree_util.keystr(path)}` is {dtype}, not {expected.dtype}. Convert the "
+            "parameters to the dtype they were trained in, or pass opt_state=None"
+        )
+    return leaf
