@@ -117,7 +117,7 @@ def array(value: Any, name: str) -> jax.Array:
     if not isinstance(value, jax.Array) and hasattr(value, "__jax_array__"):
         value = value.__jax_array__()
     if isinstance(value, jax.Array):
-        return _whole(value)
+        return _whole(_narrowed(value, name))
     nested = isinstance(value, tuple) and any(hasattr(item, "shape") for item in value)
     if nested or isinstance(value, dict):  # parameters; tuples and lists of numbers are arrays
         kind = type(value).__name__
@@ -133,10 +133,24 @@ def array(value: Any, name: str) -> jax.Array:
         with np.errstate(over="ignore"):
             converted = jnp.asarray(host)
     except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(f"`{name}` must be an array of numbers; got {value!r:.40}") from error
+        what = _sparse(value, name)
+        raise TypeError(f"`{name}` must be an array of numbers; got {what}") from error
     if is_concrete(converted):
         _kept(host, converted, name)
     return converted
+
+
+def _narrowed(value: jax.Array, name: str) -> jax.Array:
+    """Double precision, from a time when jax_enable_x64 was set, in what JAX now computes in."""
+    if jnp.issubdtype(value.dtype, jax.dtypes.extended):  # random keys
+        return value
+    dtype = jax.dtypes.canonicalize_dtype(value.dtype)
+    if dtype == value.dtype:
+        return value
+    narrow = value.astype(dtype)
+    if is_concrete(value):
+        _kept(value, narrow, name)
+    return narrow
 
 
 def _whole(value: jax.Array) -> jax.Array:

@@ -354,7 +354,10 @@ def _arguments(**values: Any) -> list[jax.Array]:
             bad |= (numbers > 1) if name == "train_loss" else False
             if bad.any():
                 raise ValueError(f"`{name}` must hold {expected}; got {numbers[bad][:3].tolist()}")
-    floating = [a.dtype for a in arrays.values() if jnp.issubdtype(a.dtype, jnp.floating)]
+    floating = [
+        a.dtype for a in arrays.values()
+        if jnp.issubdtype(a.dtype, jnp.floating) and not a.weak_type
+    ]  # fmt: skip
     dtype = np.result_type(*floating) if floating else jnp.zeros(()).dtype
     return [a.astype(dtype) for a in arrays.values()]
 

@@ -160,11 +160,11 @@ def train(
 
 def _state_leaf(path: Any, leaf: Any, expected: Any) -> Any:
     """The leaf of an optimiser's state, refused unless it has the dtype that the loop gives it."""
-    dtype = jnp.result_type(leaf)
+    dtype = leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)
     if dtype != expected.dtype:
         raise TypeError(
-            f"`opt_state` must have the dtypes that these parameters ask for; "
-            f"`opt_state{jax.tree_util.keystr(path)}` is {dtype}, not {expected.dtype}. Convert the "
-            "parameters to the dtype they were trained in, or pass opt_state=None"
+            "`opt_state` must have the dtypes that these parameters ask for; "
+            f"`opt_state{jax.tree_util.keystr(path)}` must be {expected.dtype}; got {dtype}. Pass "
+            "parameters of the dtype that the state was made for, or opt_state=None"
         )
     return leaf
