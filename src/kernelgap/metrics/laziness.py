@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from kernelgap import _checks
+from kernelgap import _arrays, _checks
 from kernelgap._display import shown
 from kernelgap._trees import difference, safe_power, squared_norm
 from kernelgap.metrics.activations import activation_change
@@ -272,7 +272,7 @@ def linearization_error(
     params0, params = (jax.tree.map(_promoted, *pair) for pair in pairs)
     step = difference(params, params0)
     # JAX's derivatives of what is not compiled forget a mesh that is a part of the type.
-    typed = _checks.on_explicit_mesh(x, *jax.tree.leaves(params0))
+    typed = _arrays.on_explicit_mesh(x, *jax.tree.leaves(params0))
     forward = jax.jit(apply) if typed else apply
     before, along = jax.jvp(lambda p: forward(p, x), (params0,), (step,))
     change = apply(params, x) - before
