@@ -10,16 +10,11 @@ from itertools import pairwise
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from kernelgap._arrays import array, is_concrete
 from kernelgap.typing import ArrayLike, DTypeLike, PyTree
-
-
-def is_concrete(*arrays: Any) -> bool:
-    """Whether all values can be read now, that is, none is being traced."""
-    return not any(isinstance(a, jax.core.Tracer) for a in arrays)
 
 
 def random_key(key: Any, name: str = "key") -> None:
@@ -127,26 +122,17 @@ def floating_dtype(dtype: DTypeLike | None) -> np.dtype:
     return chosen
 
 
-def array(value: Any, name: str) -> jax.Array:
-    """What JAX makes of an array, a number or a nest of them; refuses everything else."""
-    if isinstance(value, jax.Array):
-        return value
-    nested = isinstance(value, tuple) and any(hasattr(item, "shape") for item in value)
-    if nested or isinstance(value, dict):  # parameters; tuples and lists of numbers are arrays
-        kind = type(value).__name__
-        raise TypeError(f"`{name}` must be an array of numbers; got a {kind} of {len(value)}")
-    try:
-        return jnp.asarray(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(f"`{name}` must be an array of numbers; got {value!r:.40}") from error
-
-
 def floating(x: ArrayLike, name: str) -> jax.Array:
     """An array of a floating dtype, of any shape; its values are not looked at."""
     found = array(x, name)
     if not jnp.issubdtype(found.dtype, jnp.floating):
-        raise TypeError(f"`{name}` must be a floating-point array; got dtype {found.dtype}. "
-                        f"Convert it, for example with {name}.astype(float)")  # fmt: skip
+        real = jnp.issubdtype(found.dtype, jnp.complexfloating)
+        cure = f"Pass {name}.real" if real else f"Convert it, for example with {name}.astype(float)"
+        raise TypeError(f"`{name}` must be a floating-point array; got dtype {found.dtype}. {cure}")
+    if found.dtype.itemsize < 2:
+        raise TypeError(f"`{name}` must be float16, bfloat16, float32 or float64; got "
+                        f"{found.dtype}. Convert it, for example with "
+                        f"{name}.astype(jax.numpy.float32)")  # fmt: skip
     return found
 
 
@@ -159,6 +145,14 @@ def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
         raise ValueError(f"`{name}` must have shape (n, {d}); got {array.shape}")
     _finite(array, name)
     return array
+
+
+def same_dtype(x1: jax.Array, x2: jax.Array, name1: str = "x1", name2: str = "x2") -> None:
+    """Refuse two arrays of different dtypes: which one the result should have is not clear."""
+    if x1.dtype != x2.dtype:
+        raise TypeError(f"`{name1}` and `{name2}` must have the same dtype; got {x1.dtype}, "
+                        f"{x2.dtype}. Convert one, for example with "
+                        f"{name1}.astype({name2}.dtype)")  # fmt: skip
 
 
 def solvable(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
@@ -189,20 +183,20 @@ def parameters(params: PyTree, name: str = "params", *, finite: bool = True) -> 
     if not jax.tree.leaves(params):
         raise ValueError(f"`{name}` must hold at least one array; got {params!r:.40}")
 
-    def checked(path: Any, leaf: Any) -> jax.Array:
+    def converted(path: Any, leaf: Any) -> jax.Array:
         where = f"{name}{jax.tree_util.keystr(path)}"
-        dtype = getattr(leaf, "dtype", None) or np.result_type(type(leaf))
-        if not jnp.issubdtype(dtype, jnp.floating):
+        checked = array(leaf, where)
+        if not jnp.issubdtype(checked.dtype, jnp.floating):
             raise TypeError(
-                f"`{name}` must hold floating-point arrays only; `{where}` has dtype {dtype}. "
-                "Close over what is not differentiated, as in lambda p, x: apply((p, rest), x)"
+                f"`{name}` must hold floating-point arrays only; `{where}` has dtype "
+                f"{checked.dtype}. Close over what is not differentiated, as in "
+                "lambda p, x: apply((p, rest), x)"
             )
-        array = jnp.asarray(leaf)
         if finite:
-            _finite(array, where)
-        return array
+            _finite(checked, where)
+        return checked
 
-    return jax.tree_util.tree_map_with_path(checked, params)
+    return jax.tree_util.tree_map_with_path(converted, params)
 
 
 def targets(y: ArrayLike, n: int, name: str = "y", *, columns: bool = False) -> jax.Array:
@@ -211,7 +205,7 @@ def targets(y: ArrayLike, n: int, name: str = "y", *, columns: bool = False) -> 
     if array.shape[:1] != (n,) or array.ndim not in ((1, 2) if columns else (1,)):
         shapes = f"({n},) or ({n}, k)" if columns else f"({n},)"
         raise ValueError(f"`{name}` must have shape {shapes}, one entry per row of x; "
-                         f"got {array.shape}")  # fmt: skip
+                         f"got {array.shape}{_flatten(array, n, name)}")  # fmt: skip
     _finite(array, name)
     return array
 
@@ -240,13 +234,16 @@ def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
         raise TypeError(f"`{name}` must hold labels -1 and +1; got dtype {labels.dtype}")
     if labels.shape != (n,):
         raise ValueError(f"`{name}` must have shape ({n},), one label per row of x; "
-                         f"got {labels.shape}")  # fmt: skip
+                         f"got {labels.shape}{_flatten(labels, n, name)}")  # fmt: skip
     if is_concrete(labels):
         values = np.asarray(labels)
         bad = values[np.abs(values) != 1]
         if bad.size:
             zero_one = set(np.unique(values).tolist()) <= {0, 1}
             hint = f". For labels 0 and 1 pass 2.0 * {name} - 1" if zero_one else ""
+            if labels.dtype.kind == "u" and values.max() == np.iinfo(values.dtype).max:
+                signed = str(labels.dtype).removeprefix("u")
+                hint = f". {labels.dtype} has no -1: pass {name}.astype({signed!r})"
             raise ValueError(f"`{name}` must hold labels -1 and +1 only; got {bad[:3].tolist()}"
                              f"{hint}")  # fmt: skip
     return labels
@@ -256,9 +253,14 @@ def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
     """Integer class labels of shape (n,) in 0..k-1, the range checked where concrete."""
     labels = array(y, name)
     if labels.shape != (n,) or not jnp.issubdtype(labels.dtype, jnp.integer):
+        hint = _flatten(labels, n, name)
+        if labels.shape == (n,):
+            hint = f". Convert classes that are whole numbers by {name}.astype(int)"
+        elif labels.shape == (n, k):
+            hint = f". Pass {name}.argmax(axis=1) of one-hot labels"
         raise ValueError(
             f"`{name}` must hold integer classes 0..{k - 1} in shape ({n},) for {k} classes; "
-            f"got {labels.dtype} of shape {labels.shape}"
+            f"got {labels.dtype} of shape {labels.shape}{hint}"
         )
     if is_concrete(labels):
         values = np.asarray(labels)
@@ -268,6 +270,10 @@ def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
             hint = ". Labels -1 and +1 are floats, for one output of shape (n,)" if two else ""
             raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}{hint}")
     return labels
+
+
+def _flatten(array: jax.Array, n: int, name: str) -> str:
+    return f". Pass {name}.ravel()" if array.shape in ((n, 1), (1, n)) else ""
 
 
 def _finite(array: jax.Array, name: str) -> None:

@@ -17,6 +17,7 @@ units or more has one of the order of sqrt(d / n). Its constants are not known t
 `gap` measures the two errors.
 """
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -191,7 +192,7 @@ def deep(
         value += _paper_eps(gamma, n, radius, delta)
         source = "C / (gamma K^((K-1)/2) sqrt(n)) + eps, Wei, Lee, Liu, Ma, arXiv:1810.05369"
         return Bound(jnp.where(positive, value, jnp.inf), "recalled", source, constant=False)
-    complexity = largest * (1 + jnp.sqrt(2 * np.log(2) * depth)) / jnp.sqrt(n)
+    complexity = largest * (1 + jnp.sqrt(2 * math.log(2) * depth)) / jnp.sqrt(n)
     value = 4 / gamma * complexity + _eps(gamma, n, largest, delta)
     source = "4 R (1 + sqrt(2 K log 2)) / (gamma sqrt(n)) + eps, from Golowich et al. 2018"
     return Bound(jnp.where(positive, value, jnp.inf), "derived", source)
@@ -337,10 +338,10 @@ def _arguments(**values: Any) -> list[jax.Array]:
     for name, value in values.items():
         low, excluded, expected = _RANGES[name]
         try:
-            array = arrays[name] = jnp.asarray(value)
-        except OverflowError:  # an integer beyond int32
-            array = arrays[name] = jnp.asarray(float(value))
-        except (TypeError, ValueError) as error:
+            if isinstance(value, int | np.integer) and abs(int(value)) >= 2**31:
+                value = float(value)  # JAX would not hold it
+            array = arrays[name] = _checks.array(value, name)
+        except TypeError as error:
             raise TypeError(f"`{name}` must hold {expected}; got {value!r:.40}") from error
         if not (
             jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, np.integer)
@@ -353,7 +354,10 @@ def _arguments(**values: Any) -> list[jax.Array]:
             bad |= (numbers > 1) if name == "train_loss" else False
             if bad.any():
                 raise ValueError(f"`{name}` must hold {expected}; got {numbers[bad][:3].tolist()}")
-    floating = [a.dtype for a in arrays.values() if jnp.issubdtype(a.dtype, jnp.floating)]
+    floating = [
+        a.dtype for a in arrays.values()
+        if jnp.issubdtype(a.dtype, jnp.floating) and not a.weak_type
+    ]  # fmt: skip
     dtype = np.result_type(*floating) if floating else jnp.zeros(()).dtype
     return [a.astype(dtype) for a in arrays.values()]
 

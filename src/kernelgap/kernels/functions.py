@@ -29,8 +29,7 @@ def checked_inputs(x1: ArrayLike, x2: ArrayLike | None) -> tuple[jax.Array, jax.
     if x2 is None:
         return x1, None
     x2 = _checks.inputs(x2, "x2", d=x1.shape[1])
-    if x2.dtype != x1.dtype:
-        raise TypeError(f"`x1` and `x2` must have the same dtype; got {x1.dtype}, {x2.dtype}")
+    _checks.same_dtype(x1, x2)
     return x1, x2
 
 

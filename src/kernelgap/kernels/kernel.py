@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap.kernels.tiled import sharding
 from kernelgap.typing import ArrayLike, PyTree
 
 
@@ -59,31 +60,32 @@ class Kernel:
         x1 = self._inputs(x1, "x1")
         if x2 is not None:
             x2 = self._inputs(x2, "x2", x1.shape[1:])
-        return self._each(get, lambda g: self._values(g, x1, x2))
+        x1, x2, params = sharding.together(x1, x2, self.params)
+        return self._each(get, lambda g: self._values(g, params, x1, x2))
 
     def diag(self, x: ArrayLike, get: str | Sequence[str] | None = None) -> Any:
         """k(x_i, x_i) for each row of x: shape (n,), without the Gram matrix."""
-        x = self._inputs(x, "x")
+        x, params = sharding.together(self._inputs(x, "x"), self.params)
 
         def checked(get: str) -> jax.Array:
-            values = self._diagonal(get, x)
+            values = self._diagonal(get, params, x)
             self._check_range(get, values, x=x)
             return values
 
         return self._each(get, checked)
 
-    def _values(self, get: str, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
+    def _values(self, get: str, params: PyTree, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
         if self.ndim is None:  # a function computes in the precision that it is written in
-            return self.evaluate(self.spec, self.params, x1, x2, get)
-        params, *wide = _widened((self.params, x1, x2))
+            return self.evaluate(self.spec, params, x1, x2, get)
+        params, *wide = _widened((params, x1, x2))
         values = self.evaluate(self.spec, params, *wide, get).astype(x1.dtype)
         self._check_range(get, values, x1=x1, **({} if x2 is None else {"x2": x2}))
         return values
 
-    def _diagonal(self, get: str, x: jax.Array) -> jax.Array:
+    def _diagonal(self, get: str, params: PyTree, x: jax.Array) -> jax.Array:
         if self.ndim is None:
-            return self.evaluate_diag(self.spec, self.params, x, get)
-        params, wide = _widened((self.params, x))
+            return self.evaluate_diag(self.spec, params, x, get)
+        params, wide = _widened((params, x))
         return self.evaluate_diag(self.spec, params, wide, get).astype(x.dtype)
 
     def _check_range(self, get: str, values: jax.Array, **inputs: jax.Array) -> None:
@@ -95,7 +97,7 @@ class Kernel:
             return
         limits, bound = jnp.finfo(values.dtype), 1.0
         for x in (given * 2)[:2]:  # |k(x, z)|^2 <= k(x, x) k(z, z)
-            diagonal = np.asarray(self._diagonal(get, _widened(x)), np.float64)
+            diagonal = np.asarray(self._diagonal(get, *_widened((self.params, x))), np.float64)
             bound *= float(np.sqrt(np.max(diagonal)))
         least = float(limits.tiny if limits.bits >= 32 else limits.smallest_subnormal)
         if not bound < 0.99 * float(limits.max) and not bool(jnp.all(jnp.isfinite(values))):

@@ -199,4 +199,8 @@ def _descend(
     size = size if size > 0 else 1.0
     first, last = (rate * size for rate in _RATES)
     adam = optax.adam(optax.exponential_decay(first, steps, last / first))
-    return jax.jit(lambda p: optim.train(loss, p, (x, y), adam, steps=steps).params)(params)
+
+    def descend(params: Params, x: jax.Array, y: jax.Array) -> Params:
+        return optim.train(loss, params, (x, y), adam, steps=steps).params
+
+    return jax.jit(descend)(params, x, y)  # which takes data on a mesh as arguments only

@@ -205,7 +205,7 @@ def _best_multiple(
         best = candidates[jnp.argmin(jax.vmap(value)(candidates))]
     separates = jnp.min(metrics.output_margins(outputs, y)) > 0
     scale = jnp.where(separates, jnp.exp(best / degree), 1)
-    return jax.tree.map(lambda w: scale * w, params)
+    return jax.tree.map(lambda w: (scale * w).astype(w.dtype), params)
 
 
 def _measure(

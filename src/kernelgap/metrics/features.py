@@ -196,8 +196,7 @@ def pl_bound(
 def _units_and_inputs(w: ArrayLike, x: ArrayLike) -> tuple[jax.Array, jax.Array]:
     w = _checks.inputs(w, "w")
     x = _checks.inputs(x, "x", d=w.shape[1])
-    if w.dtype != x.dtype:
-        raise TypeError(f"`w` and `x` must have the same dtype; got {w.dtype}, {x.dtype}")
+    _checks.same_dtype(w, x, "w", "x")
     return w, x
 
 
@@ -236,7 +235,7 @@ def _smallest(w: Float[Array, "m d"], x: Float[Array, "n d"]) -> SmallestSingula
     values = jnp.linalg.eigvalsh(gram)
     # Of the solver, and of the inner products of inputs, which enter with weights up to m.
     diagonal = jnp.diagonal(gram)
-    error = 16 * eps * values[-1] + 2 * eps * np.sqrt(n) * jnp.max(diagonal)
+    error = 16 * eps * values[-1] + 2 * eps * float(np.sqrt(n)) * jnp.max(diagonal)
     least = jnp.maximum(values[0], 0)
     least = jnp.where(jnp.any(diagonal == 0), 0, least)
     lower = jnp.maximum(least - error, 0)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from kernelgap import _checks
+from kernelgap import _arrays, _checks
 from kernelgap._display import shown
 from kernelgap._trees import difference, safe_power, squared_norm
 from kernelgap.metrics.activations import activation_change
@@ -267,8 +267,14 @@ def linearization_error(
     x = _checks.examples(x)
     params0, params = _checks.parameters(params0, "params0"), _checks.parameters(params)
     _check_alike(params0, params)
+    # Forward-mode derivatives want one dtype, that of both where they differ.
+    pairs = ((params0, params), (params, params0))
+    params0, params = (jax.tree.map(_promoted, *pair) for pair in pairs)
     step = difference(params, params0)
-    before, along = jax.jvp(lambda p: apply(p, x), (params0,), (step,))
+    # JAX's derivatives of what is not compiled forget a mesh that is a part of the type.
+    typed = _arrays.on_explicit_mesh(x, *jax.tree.leaves(params0))
+    forward = jax.jit(apply) if typed else apply
+    before, along = jax.jvp(lambda p: forward(p, x), (params0,), (step,))
     change = apply(params, x) - before
     size = _size(change)
     # At the start itself the two forward passes may differ by their rounding.
@@ -360,6 +366,10 @@ def _check_alike(params0: PyTree, params: PyTree) -> None:
     if ours != theirs:
         raise ValueError(f"`params` must have the structure and shapes of `params0`, {ours!s:.80}; "
                          f"got {theirs!s:.80}")  # fmt: skip
+
+
+def _promoted(array: jax.Array, other: jax.Array) -> jax.Array:
+    return array.astype(np.promote_types(array.dtype, other.dtype))
 
 
 def _size(outputs: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ def layer_outputs(spec: Any, params: Params, x: ArrayLike) -> Iterator[jax.Array
         for k, (weights, factor) in enumerate(zip(params, factors, strict=True)):
             if k > 0:
                 h = spec.activation(h)
-            h = h @ weights.T
+            h = h @ _checks.array(weights, "params").T
             h = h if factor == 1 else factor * h
             yield h
 

@@ -146,12 +146,12 @@ def train(
     if opt_state is None:
         opt_state = init(params)
     else:
-        wanted, given = (
-            jax.tree.map(np.shape, state) for state in (jax.eval_shape(init, params), opt_state)
-        )
+        expected = jax.eval_shape(init, params)
+        wanted, given = (jax.tree.map(np.shape, state) for state in (expected, opt_state))
         if wanted != given:
             raise ValueError(f"`opt_state` must be a state of `optimizer` for these parameters, "
                              f"such as `Trained.opt_state`; got {given!s:.80}")  # fmt: skip
+        opt_state = jax.tree_util.tree_map_with_path(_state_leaf, opt_state, expected)
     _check_lookahead(params, opt_state)
 
     beat = _extras.heartbeat(steps, "train", unit="step", shown=progress)
@@ -228,3 +228,15 @@ def _check_updates(updates: PyTree, params: PyTree) -> None:
         raise ValueError(f"`optimizer` must return updates of the shapes of the parameters, "
                          f"{expected}; got {shapes}. Those that want a gradient per example, such "
                          "as differentially private ones, are not for train")  # fmt: skip
+
+
+def _state_leaf(path: Any, leaf: Any, expected: Any) -> Any:
+    """The leaf of an optimiser's state, refused unless it has the dtype that the loop gives it."""
+    dtype = leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)
+    if dtype != expected.dtype:
+        raise TypeError(
+            "`opt_state` must have the dtypes that these parameters ask for; "
+            f"`opt_state{jax.tree_util.keystr(path)}` must be {expected.dtype}; got {dtype}. Pass "
+            "parameters of the dtype that the state was made for, or opt_state=None"
+        )
+    return leaf

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.newton import Fit, newton
 from kernelgap.predictors.operators import GramMatrix, normalised, prepare, unscaled
 from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
@@ -178,6 +179,7 @@ def _path(
         signs = _checks.signs(y, x.shape[0]).astype(x.dtype)[:, None]
     else:
         signs = one_versus_rest(y, x, classes)
+    x, signs = sharding.placed(mesh, x, signs)
     operator, root = normalised(prepare(kernel, x, method, tile, mesh))
     square = jnp.square(root)
     n, d = x.shape

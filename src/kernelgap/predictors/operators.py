@@ -150,6 +150,7 @@ def prepare(
     if mesh is not None and method in ("direct", "iterative"):
         raise ValueError("`mesh` is for method='matrix_free'; this method holds the Gram matrix")
     tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
+    x, kernel = sharding.placed(mesh, x, kernel)
     device = sharding.first_device(mesh, x)
     if method == "auto":
         available = memory.available_bytes(device) if _checks.is_concrete(x) else None
@@ -158,7 +159,6 @@ def prepare(
         method = "iterative" if fits and mesh is None else "matrix_free"
     if method != "matrix_free":
         return dense(kernel, x, copies=3.0 if method == "direct" else 1.2)
-    x = sharding.replicate(x, mesh)
     operator = KernelOperator(kernel, x, tile or memory.default_tile(device.platform), mesh)
     _refuse_infinite(operator.diagonal())  # the most that is cheap
     return operator

@@ -46,8 +46,11 @@ class KernelPredictor(NamedTuple):
         """The values of f at the rows of x: shape (n_new,), or (n_new, k)."""
         x = _checks.inputs(x, d=self.x.shape[1])
         if x.dtype != self.x.dtype:
+            known = jax.dtypes.canonicalize_dtype(self.x.dtype) == self.x.dtype
+            cure = f"Convert it, for example with x.astype({str(self.x.dtype)!r})"
             raise TypeError(
-                f"`x` must have the dtype of the centres, {self.x.dtype}; got {x.dtype}"
+                f"`x` must have the dtype of the centres, {self.x.dtype}; got {x.dtype}. "
+                f"{cure if known else 'Set jax_enable_x64, as when they were fitted'}"
             )
         return kernel_matmul(self.kernel, x, self.coef, x2=self.x)
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.conjugate import Linear, factorised, nystroem, solve, woodbury
 from kernelgap.predictors.operators import (
     GramMatrix,
@@ -107,6 +108,7 @@ def kernel_ridge(
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
+    x, y = sharding.placed(mesh, x, y)
     operator = prepare(kernel, x, method, tile, mesh)
     l2 = jnp.asarray(l2, x.dtype) * (x.shape[0] if reduction == "mean" else 1)
     direct = isinstance(operator, GramMatrix) and method != "iterative"

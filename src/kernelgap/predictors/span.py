@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.conjugate import Linear, factorised
 from kernelgap.predictors.operators import (
     Multiple,
@@ -87,8 +88,10 @@ def best_in_span(
     kernel = checked_kernel(kernel)
     centers = _checks.solvable(centers, "centers")
     x = _checks.solvable(x, d=centers.shape[1])
+    _checks.same_dtype(centers, x, "centers", "x")
     y = _checks.targets(y, x.shape[0]).astype(x.dtype)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
+    x, centers, y, kernel = sharding.together(x, centers, y, kernel)
     tile = _checks.integer(tile, "tile", minimum=1)
     if x.shape[0] < centers.shape[0]:
         raise ValueError(f"`x` must have at least as many rows as `centers`; "

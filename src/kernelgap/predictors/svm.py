@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors import dual
 from kernelgap.predictors.certificate import Certificate
 from kernelgap.predictors.exchange import exchange
@@ -109,6 +110,7 @@ def hard_margin_svm(
         signs = y[:, None]
     else:
         signs = one_versus_rest(y, x, classes)
+    x, signs = sharding.placed(mesh, x, signs)
     operator, root = normalised(prepare(kernel, x, method, tile, mesh))
 
     found = []

@@ -84,7 +84,7 @@ def matmul(
         device,
         traced=not _checks.is_concrete(x1, x2, v, *jax.tree.leaves(kernel)),
     )
-    kernel, x1, x2, v = sharding.replicate((kernel, x1, x2, v), mesh)
+    x1, v, x2, kernel = sharding.placed(mesh, x1, v, x2, kernel)
     dtype = v.dtype
     if dtype.itemsize < 4:  # summed in float32, rounded once
         x1, x2, v = jax.tree.map(lambda array: array.astype(jnp.float32), (x1, x2, v))

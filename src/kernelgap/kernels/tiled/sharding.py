@@ -101,6 +101,37 @@ def gathered(value: jax.Array, mesh: Mesh | None) -> jax.Array:
     return value[None] if mesh is None else jax.lax.all_gather(value, mesh.axis_names)
 
 
+def together(*trees: PyTree) -> tuple[PyTree, ...]:
+    """The trees with all arrays where the first is that was put on a device or a mesh.
+
+    JAX itself moves only arrays that nobody has put anywhere.
+    """
+    leaves, structure = jax.tree.flatten(trees)
+    placed = [i for i, leaf in enumerate(leaves) if _is_placed(leaf)]
+    homes = [_whole_sharding(leaves[i]) for i in placed]
+    for i, home in zip(placed, homes, strict=True):
+        if home != homes[0]:
+            leaves[i] = jax.device_put(leaves[i], homes[0])
+    return jax.tree.unflatten(structure, leaves)
+
+
+def placed(mesh: Mesh | None, *trees: PyTree) -> tuple[PyTree, ...]:
+    """The trees with all arrays in one place: on every device of the mesh, if there is one."""
+    return replicate(together(*trees), checked_mesh(mesh))
+
+
+def _is_placed(value: Any) -> bool:
+    concrete = isinstance(value, jax.Array) and _checks.is_concrete(value)
+    return concrete and getattr(value, "committed", True)
+
+
+def _whole_sharding(array: jax.Array) -> Any:
+    sharding = array.sharding
+    if isinstance(sharding, NamedSharding):
+        return NamedSharding(sharding.mesh, PartitionSpec())
+    return sharding
+
+
 def replicate(arrays: PyTree, mesh: Mesh | None) -> PyTree:
     """The arrays of a tree on all devices of the mesh, in every process that takes part."""
     if mesh is None:

@@ -108,7 +108,8 @@ def gram(
             device,
             traced=traced,
         )
-        return _in_memory(*sharding.replicate((kernel, x1, x2), mesh), tile, mesh)
+        x1, x2, kernel = sharding.placed(mesh, x1, x2, kernel)
+        return _in_memory(kernel, x1, x2, tile, mesh)
     if traced:
         raise TypeError("`out` is filled now, not under jit, vmap or grad; got traced arguments")
     if mesh is not None and mesh.is_multi_process:
@@ -192,7 +193,9 @@ def _rows(
     tops = np.minimum(np.arange(0, n, height, dtype=np.int32), n - height)
     lefts = np.minimum(np.arange(0, m, width, dtype=np.int32), m - width)
     corners = np.stack([np.repeat(tops, len(lefts)), np.tile(lefts, len(tops))], axis=1)
-    return jax.lax.scan(write, jnp.zeros((n, m), rows.dtype), jnp.asarray(corners))[0]
+    # Every entry is written. Copies of an input are of its mesh, where that is a part of the type.
+    start = jnp.broadcast_to(rows[0, 0], (n, m))
+    return jax.lax.scan(write, start, jnp.asarray(corners))[0]
 
 
 def _fill(
