@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap.predictors.operators import Operator, matmul
 
@@ -86,18 +86,23 @@ def woodbury(factor: Float[Array, "n r"], diagonal: Float[Array, " n"]) -> Linea
     return apply
 
 
-def factorised(gram: Float[Array, "n n"], l2: Float[Array, ""]) -> Linear:
-    """The inverse of K + l2 I, or the pseudo-inverse where K is singular to rounding and l2 0.
+def factorised(
+    gram: Float[Array, "n n"], l2: Float[Array, ""], *, thorough: bool
+) -> tuple[Linear, Bool[Array, ""]]:
+    """Factorise K + l2 I: its inverse, and whether Cholesky's method sufficed.
 
-    By Cholesky; by eigenvectors where rounding hides the least pivot. A factor exists there often
-    and solves nothing. Eigenvalues below rounding are set to its level if l2 > 0: conjugate
-    gradients make up for that.
+    Where rounding hides the least pivot it does not: a factor exists there often and solves
+    nothing. If `thorough`, the inverse is by eigenvectors then. Of those below rounding it is the
+    pseudo-inverse for l2 = 0; else their eigenvalues are set to the level of rounding, for which
+    conjugate gradients make up.
     """
     n, eps = gram.shape[0], float(jnp.finfo(gram.dtype).eps)
     system = gram + l2 * jnp.eye(n, dtype=gram.dtype)
     factor = jnp.linalg.cholesky(system)
     least = max(n, 16) * eps * jnp.max(jnp.diagonal(system))
     sound = jnp.min(jnp.square(jnp.diagonal(factor))) > least  # False for NaN
+    if not thorough:
+        return lambda v: jax.scipy.linalg.cho_solve((factor, True), v), sound
 
     def spectral() -> tuple[jax.Array, jax.Array]:
         values, vectors = jnp.linalg.eigh(system)
@@ -114,7 +119,7 @@ def factorised(gram: Float[Array, "n n"], l2: Float[Array, ""]) -> Linear:
             lambda: matmul(basis, weights[:, None] * matmul(basis.T, v)),
         )
 
-    return apply
+    return apply, sound
 
 
 def solve(

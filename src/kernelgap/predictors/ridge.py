@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap import _checks
 from kernelgap._blas import limited
@@ -115,10 +115,16 @@ def kernel_ridge(
     operator, root = normalised(operator)
     unit = power_of_two(jnp.max(jnp.abs(y), axis=0, keepdims=y.ndim == 2))
     goal, d = jnp.asarray(tol, x.dtype), None if direct else x.shape[1]
-    fit = limited(
-        x.shape[0] if direct else 0,
-        lambda: _fit(operator, y / unit, l2 / jnp.square(root), goal, d),
-    )
+    problem = operator, y / unit, l2 / jnp.square(root), goal
+
+    def run(thorough: bool) -> _Fit:
+        return limited(x.shape[0] if direct else 0, lambda: _fit(*problem, d, thorough))
+
+    traced = not _checks.is_concrete(*jax.tree.leaves(problem))
+    fit = run(thorough=direct and traced)
+    # Seldom needed: outside of jit it is not even compiled then.
+    if direct and not traced and not bool(fit.sound & (fit.residual <= tol)):
+        fit = run(thorough=True)
     coef = unscaled(fit.coef, unit / jnp.square(root), x.dtype)
     if _checks.is_concrete(fit.residual) and not bool(fit.residual <= tol):
         other = "" if direct else "method='direct' or "
@@ -132,7 +138,7 @@ def kernel_ridge(
         )
     signs = y.ndim == 1 and jnp.all(jnp.abs(y) == 1)
     return KernelPredictor(
-        kernel, x, coef, _where(signs, root * fit.margin), _where(l2 > 0, fit.gap), *fit[3:]
+        kernel, x, coef, _where(signs, root * fit.margin), _where(l2 > 0, fit.gap), *fit[3:5]
     )
 
 
@@ -149,21 +155,29 @@ class _Fit(NamedTuple):
     gap: Float[Array, ""]  # meaningful where l2 > 0
     residual: Float[Array, ""]
     iterations: Int[Array, ""]
+    sound: Bool[Array, ""]  # no matrix was singular to rounding, as far as was looked
 
 
-@partial(jax.jit, static_argnames=("d",))
-def _fit(operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, d: int | None) -> _Fit:
-    """Solve (K + l2 I) coef = y: by a factorisation for d None, else by products alone."""
+@partial(jax.jit, static_argnames=("d", "thorough"))
+def _fit(
+    operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, d: int | None, thorough: bool
+) -> _Fit:
+    """Solve (K + l2 I) coef = y: by a factorisation for d None, else by products alone.
+
+    A thorough factorisation is right for matrices that are singular or indefinite to rounding.
+    """
     targets = y.reshape(y.shape[0], -1)
     # The solver is not differentiated: derivatives follow from the equation that it solves.
     frozen, strength = jax.lax.stop_gradient((operator, l2))
     if d is None:
         assert isinstance(frozen, GramMatrix)
-        inverse, shift = factorised(frozen.gram, strength), jnp.mean(frozen.diagonal())
+        inverse, sound = factorised(frozen.gram, strength, thorough=thorough)
+        shift = jnp.mean(frozen.diagonal())
     else:
         approximation = nystroem(frozen, d)
         diagonal = jnp.full(frozen.size, approximation.rest + strength, frozen.dtype)
-        inverse, shift = woodbury(approximation.factor, diagonal), approximation.mean
+        inverse, sound = woodbury(approximation.factor, diagonal), jnp.asarray(True)
+        shift = approximation.mean
 
     def conjugate(left: jax.Array, error: jax.Array) -> jax.Array:
         return solve(
@@ -178,11 +192,11 @@ def _fit(operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, d: int
         def remainder(coef: jax.Array) -> jax.Array:
             return b - _accurate(frozen, coef, shift) - strength * coef
 
-        if d is not None:
-            refined = _refined(remainder, conjugate, b, tol)
-            return refined[0], refined[2]
-        # To rounding: corrections cost little beside a factorisation.
-        refined = _refined(remainder, conjugate, b, 4 * jnp.finfo(b.dtype).eps)
+        # Beside a factorisation corrections cost little: they go on to rounding.
+        goal = tol if d is not None else 4 * jnp.finfo(b.dtype).eps
+        coef, error, iterations = _refined(remainder, conjugate, b, goal)
+        if not thorough:
+            return coef, iterations
 
         def general() -> tuple:
             # Rounding may have made K indefinite: LAPACK's solver for any matrix takes it as it is.
@@ -190,10 +204,10 @@ def _fit(operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, d: int
                 frozen.gram + strength * jnp.eye(len(b), dtype=b.dtype)
             )
             other = _refined(remainder, lambda v, _: jax.scipy.linalg.lu_solve(factors, v), b, tol)
-            better = other[1] < 0.5 * refined[1]
-            return jnp.where(better, other[0], refined[0]), refined[2] + other[2]
+            better = other[1] < 0.5 * error
+            return jnp.where(better, other[0], coef), iterations + other[2]
 
-        return jax.lax.cond(jnp.any(refined[1] > tol), general, lambda: (refined[0], refined[2]))
+        return jax.lax.cond(jnp.any(error > tol), general, lambda: (coef, iterations))
 
     coef, iterations = jax.lax.custom_linear_solve(
         lambda v: operator.product(v) + l2 * v, targets, solver, symmetric=True, has_aux=True
@@ -207,7 +221,7 @@ def _fit(operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, d: int
     norm = jnp.sqrt(jnp.where(energy > 0, energy, 1))
     margin = jnp.where(energy > 0, jnp.min(targets * fitted) / norm, 0)
     residual = jnp.max(_relative(error, targets))
-    return _Fit(coef.reshape(y.shape), margin, gap, residual, iterations)
+    return _Fit(coef.reshape(y.shape), margin, gap, residual, iterations, sound)
 
 
 def _accurate(operator: Operator, v: jax.Array, shift: jax.Array) -> jax.Array:

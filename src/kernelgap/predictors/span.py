@@ -10,7 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap import _checks
 from kernelgap._blas import limited
@@ -100,9 +100,16 @@ def best_in_span(
     factor, unit = 1 / jnp.square(root), power_of_two(jnp.max(jnp.abs(y)))
     scaled, tile = Multiple(kernel, factor), min(tile, x.shape[0])
     goal = jnp.asarray(tol, x.dtype)
-    coef, residual, iterations = limited(
-        centers.shape[0], lambda: _fit(scaled, operator.gram, centers, x, y / unit, goal, tile)
-    )
+    problem = scaled, operator.gram, centers, x, y / unit, goal
+
+    def run(thorough: bool) -> tuple:
+        return limited(centers.shape[0], lambda: _fit(*problem, tile, thorough))
+
+    traced = not _checks.is_concrete(*jax.tree.leaves(problem))
+    coef, residual, iterations, sound = run(thorough=traced)
+    # Seldom needed: outside of jit it is not even compiled then.
+    if not traced and not bool(sound & (residual <= tol)):
+        coef, residual, iterations, sound = run(thorough=True)
     coef = unscaled(coef, unit * factor, x.dtype)
     if _checks.is_concrete(residual) and not bool(residual <= tol):
         warnings.warn(
@@ -116,7 +123,7 @@ def best_in_span(
     return KernelPredictor(kernel, centers, coef, nan, nan, residual, iterations)
 
 
-@partial(jax.jit, static_argnames=("tile",))
+@partial(jax.jit, static_argnames=("tile", "thorough"))
 def _fit(
     kernel: KernelFunction,
     gram: Float[Array, "n n"],
@@ -125,8 +132,10 @@ def _fit(
     y: Float[Array, " N"],
     tol: Float[Array, ""],
     tile: int,
-) -> tuple[Float[Array, " n"], Float[Array, ""], Int[Array, ""]]:
-    orthonormal, back = _orthonormalised(gram)
+    thorough: bool,
+) -> tuple[Float[Array, " n"], Float[Array, ""], Int[Array, ""], Bool[Array, ""]]:
+    """Coefficients, relative distance from the best fit, corrections, and whether all was sound."""
+    orthonormal, back, sound = _orthonormalised(gram, thorough)
     # Padded rows are copies of a real input with weight 0.
     pad = -x.shape[0] % tile
     rows = jnp.pad(x, ((0, pad), (0, 0)), mode="edge").reshape(-1, tile, x.shape[1])
@@ -141,7 +150,8 @@ def _fit(
 
     zero = jnp.zeros_like(gram), jnp.zeros_like(gram[0])
     (second, first), _ = jax.lax.scan(accumulate, zero, (rows, targets, weights))
-    inverse = factorised(second, float(jnp.finfo(gram.dtype).eps) / 8 * jnp.trace(second))
+    ridge = float(jnp.finfo(gram.dtype).eps) / 8 * jnp.trace(second)
+    inverse, regular = factorised(second, ridge, thorough=thorough)
 
     def left(coef: jax.Array) -> jax.Array:
         """The gradient in orthonormal coordinates, by the values that f itself has."""
@@ -180,37 +190,34 @@ def _fit(
 
     start = jnp.zeros_like(first), best, jnp.ones_like(tol), jnp.asarray(True), jnp.asarray(0)
     coef, _, error, _, iterations = jax.lax.while_loop(running, step, start)
-    return coef, jnp.where(jnp.any(first != 0), error, 0), iterations
+    return coef, jnp.where(jnp.any(first != 0), error, 0), iterations, sound & regular
 
 
-def _orthonormalised(gram: jax.Array) -> tuple[Linear, Linear]:
-    """W with W' W = K^{-1}, as v -> W v and v -> W' v; the pseudo-inverse where K is singular."""
+def _orthonormalised(gram: jax.Array, thorough: bool) -> tuple[Linear, Linear, jax.Array]:
+    """W with W' W = K^{-1}, as v -> W v and v -> W' v, and whether Cholesky's method sufficed.
+
+    Where it does not, and if `thorough`, W' W is the pseudo-inverse.
+    """
     n, eps = gram.shape[0], float(jnp.finfo(gram.dtype).eps)
     diagonal = jnp.diagonal(gram)
-    factor = jnp.linalg.cholesky(
-        gram + 16 * eps * jnp.mean(diagonal) * jnp.eye(n, dtype=gram.dtype)
-    )
+    ridge = 16 * eps * jnp.mean(diagonal) * jnp.eye(n, dtype=gram.dtype)
+    factor = jnp.linalg.cholesky(gram + ridge)
     least = max(n, 64) * eps * jnp.max(diagonal)
     sound = jnp.min(jnp.square(jnp.diagonal(factor))) > least  # False for NaN
 
-    def spectral() -> tuple[jax.Array, jax.Array]:
-        values, vectors = jnp.linalg.eigh(gram)
-        kept = values > n * eps * jnp.max(jnp.abs(values))
-        return vectors, jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1)), 0)
-
-    basis, weights = jax.lax.cond(sound, lambda: (factor, jnp.zeros_like(diagonal)), spectral)
-
     def triangular(v: jax.Array, transposed: int) -> jax.Array:
-        return jax.scipy.linalg.solve_triangular(basis, v, lower=True, trans=transposed)
+        return jax.scipy.linalg.solve_triangular(factor, v, lower=True, trans=transposed)
+
+    if not thorough:
+        return partial(triangular, transposed=0), partial(triangular, transposed=1), sound
+    values, vectors = jnp.linalg.eigh(gram)
+    kept = values > n * eps * jnp.max(jnp.abs(values))
+    weights = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1)), 0)[:, None]
 
     def apply(v: jax.Array) -> jax.Array:
-        return jax.lax.cond(
-            sound, lambda: triangular(v, 0), lambda: weights[:, None] * matmul(basis.T, v)
-        )
+        return jnp.where(sound, triangular(v, 0), weights * matmul(vectors.T, v))
 
     def transposed(v: jax.Array) -> jax.Array:
-        return jax.lax.cond(
-            sound, lambda: triangular(v, 1), lambda: matmul(basis, weights[:, None] * v)
-        )
+        return jnp.where(sound, triangular(v, 1), matmul(vectors, weights * v))
 
-    return apply, transposed
+    return apply, transposed, sound
