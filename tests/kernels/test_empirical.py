@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kernelgap as kg
@@ -87,6 +87,7 @@ def test_is_the_product_of_jacobians(widths, name, parameterization, outputs):
 
 @cases
 @given(keys)
+@example(key=jax.random.key(40293))  # all units of "three" are off on every input: the kernel is 0
 def test_symmetric_positive_semidefinite_and_consistent(model, key):
     params = model.init(key, 3)
     x = jax.random.normal(jax.random.fold_in(key, 1), (7, 3))
@@ -99,7 +100,7 @@ def test_symmetric_positive_semidefinite_and_consistent(model, key):
         blocks = np.asarray(gram).reshape(7, 7, model.spec.outputs or 1, -1)
         np.testing.assert_array_equal(blocks, blocks.transpose(1, 0, 3, 2))
         values = np.linalg.eigvalsh(np.float64(_flat(blocks)))
-        assert values[0] > -100 * np.finfo(gram.dtype).eps * values[-1]
+        assert values[0] >= -100 * np.finfo(gram.dtype).eps * values[-1]
 
 
 @routes

@@ -51,7 +51,7 @@ def _start(code, devices, *arguments, **options):
     )  # fmt: skip
 
 
-def _finish(*processes, seconds=120):
+def _finish(*processes, seconds=500):
     try:
         outputs = [process.communicate(timeout=seconds)[0] for process in processes]
     finally:
@@ -161,7 +161,7 @@ TWO = (
         "import kernelgap",
         """
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(f"localhost:{sys.argv[2]}", 2, int(sys.argv[3]), initialization_timeout=60)
+jax.distributed.initialize(f"localhost:{sys.argv[2]}", 2, int(sys.argv[3]), initialization_timeout=300)
 import kernelgap""",
         1,
     )
