@@ -9,7 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kernelgap as kg
-from helpers import ACTIVATIONS, PARAMETERIZATIONS, assert_close, keys, seeds, slow_but, x64
+from helpers import (
+    ACTIVATIONS,
+    PARAMETERIZATIONS,
+    assert_close,
+    keys,
+    off_kinks,
+    seeds,
+    slow_but,
+    x64,
+)
 
 key = jax.random.key(0)
 empirical_ntk = kg.kernels.empirical_ntk
@@ -91,6 +100,7 @@ def test_is_the_product_of_jacobians(widths, name, parameterization, outputs):
 def test_symmetric_positive_semidefinite_and_consistent(model, key):
     params = model.init(key, 3)
     x = jax.random.normal(jax.random.fold_in(key, 1), (7, 3))
+    off_kinks(*kg.models.preactivations(model, params, x))
     for kernel in (empirical_ntk(model, params), empirical_ntk(model.apply, params, chunk=3)):
         if kernel.ndim is None and model is not THREE:
             continue  # the slower route once
@@ -208,6 +218,7 @@ def test_homogeneous_in_the_parameters(model, key, c):
     """Gradients of f(c Theta) = c^a f(Theta) have degree a - 1."""
     params = model.init(key, 3)
     x, z = _inputs(1, 4), _inputs(2, 3)
+    off_kinks(*kg.models.preactivations(model, params, jnp.concatenate([x, z])))
     scaled = empirical_ntk(model, tuple(c * w for w in params))(x, z)
     expected = c ** (2 * model.degree - 2) * empirical_ntk(model, params)(x, z)
     assert_close(scaled, expected, factor=3e3)

@@ -225,7 +225,7 @@ def test_two_processes(inputs, tmp_path):
 
 
 def test_the_script_of_the_page_runs_as_printed(tmp_path):
-    page = (ROOT / "docs" / "cluster.md").read_text()
+    page = (ROOT / "docs" / "cluster.md").read_text("utf-8")
     (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (output,) = _finish(_start(script, 8, cwd=tmp_path))
     assert "process 0 of 1, 8 of 8 devices" in output
