@@ -27,7 +27,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # A test that passes once passes again: what a user or CI runs has no luck in it, whatever the load.
-# `nightly` and `exhaustive` draw anew, and print how a failure is drawn again.
+# `nightly` and `exhaustive` draw anew, and print how a failure is drawn again; the latter needs
+# `-o faulthandler_timeout=0`.
 _common = {
     "deadline": None,
     "database": None,
@@ -43,14 +44,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 _MAPS = Path("/proc/self/maps")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _few_compiled_programs():
-    """Drop compiled programs before they are too many.
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Drop compiled programs before they are too many, after a law and after a file.
 
     Each takes some memory maps, and a Linux process that has 65,530 of them dies in the compiler;
     at 20,000 it holds 4 GB.
     """
-    yield
+    law = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    if not law and nextitem is not None and nextitem.path == item.path:
+        return
     if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 8_000:
         jax.clear_caches()
         gc.collect()
