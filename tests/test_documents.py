@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_readme_code_runs_as_printed(capsys):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert len(blocks) == 3
     assert len(blocks[0].strip().splitlines()) == 5
     names = {}
@@ -72,12 +72,12 @@ DOCUMENTS = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob(
 @pytest.mark.parametrize("name", DOCUMENTS, ids=str)
 def test_links_inside_the_repository_exist(name):
     document = ROOT / name
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text("utf-8")):
         assert (document.parent / target).exists(), target
 
 
 def _python_blocks(path):
-    return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ def _on_the_api_pages():
     """Names that the directives of docs/api document, with how often they do."""
     found = Counter()
     for page in (ROOT / "docs" / "api").glob("*.md"):
-        text = page.read_text()
+        text = page.read_text("utf-8")
         for module, options in re.findall(r"\.\. automodule:: (\S+)\n((?: +:.*\n)*)", text):
             assert set(re.findall(r":([\w-]+):", options)) <= {
                 "no-members", "no-value", "exclude-members",
@@ -150,12 +150,13 @@ def test_every_public_name_is_on_the_api_pages_once():
 
 
 def test_every_room_has_an_api_page():
-    toctree = (ROOT / "docs" / "api.md").read_text()
+    toctree = (ROOT / "docs" / "api.md").read_text("utf-8")
     for page in (ROOT / "docs" / "api").glob("*.md"):
         assert f"\napi/{page.stem}\n" in toctree
     for module, _ in _public():
         room = module.split(".")[1]
-        assert f".. automodule:: {module}\n" in (ROOT / "docs" / "api" / f"{room}.md").read_text()
+        page = ROOT / "docs" / "api" / f"{room}.md"
+        assert f".. automodule:: {module}\n" in page.read_text("utf-8")
 
 
 ROOMS = "bounds|datasets|kernels|margins|metrics|models|objectives|optim|predictors|studies|testing"
@@ -164,7 +165,7 @@ NAMES = re.compile(rf"(?:`|\bkg\.|\bkernelgap\.)((?:{ROOMS})(?:\.[a-zA-Z_]\w*)+)
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != "CHANGELOG.md"], ids=str)
 def test_names_of_the_library_in_documents_exist(document):
-    for dotted in NAMES.findall((ROOT / document).read_text()):
+    for dotted in NAMES.findall((ROOT / document).read_text("utf-8")):
         value = kg
         for part in dotted.split("."):
             if not isinstance(value, types.ModuleType):

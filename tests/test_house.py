@@ -39,7 +39,7 @@ def _imports(tree: ast.AST) -> list[tuple[str, ast.stmt]]:
 def test_imports_run_down_only_and_wings_do_not_meet():
     for path in SOURCE.rglob("*.py"):
         room = _room(path)
-        for name, _ in _imports(ast.parse(path.read_text())):
+        for name, _ in _imports(ast.parse(path.read_text("utf-8"))):
             parts = name.split(".")
             if parts[0] != "kernelgap" or len(parts) < 2 or parts[1] in (room, "__version__"):
                 continue
@@ -50,7 +50,7 @@ def test_imports_run_down_only_and_wings_do_not_meet():
 
 def test_only_optional_dependencies_are_imported_inside_functions():
     for path in SOURCE.rglob("*.py"):
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_text("utf-8"))
         top = {id(node) for node in tree.body}
         for branch in tree.body:
             if isinstance(branch, ast.If):  # TYPE_CHECKING
@@ -66,12 +66,12 @@ def test_only_optional_dependencies_are_imported_inside_functions():
 
 def test_no_private_jax():
     for path in SOURCE.rglob("*.py"):
-        assert "jax._src" not in path.read_text(), path
+        assert "jax._src" not in path.read_text("utf-8"), path
 
 
 def test_files_are_short_and_open_with_a_docstring():
     for path in SOURCE.rglob("*.py"):
-        text = path.read_text()
+        text = path.read_text("utf-8")
         assert ast.get_docstring(ast.parse(text)), path
         assert len(text.splitlines()) <= 400, path
 

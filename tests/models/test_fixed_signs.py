@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernelgap as kg
-from helpers import assert_close, keys
+from helpers import assert_close, keys, off_kinks
 
 key = jax.random.key(0)
 fixed_sign_nets = st.builds(
@@ -36,6 +36,7 @@ def test_homogeneous_of_degree_one_and_euler(model, key, c):
 def test_equals_its_formula_and_its_gradient_is_the_extended_feature_matrix(model, key):
     """f and grad_W sum_i r_i f(x_i) = s D r, D built entry by entry in NumPy."""
     params, x = _drawn(model, key)
+    off_kinks(x @ params[0].T)
     w, inputs = np.float64(params[0]), np.float64(x)
     k = model.spec.outputs or 1
     signs = np.float64(model.spec.signs).reshape(len(w), k)
@@ -58,6 +59,7 @@ def test_equals_its_formula_and_its_gradient_is_the_extended_feature_matrix(mode
 @given(fixed_sign_nets, keys)
 def test_empirical_ntk_is_the_gram_of_the_extended_features(model, key):
     params, x = _drawn(model, key)
+    off_kinks(x @ params[0].T)
     found = kg.kernels.empirical_ntk(model, params)(x)
     on = (x @ params[0].T > 0).astype(x.dtype)
     weights = (

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jax.sharding import Mesh
 from scipy.optimize import minimize
@@ -52,6 +52,7 @@ def _minimum(gram, y, l2):
 
 
 @given(seeds, st.sampled_from([1.0, 1e-2, 1e-4]), st.sampled_from(METHODS))
+@example(556, 1e-4, "direct")  # one sample is almost on the boundary: a margin of 1.6e-5
 def test_no_optimiser_finds_less(seed, l2, method):
     x, y = _problem(seed)
     gram = ntk(x)
@@ -63,7 +64,8 @@ def test_no_optimiser_finds_less(seed, l2, method):
     assert float(found.residual) < 0.1
     outputs = np.float64(gram) @ np.float64(found.coef)
     norm = np.sqrt(np.float64(found.coef) @ outputs)
-    np.testing.assert_allclose(found.margin, (np.float64(y) * outputs).min() / norm, rtol=1e-3)
+    margin = (np.float64(y) * outputs).min() / norm
+    np.testing.assert_allclose(found.margin, margin, rtol=1e-3, atol=10 * eps())
 
 
 @pytest.mark.parametrize("l2", [1e-1, 1e-3])

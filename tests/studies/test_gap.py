@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,21 +143,19 @@ def test_interrupted_and_killed_runs_go_on_to_the_same_csv(tmp_path, how):
         ]
 
     cut, whole = tmp_path / "cut", tmp_path / "whole"
-    for _ in range(3):  # on a busy machine the run may end before the signal arrives
+    journal = cut / "gap.journal.jsonl"
+    for _ in range(5):  # on a busy machine the run may end before the signal arrives
+        shutil.rmtree(cut, ignore_errors=True)
         process = subprocess.Popen(
-            command(cut, "--overwrite"),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
+            command(cut), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )
-        journal, deadline = cut / "gap.journal.jsonl", time.monotonic() + 120
-        while not (journal.exists() and 4 <= journal.read_bytes().count(b"\n") < 8):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
+        while process.poll() is None:
+            if journal.exists() and journal.read_bytes().count(b"\n") >= 4:
+                os.kill(process.pid, how)
+                break
             time.sleep(0.02)
-        os.kill(process.pid, how)
-        stderr = process.communicate(timeout=120)[1]
-        if process.returncode != 0:
+        stderr = process.communicate(timeout=500)[1]
+        if process.returncode != 0 and not (cut / "gap.csv").exists():
             break
     if how == signal.SIGINT:
         assert process.returncode == 130, stderr

@@ -111,7 +111,7 @@ def test_the_page_is_replaced_whole(tmp_path, result, monkeypatch):
     monkeypatch.setattr(type(result), "table", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(tmp_path, [result], title="second")
-    assert "first" in (tmp_path / "report.html").read_text()
+    assert "first" in (tmp_path / "report.html").read_text("utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
