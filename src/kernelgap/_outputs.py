@@ -22,9 +22,16 @@ def signed(outputs: jax.Array, y: ArrayLike) -> jax.Array:
     return _checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs
 
 
+def labelled(outputs: jax.Array, y: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Outputs (n, k), NaN for samples whose traced label is out of range, and class labels."""
+    y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
+    valid = True if _checks.is_concrete(y) else (y < outputs.shape[1])[:, None]
+    return _checks.nan_unless(valid, outputs), y
+
+
 def rival_gaps(outputs: jax.Array, y: ArrayLike) -> jax.Array:
     """f_j - f_{y_i} for outputs (n, k) and every class j, with -inf at j = y_i: shape (n, k)."""
-    y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
+    outputs, y = labelled(outputs, y)
     own = jnp.take_along_axis(outputs, y[:, None], axis=1)
     is_own = jax.nn.one_hot(y, outputs.shape[1], dtype=bool)
     return jnp.where(is_own, -jnp.inf, outputs - own)

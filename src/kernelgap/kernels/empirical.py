@@ -165,14 +165,15 @@ def gram(
     _check_inputs(params, x1, "x1")
     if x2 is not None:
         _check_inputs(params, x2, "x2")
-    return _gram(spec, params, x1, x2)
+    # Slopes of units do not show what is not a number.
+    return _checks.nan_unless(_checks.all_finite(params), _gram(spec, params, x1, x2))
 
 
 def diagonal(spec: NetworkSpec, params: Params, x: jax.Array, get: str) -> jax.Array:
     """K(x_i, x_i) for each row."""
     del get
     _check_inputs(params, x, "x")
-    return _diagonal(spec, params, x)
+    return _checks.nan_unless(_checks.all_finite(params), _diagonal(spec, params, x))
 
 
 def _check_inputs(params: Params, x: jax.Array, name: str) -> None:

@@ -58,7 +58,7 @@ def gram(
         tiles = _scanned_tiles(spec, params, rows, columns)
     n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
     found = _joined(tiles, n1, n2, x2 is None)
-    return _as_outputs(found, outputs)
+    return _checks.nan_unless(_checks.all_finite(params), _as_outputs(found, outputs))
 
 
 def diagonal(spec: FunctionSpec, params: PyTree, x: jax.Array, get: str) -> jax.Array:
@@ -72,7 +72,8 @@ def diagonal(spec: FunctionSpec, params: PyTree, x: jax.Array, get: str) -> jax.
     else:
         found = jax.lax.map(jax.checkpoint(part), blocks)
         found = found.reshape(-1, *found.shape[2:])
-    return _as_outputs(found[: x.shape[0]], outputs)
+    found = _as_outputs(found[: x.shape[0]], outputs)
+    return _checks.nan_unless(_checks.all_finite(params), found)
 
 
 def _checked_outputs(spec: FunctionSpec, params: PyTree, x: jax.Array) -> jax.ShapeDtypeStruct:

@@ -106,8 +106,8 @@ def path(
     params = _checks.parameters(params)
     logs = _log_strengths(l2s, x.dtype)
     steps = _checks.integer(steps, "steps", minimum=1)
-    _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
-    _checks.number(power, "power", minimum=0, exclusive=True)
+    learning_rate = _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
+    power = _checks.number(power, "power", minimum=0, exclusive=True)
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     if record is not None:
         _checks.function(record, "record", "record(params)")

@@ -136,7 +136,7 @@ def kkt_residuals(
     q = _constraints(model, params, x, y)
     if multipliers == "exponential":
         return _exponential(model, params, x, y)
-    if not _checks.is_concrete(q):
+    if not _checks.is_concrete(q, x, y):
         raise ValueError("multipliers='optimal' needs concrete arrays; under jit, vmap or grad "
                          "use multipliers='exponential'")  # fmt: skip
     return _optimal(model, params, x, y, np.asarray(q), candidates, kinks)

@@ -92,7 +92,8 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
     References:
         Paper B (D; its convention is recalled); the product form is derived.
     """
-    return _gram(*_units_and_inputs(w, x))
+    w, x = _units_and_inputs(w, x)
+    return _checks.nan_unless(_checks.all_finite(w, x), _gram(w, x))
 
 
 def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue:
@@ -131,7 +132,7 @@ def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue
         Paper B. The rounding error is an estimate of ours.
     """
     w, x = _units_and_inputs(w, x)
-    return _smallest(w, x)
+    return _checks.nan_unless(_checks.all_finite(w, x), _smallest(w, x))
 
 
 def pl_bound(
@@ -178,12 +179,12 @@ def pl_bound(
         Paper B (loss at stationary points and s_min); the inequality is derived.
     """
     n = _checks.integer(n, "n", minimum=1)
-    _checks.number(scale, "scale")
+    scale = _checks.number(scale, "scale")
     if _checks.is_concrete(scale) and float(scale) == 0:
         raise ValueError("`scale` must not be 0: the outputs then say nothing of the weights")
     gradient = _checks.parameters(gradient, "gradient")
     s_min = smallest.lower if isinstance(smallest, SmallestSingularValue) else smallest
-    _checks.number(s_min, "smallest", minimum=0)
+    s_min = _checks.number(s_min, "smallest", minimum=0)
     squared = squared_norm(gradient)
     s_min = jnp.abs(jnp.asarray(scale, squared.dtype)) * jnp.asarray(s_min, squared.dtype)
     positive = s_min > 0

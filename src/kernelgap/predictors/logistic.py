@@ -95,7 +95,7 @@ def kernel_logistic(
         C. Rasmussen, C. Williams, Gaussian Processes for Machine Learning, 2006, algorithm 3.1. The
         certificate is derived by this project.
     """
-    _checks.number(l2, "l2", minimum=0, exclusive=True)
+    l2 = _checks.number(l2, "l2", minimum=0, exclusive=True)
     options = (reduction, classes, tol, max_iterations, method, tile, mesh)
     return _path(kernel, x, y, [l2], *options)[0]
 
@@ -154,8 +154,7 @@ def logistic_path(
     """
     if isinstance(l2s, str) or not isinstance(l2s, Sequence) or not l2s:
         raise TypeError(f"`l2s` must be a non-empty sequence of numbers; got {l2s!r:.40}")
-    for l2 in l2s:
-        _checks.number(l2, "l2s", minimum=0, exclusive=True)
+    l2s = [_checks.number(l2, "l2s", minimum=0, exclusive=True) for l2 in l2s]
     if any(b >= a for a, b in pairwise(l2s)):
         raise ValueError(f"`l2s` must decrease; got {tuple(l2s)}")
     return _path(kernel, x, y, l2s, reduction, classes, tol, max_iterations, method, tile, mesh)
@@ -207,7 +206,8 @@ def _path(
 
             found = run(direct)
             failed = _checks.is_concrete(found.gap) and not bool(found.gap <= tol)
-            return run(True) if failed and fallback else found
+            found = run(True) if failed and fallback else found
+            return _checks.nan_unless(_checks.all_finite(x, y, b), found)
 
         found = [fit(signs[:, j], start) for j, start in enumerate(starts)]
         starts = [one.coef for one in found]

@@ -93,7 +93,7 @@ def kernel_ridge(
         y = _checks.targets(y, x.shape[0], columns=True).astype(x.dtype)
     else:
         y = (one_versus_rest(y, x, classes) + 1) / 2 - 1 / classes
-    _checks.number(l2, "l2", minimum=0)
+    l2 = _checks.number(l2, "l2", minimum=0)
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))

@@ -68,8 +68,9 @@ def hard_margin_svm(
         conditions, ``|y_i f(x_i) - 1|`` on the support or 1 - y_i f(x_i) off it; with `classes`,
         coef has shape (n, classes) and the rest (classes,). They are about the kernel as evaluated
         in its dtype, and computed with compensated sums: float32 carries gaps of about 1e-5 for n
-        in the ten thousands. Under `jit` or `vmap`, inseparable data give a margin that is not
-        positive but for rounding, or NaN, and a gap that is near 1, or far above `tol`, or NaN.
+        in the ten thousands. Under `jit` or `vmap`, what is refused otherwise gives NaN, data that
+        are not separable among it; where neither a margin nor its absence was found, the margin is
+        not positive but for rounding, and the gap 1.
         Derivatives pass in forward mode only (`jax.jvp`, `jax.jacfwd`).
 
     Raises:
@@ -121,7 +122,8 @@ def hard_margin_svm(
         if message:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         margin, _, gap, residual = certificate
-        found.append((alpha * signs[:, j], margin, gap, residual, iterations))
+        fit = (alpha * signs[:, j], margin, gap, residual, iterations)
+        found.append(_checks.nan_unless(_solved(operator, x, signs[:, j], certificate, tol), fit))
     parts = found[0] if classes is None else [
         jnp.stack(each, axis=-1) for each in zip(*found, strict=True)
     ]  # fmt: skip
@@ -148,6 +150,23 @@ def _solve(
     if failed and dense and method == "auto" and n <= _FALLBACK:
         return *limited(n, factorise), True
     return found.alpha, found.certificate, found.iterations, False
+
+
+def _solved(
+    operator: Operator, x: jax.Array, y: jax.Array, certificate: Certificate, tol: float
+) -> jax.Array | Literal[True]:
+    """Whether nothing would be refused if it were concrete; True where it is, and was not."""
+    if _checks.is_concrete(certificate.gap):
+        return True
+    both = jnp.any(y > 0) & jnp.any(y < 0)
+    return _checks.all_finite(x, y) & both & _separable(operator, certificate, tol)
+
+
+def _separable(operator: Operator, certificate: Certificate, tol: float) -> jax.Array:
+    """Whether the data may be separable: a bound of 0 to rounding is a proof that they are not."""
+    zero = 4 * float(jnp.finfo(operator.dtype).eps) * jnp.mean(operator.diagonal())
+    _, upper, gap, _ = certificate
+    return (gap <= tol) | ((jnp.square(upper) > zero) & jnp.isfinite(upper))
 
 
 def _judge(
