@@ -83,7 +83,7 @@ def _make(n: int = 8, d: int = 3, rows: str = "", scale: float = 1.0, one: bool 
     return Data(
         scale * x, signs, scale * t, labels, scale * f, scale * f3, w, nets[0],
         tuple(a + 0.1 * b for a, b in zip(*nets, strict=True)), params3,
-        scale**2 * gram, scale**2 * gram1, np.array(0.1), np.array([0.5, 0.4, 0.3, 0.25, 0.2]),
+        scale * gram, scale * gram1, np.array(0.1), np.array([0.5, 0.4, 0.3, 0.25, 0.2]),
     )  # fmt: skip
 
 
@@ -279,9 +279,8 @@ ROWS = {
     ),
     "metrics.smallest_singular_value": Row(
         lambda d: jnp.stack([
-            kg.metrics.smallest_singular_value(d.w, d.x).value ** 2,
-            jnp.trace(kg.metrics.extended_feature_gram(d.w, d.x)),
-        ]), "w x"
+            kg.metrics.smallest_singular_value(d.w, d.x).value, jnp.max(jnp.abs(d.x)),
+        ]), "w x", roundings=1e4
     ),
     "metrics.target_alignment": Row(
         lambda d: kg.metrics.target_alignment(d.gram, d.t), "gram t"

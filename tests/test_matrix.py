@@ -119,7 +119,7 @@ def _wrong(row: Row, value: list, reference: list, dtype: Any) -> str:
         if got.shape != right.shape:
             return f"shape {got.shape}, not {right.shape}"
         beyond = np.abs(right) > float(info.max) / 2
-        fine = np.isinf(got) & beyond
+        fine = ~np.isfinite(got) & beyond
         fits = np.isfinite(right) & ~beyond
         largest = np.max(np.abs(right), where=fits, initial=0)
         tolerance = max(row.least, row.roundings * float(info.eps)) * largest + float(info.tiny)

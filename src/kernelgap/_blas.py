@@ -17,7 +17,12 @@ _T = TypeVar("_T")
 
 
 def limited(rows: int, call: Callable[[], _T]) -> _T:
-    """What `call()` returns, ready; on one thread where its factorised matrices are small."""
+    """What `call()` returns, ready; on one thread where its factorised matrices are small.
+
+    JAX's debugging of NaN is off meanwhile: factorisations say by NaN that they failed, and what
+    calls them looks at that.
+    """
     import_module("scipy.linalg")  # JAX's LAPACK on CPUs: only what is loaded can be limited
-    with threadpool_limits(1 if rows <= _SMALL else None, user_api="blas"):
+    threads = threadpool_limits(1 if rows <= _SMALL else None, user_api="blas")
+    with threads, jax.debug_nans(False), jax.debug_infs(False):
         return jax.block_until_ready(call())

@@ -142,11 +142,16 @@ def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
 def solvable(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
     """As `inputs`, of a dtype that linear systems can be solved in."""
     array = inputs(x, name, d=d)
+    solvable_dtype(array, name)
+    return array
+
+
+def solvable_dtype(array: jax.Array, name: str) -> None:
+    """Refuse half precision, in which JAX factorises no matrices."""
     if array.dtype.itemsize < 4:
         raise TypeError(f"`{name}` must be float32 or float64, in which JAX can solve linear "
                         f"systems; got {array.dtype}. Convert it, for example with "
                         f"{name}.astype(jax.numpy.float32)")  # fmt: skip
-    return array
 
 
 def examples(x: ArrayLike, name: str = "x", *, shape: tuple[int, ...] | None = None) -> jax.Array:

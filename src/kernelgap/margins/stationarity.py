@@ -135,7 +135,8 @@ def kkt_residuals(
     y = _checks.array(y, "y")
     q = _constraints(model, params, x, y)
     if multipliers == "exponential":
-        return _exponential(model, params, x, y)
+        with jax.debug_nans(False):  # which is what a net that does not separate is answered with
+            return _exponential(model, params, x, y)
     if not _checks.is_concrete(q, x, y):
         raise ValueError("multipliers='optimal' needs concrete arrays; under jit, vmap or grad "
                          "use multipliers='exponential'")  # fmt: skip

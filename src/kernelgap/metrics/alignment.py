@@ -161,7 +161,8 @@ def _targets(y: ArrayLike, matrix: jax.Array, k: int) -> jax.Array:
                          f"got {array.shape}")  # fmt: skip
     array = array.reshape(n, -1)
     array = array - jnp.mean(array, axis=0, keepdims=True)
-    return array.reshape(n * k, -1)
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(array)))  # only directions count
+    return array.reshape(n * k, -1) / jnp.where(size > 0, size, 1)
 
 
 def _outputs(gram: ArrayLike) -> int:

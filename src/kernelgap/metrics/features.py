@@ -132,6 +132,7 @@ def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue
         Paper B. The rounding error is an estimate of ours.
     """
     w, x = _units_and_inputs(w, x)
+    _checks.solvable_dtype(x, "x")
     return _checks.nan_unless(_checks.all_finite(w, x), _smallest(w, x))
 
 
@@ -233,14 +234,19 @@ def _smallest(w: Float[Array, "m d"], x: Float[Array, "n d"]) -> SmallestSingula
     if n > m * d:
         zero = jnp.zeros((), x.dtype)
         return SmallestSingularValue(zero, zero, zero, jnp.asarray(True))
-    gram = _gram(w, x)
+    largest = jnp.max(jnp.abs(x))
+    size = jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))
+    gram = _gram(w, x / size)  # its entries are squares: they overflow or underflow first
     values = jnp.linalg.eigvalsh(gram)
     # Of the solver, and of the inner products of inputs, which enter with weights up to m.
     diagonal = jnp.diagonal(gram)
-    error = 16 * eps * values[-1] + 2 * eps * np.sqrt(n) * jnp.max(diagonal)
+    error = 16 * eps * values[-1] + 2 * eps * n**0.5 * jnp.max(diagonal)
     least = jnp.maximum(values[0], 0)
     least = jnp.where(jnp.any(diagonal == 0), 0, least)
     lower = jnp.maximum(least - error, 0)
     return SmallestSingularValue(
-        safe_power(least, 0.5), safe_power(lower, 0.5), error, jnp.asarray(False)
+        size * safe_power(least, 0.5),
+        size * safe_power(lower, 0.5),
+        error * size * size,
+        jnp.asarray(False),
     )

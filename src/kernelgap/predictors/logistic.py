@@ -20,6 +20,7 @@ from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.predictors.newton import Fit, newton
+from kernelgap.predictors.conflicts import refuse_vanishing
 from kernelgap.predictors.operators import GramMatrix, prepare
 from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
 from kernelgap.typing import ArrayLike
@@ -184,6 +185,7 @@ def _path(
     else:
         signs = one_versus_rest(y, x, classes)
     operator = prepare(kernel, x, method, tile, mesh)
+    refuse_vanishing(operator, x, any_row=False)
     n, d = x.shape
     dense = isinstance(operator, GramMatrix)
     direct = dense and (method == "direct" or (method == "auto" and n <= _SMALL))

@@ -21,6 +21,7 @@ from kernelgap._blas import limited
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.predictors import dual
 from kernelgap.predictors.certificate import Certificate
+from kernelgap.predictors.conflicts import conflict, refuse_vanishing
 from kernelgap.predictors.exchange import exchange
 from kernelgap.predictors.operators import GramMatrix, Operator, prepare
 from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
@@ -111,6 +112,7 @@ def hard_margin_svm(
     else:
         signs = one_versus_rest(y, x, classes)
     operator = prepare(kernel, x, method, tile, mesh)
+    refuse_vanishing(operator, x, any_row=True)
 
     found = []
     for j in range(signs.shape[1]):
@@ -118,7 +120,9 @@ def hard_margin_svm(
             operator, x, signs[:, j], tol, max_iterations, method
         )
         which = "the data" if classes is None else f"class {j} and the rest"
-        message = _judge(operator, certificate, tol, iterations, factorised, which)
+        message = _judge(
+            operator, x, signs[:, j], certificate, tol, iterations, factorised, which
+        )
         if message:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         margin, _, gap, residual = certificate
@@ -163,7 +167,11 @@ def _solved(
 
 
 def _separable(operator: Operator, certificate: Certificate, tol: float) -> jax.Array:
-    """Whether the data may be separable: a bound of 0 to rounding is a proof that they are not."""
+    """Whether the data may be separable.
+
+    An upper bound that is 0 to rounding is a proof that they are not, whatever rounding made of the
+    margin; a point that does not separate is none.
+    """
     zero = 4 * float(jnp.finfo(operator.dtype).eps) * jnp.mean(operator.diagonal())
     _, upper, gap, _ = certificate
     return (gap <= tol) | ((jnp.square(upper) > zero) & jnp.isfinite(upper))
@@ -171,6 +179,8 @@ def _separable(operator: Operator, certificate: Certificate, tol: float) -> jax.
 
 def _judge(
     operator: Operator,
+    x: jax.Array,
+    y: jax.Array,
     certificate: Certificate,
     tol: float,
     iterations: jax.Array,
@@ -182,20 +192,20 @@ def _judge(
     if not _checks.is_concrete(gap):
         return ""
     dtype = operator.dtype
-    # A bound that is 0 to rounding is a proof, whatever rounding made of the margin; a point that
-    # does not separate is none.
-    zero = 4 * float(jnp.finfo(dtype).eps) * jnp.mean(operator.diagonal())
-    if not bool(gap <= tol) and not bool(jnp.square(upper) > zero):
+    hopeless = not bool(_separable(operator, certificate, tol))
+    pair = conflict(operator, x, y) if hopeless else ""
+    if hopeless and bool(jnp.isfinite(upper)):
         raise ValueError(
             f"{which} are not separable by this kernel in {dtype}: a convex combination of the "
-            f"signed points has kernel norm {float(upper):.2g}, and no margin exceeds that. Look "
-            "for equal or nearly equal inputs with different labels, or try float64 "
-            "(jax_enable_x64)"
+            f"signed points has kernel norm {float(upper):.2g}, and no margin exceeds that. "
+            + (f"The cause: {pair}" if pair else "Look for nearly equal inputs with different "
+               "labels, or try float64 (jax_enable_x64)")
         )
-    if not bool(jnp.isfinite(upper)):
+    if hopeless:
         raise ValueError(
-            f"no solver succeeds in {dtype}: the Gram matrix is not positive definite to rounding. "
-            "Look for equal or nearly equal inputs, or try float64 (jax_enable_x64)"
+            f"no solver succeeds in {dtype}: the Gram matrix of `x` is not positive definite to "
+            + (f"rounding: {pair}" if pair else "rounding. Look for equal or nearly equal inputs, "
+               "or try float64 (jax_enable_x64)")
         )
     if bool(gap <= tol):
         return ""
