@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from kernelgap import _checks, _extras, metrics, objectives, optim
+from kernelgap._outputs import checked_form
 from kernelgap._trees import squared_norm
 from kernelgap.margins.margin_path import MarginPath
 from kernelgap.metrics.margin import Norm
@@ -114,6 +115,8 @@ def path(
     if optimizer is not None:
         _checks.optimizer(optimizer)
     y = _checks.array(y, "y")
+    if model.spec is None:
+        checked_form(model.apply, params, x)
 
     beat = _extras.heartbeat(len(logs), "path", unit="λ", shown=progress)
     given, reached = params, _is_reached(model.apply(params, x))

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap._display import shown
+from kernelgap._outputs import checked_form
 from kernelgap._trees import difference, norm
 from kernelgap.metrics.activations import activation_change
 from kernelgap.metrics.alignment import (
@@ -268,6 +269,7 @@ def linearization_error(
     x = _checks.examples(x)
     params0, params = _checks.parameters(params0, "params0"), _checks.parameters(params)
     _check_alike(params0, params)
+    checked_form(apply, params0, x)
     step = difference(params, params0)
     before, along = jax.jvp(lambda p: apply(p, x), (params0,), (step,))
     change = apply(params, x) - before

@@ -18,7 +18,8 @@ from jax.sharding import Mesh
 
 from kernelgap import _checks
 from kernelgap._blas import limited
-from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap._modes import forward_only
+from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
 from kernelgap.predictors.newton import Fit, newton
 from kernelgap.predictors.conflicts import refuse_vanishing
 from kernelgap.predictors.operators import GramMatrix, prepare
@@ -176,6 +177,7 @@ def _path(
 ) -> list[KernelPredictor]:
     kernel = checked_kernel(kernel)
     x = _checks.solvable(x)
+    check_rows(kernel, x)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
@@ -223,5 +225,5 @@ def _path(
                     stacklevel=3,
                 )
         stacked = found[0] if classes is None else jax.tree.map(lambda *a: jnp.stack(a, -1), *found)
-        fits.append(KernelPredictor(kernel, x, *stacked))
+        fits.append(KernelPredictor(kernel, x, *forward_only(stacked, "kernel_logistic")))
     return fits

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from kernelgap import _checks
 from kernelgap._blas import limited
-from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap._modes import forward_only
+from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
 from kernelgap.predictors.conjugate import nystroem, solve, woodbury
 from kernelgap.predictors.operators import GramMatrix, Operator, matmul, prepare
 from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
@@ -89,6 +90,7 @@ def kernel_ridge(
     """
     kernel = checked_kernel(kernel)
     x = _checks.solvable(x)
+    check_rows(kernel, x)
     if classes is None:
         y = _checks.targets(y, x.shape[0], columns=True).astype(x.dtype)
     else:
@@ -112,6 +114,7 @@ def kernel_ridge(
                 RuntimeWarning,
                 stacklevel=2,
             )
+        fit = forward_only(fit, f"kernel_ridge by method={method!r}")
     return KernelPredictor(kernel, x, *fit)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from kernelgap import _checks
 from kernelgap._blas import limited
-from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
 from kernelgap.predictors.operators import dense, matmul
 from kernelgap.predictors.predictor import KernelPredictor
 from kernelgap.typing import ArrayLike
@@ -69,6 +69,7 @@ def best_in_span(
     kernel = checked_kernel(kernel)
     centers = _checks.solvable(centers, "centers")
     x = _checks.solvable(x, d=centers.shape[1])
+    check_rows(kernel, x)
     y = _checks.targets(y, x.shape[0]).astype(x.dtype)
     tile = _checks.integer(tile, "tile", minimum=1)
     if x.shape[0] < centers.shape[0]:

@@ -18,7 +18,8 @@ from jax.sharding import Mesh
 
 from kernelgap import _checks
 from kernelgap._blas import limited
-from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap._modes import forward_only
+from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
 from kernelgap.predictors import dual
 from kernelgap.predictors.certificate import Certificate
 from kernelgap.predictors.conflicts import conflict, refuse_vanishing
@@ -101,6 +102,7 @@ def hard_margin_svm(
     """
     kernel = checked_kernel(kernel)
     x = _checks.solvable(x)
+    check_rows(kernel, x)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
@@ -131,7 +133,7 @@ def hard_margin_svm(
     parts = found[0] if classes is None else [
         jnp.stack(each, axis=-1) for each in zip(*found, strict=True)
     ]  # fmt: skip
-    return KernelPredictor(kernel, x, *parts)
+    return KernelPredictor(kernel, x, *forward_only(parts, "hard_margin_svm"))
 
 
 def _solve(

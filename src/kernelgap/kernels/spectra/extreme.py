@@ -130,6 +130,7 @@ def extreme_eigenvalues(
     """
     kernel = checked_kernel(kernel)
     x = concrete_inputs(x, "extreme_eigenvalues")
+    check_rows(kernel, x)
     n = x.shape[0]
     k = _checks.integer(k, "k", minimum=1)
     _checks.choice(which, "which", ("smallest", "largest", "both"))
