@@ -96,13 +96,14 @@ def noisy_gd(
     if neurons is not None and not isinstance(neurons, Neurons):
         raise TypeError(f"`neurons` must be model.neurons of a two-layer model; "
                         f"got {type(neurons).__name__}")  # fmt: skip
-    for name, value, exclusive in (
-        ("learning_rate", learning_rate, True),
-        ("temperature", temperature, False),
-        ("resample_rate", resample_rate, False),
-    ):
-        if not callable(value):
-            _checks.number(value, name, minimum=0, exclusive=exclusive)
+    learning_rate, temperature, resample_rate = (
+        value if callable(value) else _checks.number(value, name, minimum=0, exclusive=exclusive)
+        for name, value, exclusive in (
+            ("learning_rate", learning_rate, True),
+            ("temperature", temperature, False),
+            ("resample_rate", resample_rate, False),
+        )
+    )
     if neurons is None and not _is_zero(resample_rate):
         raise ValueError(
             "`resample_rate` needs `neurons`: pass neurons=model.neurons of a two-layer model "
@@ -125,6 +126,9 @@ def noisy_gd(
                 value(state.step) if callable(value) else value
                 for value in (learning_rate, temperature, resample_rate)
             )
+            if not all(map(_is_number, (learning_rate, temperature, resample_rate))):
+                valid = (eta >= 0) & (tau >= 0) & (sigma >= 0) & (eta * sigma <= 1)
+                eta = jnp.where(valid, eta, jnp.nan)
         next_key, langevin_key, which_key, fresh_key = jax.random.split(state.key, 4)
         updates = jax.tree.map(lambda g: -jnp.asarray(eta, g.dtype) * g, updates)
         if not _is_zero(temperature):
