@@ -32,7 +32,9 @@ def checked_form(apply: Apply, params: PyTree, x: jax.Array) -> jax.ShapeDtypeSt
 def _refuse_batch_dependence(apply: Apply, params: PyTree, x: jax.Array) -> None:
     if not _checks.is_concrete(x, *jax.tree.leaves(params)) or not x.is_fully_addressable:
         return
-    compare = _together_and_alone if isinstance(apply, Hashable) else _together_and_alone.__wrapped__
+    compare = (
+        _together_and_alone if isinstance(apply, Hashable) else _together_and_alone.__wrapped__
+    )
     with jax.debug_nans(False):
         together, alone = compare(apply, params, x[:_PROBED])
     # Batch statistics and masks move outputs by their own size, rounding by a few units.
@@ -46,9 +48,7 @@ def _refuse_batch_dependence(apply: Apply, params: PyTree, x: jax.Array) -> None
 
 
 @partial(jax.jit, static_argnames="apply")
-def _together_and_alone(
-    apply: Apply, params: PyTree, x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _together_and_alone(apply: Apply, params: PyTree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The outputs of a few examples, in one batch and in batches of one."""
     first = x[0]
     turned = jnp.flip(first.reshape(-1)).reshape(first.shape)

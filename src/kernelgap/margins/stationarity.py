@@ -140,7 +140,7 @@ def kkt_residuals(
         with jax.debug_nans(False):  # which is what a net that does not separate is answered with
             return _exponential(model, params, x, y)
     if not _checks.is_concrete(q, x, y):
-        raise ValueError("multipliers='optimal' needs concrete arrays; under jit, vmap or grad "
+        raise ValueError("`multipliers='optimal'` needs concrete arrays; under jit, vmap or grad "
                          "use multipliers='exponential'")  # fmt: skip
     return _optimal(model, params, x, y, np.asarray(q), candidates, kinks)
 

@@ -20,8 +20,8 @@ from kernelgap import _checks
 from kernelgap._blas import limited
 from kernelgap._modes import forward_only
 from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
-from kernelgap.predictors.newton import Fit, newton
 from kernelgap.predictors.conflicts import refuse_vanishing
+from kernelgap.predictors.newton import Fit, newton
 from kernelgap.predictors.operators import GramMatrix, prepare
 from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
 from kernelgap.typing import ArrayLike

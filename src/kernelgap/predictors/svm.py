@@ -122,9 +122,7 @@ def hard_margin_svm(
             operator, x, signs[:, j], tol, max_iterations, method
         )
         which = "the data" if classes is None else f"class {j} and the rest"
-        message = _judge(
-            operator, x, signs[:, j], certificate, tol, iterations, factorised, which
-        )
+        message = _judge(operator, x, signs[:, j], certificate, tol, iterations, factorised, which)
         if message:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         margin, _, gap, residual = certificate
@@ -200,14 +198,22 @@ def _judge(
         raise ValueError(
             f"{which} are not separable by this kernel in {dtype}: a convex combination of the "
             f"signed points has kernel norm {float(upper):.2g}, and no margin exceeds that. "
-            + (f"The cause: {pair}" if pair else "Look for nearly equal inputs with different "
-               "labels, or try float64 (jax_enable_x64)")
+            + (
+                f"The cause: {pair}"
+                if pair
+                else "Look for nearly equal inputs with different "
+                "labels, or try float64 (jax_enable_x64)"
+            )
         )
     if hopeless:
         raise ValueError(
             f"no solver succeeds in {dtype}: the Gram matrix of `x` is not positive definite to "
-            + (f"rounding: {pair}" if pair else "rounding. Look for equal or nearly equal inputs, "
-               "or try float64 (jax_enable_x64)")
+            + (
+                f"rounding: {pair}"
+                if pair
+                else "rounding. Look for equal or nearly equal inputs, "
+                "or try float64 (jax_enable_x64)"
+            )
         )
     if bool(gap <= tol):
         return ""
