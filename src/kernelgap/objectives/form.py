@@ -9,7 +9,7 @@ from kernelgap.typing import PyTree, Scalar
 
 
 def checked_form(power: float, reduction: str) -> float:
-    """The power; refuse a power that is not positive, and a reduction that is neither mean nor sum."""
+    """The power, refused unless positive; so is a reduction that is neither mean nor sum."""
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     return _checks.number(power, "power", minimum=0, exclusive=True)
 

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from kernelgap import _checks, _extras
 from kernelgap._display import shown
+from kernelgap.kernels.functions import check_rows
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
 from kernelgap.kernels.spectra.separation import (
