@@ -127,7 +127,7 @@ def noisy_gd(
                 for value in (learning_rate, temperature, resample_rate)
             )
             if not all(map(_is_number, (learning_rate, temperature, resample_rate))):
-                valid = (eta >= 0) & (tau >= 0) & (sigma >= 0) & (eta * sigma <= 1)
+                valid = (eta >= 0) & (tau >= 0) & (sigma >= 0) & (eta * sigma <= 1)  # type: ignore[operator]
                 eta = jnp.where(valid, eta, jnp.nan)
         next_key, langevin_key, which_key, fresh_key = jax.random.split(state.key, 4)
         updates = jax.tree.map(lambda g: -jnp.asarray(eta, g.dtype) * g, updates)

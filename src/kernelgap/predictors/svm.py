@@ -73,7 +73,7 @@ def hard_margin_svm(
         in the ten thousands. Under `jit` or `vmap`, what is refused otherwise gives NaN, data that
         are not separable among it; where neither a margin nor its absence was found, the margin is
         not positive but for rounding, and the gap 1.
-        Derivatives pass in forward mode only (`jax.jvp`, `jax.jacfwd`).
+        Derivatives pass in forward mode only (`jax.jvp`, `jax.jacfwd`); reverse mode says so.
 
     Raises:
         TypeError: if `kernel` is not callable, x is not float32 or float64, or `mesh` is no mesh.
