@@ -59,7 +59,8 @@ def empirical_ntk(
     Args:
         model: a `homogeneous_mlp`, or a pure function `apply(params, x)` of inputs (n, ...) that
             returns (n,) or (n, k), each row from its own example alone (no batch statistics, which
-            are looked for where arrays are concrete). A function must be hashable, and is compiled anew for each new function object.
+            are looked for where arrays are concrete). A function must be hashable, and is compiled
+            anew for each new function object.
         params: the model's parameters; for a function any tree of floating arrays. What is not
             to be differentiated is closed over: `lambda p, x: apply((p, rest), x)`.
         layers: of a `homogeneous_mlp`, sum over these layers only: `"first"`, `"last"`, or distinct
