@@ -35,7 +35,8 @@ def activation_change(
 
     Returns:
         Shares in [0, 1], shape (hidden layers,); NaN where a parameter is. Piecewise constant;
-        gradients are 0. For a smooth activation mean squares, at most the square of the range of phi', and differentiable.
+        gradients are 0. For a smooth activation mean squares, at most the square of the range of
+        phi', and differentiable.
 
     Raises:
         TypeError: if `model` is none of these, or x or a parameter is not floating.
