@@ -24,9 +24,14 @@ _limits: threadpool_limits | None = None
 
 
 def limited(rows: int, call: Callable[[], _T]) -> _T:
-    """What `call()` returns, ready; on one thread where its factorised matrices are small."""
+    """What `call()` returns, ready; on one thread where its factorised matrices are small.
+
+    JAX's debugging of NaN is off meanwhile: factorisations say by NaN that they failed, and what
+    calls them looks at that.
+    """
     import_module("scipy.linalg")  # JAX's LAPACK on CPUs: only what is loaded can be limited
-    with _one_thread() if rows <= _SMALL else nullcontext():
+    threads = _one_thread() if rows <= _SMALL else nullcontext()
+    with threads, jax.debug_nans(False), jax.debug_infs(False):
         return jax.block_until_ready(call())
 
 

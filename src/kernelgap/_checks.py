@@ -1,13 +1,13 @@
 """Eager checks of what users pass, with messages that say what was expected and what came.
 
-Shapes, dtypes and options are always checked: they are static. Values (NaN, labels) are checked
-only when the array is concrete; under `jit` or `vmap` the check is skipped and the result is
-what the function documents, usually NaN.
+Shapes, dtypes and options are always checked: they are static. Values (NaN, labels, strengths) are
+checked when they are concrete. What would be refused comes back as NaN where it is being traced,
+under `jit`, `vmap` or `grad`; `nan_unless` is for functions that would lose the NaN on the way.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -45,17 +45,20 @@ def number(
     minimum: float = -np.inf,
     maximum: float = np.inf,
     exclusive: bool = False,
-) -> None:
+) -> Any:
     """A real scalar within [minimum, maximum], or above `minimum` when `exclusive`.
 
-    Traced scalars pass: their value is not known yet.
+    Returned as it came; a traced one is NaN where it is out of range.
     """
     low = f"> {minimum:g}" if exclusive else f">= {minimum:g}"
     bounds = [low] if np.isfinite(minimum) else []
     bounds += [f"<= {maximum:g}"] if np.isfinite(maximum) else []
     expected = "a finite number" + (" " + " and ".join(bounds) if bounds else "")
     if not is_concrete(value) and value.ndim == 0:
-        return
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            value = jax.lax.convert_element_type(value, float)
+        inside = (value > minimum if exclusive else value >= minimum) & (value <= maximum)
+        return jnp.where(inside & jnp.isfinite(value), value, jnp.nan)
     if isinstance(value, str | bytes | bool | complex) or np.ndim(value) != 0:
         raise TypeError(f"`{name}` must be {expected}; got {value!r:.40}")
     try:
@@ -65,6 +68,7 @@ def number(
     too_low = as_float <= minimum if exclusive else as_float < minimum
     if not np.isfinite(as_float) or too_low or as_float > maximum:
         raise ValueError(f"`{name}` must be {expected}; got {as_float:g}")
+    return value
 
 
 def static_number(
@@ -143,8 +147,7 @@ def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
         raise ValueError(f"`{name}` must have shape (n, d) with n, d >= 1; got {array.shape}")
     if d is not None and array.shape[1] != d:
         raise ValueError(f"`{name}` must have shape (n, {d}); got {array.shape}")
-    _finite(array, name)
-    return array
+    return _finite(array, name)
 
 
 def same_dtype(x1: jax.Array, x2: jax.Array, name1: str = "x1", name2: str = "x2") -> None:
@@ -158,11 +161,16 @@ def same_dtype(x1: jax.Array, x2: jax.Array, name1: str = "x1", name2: str = "x2
 def solvable(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
     """As `inputs`, of a dtype that linear systems can be solved in."""
     array = inputs(x, name, d=d)
+    solvable_dtype(array, name)
+    return array
+
+
+def solvable_dtype(array: jax.Array, name: str) -> None:
+    """Refuse half precision, in which JAX factorises no matrices."""
     if array.dtype.itemsize < 4:
         raise TypeError(f"`{name}` must be float32 or float64, in which JAX can solve linear "
                         f"systems; got {array.dtype}. Convert it, for example with "
                         f"{name}.astype(jax.numpy.float32)")  # fmt: skip
-    return array
 
 
 def examples(x: ArrayLike, name: str = "x", *, shape: tuple[int, ...] | None = None) -> jax.Array:
@@ -174,8 +182,7 @@ def examples(x: ArrayLike, name: str = "x", *, shape: tuple[int, ...] | None = N
     if shape is not None and array.shape[1:] != shape:
         wanted = ", ".join(["n", *map(str, shape)])
         raise ValueError(f"`{name}` must have shape ({wanted}); got {array.shape}")
-    _finite(array, name)
-    return array
+    return _finite(array, name)
 
 
 def parameters(params: PyTree, name: str = "params", *, finite: bool = True) -> PyTree:
@@ -192,9 +199,7 @@ def parameters(params: PyTree, name: str = "params", *, finite: bool = True) -> 
                 f"{checked.dtype}. Close over what is not differentiated, as in "
                 "lambda p, x: apply((p, rest), x)"
             )
-        if finite:
-            _finite(checked, where)
-        return checked
+        return _finite(checked, where) if finite else checked
 
     return jax.tree_util.tree_map_with_path(converted, params)
 
@@ -206,8 +211,7 @@ def targets(y: ArrayLike, n: int, name: str = "y", *, columns: bool = False) -> 
         shapes = f"({n},) or ({n}, k)" if columns else f"({n},)"
         raise ValueError(f"`{name}` must have shape {shapes}, one entry per row of x; "
                          f"got {array.shape}{_flatten(array, n, name)}")  # fmt: skip
-    _finite(array, name)
-    return array
+    return _finite(array, name)
 
 
 def gram(gram: ArrayLike, name: str = "gram") -> jax.Array:
@@ -220,7 +224,7 @@ def gram(gram: ArrayLike, name: str = "gram") -> jax.Array:
     if array.ndim not in (2, 4) or array.shape != pairs or 0 in array.shape:
         raise ValueError(f"`{name}` must be a Gram matrix of shape (n, n), or (n, n, k, k) for k "
                          f"outputs; got {array.shape}")  # fmt: skip
-    _finite(array, name)
+    array = _finite(array, name)
     if array.ndim == 2:
         return array
     n, _, k, _ = array.shape
@@ -228,7 +232,7 @@ def gram(gram: ArrayLike, name: str = "gram") -> jax.Array:
 
 
 def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
-    """Binary labels of shape (n,), each -1 or +1 where concrete; returned as they came."""
+    """Binary labels of shape (n,), each -1 or +1; returned as they came, traced ones as floats."""
     labels = array(y, name)
     if jnp.issubdtype(labels.dtype, jnp.complexfloating):
         raise TypeError(f"`{name}` must hold labels -1 and +1; got dtype {labels.dtype}")
@@ -246,11 +250,14 @@ def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
                 hint = f". {labels.dtype} has no -1: pass {name}.astype({signed!r})"
             raise ValueError(f"`{name}` must hold labels -1 and +1 only; got {bad[:3].tolist()}"
                              f"{hint}")  # fmt: skip
-    return labels
+        return labels
+    if not jnp.issubdtype(labels.dtype, jnp.floating):
+        labels = jax.lax.convert_element_type(labels, float)
+    return jnp.where(jnp.abs(labels) == 1, labels, jnp.nan)
 
 
 def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
-    """Integer class labels of shape (n,) in 0..k-1, the range checked where concrete."""
+    """Integer class labels of shape (n,) in 0..k-1; traced ones are k where out of range."""
     labels = array(y, name)
     if labels.shape != (n,) or not jnp.issubdtype(labels.dtype, jnp.integer):
         hint = _flatten(labels, n, name)
@@ -269,18 +276,43 @@ def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
             two = set(np.unique(values).tolist()) <= {-1, 1}
             hint = ". Labels -1 and +1 are floats, for one output of shape (n,)" if two else ""
             raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}{hint}")
-    return labels
+        return labels
+    labels = labels.astype(jnp.int32)
+    return jnp.where((labels >= 0) & (labels < k), labels, k)
 
 
 def _flatten(array: jax.Array, n: int, name: str) -> str:
     return f". Pass {name}.ravel()" if array.shape in ((n, 1), (1, n)) else ""
 
 
-def _finite(array: jax.Array, name: str) -> None:
+def all_finite(*trees: PyTree) -> jax.Array | Literal[True]:
+    """Whether all numbers are finite; True where they are concrete, and have been checked."""
+    leaves = [leaf for leaf in jax.tree.leaves(trees) if not is_concrete(leaf)]
+    if not leaves:
+        return True
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
+def nan_unless(valid: jax.Array | bool, tree: PyTree) -> PyTree:
+    """The tree, all its floating numbers NaN unless `valid`; so are their derivatives then."""
+    if valid is True:
+        return tree
+
+    def gated(leaf: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return leaf * jnp.where(valid, jnp.ones((), leaf.dtype), jnp.nan)
+
+    return jax.tree.map(gated, tree)
+
+
+def _finite(array: jax.Array, name: str) -> jax.Array:
+    if not is_concrete(array):
+        return jnp.where(jnp.isfinite(array), array, jnp.nan)
     # In NumPy: a jnp operation would be compiled for every new shape. What lies on the devices of
     # other processes cannot be read here.
-    readable = is_concrete(array) and array.is_fully_addressable
-    if readable and not np.isfinite(values := np.asarray(array)).all():
+    if array.is_fully_addressable and not np.isfinite(values := np.asarray(array)).all():
         where = np.argwhere(~np.isfinite(values))
         raise ValueError(f"`{name}` must be finite; found NaN or inf in {len(where)} entries, "
                          f"the first at index {tuple(where[0].tolist())}")  # fmt: skip
+    return array

@@ -12,6 +12,15 @@ def squared_norm(tree: PyTree) -> Scalar:
     return sum(leaves[1:], start=leaves[0])
 
 
+def norm(tree: PyTree) -> Scalar:
+    """||Theta||, whatever the scale of its entries: their squares do not overflow or underflow."""
+    leaves = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]
+    largest = jax.lax.stop_gradient(jnp.max(jnp.stack(leaves)))
+    size = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    scaled = jax.tree.map(lambda leaf: leaf / size, tree)
+    return size * safe_power(squared_norm(scaled), 0.5)
+
+
 def difference(tree: PyTree, start: PyTree) -> PyTree:
     """Tree - start, leaf by leaf."""
     return jax.tree.map(jnp.subtract, tree, start)

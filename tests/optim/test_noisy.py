@@ -367,3 +367,23 @@ def test_equal_transformations_are_equal_and_pickle():
     assert optimizer != kg.optim.noisy_gd(0.1, **_noisy | {"key": jax.random.key(1)})
     for state in round_trips(optimizer.init(params)):
         _same(_step(optimizer, state=state)[0], _step(optimizer)[0])
+
+
+def test_traced_numbers_out_of_range_make_the_update_nan():
+    """Eagerly they are refused."""
+    model = kg.models.homogeneous_mlp((4,))
+    params = model.init(jax.random.key(0), 3)
+
+    @jax.jit
+    def size(numbers):
+        learning_rate, temperature, resample_rate = numbers
+        optimizer = kg.optim.noisy_gd(
+            learning_rate, temperature=temperature, resample_rate=resample_rate,
+            neurons=model.neurons, key=jax.random.key(1),
+        )  # fmt: skip
+        updates, _ = optimizer.update(params, optimizer.init(params), params)
+        return jnp.stack([jnp.sum(leaf) for leaf in updates])
+
+    for bad in ((0, 0.1, 0.1), (-0.1, 0.1, 0.1), (0.1, -0.1, 0.1), (0.1, 0.1, -1), (0.1, 0.1, 11)):
+        assert jnp.isnan(size(jnp.array(bad, jnp.float32))).all(), bad
+    assert jnp.isfinite(size(jnp.array([0.1, 0.1, 0.1], jnp.float32))).all()

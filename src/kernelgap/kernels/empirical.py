@@ -58,8 +58,9 @@ def empirical_ntk(
 
     Args:
         model: a `homogeneous_mlp`, or a pure function `apply(params, x)` of inputs (n, ...) that
-            returns (n,) or (n, k), each row from its own example alone (no batch statistics). A
-            function must be hashable, and is compiled anew for each new function object.
+            returns (n,) or (n, k), each row from its own example alone (no batch statistics, which
+            are looked for where arrays are concrete). A function must be hashable, and is compiled
+            anew for each new function object.
         params: the model's parameters; for a function any tree of floating arrays. What is not
             to be differentiated is closed over: `lambda p, x: apply((p, rest), x)`.
         layers: of a `homogeneous_mlp`, sum over these layers only: `"first"`, `"last"`, or distinct
@@ -165,14 +166,15 @@ def gram(
     _check_inputs(params, x1, "x1")
     if x2 is not None:
         _check_inputs(params, x2, "x2")
-    return _gram(spec, params, x1, x2)
+    # Slopes of units do not show what is not a number.
+    return _checks.nan_unless(_checks.all_finite(params), _gram(spec, params, x1, x2))
 
 
 def diagonal(spec: NetworkSpec, params: Params, x: jax.Array, get: str) -> jax.Array:
     """K(x_i, x_i) for each row."""
     del get
     _check_inputs(params, x, "x")
-    return _diagonal(spec, params, x)
+    return _checks.nan_unless(_checks.all_finite(params), _diagonal(spec, params, x))
 
 
 def _check_inputs(params: Params, x: jax.Array, name: str) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Hashable
 import jax
 
 from kernelgap import _checks
+from kernelgap._outputs import checked_form
+from kernelgap.kernels import jacobian
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.typing import ArrayLike
 
@@ -21,6 +23,15 @@ def checked_kernel(kernel: KernelFunction) -> KernelFunction:
         return jax.tree_util.Partial(kernel)
     # What cannot be hashed may change between calls: a new function each time is traced anew.
     return jax.tree_util.Partial(lambda *inputs: kernel(*inputs))
+
+
+def check_rows(kernel: KernelFunction, x: jax.Array) -> None:
+    """Refuse the empirical kernel of a net whose outputs are not row by row.
+
+    Evaluations see that too, unless all of them are in compiled code.
+    """
+    if isinstance(kernel, Kernel) and kernel.evaluate is jacobian.gram:
+        checked_form(kernel.spec.apply, kernel.params, x)
 
 
 def checked_inputs(x1: ArrayLike, x2: ArrayLike | None) -> tuple[jax.Array, jax.Array | None]:

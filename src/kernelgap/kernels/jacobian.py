@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
+from kernelgap._outputs import checked_form
 from kernelgap.typing import Apply, PyTree
 
 ENTRIES = 2**27
@@ -49,7 +50,7 @@ def gram(
 ) -> jax.Array:
     """The kernel between all rows of x1 and x2, or among x1 when x2 is None."""
     del get
-    outputs = _checked_outputs(spec, params, x1)
+    outputs = checked_form(spec.apply, params, x1)
     rows = _blocks(spec, params, x1, outputs)
     columns = rows if x2 is None else _blocks(spec, params, x2, outputs)
     if _in_python(len(rows) * len(columns), rows, columns, params):
@@ -58,13 +59,13 @@ def gram(
         tiles = _scanned_tiles(spec, params, rows, columns)
     n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
     found = _joined(tiles, n1, n2, x2 is None)
-    return _as_outputs(found, outputs)
+    return _checks.nan_unless(_checks.all_finite(params), _as_outputs(found, outputs))
 
 
 def diagonal(spec: FunctionSpec, params: PyTree, x: jax.Array, get: str) -> jax.Array:
     """K(x_i, x_i) for each row."""
     del get
-    outputs = _checked_outputs(spec, params, x)
+    outputs = checked_form(spec.apply, params, x)
     blocks = _blocks(spec, params, x, outputs)
     part = partial(_diagonal, spec, params)
     if _in_python(len(blocks), blocks, params):
@@ -72,19 +73,8 @@ def diagonal(spec: FunctionSpec, params: PyTree, x: jax.Array, get: str) -> jax.
     else:
         found = jax.lax.map(jax.checkpoint(part), blocks)
         found = found.reshape(-1, *found.shape[2:])
-    return _as_outputs(found[: x.shape[0]], outputs)
-
-
-def _checked_outputs(spec: FunctionSpec, params: PyTree, x: jax.Array) -> jax.ShapeDtypeStruct:
-    found = jax.eval_shape(spec.apply, params, x)
-    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
-    n = x.shape[0]
-    if shape is None or dtype is None or len(shape) not in (1, 2) or shape[0] != n or 0 in shape:
-        raise ValueError(f"`model` must return shape ({n},) or ({n}, k) for {n} examples; "
-                         f"got {type(found).__name__ if shape is None else shape}")  # fmt: skip
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"`model` must return floating-point outputs; got dtype {dtype}")
-    return found
+    found = _as_outputs(found[: x.shape[0]], outputs)
+    return _checks.nan_unless(_checks.all_finite(params), found)
 
 
 def _blocks(

@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from kernelgap import _checks, _extras, metrics, objectives, optim
+from kernelgap._outputs import checked_form
 from kernelgap._trees import squared_norm
 from kernelgap.margins.margin_path import MarginPath
 from kernelgap.metrics.margin import Norm
@@ -106,14 +107,16 @@ def path(
     params = _checks.parameters(params)
     logs = _log_strengths(l2s, x.dtype)
     steps = _checks.integer(steps, "steps", minimum=1)
-    _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
-    _checks.number(power, "power", minimum=0, exclusive=True)
+    learning_rate = _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
+    power = _checks.number(power, "power", minimum=0, exclusive=True)
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     if record is not None:
         _checks.function(record, "record", "record(params)")
     if optimizer is not None:
         _checks.optimizer(optimizer)
     y = _checks.array(y, "y")
+    if model.spec is None:
+        checked_form(model.apply, params, x)
 
     beat = _extras.heartbeat(len(logs), "path", unit="λ", shown=progress)
     given, reached = params, _is_reached(model.apply(params, x))

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 from kernelgap import _checks
 from kernelgap._display import shown
-from kernelgap._outputs import checked, rival_gaps, signed
+from kernelgap._outputs import checked, checked_form, rival_gaps, signed
 from kernelgap._trees import squared_norm
 from kernelgap.margins.tangent import least_combination
 from kernelgap.models import Activation, Model, Params
@@ -132,12 +132,15 @@ def kkt_residuals(
     if kinks > 0 and not (one_kink and multipliers == "optimal"):
         raise ValueError("`kinks` is for multipliers='optimal' and two-layer nets whose activation "
                          f"has degree 1; got kinks={kinks:g}")  # fmt: skip
+    if model.spec is None:
+        checked_form(model.apply, params, x)
     y = _checks.array(y, "y")
     q = _constraints(model, params, x, y)
     if multipliers == "exponential":
-        return _exponential(model, params, x, y)
-    if not _checks.is_concrete(q):
-        raise ValueError("multipliers='optimal' needs concrete arrays; under jit, vmap or grad "
+        with jax.debug_nans(False):  # which is what a net that does not separate is answered with
+            return _exponential(model, params, x, y)
+    if not _checks.is_concrete(q, x, y):
+        raise ValueError("`multipliers='optimal'` needs concrete arrays; under jit, vmap or grad "
                          "use multipliers='exponential'")  # fmt: skip
     return _optimal(model, params, x, y, np.asarray(q), candidates, kinks)
 

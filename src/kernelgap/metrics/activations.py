@@ -34,8 +34,9 @@ def activation_change(
         x: inputs of shape (n, d).
 
     Returns:
-        Shares in [0, 1], shape (hidden layers,). Piecewise constant; gradients are 0. For a smooth
-        activation mean squares, at most the square of the range of phi', and differentiable.
+        Shares in [0, 1], shape (hidden layers,); NaN where a parameter is. Piecewise constant;
+        gradients are 0. For a smooth activation mean squares, at most the square of the range of
+        phi', and differentiable.
 
     Raises:
         TypeError: if `model` is none of these, or x or a parameter is not floating.
@@ -61,9 +62,15 @@ def activation_change(
     layers = zip(preactivations(model, params0, x), preactivations(model, params, x), strict=True)
     phi = model.spec.activation
     if isinstance(phi, Activation):
-        return jnp.stack([jnp.mean(((z0 > 0) != (z > 0)).astype(x.dtype)) for z0, z in layers])
+        return jnp.stack([jnp.mean(_changed(z0, z)) for z0, z in layers])
 
     def slope(z: jax.Array) -> jax.Array:
         return jax.jvp(phi, (z,), (jnp.ones_like(z),))[1]
 
     return jnp.stack([jnp.mean(jnp.square(slope(z) - slope(z0))) for z0, z in layers])
+
+
+def _changed(z0: jax.Array, z: jax.Array) -> jax.Array:
+    """1 where the signs differ, 0 where they agree, NaN where one is not known."""
+    changed = ((z0 > 0) != (z > 0)).astype(z.dtype)
+    return jnp.where(jnp.isnan(z0) | jnp.isnan(z), jnp.nan, changed)

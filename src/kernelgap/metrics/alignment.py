@@ -151,7 +151,9 @@ def _targets(y: ArrayLike, matrix: jax.Array, k: int) -> jax.Array:
             raise TypeError("`y` holds integer classes whose number is not known under jit; pass "
                             "one-hot floats of shape (n, c)")  # fmt: skip
         classes = k if k > 1 else max(int(array.max(initial=0)) + 1, 2)
-        array = jax.nn.one_hot(_checks.classes(array, n, classes), classes, dtype=matrix.dtype)
+        array = _checks.classes(array, n, classes)
+        valid = True if _checks.is_concrete(array) else jnp.all(array < classes)
+        array = _checks.nan_unless(valid, jax.nn.one_hot(array, classes, dtype=matrix.dtype))
     else:
         array = _checks.targets(array, n, columns=True).astype(matrix.dtype)
     if k > 1 and array.shape != (n, k):
@@ -159,7 +161,8 @@ def _targets(y: ArrayLike, matrix: jax.Array, k: int) -> jax.Array:
                          f"got {array.shape}")  # fmt: skip
     array = array.reshape(n, -1)
     array = array - jnp.mean(array, axis=0, keepdims=True)
-    return array.reshape(n * k, -1)
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(array)))  # only directions count
+    return array.reshape(n * k, -1) / jnp.where(size > 0, size, 1)
 
 
 def _outputs(gram: ArrayLike) -> int:

@@ -192,7 +192,7 @@ def _search(
 
     def step(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
         slices, found, lengths = carry
-        moves = jax.random.normal(key, slices.shape, w.dtype) / float(np.sqrt(d))
+        moves = jax.random.normal(key, slices.shape, w.dtype) / d**0.5
         moved = unit(slices + lengths[:, None, None] * moves)
         after = sizes(moved)
         better = after > found

@@ -92,7 +92,8 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
     References:
         Paper B (D; its convention is recalled); the product form is derived.
     """
-    return _gram(*_units_and_inputs(w, x))
+    w, x = _units_and_inputs(w, x)
+    return _checks.nan_unless(_checks.all_finite(w, x), _gram(w, x))
 
 
 def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue:
@@ -131,7 +132,8 @@ def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue
         Paper B. The rounding error is an estimate of ours.
     """
     w, x = _units_and_inputs(w, x)
-    return _smallest(w, x)
+    _checks.solvable_dtype(x, "x")
+    return _checks.nan_unless(_checks.all_finite(w, x), _smallest(w, x))
 
 
 def pl_bound(
@@ -178,12 +180,12 @@ def pl_bound(
         Paper B (loss at stationary points and s_min); the inequality is derived.
     """
     n = _checks.integer(n, "n", minimum=1)
-    _checks.number(scale, "scale")
+    scale = _checks.number(scale, "scale")
     if _checks.is_concrete(scale) and float(scale) == 0:
         raise ValueError("`scale` must not be 0: the outputs then say nothing of the weights")
     gradient = _checks.parameters(gradient, "gradient")
     s_min = smallest.lower if isinstance(smallest, SmallestSingularValue) else smallest
-    _checks.number(s_min, "smallest", minimum=0)
+    s_min = _checks.number(s_min, "smallest", minimum=0)
     squared = squared_norm(gradient)
     s_min = jnp.abs(jnp.asarray(scale, squared.dtype)) * jnp.asarray(s_min, squared.dtype)
     positive = s_min > 0
@@ -231,14 +233,19 @@ def _smallest(w: Float[Array, "m d"], x: Float[Array, "n d"]) -> SmallestSingula
     if n > m * d:
         zero = jnp.zeros((), x.dtype)
         return SmallestSingularValue(zero, zero, zero, jnp.asarray(True))
-    gram = _gram(w, x)
+    largest = jnp.max(jnp.abs(x))
+    size = jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))
+    gram = _gram(w, x / size)  # its entries are squares: they overflow or underflow first
     values = jnp.linalg.eigvalsh(gram)
     # Of the solver, and of the inner products of inputs, which enter with weights up to m.
     diagonal = jnp.diagonal(gram)
-    error = 16 * eps * values[-1] + 2 * eps * float(np.sqrt(n)) * jnp.max(diagonal)
+    error = 16 * eps * values[-1] + 2 * eps * n**0.5 * jnp.max(diagonal)
     least = jnp.maximum(values[0], 0)
     least = jnp.where(jnp.any(diagonal == 0), 0, least)
     lower = jnp.maximum(least - error, 0)
     return SmallestSingularValue(
-        safe_power(least, 0.5), safe_power(lower, 0.5), error, jnp.asarray(False)
+        size * safe_power(least, 0.5),
+        size * safe_power(lower, 0.5),
+        error * size * size,
+        jnp.asarray(False),
     )

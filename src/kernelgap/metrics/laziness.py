@@ -17,8 +17,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kernelgap import _arrays, _checks
+from kernelgap._blas import limited
 from kernelgap._display import shown
-from kernelgap._trees import difference, safe_power, squared_norm
+from kernelgap._outputs import checked_form
+from kernelgap._trees import difference, norm
 from kernelgap.metrics.activations import activation_change
 from kernelgap.metrics.alignment import (
     kernel_alignment,
@@ -118,7 +120,7 @@ def laziness(
     gram0 = None if kernel is None else kernel(model, params0)(x)
     if gram0 is not None and y is not None:
         target_alignment(gram0, y)  # refuses bad targets now, not after training
-    size0 = safe_power(squared_norm(params0), 0.5)
+    size0 = norm(params0)
     layered = isinstance(model, Model) and bool(getattr(model.spec, "widths", ()))
 
     def panel(params: PyTree) -> Laziness:
@@ -225,7 +227,7 @@ def displacement(params0: PyTree, params: PyTree) -> Scalar:
     params0 = _checks.parameters(params0, "params0", finite=False)
     params = _checks.parameters(params, finite=False)
     _check_alike(params0, params)
-    return safe_power(squared_norm(difference(params, params0)), 0.5)
+    return norm(difference(params, params0))
 
 
 def linearization_error(
@@ -270,16 +272,17 @@ def linearization_error(
     # Forward-mode derivatives want one dtype, that of both where they differ.
     pairs = ((params0, params), (params, params0))
     params0, params = (jax.tree.map(_promoted, *pair) for pair in pairs)
+    checked_form(apply, params0, x)
     step = difference(params, params0)
     # JAX's derivatives of what is not compiled forget a mesh that is a part of the type.
     typed = _arrays.on_explicit_mesh(x, *jax.tree.leaves(params0))
     forward = jax.jit(apply) if typed else apply
     before, along = jax.jvp(lambda p: forward(p, x), (params0,), (step,))
     change = apply(params, x) - before
-    size = _size(change)
+    size = norm(change)
     # At the start itself the two forward passes may differ by their rounding.
-    moved = (size != 0) & (squared_norm(step) != 0)  # NaN stays
-    return jnp.where(moved, _size(change - along) / jnp.where(moved, size, 1), 0)
+    moved = (size != 0) & (norm(step) != 0)  # NaN stays
+    return jnp.where(moved, norm(change - along) / jnp.where(moved, size, 1), 0)
 
 
 def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
@@ -310,13 +313,14 @@ def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
         S. Arora et al., ICML 2019.
     """
     matrix = _checks.gram(gram)
+    _checks.solvable_dtype(matrix, "gram")
     n = jnp.shape(gram)[0]
     expected = (n,) if jnp.ndim(gram) == 2 else (n, jnp.shape(gram)[2])
     target = _checks.targets(residuals, n, "residuals", columns=len(expected) == 2)
     if target.shape != expected:
         raise ValueError(f"`residuals` must have shape {expected}, as `gram` does; "
                          f"got {target.shape}")  # fmt: skip
-    factor = jnp.linalg.cholesky((matrix + matrix.T) / 2)
+    factor = limited(len(matrix), lambda: jnp.linalg.cholesky((matrix + matrix.T) / 2))
     if _checks.is_concrete(factor) and not np.isfinite(np.asarray(factor)).all():
         raise ValueError(f"`gram` must be positive definite; this one is singular in "
                          f"{matrix.dtype}. Are two inputs equal, or fewer parameters than "
@@ -370,7 +374,3 @@ def _check_alike(params0: PyTree, params: PyTree) -> None:
 
 def _promoted(array: jax.Array, other: jax.Array) -> jax.Array:
     return array.astype(np.promote_types(array.dtype, other.dtype))
-
-
-def _size(outputs: jax.Array) -> jax.Array:
-    return safe_power(jnp.sum(jnp.square(outputs)), 0.5)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from kernelgap import _checks
-from kernelgap._outputs import checked, rival_gaps, signed
+from kernelgap._outputs import checked, checked_form, rival_gaps, signed
 from kernelgap._trees import safe_power, squared_norm
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import check_layers, homogeneous_degree
@@ -109,7 +109,10 @@ def normalized_margin(
     if norm == "mean_field" and degree != 2:
         raise ValueError(f"norm='mean_field' is defined for models of degree 2; "
                          f"this one has degree {degree:g}")  # fmt: skip
-    outputs = checked(model.apply(params, _checks.inputs(x)))
+    x = _checks.inputs(x)
+    if model.spec is None:
+        checked_form(model.apply, params, x)
+    outputs = checked(model.apply(params, x))
     if smooth:
         exponents = (
             -output_margins(outputs, y) if outputs.ndim == 1 else rival_gaps(outputs, y).ravel()

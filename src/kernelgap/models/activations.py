@@ -35,7 +35,7 @@ class Activation(NamedTuple):
 
     def __call__(self, z: jax.Array) -> jax.Array:
         """Apply the activation entrywise."""
-        value = jnp.zeros_like(z)
+        value = jnp.where(jnp.isnan(z), z, 0)  # on neither side, and not to be lost
         for slope, side, part in ((self.positive, z > 0, z), (self.negative, z < 0, -z)):
             if slope:
                 base = jnp.where(side, part, 1)

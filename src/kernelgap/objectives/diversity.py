@@ -88,7 +88,7 @@ def with_diversity(
         Paper B (the regularised objective).
     """
     _checks.function(loss, "loss", "loss(params, x, y), such as regularized_logistic(...)")
-    _checks.number(strength, "strength", minimum=0)
+    strength = _checks.number(strength, "strength", minimum=0)
     if first_layer is not None:
         _checks.function(first_layer, "first_layer", "first_layer(params) -> (m, d)")
     return Closure(_penalized, loss, first_layer or _first_leaf, strength=strength)

@@ -10,10 +10,10 @@ from kernelgap._trees import safe_power, squared_norm
 from kernelgap.typing import Apply, PyTree, Scalar
 
 
-def check_form(power: float, reduction: str) -> None:
-    """Refuse a power that is not positive, and a reduction that is neither mean nor sum."""
-    _checks.number(power, "power", minimum=0, exclusive=True)
+def checked_form(power: float, reduction: str) -> float:
+    """The power, refused unless positive; so is a reduction that is neither mean nor sum."""
     _checks.choice(reduction, "reduction", ("mean", "sum"))
+    return _checks.number(power, "power", minimum=0, exclusive=True)
 
 
 def regularized(

@@ -13,9 +13,9 @@ import numpy as np
 
 from kernelgap import _checks
 from kernelgap._closure import Closure
-from kernelgap._outputs import checked, rival_gaps, signed
+from kernelgap._outputs import checked, labelled, rival_gaps, signed
 from kernelgap._trees import squared_norm
-from kernelgap.objectives.form import check_form, regularized
+from kernelgap.objectives.form import checked_form, regularized
 from kernelgap.typing import Apply, ArrayLike, Loss, PyTree, Scalar
 
 
@@ -60,8 +60,8 @@ def regularized_logistic(
         Paper A, the regularised objective (binary and multi-class).
     """
     _checks.function(apply, "apply", "apply(params, x), such as model.apply")
-    _checks.number(l2, "l2", minimum=0)
-    check_form(power, reduction)
+    l2 = _checks.number(l2, "l2", minimum=0)
+    power = checked_form(power, reduction)
     return Closure(regularized, logistic_losses, apply, l2=l2, power=power, reduction=reduction)
 
 
@@ -109,10 +109,12 @@ def log_regularized_logistic(
         logarithms is ours.
     """
     _checks.function(apply, "apply", "apply(params, x), such as model.apply")
-    unregularized = _checks.is_concrete(log_l2) and np.ndim(log_l2) == 0 and log_l2 == -np.inf
+    known = _checks.is_concrete(log_l2)
+    unregularized = known and np.ndim(log_l2) == 0 and log_l2 == -np.inf
     if not unregularized:
-        _checks.number(log_l2, "log_l2")
-    check_form(power, reduction)
+        finite = _checks.number(log_l2, "log_l2")
+        log_l2 = finite if known else jnp.where(log_l2 == -jnp.inf, log_l2, finite)
+    power = checked_form(power, reduction)
 
     penalty = None if unregularized else log_l2
     return Closure(_log_loss, apply, log_l2=penalty, power=power, reduction=reduction)
@@ -164,7 +166,7 @@ def logistic_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
     outputs = checked(outputs)
     if outputs.ndim == 1:
         return jax.nn.softplus(-signed(outputs, y))
-    y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
+    outputs, y = labelled(outputs, y)
     return -jnp.take_along_axis(jax.nn.log_softmax(outputs, axis=1), y[:, None], axis=1)[:, 0]
 
 

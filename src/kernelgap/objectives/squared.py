@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kernelgap import _checks
 from kernelgap._closure import Closure
-from kernelgap.objectives.form import check_form, regularized
+from kernelgap.objectives.form import checked_form, regularized
 from kernelgap.typing import Apply, ArrayLike, Loss
 
 
@@ -52,8 +52,8 @@ def regularized_squared(
         arXiv:2205.13507: the loss with l2 = 0 (recalled).
     """
     _checks.function(apply, "apply", "apply(params, x), such as model.apply")
-    _checks.number(l2, "l2", minimum=0)
-    check_form(power, reduction)
+    l2 = _checks.number(l2, "l2", minimum=0)
+    power = checked_form(power, reduction)
     return Closure(regularized, squared_losses, apply, l2=l2, power=power, reduction=reduction)
 
 

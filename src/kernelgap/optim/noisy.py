@@ -101,13 +101,14 @@ def noisy_gd(
     if neurons is not None and not isinstance(neurons, Neurons):
         raise TypeError(f"`neurons` must be model.neurons of a two-layer model; "
                         f"got {type(neurons).__name__}")  # fmt: skip
-    for name, value, exclusive in (
-        ("learning_rate", learning_rate, True),
-        ("temperature", temperature, False),
-        ("resample_rate", resample_rate, False),
-    ):
-        if not callable(value):
-            _checks.number(value, name, minimum=0, exclusive=exclusive)
+    learning_rate, temperature, resample_rate = (
+        value if callable(value) else _checks.number(value, name, minimum=0, exclusive=exclusive)
+        for name, value, exclusive in (
+            ("learning_rate", learning_rate, True),
+            ("temperature", temperature, False),
+            ("resample_rate", resample_rate, False),
+        )
+    )
     known = callable(resample_rate) or _is_number(resample_rate)
     if neurons is None and known and not _is_zero(resample_rate):
         raise ValueError(

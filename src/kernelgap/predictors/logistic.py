@@ -17,8 +17,10 @@ from jax.sharding import Mesh
 
 from kernelgap import _checks
 from kernelgap._blas import limited
-from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap._modes import forward_only
+from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
 from kernelgap.kernels.tiled import sharding
+from kernelgap.predictors.conflicts import refuse_vanishing
 from kernelgap.predictors.newton import Fit, newton
 from kernelgap.predictors.operators import GramMatrix, normalised, prepare, unscaled
 from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
@@ -95,7 +97,7 @@ def kernel_logistic(
         C. Rasmussen, C. Williams, Gaussian Processes for Machine Learning, 2006, algorithm 3.1. The
         certificate is derived by this project.
     """
-    _checks.number(l2, "l2", minimum=0, exclusive=True)
+    l2 = _checks.number(l2, "l2", minimum=0, exclusive=True)
     options = (reduction, classes, tol, max_iterations, method, tile, mesh)
     return _path(kernel, x, y, [l2], *options)[0]
 
@@ -171,6 +173,7 @@ def _path(
 ) -> list[KernelPredictor]:
     kernel = checked_kernel(kernel)
     x = _checks.solvable(x)
+    check_rows(kernel, x)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
@@ -180,7 +183,9 @@ def _path(
     else:
         signs = one_versus_rest(y, x, classes)
     x, signs = sharding.placed(mesh, x, signs)
-    operator, root = normalised(prepare(kernel, x, method, tile, mesh))
+    operator = prepare(kernel, x, method, tile, mesh)
+    refuse_vanishing(operator, x, any_row=False)
+    operator, root = normalised(operator)
     square = jnp.square(root)
     n, d = x.shape
     dense = isinstance(operator, GramMatrix)
@@ -204,7 +209,8 @@ def _path(
 
             found = run(direct)
             failed = _checks.is_concrete(found.gap) and not bool(found.gap <= tol)
-            return run(True) if failed and fallback else found
+            found = run(True) if failed and fallback else found
+            return _checks.nan_unless(_checks.all_finite(x, y, b), found)
 
         found = [fit(signs[:, j], start) for j, start in enumerate(starts)]
         starts = [one.coef for one in found]
@@ -218,6 +224,7 @@ def _path(
                     stacklevel=3,
                 )
         stacked = found[0] if classes is None else jax.tree.map(lambda *a: jnp.stack(a, -1), *found)
+        stacked = forward_only(stacked, "kernel_logistic")
         coef = unscaled(stacked.coef, 1 / square, x.dtype)
         fits.append(KernelPredictor(kernel, x, coef, root * stacked.margin, *stacked[2:]))
     return fits

@@ -75,5 +75,7 @@ def one_versus_rest(y: ArrayLike, x: jax.Array, classes: int) -> jax.Array:
         missing = sorted(set(range(classes)) - set(np.unique(np.asarray(y)).tolist()))
         if missing:
             raise ValueError(f"`y` must hold every class 0..{classes - 1}; missing: {missing[:5]}")
-    index = jnp.arange(classes, dtype=y.dtype)
-    return jnp.where(y[:, None] == index[None, :], 1, -1).astype(x.dtype)
+    own = y[:, None] == jnp.arange(classes, dtype=y.dtype)[None, :]
+    signs = jnp.where(own, 1, -1).astype(x.dtype)
+    valid = True if _checks.is_concrete(y) else jnp.all(jnp.any(own, axis=0)) & jnp.all(y < classes)
+    return _checks.nan_unless(valid, signs)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap import _checks
 from kernelgap._blas import limited
-from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.conjugate import Linear, factorised, nystroem, solve, woodbury
 from kernelgap.predictors.operators import (
@@ -100,11 +100,12 @@ def kernel_ridge(
     """
     kernel = checked_kernel(kernel)
     x = _checks.solvable(x)
+    check_rows(kernel, x)
     if classes is None:
         y = _checks.targets(y, x.shape[0], columns=True).astype(x.dtype)
     else:
         y = (one_versus_rest(y, x, classes) + 1) / 2 - 1 / classes
-    _checks.number(l2, "l2", minimum=0)
+    l2 = _checks.number(l2, "l2", minimum=0)
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap import _checks
 from kernelgap._blas import limited
-from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.conjugate import Linear, factorised
 from kernelgap.predictors.operators import (
@@ -89,6 +89,7 @@ def best_in_span(
     centers = _checks.solvable(centers, "centers")
     x = _checks.solvable(x, d=centers.shape[1])
     _checks.same_dtype(centers, x, "centers", "x")
+    check_rows(kernel, x)
     y = _checks.targets(y, x.shape[0]).astype(x.dtype)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     x, centers, y, kernel = sharding.together(x, centers, y, kernel)

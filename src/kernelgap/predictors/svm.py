@@ -18,10 +18,12 @@ from jax.sharding import Mesh
 
 from kernelgap import _checks
 from kernelgap._blas import limited
-from kernelgap.kernels.functions import KernelFunction, checked_kernel
+from kernelgap._modes import forward_only
+from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors import dual
 from kernelgap.predictors.certificate import Certificate
+from kernelgap.predictors.conflicts import conflict, refuse_vanishing
 from kernelgap.predictors.exchange import exchange
 from kernelgap.predictors.operators import GramMatrix, Operator, normalised, prepare, unscaled
 from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
@@ -69,9 +71,10 @@ def hard_margin_svm(
         conditions, ``|y_i f(x_i) - 1|`` on the support or 1 - y_i f(x_i) off it; with `classes`,
         coef has shape (n, classes) and the rest (classes,). They are about the kernel as evaluated
         in its dtype, and computed with compensated sums: float32 carries gaps of about 1e-5 for n
-        in the ten thousands. Under `jit` or `vmap`, inseparable data give a margin that is not
-        positive but for rounding, or NaN, and a gap that is near 1, or far above `tol`, or NaN.
-        Derivatives pass in forward mode only (`jax.jvp`, `jax.jacfwd`).
+        in the ten thousands. Under `jit` or `vmap`, what is refused otherwise gives NaN, data that
+        are not separable among it; where neither a margin nor its absence was found, the margin is
+        not positive but for rounding, and the gap 1.
+        Derivatives pass in forward mode only (`jax.jvp`, `jax.jacfwd`); reverse mode says so.
 
     Raises:
         TypeError: if `kernel` is not callable, x is not float32 or float64, or `mesh` is no mesh.
@@ -100,6 +103,7 @@ def hard_margin_svm(
     """
     kernel = checked_kernel(kernel)
     x = _checks.solvable(x)
+    check_rows(kernel, x)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
     _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
@@ -111,7 +115,9 @@ def hard_margin_svm(
     else:
         signs = one_versus_rest(y, x, classes)
     x, signs = sharding.placed(mesh, x, signs)
-    operator, root = normalised(prepare(kernel, x, method, tile, mesh))
+    operator = prepare(kernel, x, method, tile, mesh)
+    refuse_vanishing(operator, x, any_row=True)
+    operator, root = normalised(operator)
 
     found = []
     for j in range(signs.shape[1]):
@@ -119,16 +125,17 @@ def hard_margin_svm(
             operator, x, signs[:, j], tol, max_iterations, method
         )
         which = "the data" if classes is None else f"class {j} and the rest"
-        message = _judge(operator, certificate, tol, iterations, factorised, which)
+        message = _judge(operator, x, signs[:, j], certificate, tol, iterations, factorised, which)
         if message:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         margin, _, gap, residual = certificate
         coef = unscaled(alpha * signs[:, j], 1 / jnp.square(root), x.dtype)
-        found.append((coef, root * margin, gap, residual, iterations))
+        fit = (coef, root * margin, gap, residual, iterations)
+        found.append(_checks.nan_unless(_solved(operator, x, signs[:, j], certificate, tol), fit))
     parts = found[0] if classes is None else [
         jnp.stack(each, axis=-1) for each in zip(*found, strict=True)
     ]  # fmt: skip
-    return KernelPredictor(kernel, x, *parts)
+    return KernelPredictor(kernel, x, *forward_only(parts, "hard_margin_svm"))
 
 
 def _solve(
@@ -153,8 +160,31 @@ def _solve(
     return found.alpha, found.certificate, found.iterations, False
 
 
+def _solved(
+    operator: Operator, x: jax.Array, y: jax.Array, certificate: Certificate, tol: float
+) -> jax.Array | Literal[True]:
+    """Whether nothing would be refused if it were concrete; True where it is, and was not."""
+    if _checks.is_concrete(certificate.gap):
+        return True
+    both = jnp.any(y > 0) & jnp.any(y < 0)
+    return _checks.all_finite(x, y) & both & _separable(operator, certificate, tol)
+
+
+def _separable(operator: Operator, certificate: Certificate, tol: float) -> jax.Array:
+    """Whether the data may be separable.
+
+    An upper bound that is 0 to rounding is a proof that they are not, whatever rounding made of the
+    margin; a point that does not separate is none.
+    """
+    zero = 4 * float(jnp.finfo(operator.dtype).eps) * jnp.mean(operator.diagonal())
+    _, upper, gap, _ = certificate
+    return (gap <= tol) | ((jnp.square(upper) > zero) & jnp.isfinite(upper))
+
+
 def _judge(
     operator: Operator,
+    x: jax.Array,
+    y: jax.Array,
     certificate: Certificate,
     tol: float,
     iterations: jax.Array,
@@ -166,20 +196,28 @@ def _judge(
     if not _checks.is_concrete(gap):
         return ""
     dtype = operator.dtype
-    # A bound that is 0 to rounding is a proof, whatever rounding made of the margin; a point that
-    # does not separate is none.
-    zero = 4 * float(jnp.finfo(dtype).eps) * jnp.mean(operator.diagonal())
-    if not bool(gap <= tol) and not bool(jnp.square(upper) > zero):
+    hopeless = not bool(_separable(operator, certificate, tol))
+    pair = conflict(operator, x, y) if hopeless else ""
+    if hopeless and bool(jnp.isfinite(upper)):
         raise ValueError(
             f"{which} are not separable by this kernel in {dtype}: a convex combination of the "
-            f"signed points has kernel norm {float(upper):.2g}, and no margin exceeds that. Look "
-            "for equal or nearly equal inputs with different labels, or try float64 "
-            "(jax_enable_x64)"
+            f"signed points has kernel norm {float(upper):.2g}, and no margin exceeds that. "
+            + (
+                f"The cause: {pair}"
+                if pair
+                else "Look for nearly equal inputs with different "
+                "labels, or try float64 (jax_enable_x64)"
+            )
         )
-    if not bool(jnp.isfinite(upper)):
+    if hopeless:
         raise ValueError(
-            f"no solver succeeds in {dtype}: the Gram matrix is not positive definite to rounding. "
-            "Look for equal or nearly equal inputs, or try float64 (jax_enable_x64)"
+            f"no solver succeeds in {dtype}: the Gram matrix of `x` is not positive definite to "
+            + (
+                f"rounding: {pair}"
+                if pair
+                else "rounding. Look for equal or nearly equal inputs, "
+                "or try float64 (jax_enable_x64)"
+            )
         )
     if bool(gap <= tol):
         return ""

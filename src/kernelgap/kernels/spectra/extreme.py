@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from kernelgap import _checks, _extras
 from kernelgap._display import shown
+from kernelgap.kernels.functions import check_rows
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
 from kernelgap.kernels.spectra.separation import (
@@ -132,6 +133,7 @@ def extreme_eigenvalues(
     """
     kernel = checked_kernel(kernel)
     x = at_least_single(concrete_inputs(x, "extreme_eigenvalues"))
+    check_rows(kernel, x)
     n = x.shape[0]
     k = _checks.integer(k, "k", minimum=1)
     _checks.choice(which, "which", ("smallest", "largest", "both"))

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from kernelgap import _checks
 from kernelgap.kernels.functions import (
     KernelFunction,
+    check_rows,
     checked_block,
     checked_inputs,
     checked_kernel,
@@ -71,6 +72,7 @@ def matmul(
     """
     kernel = checked_kernel(kernel)
     x1, x2 = checked_inputs(x1, x2)
+    check_rows(kernel, x1)
     v = _checks.targets(v, (x1 if x2 is None else x2).shape[0], "v", columns=True)
     v = v.astype(x1.dtype)
     tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)

@@ -19,6 +19,7 @@ from kernelgap import _checks
 from kernelgap._extras import bar
 from kernelgap.kernels.functions import (
     KernelFunction,
+    check_rows,
     checked_block,
     checked_inputs,
     checked_kernel,
@@ -90,6 +91,7 @@ def gram(
     """
     kernel = checked_kernel(kernel)
     x1, x2 = checked_inputs(x1, x2)
+    check_rows(kernel, x1)
     tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
     mesh = sharding.checked_mesh(mesh)
     if out is None and (resume or overwrite):
