@@ -158,6 +158,14 @@ def same_dtype(x1: jax.Array, x2: jax.Array, name1: str = "x1", name2: str = "x2
                         f"{name1}.astype({name2}.dtype)")  # fmt: skip
 
 
+def common_dtype(*arrays: jax.Array) -> np.dtype:
+    """The dtype that JAX promotes floating arrays to, in its strict mode too."""
+    dtypes = sorted({array.dtype for array in arrays}, key=lambda dtype: dtype.itemsize)
+    if len(dtypes) > 1 and dtypes[-1].itemsize < 4:
+        return np.dtype(np.float32)  # of float16 and bfloat16
+    return dtypes[-1]
+
+
 def solvable(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
     """As `inputs`, of a dtype that linear systems can be solved in."""
     array = inputs(x, name, d=d)

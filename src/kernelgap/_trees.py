@@ -3,13 +3,17 @@
 import jax
 import jax.numpy as jnp
 
+from kernelgap import _checks
 from kernelgap.typing import PyTree, Scalar
 
 
 def squared_norm(tree: PyTree) -> Scalar:
     """Sum of the squares of all entries of all leaves: ||Theta||^2."""
-    leaves = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
-    return sum(leaves[1:], start=leaves[0])
+    leaves = list(map(jnp.asarray, jax.tree.leaves(tree)))
+    dtype = _checks.common_dtype(*leaves)
+    wide = dtype if dtype.itemsize >= 4 else jnp.float32  # squares are rounded once, at the end
+    squares = [jnp.sum(jnp.square(leaf.astype(wide))) for leaf in leaves]
+    return sum(squares[1:], start=squares[0]).astype(dtype)
 
 
 def norm(tree: PyTree) -> Scalar:

@@ -76,7 +76,12 @@ class Kernel:
 
     def _values(self, get: str, params: PyTree, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
         if self.ndim is None:  # a function computes in the precision that it is written in
-            return self.evaluate(self.spec, params, x1, x2, get)
+            values = self.evaluate(self.spec, params, x1, x2, get)
+            if _checks.is_concrete(values) and not bool(jnp.all(jnp.isfinite(values))):
+                raise ValueError("`x1` gives values of the kernel that are NaN or beyond the range "
+                                 f"of {values.dtype}. Scale the inputs, or look at the net's "
+                                 "gradients")  # fmt: skip
+            return values
         params, *wide = _widened((params, x1, x2))
         values = self.evaluate(self.spec, params, *wide, get).astype(x1.dtype)
         self._check_range(get, values, x1=x1, **({} if x2 is None else {"x2": x2}))

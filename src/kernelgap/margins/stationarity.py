@@ -184,6 +184,8 @@ def _optimal(
 def _exponential(model: Model, params: Params, x: jax.Array, y: jax.Array) -> KKTResiduals:
     """The residuals of multipliers proportional to exp(-q)."""
     degree = homogeneous_degree(model)
+    dtype = _checks.common_dtype(x, *jax.tree.leaves(params))
+    params, x = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, x))
     q, pull = jax.vjp(lambda p: _constraints(model, p, x, y), params)
     weights = jax.nn.softmax(-q.ravel()).reshape(q.shape)
     (gradient,) = pull(weights)

@@ -93,7 +93,11 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
         Paper B (D; its convention is recalled); the product form is derived.
     """
     w, x = _units_and_inputs(w, x)
-    return _checks.nan_unless(_checks.all_finite(w, x), _gram(w, x))
+    gram = _checks.nan_unless(_checks.all_finite(w, x), _gram(w, x))
+    if _checks.is_concrete(gram) and not bool(jnp.all(jnp.isfinite(gram))):
+        raise ValueError(f"`x` is too large: inner products leave the range of {x.dtype}. "
+                         "Divide it by its largest entry")  # fmt: skip
+    return gram
 
 
 def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue:

@@ -120,7 +120,9 @@ def normalized_margin(
         margin = -jax.scipy.special.logsumexp(exponents)
     else:
         margin = jnp.min(output_margins(outputs, y))
-    return margin / _denominator(model, params, norm)
+    norms = _denominator(model, params, norm)
+    dtype = _checks.common_dtype(margin, norms)
+    return margin.astype(dtype) / norms.astype(dtype)
 
 
 def _denominator(model: Model, params: Params, norm: Norm) -> jax.Array:

@@ -137,7 +137,9 @@ def _init(spec: FixedSignSpec, key: Key, d: int, dtype: DTypeLike | None = None)
 def _apply(spec: FixedSignSpec, params: Params, x: jax.Array) -> jax.Array:
     x = _checks.floating(x, "x")
     checked_layers(spec, params, x)
-    hidden = spec.activation(x @ _checks.array(params[0], "params").T)
+    w = _checks.array(params[0], "params")
+    dtype = _checks.common_dtype(x, w)
+    hidden = spec.activation(x.astype(dtype) @ w.astype(dtype).T)
     return spec.scale * (hidden @ jnp.asarray(spec.signs, hidden.dtype))
 
 

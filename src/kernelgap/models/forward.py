@@ -16,13 +16,15 @@ def layer_outputs(spec: Any, params: Params, x: ArrayLike) -> Iterator[jax.Array
     """z_k = s_k W_k h_{k-1}, h_k = phi(z_k), h_0 = x, one layer after the other."""
     h0 = _checks.floating(x, "x")
     factors = [factor for _, _, factor, _ in checked_layers(spec, params, h0)]
+    given = [_checks.array(weights, "params") for weights in params]
+    dtype = _checks.common_dtype(h0, *given)
 
     def layers() -> Iterator[jax.Array]:
-        h = h0
-        for k, (weights, factor) in enumerate(zip(params, factors, strict=True)):
+        h = h0.astype(dtype)
+        for k, (weights, factor) in enumerate(zip(given, factors, strict=True)):
             if k > 0:
                 h = spec.activation(h)
-            h = h @ _checks.array(weights, "params").T
+            h = h @ weights.astype(dtype).T
             h = h if factor == 1 else factor * h
             yield h
 

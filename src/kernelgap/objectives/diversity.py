@@ -11,6 +11,7 @@ import jax
 from kernelgap import _checks
 from kernelgap._closure import Closure
 from kernelgap._wedges import mean_wedge
+from kernelgap.objectives.form import penalized
 from kernelgap.typing import ArrayLike, Loss, PyTree, Scalar
 
 
@@ -107,7 +108,7 @@ def _penalized(
     if _checks.is_concrete(strength) and float(strength) == 0:
         return value
     units = _checks.inputs(first_layer(params), "first_layer")
-    return value + strength * mean_wedge(units, 2, 0.0)
+    return penalized(value, strength, mean_wedge(units, 2, 0.0))
 
 
 def _first_leaf(params: PyTree) -> jax.Array:

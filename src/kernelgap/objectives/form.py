@@ -32,4 +32,11 @@ def regularized(
     data_term = (jnp.mean if reduction == "mean" else jnp.sum)(values)
     if _checks.is_concrete(l2) and float(l2) == 0:
         return data_term  # also where the norm overflows
-    return data_term + l2 * safe_power(squared_norm(params), power / 2)
+    return penalized(data_term, l2, safe_power(squared_norm(params), power / 2))
+
+
+def penalized(value: jax.Array, strength: float | jax.Array, penalty: jax.Array) -> Scalar:
+    """The value plus strength times penalty, in the dtype that JAX promotes both to."""
+    value = jnp.asarray(value)
+    dtype = _checks.common_dtype(value, penalty)
+    return value.astype(dtype) + jnp.asarray(strength, dtype) * penalty.astype(dtype)

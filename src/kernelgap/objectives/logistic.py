@@ -137,6 +137,8 @@ def _log_loss(
     if log_l2 is None:
         return data_term
     squared = squared_norm(params)
+    dtype = _checks.common_dtype(data_term, squared)
+    data_term, squared = data_term.astype(dtype), squared.astype(dtype)
     zero = squared == 0
     log_norm = jnp.log(jnp.where(zero, 1, squared)) / 2
     penalty = jnp.asarray(log_l2, squared.dtype) + power * log_norm

@@ -62,7 +62,7 @@ def squared_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
 
     Args:
         outputs: (n,) or (n, k).
-        y: real targets of the same shape and dtype.
+        y: real targets of the same shape.
 
     Returns:
         Losses of shape (n,).
@@ -83,5 +83,6 @@ def squared_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
     y = _checks.targets(y, outputs.shape[0], columns=True)
     if y.shape != outputs.shape:
         raise ValueError(f"`y` must have the shape of the outputs, {outputs.shape}; got {y.shape}")
-    squares = jnp.square(outputs - y)
+    dtype = _checks.common_dtype(outputs, y)
+    squares = jnp.square(outputs.astype(dtype) - y.astype(dtype))
     return (squares if squares.ndim == 1 else jnp.sum(squares, axis=1)) / 2
