@@ -328,7 +328,7 @@ ROWS = {
     "optim.noisy_gd": Row(_noisy, "moved", partial=True),
     "optim.train": Row(_train, "params x y"),
     "predictors.best_in_span": Row(
-        lambda d: kg.predictors.best_in_span(KERNEL, d.x[:2], d.x, d.t).decision_function(d.x),
+        lambda d: kg.predictors.best_in_span(KERNEL, d.x, d.x, d.t).decision_function(d.x),
         "x t", roundings=1e4,
     ),
     "predictors.hard_margin_svm": Row(

@@ -105,7 +105,7 @@ def _python_tiles(
     tiles: list[list[jax.Array]] = []
     for i, block in enumerate(rows):
         left = _jacobian(spec, params, block)
-        others = rows[:i] if columns is None else columns
+        others = [rows[j] for j in range(i)] if columns is None else columns
         # Waiting keeps the blocks of tiles that are yet to come out of memory.
         found = [
             jax.block_until_ready(_product(left, _jacobian(spec, params, other)))

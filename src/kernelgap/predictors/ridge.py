@@ -222,6 +222,7 @@ def _fit(
     norm = jnp.sqrt(jnp.where(energy > 0, energy, 1))
     margin = jnp.where(energy > 0, jnp.min(targets * fitted) / norm, 0)
     residual = jnp.max(_relative(error, targets))
+    coef = jnp.where(jnp.isfinite(residual), coef, jnp.nan)  # corrections by NaN are not taken
     return _Fit(coef.reshape(y.shape), margin, gap, residual, iterations, sound)
 
 

@@ -191,7 +191,11 @@ def _fit(
 
     start = jnp.zeros_like(first), best, jnp.ones_like(tol), jnp.asarray(True), jnp.asarray(0)
     coef, _, error, _, iterations = jax.lax.while_loop(running, step, start)
-    return coef, jnp.where(jnp.any(first != 0), error, 0), iterations, sound & regular
+    error = jnp.where(jnp.any(first != 0), error, 0)
+    # Corrections by NaN are not taken: what has led to them shows here.
+    finite = jnp.isfinite(jnp.sum(first) + jnp.trace(second))
+    coef, error = (jnp.where(finite, value, jnp.nan) for value in (coef, error))
+    return coef, error, iterations, sound & regular
 
 
 def _orthonormalised(gram: jax.Array, thorough: bool) -> tuple[Linear, Linear, jax.Array]:
