@@ -441,7 +441,7 @@ def _linear(w, x):
          "`params\\[2\\]` must be finite"),
         (lambda: empirical_ntk(_linear, {"w": WEIGHTS, "step": 3}), TypeError, "`params\\['step'\\]` has"),
         (lambda: empirical_ntk(_linear, WEIGHTS.astype(complex)), TypeError, "has dtype complex"),
-        (lambda: empirical_ntk(_linear, {"w": "relu"}), TypeError, "must hold floating-point arrays only"),
+        (lambda: empirical_ntk(_linear, {"w": "relu"}), TypeError, "must be an array of numbers"),
         (lambda: empirical_ntk(_linear, (jax.random.key(0),)), TypeError, "has dtype key"),
         (lambda: empirical_ntk(_linear, {}), ValueError, "must hold at least one array; got {}"),
         (lambda: empirical_ntk(_linear, jnp.inf * WEIGHTS), ValueError, "`params` must be finite"),

@@ -19,11 +19,12 @@ binary = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
 repeated = np.array([[1, 2], [3, 1], [1, 2], [0, 1]], np.float32)
 opposite = np.array([[1, 2], [3, 1], [-1, -2], [0, 1]], np.float32)
 multiple = np.array([[1, 2], [3, 1], [2, 4], [0, 1]], np.float32)
+tiny = repeated * np.array([[1e-25], [1], [1], [1]], np.float32)
 mixed, alike = np.array([1.0, 1, -1, 1]), np.array([1.0, -1, 1, 1])
 
 CASES = [
     (relu, binary, np.array([-1.0, 1, 1, -1]), "row 0 is zero, where every function"),
-    (relu, 1e-25 * repeated, alike, "that of row 0, which is not zero, is. Multiply x"),
+    (relu, tiny, alike, "that of row 0, which is not zero, is. Multiply x"),
     (relu, repeated, mixed, "rows 0 and 2 are equal, and have different labels"),
     (even, opposite, mixed, "rows 0 and 2 are opposite.* even, and have different labels"),
     (linear, opposite, alike, "rows 0 and 2 are opposite.* odd, and have equal labels"),
@@ -43,10 +44,11 @@ def test_the_rows_are_named_without_a_gram_matrix(x, cause):
         kg.predictors.hard_margin_svm(relu, x, mixed, method="matrix_free")
 
 
-@pytest.mark.parametrize("x", [0 * binary, 1e-25 * repeated])
-def test_a_kernel_that_vanishes_everywhere_has_no_logistic_fit(x):
-    with pytest.raises(ValueError, match="`x` must .*row 0"):
-        kg.predictors.kernel_logistic(relu, x, mixed, l2=0.1)
+@pytest.mark.parametrize("scale", [0, 1e-25])
+def test_a_kernel_that_vanishes_everywhere_has_no_logistic_fit(scale):
+    cause = "is too small: .*float32 ends" if scale else "`x` must .*row 0"
+    with pytest.raises(ValueError, match=cause):
+        kg.predictors.kernel_logistic(relu, scale * binary, mixed, l2=0.1)
 
 
 def test_a_zero_row_is_fitted_by_zero_elsewhere():

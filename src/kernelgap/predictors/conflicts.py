@@ -14,7 +14,7 @@ def refuse_vanishing(operator: Operator, x: jax.Array, *, any_row: bool) -> None
     if not _checks.is_concrete(diagonal, x):
         return
     tiny = jnp.finfo(operator.dtype).tiny
-    vanishing = np.asarray(diagonal) < tiny  # XLA takes what is smaller for 0
+    vanishing = np.abs(np.asarray(diagonal)) < tiny  # XLA takes what is smaller for 0
     if not (vanishing.any() if any_row else vanishing.all()):
         return
     row = int(np.argmax(vanishing))
@@ -38,7 +38,9 @@ def conflict(operator: Operator, x: jax.Array, y: jax.Array) -> str:
     """
     if isinstance(operator, GramMatrix):
         signed = np.asarray(operator.gram) * np.outer(y, y)
-        sizes = np.sqrt(np.abs(np.diagonal(signed)))
+        if not (np.diagonal(signed) > 0).all():
+            return ""
+        sizes = np.sqrt(np.diagonal(signed))
         cosines = signed / np.outer(sizes, sizes)
         i, j = sorted(map(int, np.unravel_index(np.argmin(cosines), cosines.shape)))
         if cosines[i, j] > -1 + 64 * float(jnp.finfo(operator.dtype).eps):

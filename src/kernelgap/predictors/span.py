@@ -28,7 +28,7 @@ from kernelgap.predictors.operators import (
 from kernelgap.predictors.predictor import KernelPredictor, not_a_number
 from kernelgap.typing import ArrayLike
 
-_REFINEMENTS = 4
+_REFINEMENTS = 20
 
 
 def best_in_span(
@@ -37,7 +37,7 @@ def best_in_span(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    tol: float = 1e-2,
+    tol: float = 1e-3,
     tile: int = 4096,
 ) -> KernelPredictor:
     r"""The least-squares fit to (x, y) in the span of K(., c_1), ..., K(., c_n).
@@ -183,7 +183,7 @@ def _fit(
             (after, correction, apart),
             (coef, change, error),
         )
-        return *keep, apart < 0.5 * error, iteration + 1
+        return *keep, apart < 0.9 * error, iteration + 1
 
     def running(state: tuple) -> jax.Array:
         _, _, error, progress, iteration = state
