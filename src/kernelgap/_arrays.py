@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 # The sharding of a type, and axes of explicit type, came with JAX 0.6.
-_typeof: Any = getattr(jax, "typeof", None) or jax.core.get_aval
+_typeof: Any = getattr(jax, "typeof", None) or getattr(jax.core, "get_aval")  # noqa: B009
 _reshard: Any = getattr(jax.sharding, "reshard", None) or jax.device_put
 
 
@@ -80,7 +80,8 @@ def _whole(value: jax.Array) -> jax.Array:
         return value
     if isinstance(value, jax.core.Tracer):
         return _reshard(value, NamedSharding(sharding.mesh, PartitionSpec()))
-    return jax.device_put(value, NamedSharding(value.sharding.mesh, PartitionSpec()))
+    mesh: Any = value.sharding.mesh  # pyright: ignore[reportAttributeAccessIssue]
+    return jax.device_put(value, NamedSharding(mesh, PartitionSpec()))
 
 
 def on_explicit_mesh(*arrays: jax.Array) -> bool:

@@ -189,7 +189,7 @@ def normalised(operator: Operator) -> tuple[Operator, Float[Array, ""]]:
             raise ValueError(f"`x` is too small for {operator.dtype}: the kernel's values on it "
                              f"lose digits below {float(limits.tiny):.1g}. Divide `x` by its "
                              "largest entry")  # fmt: skip
-        if root == 1:
+        if bool(root == 1):
             return operator, root
     factor = 1 / jnp.square(root)
     if isinstance(operator, GramMatrix):

@@ -194,12 +194,13 @@ def _fit(
             return b - _accurate(frozen, coef, shift) - strength * coef
 
         # Beside a factorisation corrections cost little: they go on to rounding.
-        goal = tol if d is not None else 4 * jnp.finfo(b.dtype).eps
+        goal = tol if d is not None else 4 * float(jnp.finfo(b.dtype).eps)
         coef, error, iterations = _refined(remainder, conjugate, b, goal)
         if not thorough:
             return coef, iterations
 
         def general() -> tuple:
+            assert isinstance(frozen, GramMatrix)
             # Rounding may have made K indefinite: LAPACK's solver for any matrix takes it as it is.
             factors = jax.scipy.linalg.lu_factor(
                 frozen.gram + strength * jnp.eye(len(b), dtype=b.dtype)

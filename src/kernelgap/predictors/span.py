@@ -18,6 +18,7 @@ from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kern
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.conjugate import Linear, factorised
 from kernelgap.predictors.operators import (
+    GramMatrix,
     Multiple,
     dense,
     matmul,
@@ -98,6 +99,7 @@ def best_in_span(
         raise ValueError(f"`x` must have at least as many rows as `centers`; "
                          f"got {x.shape[0]} and {centers.shape[0]}")  # fmt: skip
     operator, root = normalised(dense(kernel, centers))
+    assert isinstance(operator, GramMatrix)
     factor, unit = 1 / jnp.square(root), power_of_two(jnp.max(jnp.abs(y)))
     scaled, tile = Multiple(kernel, factor), min(tile, x.shape[0])
     goal = jnp.asarray(tol, x.dtype)

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kernelgap import _checks
 from kernelgap.typing import Device, PyTree
+
+_Ts = TypeVarTuple("_Ts")
 
 _shard_map: Any = getattr(jax, "shard_map", None)
 if _shard_map is None:  # JAX before 0.6
@@ -101,7 +103,7 @@ def gathered(value: jax.Array, mesh: Mesh | None) -> jax.Array:
     return value[None] if mesh is None else jax.lax.all_gather(value, mesh.axis_names)
 
 
-def together(*trees: PyTree) -> tuple[PyTree, ...]:
+def together(*trees: *_Ts) -> tuple[*_Ts]:
     """The trees with all arrays where the first is that was put on a device or a mesh.
 
     JAX itself moves only arrays that nobody has put anywhere.
@@ -115,7 +117,7 @@ def together(*trees: PyTree) -> tuple[PyTree, ...]:
     return jax.tree.unflatten(structure, leaves)
 
 
-def placed(mesh: Mesh | None, *trees: PyTree) -> tuple[PyTree, ...]:
+def placed(mesh: Mesh | None, *trees: *_Ts) -> tuple[*_Ts]:
     """The trees with all arrays in one place: on every device of the mesh, if there is one."""
     return replicate(together(*trees), checked_mesh(mesh))
 
