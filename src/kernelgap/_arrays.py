@@ -46,7 +46,7 @@ def array(value: Any, name: str) -> jax.Array:
         if _is_device_memory(host):
             return jnp.array(jnp.from_dlpack(host))
         with np.errstate(over="ignore"):
-            converted = jnp.asarray(host)
+            converted = jnp.array(host)  # a copy: old versions of JAX share the buffer
     except (TypeError, ValueError, OverflowError) as error:
         what = _sparse(value, name)
         raise TypeError(f"`{name}` must be an array of numbers; got {what}") from error
