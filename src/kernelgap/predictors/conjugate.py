@@ -34,7 +34,7 @@ class Nystroem(NamedTuple):
         factor: shape (n, r).
         rest: the mean of what is left of the diagonal, positive.
         mean: of the entries of K between landmarks.
-        scale: the mean of the diagonal of K.
+        scale: the median of the diagonal of K.
     """
 
     factor: Float[Array, "n r"]
@@ -59,7 +59,7 @@ def nystroem(operator: Operator, d: int) -> Nystroem:
     columns = operator.columns(index)
     own = columns[index]
     diagonal = operator.diagonal()
-    scale = jnp.mean(diagonal)
+    scale = jnp.median(diagonal)
     ridge = 10 * eps * jnp.trace(own)
     root = jnp.linalg.cholesky(own + ridge * jnp.eye(rank, dtype=own.dtype))
     factor = jax.scipy.linalg.solve_triangular(root, columns.T, lower=True).T
@@ -87,9 +87,9 @@ def woodbury(factor: Float[Array, "n r"], diagonal: Float[Array, " n"]) -> Linea
 
 
 def factorised(
-    gram: Float[Array, "n n"], l2: Float[Array, ""], *, thorough: bool
+    gram: Float[Array, "n n"], l2: Float[Array, ""] | Float[Array, "n 1"], *, thorough: bool
 ) -> tuple[Linear, Bool[Array, ""]]:
-    """Factorise K + l2 I: its inverse, and whether Cholesky's method sufficed.
+    """Factorise K + l2 I, or K + diag(l2): its inverse, and whether Cholesky's method sufficed.
 
     Where rounding hides the least pivot it does not: a factor exists there often and solves
     nothing. If `thorough`, the inverse is by eigenvectors then. Of those below rounding it is the
@@ -97,7 +97,8 @@ def factorised(
     conjugate gradients make up.
     """
     n, eps = gram.shape[0], float(jnp.finfo(gram.dtype).eps)
-    system = gram + l2 * jnp.eye(n, dtype=gram.dtype)
+    ridge = jnp.broadcast_to(jnp.ravel(l2), (n,))
+    system = gram + jnp.diag(ridge)
     factor = jnp.linalg.cholesky(system)
     least = max(n, 16) * eps * jnp.max(jnp.diagonal(system))
     sound = jnp.min(jnp.square(jnp.diagonal(factor))) > least  # False for NaN
@@ -107,7 +108,7 @@ def factorised(
     def spectral() -> tuple[jax.Array, jax.Array]:
         values, vectors = jnp.linalg.eigh(system)
         cut = n * eps * jnp.max(jnp.abs(values))
-        kept = ((values > cut) | (l2 > 0)) & (cut > 0)
+        kept = ((values > cut) | (ridge > 0)) & (cut > 0)
         return vectors, jnp.where(kept, 1 / jnp.where(kept, jnp.maximum(values, cut), 1), 0)
 
     basis, weights = jax.lax.cond(sound, lambda: (factor, jnp.zeros(n, gram.dtype)), spectral)

@@ -184,7 +184,7 @@ def _accurate(q: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def _size(q: jax.Array) -> jax.Array:
-    return jnp.mean(jnp.diagonal(q))
+    return jnp.median(jnp.diagonal(q))  # one large row must not hide the others
 
 
 def _least_ridge(q: jax.Array) -> jax.Array:

@@ -170,19 +170,28 @@ def _fit(
     targets = y.reshape(y.shape[0], -1)
     # The solver is not differentiated: derivatives follow from the equation that it solves.
     frozen, strength = jax.lax.stop_gradient((operator, l2))
+    # With a ridge the large rows of very different ones must not hide the others. Without one all
+    # are to be interpolated, for which the small ones take coefficients that hide the rest.
+    sizes = jnp.sqrt(frozen.diagonal() + strength)
+    extreme = power_of_two(sizes / jnp.median(sizes), ordinary=32.0)
+    unit = jnp.where(strength > 0, 1 / extreme, 1)[:, None]
     if d is None:
         assert isinstance(frozen, GramMatrix)
-        inverse, sound = factorised(frozen.gram, strength, thorough=thorough)
+        scaled = GramMatrix(unit * frozen.gram * unit.T)
+        inverse, sound = factorised(scaled.gram, strength * unit**2, thorough=thorough)
         shift = jnp.mean(frozen.diagonal())
     else:
         approximation = nystroem(frozen, d)
-        diagonal = jnp.full(frozen.size, approximation.rest + strength, frozen.dtype)
-        inverse, sound = woodbury(approximation.factor, diagonal), jnp.asarray(True)
+        diagonal = (approximation.rest + strength) * unit[:, 0] ** 2
+        inverse, sound = woodbury(unit * approximation.factor, diagonal), jnp.asarray(True)
         shift = approximation.mean
+
+    def product(v: jax.Array) -> jax.Array:
+        return unit * (frozen.product(unit * v) + strength * (unit * v))
 
     def conjugate(left: jax.Array, error: jax.Array) -> jax.Array:
         return solve(
-            lambda v: frozen.product(v) + strength * v,
+            product,
             inverse,
             left,
             tol=jnp.maximum(1e-3, 0.3 * tol / jnp.where(jnp.max(error) > 0, jnp.max(error), 1)),
@@ -190,26 +199,28 @@ def _fit(
         ).value
 
     def solver(_: Linear, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+        b = unit * b
+
         def remainder(coef: jax.Array) -> jax.Array:
-            return b - _accurate(frozen, coef, shift) - strength * coef
+            coef = unit * coef
+            return b - unit * (_accurate(frozen, coef, shift) + strength * coef)
 
         # Beside a factorisation corrections cost little: they go on to rounding.
         goal = tol if d is not None else 4 * float(jnp.finfo(b.dtype).eps)
         coef, error, iterations = _refined(remainder, conjugate, b, goal)
         if not thorough:
-            return coef, iterations
+            return unit * coef, iterations
 
         def general() -> tuple:
-            assert isinstance(frozen, GramMatrix)
             # Rounding may have made K indefinite: LAPACK's solver for any matrix takes it as it is.
-            factors = jax.scipy.linalg.lu_factor(
-                frozen.gram + strength * jnp.eye(len(b), dtype=b.dtype)
-            )
+            system = scaled.gram + jnp.diag(strength * unit[:, 0] ** 2)
+            factors = jax.scipy.linalg.lu_factor(system)
             other = _refined(remainder, lambda v, _: jax.scipy.linalg.lu_solve(factors, v), b, tol)
             better = other[1] < 0.5 * error
             return jnp.where(better, other[0], coef), iterations + other[2]
 
-        return jax.lax.cond(jnp.any(error > tol), general, lambda: (coef, iterations))
+        coef, iterations = jax.lax.cond(jnp.any(error > tol), general, lambda: (coef, iterations))
+        return unit * coef, iterations
 
     coef, iterations = jax.lax.custom_linear_solve(
         lambda v: operator.product(v) + l2 * v, targets, solver, symmetric=True, has_aux=True

@@ -10,11 +10,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap import _checks
 from kernelgap._blas import limited
-from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
+from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel, diagonal
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.conjugate import Linear, factorised
 from kernelgap.predictors.operators import (
@@ -114,6 +115,8 @@ def best_in_span(
     if not traced and not bool(sound & (residual <= tol)):
         coef, residual, iterations, sound = run(thorough=True)
     coef = unscaled(coef, unit * factor, x.dtype)
+    if not traced:
+        _warn_of_sizes(kernel, x, centers.shape[0])
     if _checks.is_concrete(residual) and not bool(residual <= tol):
         warnings.warn(
             f"best_in_span stopped at a relative distance of {float(residual):.1e} from the best "
@@ -124,6 +127,19 @@ def best_in_span(
         )
     nan = not_a_number(x.dtype)
     return KernelPredictor(kernel, centers, coef, nan, nan, residual, iterations)
+
+
+def _warn_of_sizes(kernel: KernelFunction, x: jax.Array, n: int) -> None:
+    """Warn where the largest rows hide the others: squares of features are summed."""
+    squares = np.asarray(diagonal(kernel, x), np.float64)
+    lost = float(jnp.finfo(x.dtype).eps) * np.max(squares) * n
+    if lost > 1e-2 * np.sum(np.minimum(squares, np.median(squares))):
+        warnings.warn(
+            f"best_in_span: rows of `x` differ in size so much that {x.dtype} does not carry the "
+            "fit to the small ones; scale the rows, or use float64 (jax_enable_x64)",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 @partial(jax.jit, static_argnames=("tile", "thorough"))
