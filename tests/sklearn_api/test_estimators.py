@@ -230,8 +230,8 @@ def test_parameters_are_checked_by_fit(options, error, message):
     ("options", "error", "message"),
     [
         ({"l2s": (1e-3, 1e-2)}, ValueError, "`l2s` must decrease strictly"),
-        ({"l2s": 1e-3}, ValueError, "`l2s` must be positive"),
-        ({"l2s": ()}, ValueError, "`l2s` must be positive"),
+        ({"l2s": 1e-3}, TypeError, "`l2s` must be a non-empty sequence"),
+        ({"l2s": ()}, TypeError, "`l2s` must be a non-empty sequence"),
         ({"steps": 0}, ValueError, "`steps` must be an integer >= 1"),
         ({"learning_rate": 0}, ValueError, "`learning_rate` must be"),
         ({"hidden_layer_sizes": 8}, TypeError, "`hidden_layer_sizes` must be a sequence"),

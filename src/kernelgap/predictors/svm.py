@@ -173,8 +173,8 @@ def _solved(
 def _separable(operator: Operator, certificate: Certificate, tol: float) -> jax.Array:
     """Whether the data may be separable.
 
-    An upper bound that is 0 to the rounding of the smallest row is a proof that they are not, whatever rounding made of the
-    margin; a point that does not separate is none.
+    An upper bound that is 0 to the rounding of the smallest row is a proof that they are not,
+    whatever rounding made of the margin; a point that does not separate is none.
     """
     zero = 4 * float(jnp.finfo(operator.dtype).eps) * jnp.min(operator.diagonal())
     _, upper, gap, _ = certificate
