@@ -225,7 +225,7 @@ def test_the_span_stops_at_its_limit():
         ({"dims": ()}, TypeError, "`dims` must be a non-empty tuple"),
         ({"dims": 10}, TypeError, "`dims` must be a non-empty tuple"),
         ({"dims": (1, 5)}, ValueError, "`dims` must be an integer >= 2; got 1"),
-        ({"dims": (5, 5)}, ValueError, "`dims` must increase; got \\(5, 5\\)"),
+        ({"dims": (5, 5)}, ValueError, "`dims` must not repeat an entry; got \\(5, 5\\)"),
         ({"svm_ratios": (1, -1)}, ValueError, "`svm_ratios` must be a finite number > 0"),
         ({"seeds": 1}, ValueError, "`seeds` must be an integer >= 2"),
         ({"flip": 0.7}, ValueError, "`flip`"),

@@ -173,10 +173,11 @@ def _solved(
 def _separable(operator: Operator, certificate: Certificate, tol: float) -> jax.Array:
     """Whether the data may be separable.
 
-    An upper bound that is 0 to the rounding of the smallest row is a proof that they are not,
-    whatever rounding made of the margin; a point that does not separate is none.
+    An upper bound that is 0 to rounding is a proof that they are not, whatever rounding made of the
+    margin, unless it is one small row that bounds it; a point that does not separate is none.
     """
-    zero = 4 * float(jnp.finfo(operator.dtype).eps) * jnp.min(operator.diagonal())
+    diagonal, eps = operator.diagonal(), float(jnp.finfo(operator.dtype).eps)
+    zero = jnp.minimum(4 * eps * jnp.median(diagonal), 1e-4 * jnp.min(diagonal))
     _, upper, gap, _ = certificate
     return (gap <= tol) | ((jnp.square(upper) > zero) & jnp.isfinite(upper))
 
