@@ -177,9 +177,10 @@ def _separable(operator: Operator, certificate: Certificate, tol: float) -> jax.
     margin, unless it is one small row that bounds it; a point that does not separate is none.
     """
     diagonal, eps = operator.diagonal(), float(jnp.finfo(operator.dtype).eps)
-    zero = jnp.minimum(4 * eps * jnp.median(diagonal), 1e-4 * jnp.min(diagonal))
+    least = jnp.min(diagonal)
+    zero = jnp.minimum(4 * eps * jnp.median(diagonal), 1e-4 * least)
     _, upper, gap, _ = certificate
-    return (gap <= tol) | ((jnp.square(upper) > zero) & jnp.isfinite(upper))
+    return (gap <= tol) | ((jnp.square(upper) > zero) & jnp.isfinite(upper) & (least > 0))
 
 
 def _judge(
