@@ -297,7 +297,7 @@ def test_digits_and_the_command_line(tmp_path, capsys):
     [
         ({"widths": (0, 8)}, ValueError, "`widths` must be an integer >= 1; got 0"),
         ({"widths": ()}, TypeError, "`widths` must be a non-empty tuple"),
-        ({"widths": (8, 8)}, ValueError, "`widths` must increase"),
+        ({"widths": (8, 8)}, ValueError, "`widths` must not repeat an entry"),
         ({"depths": (0, 2)}, ValueError, "`depths` must be an integer >= 2; got 0"),
         ({"depth": 1}, ValueError, "`depth` must be an integer >= 2"),
         ({"parts": ("all",)}, ValueError, "`parts` must be one of 'train'"),
