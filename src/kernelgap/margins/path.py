@@ -106,7 +106,7 @@ def path(
     x = _checks.inputs(x)
     params = _checks.parameters(params)
     dtype = _checks.common_dtype(x, *jax.tree.leaves(params))
-    x, params = jax.tree.map(lambda leaf: leaf.astype(dtype), (x, params))
+    x, params = x.astype(dtype), jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     logs = _log_strengths(l2s, x.dtype)
     steps = _checks.integer(steps, "steps", minimum=1)
     learning_rate = _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)

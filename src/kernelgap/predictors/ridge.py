@@ -177,8 +177,8 @@ def _fit(
     unit = jnp.where(strength > 0, 1 / extreme, 1)[:, None]
     if d is None:
         assert isinstance(frozen, GramMatrix)
-        scaled = GramMatrix(unit * frozen.gram * unit.T)
-        inverse, sound = factorised(scaled.gram, strength * unit**2, thorough=thorough)
+        scaled = unit * frozen.gram * unit.T
+        inverse, sound = factorised(scaled, strength * unit**2, thorough=thorough)
         shift = jnp.mean(frozen.diagonal())
     else:
         approximation = nystroem(frozen, d)
@@ -212,8 +212,9 @@ def _fit(
             return unit * coef, iterations
 
         def general() -> tuple:
+            assert isinstance(frozen, GramMatrix)
             # Rounding may have made K indefinite: LAPACK's solver for any matrix takes it as it is.
-            system = scaled.gram + jnp.diag(strength * unit[:, 0] ** 2)
+            system = unit * frozen.gram * unit.T + jnp.diag(strength * unit[:, 0] ** 2)
             factors = jax.scipy.linalg.lu_factor(system)
             other = _refined(remainder, lambda v, _: jax.scipy.linalg.lu_solve(factors, v), b, tol)
             better = other[1] < 0.5 * error
