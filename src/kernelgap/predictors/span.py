@@ -117,6 +117,14 @@ def best_in_span(
     coef = unscaled(coef, unit * factor, x.dtype)
     if not traced:
         _warn_of_sizes(kernel, x, centers.shape[0])
+        lost = (operator.diagonal() == 0) & jnp.any(centers != 0, axis=1)
+        if bool(jnp.any(lost)):
+            warnings.warn(
+                f"best_in_span: row {int(jnp.argmax(lost))} of `centers` has kernel value 0 in "
+                f"{x.dtype}, and spans nothing; if it is very small, scale it",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     if _checks.is_concrete(residual) and not bool(residual <= tol):
         warnings.warn(
             f"best_in_span stopped at a relative distance of {float(residual):.1e} from the best "
@@ -154,7 +162,11 @@ def _fit(
     thorough: bool,
 ) -> tuple[Float[Array, " n"], Float[Array, ""], Int[Array, ""], Bool[Array, ""]]:
     """Coefficients, relative distance from the best fit, corrections, and whether all was sound."""
-    orthonormal, back, sound = _orthonormalised(gram, thorough)
+    # Centres of very different size span what those of one size do.
+    sizes = jnp.sqrt(jnp.diagonal(gram))
+    median = jnp.median(sizes)
+    unit = 1 / power_of_two(sizes / jnp.where(median > 0, median, 1), ordinary=32.0)
+    orthonormal, back, sound = _orthonormalised(unit[:, None] * gram * unit[None, :], thorough)
     # Padded rows are copies of a real input with weight 0.
     pad = -x.shape[0] % tile
     rows = jnp.pad(x, ((0, pad), (0, 0)), mode="edge").reshape(-1, tile, x.shape[1])
@@ -164,7 +176,7 @@ def _fit(
     def accumulate(carry: tuple, item: tuple) -> tuple[tuple, None]:
         second, first = carry
         some, wanted, weight = item
-        features = orthonormal(kernel(some, centers).T) * weight[None, :]
+        features = orthonormal((kernel(some, centers) * unit[None, :]).T) * weight[None, :]
         return (second + matmul(features, features.T), first + matmul(features, wanted)), None
 
     zero = jnp.zeros_like(gram), jnp.zeros_like(gram[0])
@@ -177,7 +189,7 @@ def _fit(
 
         def add(total: jax.Array, item: tuple) -> tuple[jax.Array, None]:
             some, wanted, weight = item
-            block = kernel(some, centers)
+            block = kernel(some, centers) * unit[None, :]
             return total + matmul(block.T, weight * (wanted - matmul(block, coef))), None
 
         total, _ = jax.lax.scan(add, jnp.zeros_like(coef), (rows, targets, weights))
@@ -213,7 +225,7 @@ def _fit(
     # Corrections by NaN are not taken: what has led to them shows here.
     finite = jnp.isfinite(jnp.sum(first) + jnp.trace(second))
     coef, error = (jnp.where(finite, value, jnp.nan) for value in (coef, error))
-    return coef, error, iterations, sound & regular
+    return unit * coef, error, iterations, sound & regular
 
 
 def _orthonormalised(gram: jax.Array, thorough: bool) -> tuple[Linear, Linear, jax.Array]:
