@@ -373,4 +373,4 @@ def _check_alike(params0: PyTree, params: PyTree) -> None:
 
 
 def _promoted(array: jax.Array, other: jax.Array) -> jax.Array:
-    return array.astype(np.promote_types(array.dtype, other.dtype))
+    return array.astype(_checks.common_dtype(array, other))

@@ -161,8 +161,8 @@ def solve(
         length = jnp.where(alive, rz / jnp.where(alive, curvature, 1), 0)
         x, r = x + length * p, r - length * q
         left = dot(r, r)
+        idle = jnp.where(left < 0.8 * least, 0, idle + 1)
         best, least = jnp.where(left < least, x, best), jnp.minimum(left, least)
-        idle = jnp.where(left < 0.8 * s[6], 0, idle + 1)
         z = precondition(r)
         after = dot(r, z)
         ratio = jnp.where(alive & (rz > tiny), after / jnp.maximum(rz, tiny), 0)
