@@ -29,7 +29,7 @@ from test_errors import ROOMS
 WITHOUT = {
     "bounds.deep", "bounds.kernel", "bounds.leave_one_out", "bounds.logistic_loss",
     "bounds.near_start", "bounds.squared_loss", "bounds.two_layer",
-    "datasets.digits", "datasets.independent", "datasets.law_moment", "datasets.mnist",
+    "datasets.digits", "datasets.iid_inputs", "datasets.mnist", "datasets.moment",
     "datasets.planted_teacher", "datasets.planted_xor", "datasets.sphere", "datasets.teacher",
     "datasets.xor_noise", "kernels.convention_factor", "kernels.zonal_spectrum",
     "models.fixed_sign_net", "models.homogeneous_mlp", "models.leaky_relu", "models.mlp",

@@ -115,9 +115,9 @@ def test_wrong_dimensions_and_labels(folder):
 
 def test_missing_files_and_folders(folder):
     path, *_ = folder
-    with pytest.raises(NotADirectoryError, match="is no folder"):
+    with pytest.raises(NotADirectoryError, match="is not a folder"):
         kg.datasets.mnist(path / "nowhere")
-    with pytest.raises(NotADirectoryError, match="is no folder"):
+    with pytest.raises(NotADirectoryError, match="is not a folder"):
         kg.datasets.mnist(path / NAMES[0])
     for name in NAMES:
         (path / name).rename(path / "away")

@@ -281,7 +281,7 @@ def test_problems_have_unit_inputs_and_do_not_share_samples(mnist):
     ("change", "error", "match"),
     [
         ({"n_train": 1770, "data": ("digits",)}, ValueError, "must stay below the 1797 images"),
-        ({"mnist": "nowhere"}, NotADirectoryError, "`mnist`: .* is no folder"),
+        ({"mnist": "nowhere"}, NotADirectoryError, "`mnist`: .* is not a folder"),
         ({"n_train": 130, "mnist": "+"}, ValueError, "must be at most 150, the training images"),
     ],
 )

@@ -1,12 +1,12 @@
-"""Data sets: the XOR distribution with its planted network, random teachers, real digits, MNIST.
+"""Data sets: the XOR distribution with its planted network, random teachers, digits, MNIST.
 
-`independent` draws inputs alone, of unit variance and with chosen even moments.
+`iid_inputs` and `sphere` draw inputs without labels.
 """
 
 from kernelgap.datasets.dataset import Dataset
 from kernelgap.datasets.handwritten import Split, digits, mnist
-from kernelgap.datasets.moments import Law as Law
-from kernelgap.datasets.moments import even_moments, independent, law_moment
+from kernelgap.datasets.moments import Distribution as Distribution
+from kernelgap.datasets.moments import even_moments, iid_inputs, moment
 from kernelgap.datasets.spherical import sphere
 from kernelgap.datasets.teachers import Inputs as Inputs
 from kernelgap.datasets.teachers import planted_teacher, teacher
@@ -19,9 +19,9 @@ __all__ = [
     "Split",
     "digits",
     "even_moments",
-    "independent",
-    "law_moment",
+    "iid_inputs",
     "mnist",
+    "moment",
     "planted_teacher",
     "planted_xor",
     "sphere",

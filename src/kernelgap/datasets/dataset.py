@@ -1,4 +1,4 @@
-"""What every data set is: inputs and labels."""
+"""The `Dataset` type."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ class Dataset(NamedTuple):
 
     Attributes:
         x: inputs of shape (n, d).
-        y: labels of shape (n,), each -1. or +1., or class indices where that is said.
+        y: labels of shape (n,): -1.0 and +1.0, integer classes, or real targets.
     """
 
     x: Float[Array, "n d"]

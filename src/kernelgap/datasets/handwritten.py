@@ -1,4 +1,4 @@
-"""Real handwritten digits, of two classes or more: scikit-learn's, and MNIST from files."""
+"""Handwritten digits: scikit-learn's 8x8 images, and MNIST from local files."""
 
 import os
 from collections.abc import Sequence
@@ -17,24 +17,19 @@ from kernelgap.typing import DTypeLike
 
 
 def digits(classes: Sequence[int] = tuple(range(10)), *, dtype: DTypeLike | None = None) -> Dataset:
-    """Some classes of scikit-learn's 8x8 handwritten digits, as a first real data set.
+    """Load scikit-learn's 8x8 handwritten digits (extra `sklearn`), or some classes of them.
 
-    Pixels are divided by 16, so that they lie in [0, 1]. Of two classes the first is labelled +1
-    and the second -1; of more the labels are 0, 1, 2, ... in the order of `classes`. The order of
-    samples is scikit-learn's; shuffle and split them yourself.
+    Pixels are divided by 16, so that they lie in [0, 1]. If there are two classes, the first is
+    labelled +1 and the second -1; otherwise the labels are 0, 1, 2, ... in the order of `classes`.
+    Samples come in scikit-learn's order; shuffle and split them yourself.
 
     Args:
-        classes: two or more different digits 0..9, as in `mnist`.
+        classes: two or more different digits 0..9.
         dtype: floating dtype; JAX's default when None.
 
     Returns:
-        `Dataset(x, y)` with x of shape (n, 64); n is about 180 for each class. y is floating for
-        two classes, integer for more.
-
-    Raises:
-        ImportError: if scikit-learn is missing (extra `sklearn`).
-        TypeError: if a class is not an integer, `classes` no sequence, or `dtype` not floating.
-        ValueError: if a class is outside 0..9, there are fewer than two, or two are equal.
+        `Dataset(x, y)` with x of shape (n, 64), about 180 samples per class. y is floating-point
+        for two classes and integer for more.
 
     Example:
         >>> import kernelgap as kg
@@ -58,11 +53,11 @@ def digits(classes: Sequence[int] = tuple(range(10)), *, dtype: DTypeLike | None
 
 @shown
 class Split(NamedTuple):
-    """A data set that comes in two parts.
+    """A data set in two parts.
 
     Attributes:
-        train: for training and validation.
-        test: for the final error only.
+        train: samples for training and validation.
+        test: samples for the final test error.
     """
 
     train: Dataset
@@ -76,31 +71,27 @@ def mnist(
     pixels: Literal["unit", "centered"] = "unit",
     dtype: DTypeLike | None = None,
 ) -> Split:
-    """MNIST, or a data set published in the same form, from the four files in a folder of yours.
+    """Load MNIST, or a data set published in the same format, from four files in a folder.
 
-    The files are train-images-idx3-ubyte, train-labels-idx1-ubyte and the same with t10k; with or
-    without .gz, and with .idx3 and .idx1 for -idx3 and -idx1. Nothing is downloaded.
+    The files are train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
+    t10k-labels-idx1-ubyte, with or without .gz; .idx3 and .idx1 in place of -idx3 and -idx1 are
+    accepted too. Nothing is downloaded.
 
     Args:
         path: the folder.
-        classes: two or more different digits 0..9. As in `digits`, of two the first is
-            labelled +1 and the second -1; of more the labels are their places 0, 1, 2, ....
-        pixels: `"unit"` for pixels / 255, in [0, 1]; `"centered"` to subtract from these the mean
-            image of the training set (of these classes) in both parts.
+        classes: two or more different digits 0..9, labelled as in `digits`.
+        pixels: `"unit"` divides pixels by 255, so that they lie in [0, 1]; `"centered"` also
+            subtracts the mean image of the training set (of these classes) from both parts.
         dtype: floating dtype; JAX's default when None.
 
     Returns:
-        `Split(train, test)` of `Dataset(x, y)`, x of shape (n, 784), in the order of the files: n
-        is 60000 and 10000 for all classes of MNIST itself.
+        `Split(train, test)` of `Dataset(x, y)` with x of shape (n, 784), in the order of the files.
+        All classes of MNIST itself have n = 60000 and 10000.
 
     Raises:
-        TypeError: if `path` is no name, a class no integer, `classes` no sequence, or `dtype` not
-            floating.
-        NotADirectoryError: if `path` is no folder.
-        FileNotFoundError: if one of the files is missing.
-        ValueError: if a file is truncated, damaged, of another kind, has images of another size
-            than 28 x 28, labels outside 0..9, or another number of labels than images; if
-            `classes` are wrong or without an image, or `pixels` is unknown.
+        NotADirectoryError: if `path` is not a folder.
+        FileNotFoundError: if one of the four files is missing.
+        ValueError: if a file is damaged, or images and labels are not those of 28 x 28 digits.
 
     Example:
         >>> import kernelgap as kg
@@ -117,8 +108,8 @@ def mnist(
     folder = Path(path)
     if not folder.is_dir():
         raise NotADirectoryError(f"`path` must be the folder of the MNIST files; {str(folder)!r} "
-                                 "is no folder")  # fmt: skip
-    files = [  # all of them are found before the first is read
+                                 "is not a folder")  # fmt: skip
+    files = [  # locate all files before reading the first
         (idx.find(folder, f"{part}-images", 3), idx.find(folder, f"{part}-labels", 1))
         for part in ("train", "t10k")
     ]
@@ -164,10 +155,10 @@ def _checked_classes(classes: Sequence[int]) -> tuple[int, ...]:
 def _labelled(
     x: np.ndarray, digits: np.ndarray, classes: tuple[int, ...], dtype: np.dtype
 ) -> Dataset:
-    """-1 and +1 for two classes, the first being +1; places among `classes` for more."""
+    """Label two classes +1 and -1; label more by their positions in `classes`."""
     if len(classes) == 2:
         return Dataset(
             jnp.asarray(x, dtype), jnp.asarray(np.where(digits == classes[0], 1, -1), dtype)
         )
-    place = {digit: k for k, digit in enumerate(classes)}
-    return Dataset(jnp.asarray(x, dtype), jnp.asarray([place[digit] for digit in digits.tolist()]))
+    labels = {digit: k for k, digit in enumerate(classes)}
+    return Dataset(jnp.asarray(x, dtype), jnp.asarray([labels[digit] for digit in digits.tolist()]))

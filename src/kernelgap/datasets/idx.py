@@ -1,7 +1,7 @@
-"""Files in the IDX format, in which MNIST and its relatives are published.
+"""Read files in the IDX format, in which MNIST and similar data sets are published.
 
-Four bytes of magic number, 0 0 8 k for unsigned bytes in k dimensions; the k sizes as big-endian
-32-bit integers; then the entries. Files may be gzip-ed, whatever their name.
+A file starts with a magic number of four bytes (0 0 8 k for unsigned bytes in k dimensions) and the
+k sizes as big-endian 32-bit integers; the entries follow. Any file may be compressed with gzip.
 """
 
 import gzip
@@ -13,11 +13,7 @@ import numpy as np
 
 
 def find(folder: Path, name: str, ndim: int) -> Path:
-    """The file of one of the names in use: `name-idx3-ubyte` or `name.idx3-ubyte`, with .gz or not.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
+    """Return the path of `name-idx3-ubyte` or `name.idx3-ubyte`, with or without .gz."""
     names = [
         f"{name}{dot}idx{ndim}-ubyte{end}"
         for dot, end in (("-", ""), ("-", ".gz"), (".", ""), (".", ".gz"))
@@ -30,12 +26,7 @@ def find(folder: Path, name: str, ndim: int) -> Path:
 
 
 def read(path: Path, ndim: int) -> np.ndarray:
-    """The array of unsigned bytes in an IDX file, plain or gzip-ed.
-
-    Raises:
-        ValueError: if the file is damaged, is no IDX file of unsigned bytes in `ndim` dimensions,
-            or has fewer or more entries than it says.
-    """
+    """Read an array of unsigned bytes; raise ValueError unless the file is intact."""
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         try:
@@ -55,9 +46,11 @@ def read(path: Path, ndim: int) -> np.ndarray:
             f"{str(path)!r} is truncated: its header has {len(content)} of {start} bytes"
         )
     shape = tuple(np.frombuffer(content, ">u4", ndim, offset=4).tolist())
-    found, wanted = len(content) - start, math.prod(shape)
-    if found != wanted:
-        what = "truncated" if found < wanted else "too long"
-        raise ValueError(f"{str(path)!r} is {what}: shape {shape} takes {wanted} bytes after the "
-                         f"header; got {found}")  # fmt: skip
+    size, expected = len(content) - start, math.prod(shape)
+    if size != expected:
+        problem = "truncated" if size < expected else "too long"
+        raise ValueError(
+            f"{str(path)!r} is {problem}: shape {shape} takes {expected} bytes after the header; "
+            f"got {size}"
+        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -9,7 +9,7 @@ from kernelgap.typing import DTypeLike, Key
 
 
 def sphere(key: Key, n: int, d: int, *, dtype: DTypeLike | None = None) -> Float[Array, "n d"]:
-    """Inputs uniform on the unit sphere of R^d.
+    """Sample inputs uniformly from the unit sphere of R^d.
 
     Args:
         key: JAX random key.
@@ -19,10 +19,6 @@ def sphere(key: Key, n: int, d: int, *, dtype: DTypeLike | None = None) -> Float
 
     Returns:
         Inputs of shape (n, d).
-
-    Raises:
-        TypeError: if `key` is no JAX key, `n` or `d` no integer, or `dtype` not floating.
-        ValueError: if `n` < 1 or `d` < 1.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -37,7 +33,7 @@ def sphere(key: Key, n: int, d: int, *, dtype: DTypeLike | None = None) -> Float
     n = _checks.integer(n, "n", minimum=1)
     d = _checks.integer(d, "d", minimum=1)
     dtype = _checks.floating_dtype(dtype)
-    # Short types underflow in the square of a small draw: the direction is computed in float32.
+    # Squares of small draws underflow in half precision: compute the direction in float32.
     wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
     direction = jax.random.normal(key, (n, d), wide)
     return (direction / jnp.linalg.norm(direction, axis=1, keepdims=True)).astype(dtype)

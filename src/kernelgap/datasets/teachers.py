@@ -1,4 +1,4 @@
-"""Data that a small random ReLU network labels: a teacher, for networks and kernels to learn."""
+"""Data labelled by a small random ReLU network, the teacher."""
 
 from typing import Literal
 
@@ -19,10 +19,11 @@ Teacher = tuple[ArrayLike, ArrayLike]
 def planted_teacher(
     key: Key, d: int, *, units: int = 6, dtype: DTypeLike | None = None
 ) -> tuple[Float[Array, "units d"], Float[Array, " units"]]:
-    r"""Parameters of a random two-layer ReLU teacher, f(x) = sum_j w_j relu(<u_j, x>).
+    r"""Sample the parameters of a two-layer ReLU teacher, f(x) = sum_j w_j relu(<u_j, x>).
 
-    The directions u_j are independent and uniform on the unit sphere; w_j is +1, -1, +1, ... in
-    turn, so that both labels are about equally likely. Units are balanced, ``|w_j| = ||u_j||``.
+    The directions u_j are independent and uniform on the unit sphere; the signs w_j alternate,
+    +1, -1, +1, ..., so that both labels are about equally likely. Units are balanced:
+    ``|w_j| = ||u_j||``.
 
     Args:
         key: JAX random key.
@@ -33,10 +34,6 @@ def planted_teacher(
     Returns:
         Parameters for `models.homogeneous_mlp((units,))`: (hidden (units, d), readout (units,)).
 
-    Raises:
-        TypeError: if `key` is no JAX key, `d` or `units` no integer, or `dtype` not floating.
-        ValueError: if `d` < 1 or `units` < 1.
-
     Example:
         >>> import jax, kernelgap as kg
         >>> hidden, readout = kg.datasets.planted_teacher(jax.random.key(0), 20, units=4)
@@ -44,7 +41,7 @@ def planted_teacher(
         ((4, 20), [1.0, -1.0, 1.0, -1.0])
 
     References:
-        The law of the teacher is ours.
+        The choice of the distribution is ours.
     """
     units = _checks.integer(units, "units", minimum=1)
     hidden = sphere(key, units, d, dtype=dtype)
@@ -64,29 +61,24 @@ def teacher(
 ) -> Dataset:
     r"""Sample inputs and label them by a two-layer ReLU teacher.
 
-    A teacher without bias is 0 where all its units are off, on a share 2^-units of the inputs.
-    With `labels="sign"` such an input x is replaced by -x, where all units are on, so that the
-    teacher itself classifies every sample with a positive margin.
+    A teacher without biases is 0 wherever all of its units are inactive, which happens for a
+    fraction 2^-units of the inputs. With `labels="sign"`, such an input x is replaced by -x, where
+    all units are active, so that the teacher classifies every sample with a positive margin.
 
     Args:
         key: JAX random key.
         n: number of samples, at least 1.
         d: input dimension, at least 1.
-        units: hidden units of a teacher drawn from `key`; at least 2 for both labels to occur.
-        params: the teacher, as from `planted_teacher`, so that training and test sets share it;
-            `units` is not used then. Drawn from `key` when None.
+        units: number of hidden units if the teacher is drawn from `key`; both labels occur only
+            if there are at least 2.
+        params: the teacher, as returned by `planted_teacher`; pass it to give training and test
+            sets the same teacher (`units` is then ignored). Drawn from `key` when None.
         inputs: `"gaussian"` for N(0, I), `"sphere"` for uniform on the unit sphere.
-        labels: `"sign"` for -1 and +1, `"value"` for the teacher's output itself.
+        labels: `"sign"` for -1 and +1, `"value"` for the output of the teacher.
         dtype: floating dtype of `x` and `y`; JAX's default when None.
 
     Returns:
         `Dataset(x, y)` with x of shape (n, d) and y of shape (n,).
-
-    Raises:
-        TypeError: if `key` is no JAX key, or `n`, `d`, `units` are no integers, `dtype` is not
-            floating, or `params` is no pair of floating arrays.
-        ValueError: if `n` < 1, `d` < 1, `units` < 1, an option is unknown, or `params` has not
-            the shapes (units, d) and (units,).
 
     Example:
         >>> import jax, kernelgap as kg
@@ -99,8 +91,8 @@ def teacher(
         True
 
     References:
-        In the style of paper A's comparison of nets and kernels on a small planted network; the
-        law of inputs and teacher is ours.
+        In the style of paper A, which compares nets and kernels on a small planted network; the
+        distributions of inputs and teacher are ours.
     """
     _checks.random_key(key)
     n = _checks.integer(n, "n", minimum=1)
@@ -112,7 +104,9 @@ def teacher(
     if params is None:
         params = planted_teacher(teacher_key, d, units=units, dtype=dtype)
     if not isinstance(params, tuple | list) or len(params) != 2:
-        raise TypeError(f"`params` must be a pair as from planted_teacher; got {params!r:.40}")
+        raise TypeError(
+            f"`params` must be a pair as planted_teacher returns it; got {params!r:.40}"
+        )
     hidden, readout = (_checks.floating(p, "params").astype(dtype) for p in params)
     if hidden.ndim != 2 or hidden.shape[1] != d or readout.shape != hidden.shape[:1]:
         raise ValueError(f"`params` must have shapes (units, {d}) and (units,); "
@@ -121,12 +115,14 @@ def teacher(
         x = jax.random.normal(inputs_key, (n, d), dtype)
     else:
         x = sphere(inputs_key, n, d, dtype=dtype)
-    active = jnp.matmul(x, hidden.T, precision="highest")
+    preactivations = jnp.matmul(x, hidden.T, precision="highest")
     if labels == "sign":
-        # The units see the same numbers with the sign turned: nothing is computed anew.
-        turn = jnp.where(jnp.any(active > 0, axis=1, keepdims=True), 1, -1).astype(dtype)
-        x, active = turn * x, turn * active
-    outputs = jnp.matmul(jnp.where(active > 0, active, 0), readout, precision="highest")
+        # Preactivations are odd in x, so the products need not be computed again.
+        sign = jnp.where(jnp.any(preactivations > 0, axis=1, keepdims=True), 1, -1).astype(dtype)
+        x, preactivations = sign * x, sign * preactivations
+    outputs = jnp.matmul(
+        jnp.where(preactivations > 0, preactivations, 0), readout, precision="highest"
+    )
     if labels == "value":
         return Dataset(x, outputs)
     return Dataset(x, jnp.where(outputs >= 0, 1, -1).astype(dtype))

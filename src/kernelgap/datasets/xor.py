@@ -33,7 +33,7 @@ def xor_noise(
 
     With `signal="axis"`, (x_1, x_2, y) is (1, 0, +), (-1, 0, +), (0, 1, -) or (0, -1, -), each
     with probability 1/4. With `signal="cube"`, x_1 and x_2 are independent signs and y = x_1 x_2,
-    the same problem turned by 45 degrees and scaled by sqrt(2). The other coordinates are
+    the same problem rotated by 45 degrees and scaled by sqrt(2). The other coordinates are
     independent of the label: uniform signs (`noise="sign"`) or N(0, 1) (`noise="gaussian"`).
 
     Args:
@@ -48,10 +48,6 @@ def xor_noise(
     Returns:
         `Dataset(x, y)` with x of shape (n, d) and y of shape (n,) in {-1, +1}.
 
-    Raises:
-        TypeError: if `key` is no JAX key, or `n`, `d` are not integers, or `dtype` not floating.
-        ValueError: if `n` < 1, `d` < 2, `flip` is outside [0, 0.5], or an option is unknown.
-
     Example:
         >>> import jax, kernelgap as kg
         >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 100, 20)
@@ -61,9 +57,9 @@ def xor_noise(
         True
 
     References:
-        Paper A, the distribution D of its separation theorem. The law of the noise is recalled
-        (uniform signs), with high confidence; Gaussian noise is the paper's first version; the
-        cube form is the authors' course-note version.
+        Paper A, the distribution D of its separation theorem. That the noise consists of uniform
+        signs is recalled, with high confidence; Gaussian noise is from the first version of the
+        paper; the cube form is from the authors' course notes.
     """
     _checks.random_key(key)
     n = _checks.integer(n, "n", minimum=1)
@@ -74,12 +70,12 @@ def xor_noise(
     dtype = _checks.floating_dtype(dtype)
 
     sign_key, noise_key, flip_key = jax.random.split(key, 3)
-    # One draw of bits serves signal and noise: each random call costs compile time.
+    # Signal and noise share one draw of bits, since each random call adds to the compile time.
     columns = d if noise == "sign" else 2
     bits = jax.random.bits(sign_key, (n, columns), jnp.uint8) & 1
     x = 2 * bits.astype(dtype) - 1
     if signal == "axis":
-        # x_1 says which of the two coordinates carries the sign x_2.
+        # x_1 selects the coordinate that carries the sign x_2.
         first, sign = x[:, :1] > 0, x[:, 1:2]
         y = x[:, 0]
         x_signal = jnp.concatenate([jnp.where(first, sign, 0), jnp.where(first, 0, sign)], axis=1)
@@ -96,11 +92,12 @@ def xor_noise(
 def planted_xor(
     d: int, *, signal: Signal = "axis", dtype: DTypeLike | None = None
 ) -> tuple[Float[Array, "4 d"], Float[Array, "4"]]:
-    r"""Parameters of the four-unit network that classifies `xor_noise` with y f(x) = 1 everywhere.
+    r"""Return the parameters of the four-unit net with y f(x) = 1 on all of `xor_noise`.
 
     Axis: f(x) = relu(x_1) + relu(-x_1) - relu(x_2) - relu(-x_2), normalised margin 1/8.
     Cube: f(x) = (relu(x_1+x_2) + relu(-x_1-x_2) - relu(x_1-x_2) - relu(x_2-x_1)) / 2, normalised
-    margin 1/(4 sqrt 2). Units are balanced, ``|w_j| = ||u_j||``, the representation of least norm.
+    margin 1/(4 sqrt 2). Units are balanced,
+    ``|w_j| = ||u_j||``, which gives the smallest parameter norm.
 
     Args:
         d: input dimension, at least 2.
@@ -109,10 +106,6 @@ def planted_xor(
 
     Returns:
         Parameters for `models.homogeneous_mlp((4,))`: (hidden weights (4, d), readout (4,)).
-
-    Raises:
-        TypeError: if `d` is not an integer.
-        ValueError: if `d` < 2 or `signal` is unknown.
 
     Example:
         >>> import jax, kernelgap as kg

@@ -84,9 +84,9 @@ def _moments(config: WideMLPConfig, key: jax.Array, depth: int) -> list[Row]:
     kernel = kernels.ntk(net(config.law_width, depth, config.activation))
     found = []
     for law in config.laws:
-        form: dict[str, Any] = {"law": law}
-        form |= {"freedom": config.freedom} if law == "student_t" else {}
-        form |= {"fourth": config.fourth} if law == "mixture" else {}
+        form: dict[str, Any] = {"distribution": law}
+        form |= {"df": config.freedom} if law == "student_t" else {}
+        form |= {"kurtosis": config.fourth} if law == "mixture" else {}
         keys = jax.random.split(jax.random.fold_in(key, LAWS.index(law)), (3, config.seeds))
         whole = config.n + config.n_test
         both = _law_data(*keys[:2], whole, config.law_d, config.units, tuple(form.items()))
@@ -96,7 +96,7 @@ def _moments(config: WideMLPConfig, key: jax.Array, depth: int) -> list[Row]:
             config, keys[2], train, test, loss="squared", signs=False, part="moments", data=law,
             depth=depth, width=config.law_width,
         )  # fmt: skip
-        fourth = datasets.law_moment(4, **form)
+        fourth = datasets.moment(4, **form)
         found += [
             r | {"fourth_moment": fourth, "lambda_min_limit": limits[r["seed"]]} for r in made
         ]
@@ -115,7 +115,7 @@ def _law_data(
     teacher = models.homogeneous_mlp((units,))
 
     def one(teacher_key: jax.Array, key: jax.Array) -> Dataset:
-        x = datasets.independent(key, n, d, **dict(form))
+        x = datasets.iid_inputs(key, n, d, **dict(form))
         return Dataset(x, teacher.apply(datasets.planted_teacher(teacher_key, d, units=units), x))
 
     return jax.vmap(one)(teacher_keys, keys)
