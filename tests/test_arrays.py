@@ -100,7 +100,7 @@ REFUSED = {
     "masked": (masked, ValueError, f"no missing entries; {masked.mask.sum()} are masked or NA"),
     "list of masked": (list(masked), ValueError, "no missing entries"),
     "NA": (with_na, ValueError, "no missing entries; 1 are"),
-    "ragged": ([[1.0, 2.0], [3.0]], TypeError, r"its rows equally long; got \[\[1.0, 2.0\]"),
+    "ragged": ([[1.0, 2.0], [3.0]], TypeError, r"with rows of equal length; got \[\[1.0, 2.0\]"),
     "strings": (x.astype(str), TypeError, "got dtype <U32, with '.*Convert it to numbers$"),
     "bytes": (x.astype("S"), TypeError, r"got dtype \|S32, with b'"),
     "objects": (np.array([[1.0, None]]), TypeError, "got dtype object, with None"),

@@ -71,7 +71,7 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_nets_are_refused_by_name(call):
     for apply in (normalised, dropped, shared):
-        with pytest.raises(ValueError, match="`model` must make each row .* its own example"):
+        with pytest.raises(ValueError, match="`model` must compute each row .* its own example"):
             call(apply)
     for apply in (stateful, summed):
         with pytest.raises(ValueError, match="`model` must return shape"):

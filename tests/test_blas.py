@@ -13,9 +13,8 @@ import pytest
 import scipy.linalg  # noqa: F401  its BLAS is loaded before the first limit is set
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from kernelgap import _blas
-from kernelgap._blas import limited
-from kernelgap._quiet import ignored
+from kernelgap._blas import limit_blas_threads, single_blas_thread
+from kernelgap._quiet import ignore_warnings
 
 
 def _threads():
@@ -25,11 +24,11 @@ def _threads():
 @pytest.mark.skipif(os.cpu_count() == 1, reason="one thread in any case")
 def test_one_thread_where_matrices_are_small_and_as_before_afterwards():
     with threadpool_limits(2, user_api="blas"):
-        assert limited(600, _threads) == {1}
-        assert limited(100_000, _threads) == {2}
+        assert limit_blas_threads(600, _threads) == {1}
+        assert limit_blas_threads(100_000, _threads) == {2}
         assert _threads() == {2}
         with pytest.raises(ZeroDivisionError):
-            limited(600, lambda: 1 / 0)
+            limit_blas_threads(600, lambda: 1 / 0)
         assert _threads() == {2}
 
 
@@ -54,7 +53,7 @@ def _overlap(first, second):
 @pytest.mark.skipif(os.cpu_count() == 1, reason="one thread in any case")
 def test_two_threads_leave_the_limit_as_it_was():
     with threadpool_limits(2, user_api="blas"):
-        _overlap(_blas._one_thread, _blas._one_thread)
+        _overlap(single_blas_thread, single_blas_thread)
         assert _threads() == {2}
 
 
@@ -63,7 +62,7 @@ def test_two_threads_leave_the_filters_of_warnings_as_they_were():
 
     def run():
         for _ in range(20):
-            with ignored():
+            with ignore_warnings():
                 inside[0] += 1
                 most.append(inside[0])
                 time.sleep(1e-3)
@@ -82,7 +81,7 @@ def test_two_threads_leave_the_filters_of_warnings_as_they_were():
 
 
 def test_under_transformations():
-    double = jax.jit(jax.vmap(lambda x: limited(3, lambda: 2 * x)))
+    double = jax.jit(jax.vmap(lambda x: limit_blas_threads(3, lambda: 2 * x)))
     assert double(jnp.arange(3.0)).tolist() == [0.0, 2.0, 4.0]
 
 
@@ -91,13 +90,13 @@ def test_what_jax_loads_later_is_limited_from_its_first_factorisation():
     code = """
 import jax.numpy as jnp
 from threadpoolctl import threadpool_info
-from kernelgap._blas import limited
+from kernelgap._blas import limit_blas_threads
 
 def pools():
     jnp.linalg.cholesky(jnp.eye(3)).block_until_ready()
     return [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
 
-print(limited(10, pools))
+print(limit_blas_threads(10, pools))
 """
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True,

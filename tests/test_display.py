@@ -9,26 +9,31 @@ import numpy as np
 import pytest
 
 from kernelgap import _display
-from kernelgap._display import Html, escaped, short, shown, table
+from kernelgap._display import Html, compact_repr, escape, html_repr, short, table
 
 
-@shown
 class Pair(NamedTuple):
     left: Any
     right: Any
 
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
-@shown
+
 class Own(NamedTuple):
     value: Any
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
     def _entries(self):
         return {"twice": 2 * self.value, "size": self.value.shape[0]}
 
 
-@shown
 class Said(NamedTuple):
     value: Any
+
+    _repr_html_ = html_repr
 
     def __repr__(self):
         return "as the class says"
@@ -171,4 +176,4 @@ def test_table_head_and_caption():
     assert page.texts == ["<c>", "<h>", "b", "c", "<r>", "1", "x"]
     assert page.tags.count("th") == 4
     assert Cells(table([])).open == []
-    assert escaped(0.1) == "0.1"
+    assert escape(0.1) == "0.1"

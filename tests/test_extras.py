@@ -100,7 +100,7 @@ def test_a_loop_that_was_interrupted_starts_a_new_bar(bars):
 
 
 def test_nothing_is_traced_without_a_bar():
-    beat = _extras.heartbeat(10, "loop", unit="step", shown=False)
+    beat = _extras.heartbeat(10, "loop", unit="step", enabled=False)
     assert str(jax.make_jaxpr(lambda x: (beat(x), x)[1])(jnp.int32(1))).count("callback") == 0
 
 

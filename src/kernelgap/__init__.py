@@ -1,19 +1,19 @@
-"""kernelgap: what a neural network learns that its tangent kernel cannot, measured and certified.
+"""Measure and certify the gap between a neural network and its tangent kernel.
 
-Import it as `import kernelgap as kg`. Rooms:
+Import it as `import kernelgap as kg`. Modules:
 
-- `datasets`: the XOR distribution with its planted network, random teachers, inputs of chosen
-  moments, real digits;
-- `models`: multi-layer perceptrons, homogeneous or smooth; nets of fixed output signs;
+- `datasets`: the XOR distribution with its planted network, random teachers, inputs with
+  chosen moments, handwritten digits;
+- `models`: homogeneous and smooth multi-layer perceptrons, nets with fixed output signs;
 - `objectives`: the regularised logistic loss and its logarithm, squared loss, diversity of units;
-- `optim`: noisy gradient descent, the compiled training loop;
-- `margins`: the largest margin of any network, bounded from both sides, and paths that lead to it;
-- `bounds`: generalisation bounds and convergence certificates, each with its status;
-- `metrics`: normalised margins, laziness of training, diversity of units;
-- `kernels`: NTK and NNGP, in the limit and of finite nets; their products and spectra;
-- `predictors`: SVM, logistic and ridge regression with certificates; the best in a kernel's span;
-- `studies`: experiments, each with its configuration, rows, intervals and figure;
-- `saving`: `save` and `load`, which are also here;
+- `optim`: noisy gradient descent and a compiled training loop;
+- `margins`: two-sided bounds on the largest margin of any network, and regularisation paths;
+- `bounds`: generalisation bounds and convergence certificates, each with the status of its proof;
+- `metrics`: normalised margins, measures of lazy training, diversity of units;
+- `kernels`: infinite-width and empirical NTK and NNGP, their Gram products and spectra;
+- `predictors`: kernel SVM, logistic and ridge regression with certificates, span predictors;
+- `studies`: experiments with configuration, rows, confidence intervals and figure;
+- `saving`: `save` and `load`, which are also available here;
 - `sklearn`: scikit-learn estimators (extra `sklearn`);
 - `testing`: laws and Hypothesis strategies for your own models and kernels.
 """
@@ -52,8 +52,8 @@ _LAZY = ("margins", "optim", "saving", "sklearn", "studies", "testing")
 
 
 def __getattr__(name: str) -> Any:
-    # These bring optax, scipy.special and scipy.optimize, a third of what `import jax` costs or
-    # more: on first use.
+    # These import optax, scipy.special and scipy.optimize, which cost at least a third of
+    # `import jax`, so they are imported on first use.
     if name in _LAZY:
         return import_module(f"kernelgap.{name}")
     if name in ("load", "save"):
@@ -62,4 +62,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_LAZY})  # what tab completion offers
+    return sorted({*__all__, *_LAZY})  # for tab completion

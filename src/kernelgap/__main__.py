@@ -1,4 +1,4 @@
-"""`python -m kernelgap` is the command `kernelgap`."""
+"""Run the command `kernelgap` as `python -m kernelgap`."""
 
 import sys
 

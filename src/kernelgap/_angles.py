@@ -1,4 +1,4 @@
-"""Angles and arc-cosine functions from cosines, without arccos: one root and a polynomial."""
+"""Arc-cosine functions from a square root and a polynomial, without calling arccos."""
 
 import math
 from fractions import Fraction
@@ -10,14 +10,16 @@ import numpy as np
 
 
 @lru_cache
-def tail(p: int, double: bool) -> tuple[float, ...]:
-    """Coefficients of J_p(theta) / w^(p+1/2) in w = (1 + c) / 2 = sin^2((pi - theta) / 2) <= 1/2.
+def tail_coefficients(p: int, double: bool) -> tuple[float, ...]:
+    """Return the coefficients of J_p(theta) / w^(p+1/2), a polynomial in w, for 0 <= w <= 1/2.
 
-    J_p are the arc-cosine functions of Cho and Saul (2009); J_0 = pi - theta = 2 arcsin(sqrt(w))
-    has a power series with positive coefficients, and J_p' = p^2 J_{p-1} integrates it term by
-    term. Chebyshev interpolation shortens it to relative errors of 1e-7 (float32) and 3e-15
-    (float64). XLA's own arccos takes most of the time of a kernel; this is one root and a
-    polynomial, and has no cancellation as theta nears pi.
+    Here w = (1 + c) / 2 = sin^2((pi - theta) / 2) for an angle theta >= pi/2 of cosine c.
+
+    The J_p are the arc-cosine functions of Cho and Saul (2009). J_0 = pi - theta =
+    2 arcsin(sqrt(w)) has a power series with positive coefficients, and J_p' = p^2 J_{p-1}
+    integrates it term by term. Chebyshev interpolation truncates it with relative errors of 1e-7
+    (float32) and 3e-15 (float64). XLA's arccos would take most of the time of a kernel; this
+    polynomial is cheaper and has no cancellation as theta approaches pi.
     """
     series = []
     for k in range(80):
@@ -33,9 +35,9 @@ def tail(p: int, double: bool) -> tuple[float, ...]:
 
 
 def tail_polynomial(p: int, w: jax.Array) -> jax.Array:
-    """J_p(theta) / w^(p+1/2) for w = sin^2((pi - theta) / 2) in [0, 1/2]."""
-    coefficients = tail(p, w.dtype == jnp.float64)
-    found = jnp.full_like(w, coefficients[-1])
+    """Evaluate J_p(theta) / w^(p+1/2) for w = sin^2((pi - theta) / 2) in [0, 1/2]."""
+    coefficients = tail_coefficients(p, w.dtype == jnp.float64)
+    value = jnp.full_like(w, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
-        found = found * w + coefficient
-    return found
+        value = value * w + coefficient
+    return value

@@ -1,11 +1,12 @@
-"""Eager checks of what users pass, with messages that say what was expected and what came.
+"""Eager argument checks, whose messages state what was expected and what was received.
 
-Shapes, dtypes and options are always checked: they are static. Values (NaN, labels, strengths) are
-checked when they are concrete. What would be refused comes back as NaN where it is being traced,
-under `jit`, `vmap` or `grad`; `nan_unless` is for functions that would lose the NaN on the way.
+Every check returns the value, converted if it is an array. Shapes, dtypes and options are static
+and always checked. Values (NaN, labels, strengths) are checked if they are concrete; under `jit`,
+`vmap` or `grad`, invalid values become NaN instead. `nan_unless` is for functions that would
+otherwise lose the NaN on the way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -17,8 +18,8 @@ from kernelgap._arrays import array, is_concrete
 from kernelgap.typing import ArrayLike, DTypeLike, PyTree
 
 
-def random_key(key: Any, name: str = "key") -> None:
-    """Refuse anything but one JAX random key; an integer seed is the usual mistake."""
+def random_key(key: Any, name: str = "key") -> jax.Array:
+    """Check a single JAX random key; an integer seed is the usual mistake."""
     hint = f"`{name}` must be a JAX random key such as jax.random.key(0)"
     if not isinstance(key, jax.Array):
         raise TypeError(f"{hint}; got {type(key).__name__} {key!r:.40}")
@@ -27,10 +28,11 @@ def random_key(key: Any, name: str = "key") -> None:
             raise ValueError(f"{hint}, a single one; got an array of keys of shape {key.shape}")
     elif not (key.dtype == jnp.uint32 and key.ndim == 1):
         raise TypeError(f"{hint}; got an array of dtype {key.dtype} and shape {key.shape}")
+    return key
 
 
 def integer(value: Any, name: str, *, minimum: int) -> int:
-    """An int (or NumPy integer) of at least `minimum`; bools are refused."""
+    """Check an integer, which may be NumPy's but not a bool."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise TypeError(f"`{name}` must be an integer >= {minimum}; got {value!r:.40}")
     if value < minimum:
@@ -46,9 +48,9 @@ def number(
     maximum: float = np.inf,
     exclusive: bool = False,
 ) -> Any:
-    """A real scalar within [minimum, maximum], or above `minimum` when `exclusive`.
+    """Check a real scalar within [minimum, maximum], or above `minimum` if `exclusive`.
 
-    Returned as it came; a traced one is NaN where it is out of range.
+    A concrete scalar is returned unchanged; a traced one becomes NaN if it is out of range.
     """
     low = f"> {minimum:g}" if exclusive else f">= {minimum:g}"
     bounds = [low] if np.isfinite(minimum) else []
@@ -74,16 +76,17 @@ def number(
 def static_number(
     value: Any, name: str, *, minimum: float = -np.inf, exclusive: bool = False
 ) -> float:
-    """A real scalar, as in `number`, that is part of a description: it cannot be traced."""
+    """Check a real scalar as `number` does, and that it is not traced."""
     if not is_concrete(value):
-        raise TypeError(f"`{name}` must be a number that is known before tracing; got a traced "
-                        "value. Close over it, or name it in static_argnames")  # fmt: skip
-    number(value, name, minimum=minimum, exclusive=exclusive)
-    return float(value)
+        raise TypeError(
+            f"`{name}` must be a number that is known before tracing; got a traced value. "
+            "Close over it, or name it in static_argnames"
+        )
+    return float(number(value, name, minimum=minimum, exclusive=exclusive))
 
 
 def decreasing(values: Any, name: str) -> tuple[float, ...]:
-    """Numbers above 0 that decrease strictly: a non-empty sequence, or an array of one axis."""
+    """Check strictly decreasing positive numbers, in a sequence or a one-dimensional array."""
     if isinstance(values, jax.Array | np.ndarray) and values.ndim == 1:
         values = np.asarray(values).tolist()
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
@@ -95,28 +98,30 @@ def decreasing(values: Any, name: str) -> tuple[float, ...]:
     return numbers
 
 
-def function(value: Any, name: str, form: str) -> None:
-    """Something callable, of the given form."""
+def function(value: Any, name: str, signature: str) -> Callable:
     if not callable(value):
-        raise TypeError(f"`{name}` must be a function {form}; got {type(value).__name__}")
+        raise TypeError(f"`{name}` must be a function {signature}; got {type(value).__name__}")
+    return value
 
 
-def optimizer(value: Any) -> None:
-    """An optax transformation."""
+def optimizer(value: Any) -> Any:
     if not (hasattr(value, "init") and hasattr(value, "update")):
-        raise TypeError(f"`optimizer` must be an optax transformation such as optax.adam(1e-2); "
-                        f"got {type(value).__name__}")  # fmt: skip
+        raise TypeError(
+            f"`optimizer` must be an optax transformation such as optax.adam(1e-2); "
+            f"got {type(value).__name__}"
+        )
+    return value
 
 
-def choice(value: Any, name: str, options: Sequence[str]) -> None:
-    """One of a few strings."""
+def choice(value: Any, name: str, options: Sequence[str]) -> Any:
     if not isinstance(value, str) or value not in options:
         listed = ", ".join(repr(option) for option in options)
         raise ValueError(f"`{name}` must be one of {listed}; got {value!r:.40}")
+    return value
 
 
 def floating_dtype(dtype: DTypeLike | None) -> np.dtype:
-    """The dtype as JAX will make it, JAX's default for None; refused unless floating."""
+    """Return the floating dtype that JAX will use; its default for None."""
     try:
         chosen = jnp.dtype(jax.dtypes.canonicalize_dtype(float if dtype is None else dtype))
     except TypeError as error:
@@ -127,21 +132,23 @@ def floating_dtype(dtype: DTypeLike | None) -> np.dtype:
 
 
 def floating(x: ArrayLike, name: str) -> jax.Array:
-    """An array of a floating dtype, of any shape; its values are not looked at."""
-    found = array(x, name)
-    if not jnp.issubdtype(found.dtype, jnp.floating):
-        real = jnp.issubdtype(found.dtype, jnp.complexfloating)
-        cure = f"Pass {name}.real" if real else f"Convert it, for example with {name}.astype(float)"
-        raise TypeError(f"`{name}` must be a floating-point array; got dtype {found.dtype}. {cure}")
-    if found.dtype.itemsize < 2:
+    """Convert to an array of a floating dtype, without a check of its values."""
+    converted = array(x, name)
+    if not jnp.issubdtype(converted.dtype, jnp.floating):
+        is_complex = jnp.issubdtype(converted.dtype, jnp.complexfloating)
+        cure = f"Pass {name}.real" if is_complex else f"Convert it by {name}.astype(float)"
+        raise TypeError(
+            f"`{name}` must be a floating-point array; got dtype {converted.dtype}. {cure}"
+        )
+    if converted.dtype.itemsize < 2:
         raise TypeError(f"`{name}` must be float16, bfloat16, float32 or float64; got "
-                        f"{found.dtype}. Convert it, for example with "
+                        f"{converted.dtype}. Convert it, for example with "
                         f"{name}.astype(jax.numpy.float32)")  # fmt: skip
-    return found
+    return converted
 
 
 def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
-    """A floating array of shape (n, d) with n, d >= 1 and, where concrete, finite entries."""
+    """Check inputs of shape (n, d) with n, d >= 1, finite if concrete."""
     array = floating(x, name)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"`{name}` must have shape (n, d) with n, d >= 1; got {array.shape}")
@@ -151,7 +158,7 @@ def inputs(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
 
 
 def same_dtype(x1: jax.Array, x2: jax.Array, name1: str = "x1", name2: str = "x2") -> None:
-    """Refuse two arrays of different dtypes: which one the result should have is not clear."""
+    """Raise if two arrays have different dtypes, which leaves that of the result unclear."""
     if x1.dtype != x2.dtype:
         raise TypeError(f"`{name1}` and `{name2}` must have the same dtype; got {x1.dtype}, "
                         f"{x2.dtype}. Convert one, for example with "
@@ -159,61 +166,60 @@ def same_dtype(x1: jax.Array, x2: jax.Array, name1: str = "x1", name2: str = "x2
 
 
 def common_dtype(*arrays: jax.Array) -> np.dtype:
-    """The dtype that JAX promotes floating arrays to, in its strict mode too."""
+    """Return the dtype to which JAX promotes floating arrays, also in strict mode."""
     dtypes = sorted({array.dtype for array in arrays}, key=lambda dtype: dtype.itemsize)
     if len(dtypes) > 1 and dtypes[-1].itemsize < 4:
-        return np.dtype(np.float32)  # of float16 and bfloat16
+        return np.dtype(np.float32)  # the common dtype of float16 and bfloat16
     return dtypes[-1]
 
 
 def solvable(x: ArrayLike, name: str = "x", *, d: int | None = None) -> jax.Array:
-    """As `inputs`, of a dtype that linear systems can be solved in."""
-    array = inputs(x, name, d=d)
-    solvable_dtype(array, name)
-    return array
+    """Check inputs as `inputs` does, and that their dtype allows linear solves."""
+    return solvable_dtype(inputs(x, name, d=d), name)
 
 
-def solvable_dtype(array: jax.Array, name: str) -> None:
-    """Refuse half precision, in which JAX factorises no matrices."""
+def solvable_dtype(array: jax.Array, name: str) -> jax.Array:
+    """Raise for half precision, in which JAX cannot factorise matrices."""
     if array.dtype.itemsize < 4:
         raise TypeError(f"`{name}` must be float32 or float64, in which JAX can solve linear "
                         f"systems; got {array.dtype}. Convert it, for example with "
                         f"{name}.astype(jax.numpy.float32)")  # fmt: skip
+    return array
 
 
 def examples(x: ArrayLike, name: str = "x", *, shape: tuple[int, ...] | None = None) -> jax.Array:
-    """A floating array of shape (n, ...), n >= 1, of examples of any shape; finite if concrete."""
+    """Check n >= 1 examples of any shape, finite if concrete."""
     array = floating(x, name)
     if array.ndim == 0 or 0 in array.shape:
         raise ValueError(f"`{name}` must have shape (n, ...) with n >= 1 and no empty axis; "
                          f"got {array.shape}")  # fmt: skip
     if shape is not None and array.shape[1:] != shape:
-        wanted = ", ".join(["n", *map(str, shape)])
-        raise ValueError(f"`{name}` must have shape ({wanted}); got {array.shape}")
+        expected = ", ".join(["n", *map(str, shape)])
+        raise ValueError(f"`{name}` must have shape ({expected}); got {array.shape}")
     return _finite(array, name)
 
 
 def parameters(params: PyTree, name: str = "params", *, finite: bool = True) -> PyTree:
-    """A tree of floating arrays, at least one, finite (unless that is waived) where concrete."""
+    """Check a tree with at least one array, all floating and, if `finite`, finite if concrete."""
     if not jax.tree.leaves(params):
         raise ValueError(f"`{name}` must hold at least one array; got {params!r:.40}")
 
-    def converted(path: Any, leaf: Any) -> jax.Array:
+    def convert(path: Any, leaf: Any) -> jax.Array:
         where = f"{name}{jax.tree_util.keystr(path)}"
         checked = array(leaf, where)
         if not jnp.issubdtype(checked.dtype, jnp.floating):
             raise TypeError(
                 f"`{name}` must hold floating-point arrays only; `{where}` has dtype "
-                f"{checked.dtype}. Close over what is not differentiated, as in "
-                "lambda p, x: apply((p, rest), x)"
+                f"{checked.dtype}. Close over leaves that are not differentiated, as in "
+                "lambda p, x: apply((p, fixed), x)"
             )
         return _finite(checked, where) if finite else checked
 
-    return jax.tree_util.tree_map_with_path(converted, params)
+    return jax.tree_util.tree_map_with_path(convert, params)
 
 
 def targets(y: ArrayLike, n: int, name: str = "y", *, columns: bool = False) -> jax.Array:
-    """Real targets of shape (n,), or (n, k) where `columns`, finite where concrete."""
+    """Check real targets of shape (n,), or (n, k) if `columns`, finite if concrete."""
     array = floating(y, name)
     if array.shape[:1] != (n,) or array.ndim not in ((1, 2) if columns else (1,)):
         shapes = f"({n},) or ({n}, k)" if columns else f"({n},)"
@@ -223,9 +229,9 @@ def targets(y: ArrayLike, n: int, name: str = "y", *, columns: bool = False) -> 
 
 
 def gram(gram: ArrayLike, name: str = "gram") -> jax.Array:
-    """A Gram matrix of shape (n, n), or of n k outputs in shape (n, n, k, k); finite if concrete.
+    """Check a Gram matrix of shape (n, n), or (n, n, k, k) for k outputs, finite if concrete.
 
-    Returns it as a matrix of shape (n, n) or (n k, n k), sample by sample. Symmetry is not checked.
+    The result has shape (n, n) or (n k, n k), ordered by sample. Symmetry is not checked.
     """
     array = floating(gram, name)
     pairs = array.shape[:1] * 2 + array.shape[2:3] * 2
@@ -240,7 +246,7 @@ def gram(gram: ArrayLike, name: str = "gram") -> jax.Array:
 
 
 def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
-    """Binary labels of shape (n,), each -1 or +1; returned as they came, traced ones as floats."""
+    """Check labels -1 and +1 of shape (n,); traced labels become floats."""
     labels = array(y, name)
     if jnp.issubdtype(labels.dtype, jnp.complexfloating):
         raise TypeError(f"`{name}` must hold labels -1 and +1; got dtype {labels.dtype}")
@@ -265,12 +271,12 @@ def signs(y: ArrayLike, n: int, name: str = "y") -> jax.Array:
 
 
 def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
-    """Integer class labels of shape (n,) in 0..k-1; traced ones are k where out of range."""
+    """Check integer classes 0..k-1 of shape (n,); invalid traced classes become k."""
     labels = array(y, name)
     if labels.shape != (n,) or not jnp.issubdtype(labels.dtype, jnp.integer):
         hint = _flatten(labels, n, name)
         if labels.shape == (n,):
-            hint = f". Convert classes that are whole numbers by {name}.astype(int)"
+            hint = f". Convert integer-valued classes by {name}.astype(int)"
         elif labels.shape == (n, k):
             hint = f". Pass {name}.argmax(axis=1) of one-hot labels"
         raise ValueError(
@@ -281,8 +287,8 @@ def classes(y: ArrayLike, n: int, k: int, name: str = "y") -> jax.Array:
         values = np.asarray(labels)
         bad = values[(values < 0) | (values >= k)]
         if bad.size:
-            two = set(np.unique(values).tolist()) <= {-1, 1}
-            hint = ". Labels -1 and +1 are floats, for one output of shape (n,)" if two else ""
+            binary = set(np.unique(values).tolist()) <= {-1, 1}
+            hint = ". Labels -1 and +1 are floats, for one output of shape (n,)" if binary else ""
             raise ValueError(f"`{name}` must hold classes 0..{k - 1}; got {bad[:3].tolist()}{hint}")
         return labels
     labels = labels.astype(jnp.int32)
@@ -294,7 +300,7 @@ def _flatten(array: jax.Array, n: int, name: str) -> str:
 
 
 def all_finite(*trees: PyTree) -> jax.Array | Literal[True]:
-    """Whether all numbers are finite; True where they are concrete, and have been checked."""
+    """Return True if all traced leaves are finite; concrete ones have been checked already."""
     leaves = [leaf for leaf in jax.tree.leaves(trees) if not is_concrete(leaf)]
     if not leaves:
         return True
@@ -302,22 +308,22 @@ def all_finite(*trees: PyTree) -> jax.Array | Literal[True]:
 
 
 def nan_unless(valid: jax.Array | bool, tree: PyTree) -> PyTree:
-    """The tree, all its floating numbers NaN unless `valid`; so are their derivatives then."""
+    """Replace all floating leaves, and their derivatives, by NaN unless `valid`."""
     if valid is True:
         return tree
 
-    def gated(leaf: jax.Array) -> jax.Array:
+    def mask(leaf: jax.Array) -> jax.Array:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
         return leaf * jnp.where(valid, jnp.ones((), leaf.dtype), jnp.nan)
 
-    return jax.tree.map(gated, tree)
+    return jax.tree.map(mask, tree)
 
 
 def _finite(array: jax.Array, name: str) -> jax.Array:
     if not is_concrete(array):
         return jnp.where(jnp.isfinite(array), array, jnp.nan)
-    # In NumPy: a jnp operation would be compiled for every new shape. What lies on the devices of
+    # NumPy, because a jnp operation would be compiled for every new shape. Arrays on the devices of
     # other processes cannot be read here.
     if array.is_fully_addressable and not np.isfinite(values := np.asarray(array)).all():
         where = np.argwhere(~np.isfinite(values))

@@ -1,4 +1,4 @@
-"""Functions that remember arguments and are still equal by description, hashable and picklable."""
+"""Partial applications that compare by value, hash and pickle."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +11,11 @@ import numpy as np
 
 
 class Closure(partial):
-    """A `functools.partial` that is equal to another of the same function and the same arguments.
+    """A `functools.partial` that equals any other with the same function and arguments.
 
-    Closures of equal arguments hash alike, so that what was compiled for one serves the other.
-    Arrays among them, such as keys, are compared by their values while these are known.
-    The function must be one of a module, so that pickle finds it by name.
+    Equal closures hash alike, so that JAX compiles a program once for all of them. Concrete arrays
+    among the arguments, such as keys, are compared by value. The function must be defined at module
+    level, so that pickle finds it by name.
 
     Example:
         >>> import math
@@ -25,9 +25,9 @@ class Closure(partial):
     """
 
     def __new__(cls, function: Callable, /, *args: Any, **keywords: Any) -> "Closure":
-        """Keep NumPy arrays as they are now: their owner may write to them."""
-        args = tuple(map(_owned, args))
-        return super().__new__(cls, function, *args, **{k: _owned(v) for k, v in keywords.items()})
+        """Copy NumPy arrays, since their owner may write to them."""
+        args = tuple(map(_copy, args))
+        return super().__new__(cls, function, *args, **{k: _copy(v) for k, v in keywords.items()})
 
     def _identity(self) -> tuple:
         named = frozenset((name, _comparable(value)) for name, value in self.keywords.items())
@@ -45,12 +45,12 @@ class Closure(partial):
         return f"{name}({', '.join([*map(repr, self.args), *named])})"
 
 
-def _owned(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     return value.copy()[()] if isinstance(value, np.ndarray) else value
 
 
 def _comparable(value: Any) -> tuple:
-    # The types count as well: 1 and np.float32(1) are equal, but do not promote alike.
+    # Types matter as well: 1 and np.float32(1) are equal, but promote differently.
     if not isinstance(value, jax.Array):
         return type(value), value
     if isinstance(value, jax.core.Tracer) or not value.is_fully_addressable:

@@ -1,48 +1,35 @@
-"""How results show themselves: a short repr, and a table in notebooks.
+"""Compact reprs and HTML tables for result objects.
 
-`@shown` gives a NamedTuple both. Arrays appear as dtype, shape and range, never entry by entry; a
-traced array has no range, and one of more than 2^20 entries is not read for its own.
+A NamedTuple opts in with `__repr__ = compact_repr` and `_repr_html_ = html_repr`. Both list its
+fields, or the dict returned by its method `_entries` if it has one. Arrays appear as dtype, shape
+and range, never entry by entry; traced arrays and arrays of more than 2^20 entries have no range.
 """
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-Class = TypeVar("Class", bound=type)
-
-_READ = 2**20  # entries that are read for their range
-_LINE = 100  # characters of a repr on one line
-_LONG = 300  # characters of one value
-_ITEMS = 5  # entries of a tuple or dict that are shown one by one
-
-
-def shown(cls: Class) -> Class:
-    """A class decorator: a short repr and `_repr_html_` for a NamedTuple.
-
-    The entries are the fields, or what the method `_entries() -> dict` of the class returns. A
-    `__repr__` or `_repr_html_` that the class writes itself stays.
-    """
-    if cls.__repr__.__module__ != cls.__module__:
-        setattr(cls, "__repr__", _repr)  # noqa: B010, the type of a class is not settable
-    if not hasattr(cls, "_repr_html_"):
-        setattr(cls, "_repr_html_", _repr_html)  # noqa: B010
-    return cls
+_READ = 2**20  # largest number of entries that is read to find the range
+_LINE = 100  # largest number of characters of a repr on one line
+_LONG = 300  # largest number of characters of one value
+_ITEMS = 5  # largest number of entries of a tuple or dict that are all listed
 
 
 def _entries(self: Any) -> Mapping[str, Any]:
     own = getattr(self, "_entries", self._asdict)
     try:
         return own()
-    except Exception:  # JAX makes such tuples of shardings, axes, None: anything may be a field
+    except Exception:  # JAX fills such tuples with shardings, axes or None
         return self._asdict()
 
 
-def _repr(self: Any) -> str:
+def compact_repr(self: Any) -> str:
+    """Return a repr of a NamedTuple, on one line if it fits."""
     parts = [f"{name}={short(value)}" for name, value in _entries(self).items()]
     name, line = type(self).__name__, ", ".join(parts)
     if len(name) + len(line) + 2 <= _LINE:
@@ -51,12 +38,13 @@ def _repr(self: Any) -> str:
     return f"{name}(\n    {inside},\n)"
 
 
-def _repr_html(self: Any) -> str:
+def html_repr(self: Any) -> str:
+    """Return the fields of a NamedTuple as an HTML table."""
     return table(_entries(self).items(), caption=type(self).__name__)
 
 
 def short(value: Any) -> str:
-    """A value in a few words.
+    """Describe a value in a few words.
 
     Example:
         >>> import numpy as np
@@ -99,7 +87,6 @@ def _array(value: Any) -> str:
 
 
 def _readable(value: Any) -> bool:
-    """Whether the entries can be read now, here, and for little."""
     if isinstance(value, jax.core.Tracer) or not 0 < value.size <= _READ:
         return False
     if isinstance(value, jax.Array):
@@ -113,7 +100,7 @@ def _nest(value: Any) -> str:
     inner = list(value.values() if isinstance(value, dict) else value)
     plain = not any(isinstance(item, tuple | list | dict) for item in inner)
     arrays = [leaf for leaf in leaves if hasattr(leaf, "shape")]
-    if hasattr(value, "_fields") and not arrays:  # a description, whose fields have names
+    if hasattr(value, "_fields") and not arrays:  # a spec, whose fields have names
         return _cut(repr(value))
     if plain and len(inner) <= _ITEMS:
         if isinstance(value, dict):
@@ -132,13 +119,13 @@ def _cut(text: str) -> str:
 
 
 class Html(str):
-    """Text that is HTML already, and is not escaped again."""
+    """A string of HTML, which must not be escaped again."""
 
     __slots__ = ()
 
 
-def escaped(value: Any) -> Html:
-    """A value as HTML text: what is HTML already stays, results become tables, the rest text."""
+def escape(value: Any) -> Html:
+    """Convert a value to HTML: results become tables, anything else but `Html` escaped text."""
     if isinstance(value, Html):
         return value
     if hasattr(type(value), "_repr_html_"):
@@ -147,7 +134,7 @@ def escaped(value: Any) -> Html:
 
 
 def table(rows: Iterable[Sequence[Any]], *, head: Sequence[str] = (), caption: str = "") -> Html:
-    """An HTML table without any style but its alignment; the first column names the rows.
+    """Return an HTML table, styled only by its alignment; the first column holds row headers.
 
     Example:
         >>> from kernelgap._display import table
@@ -155,12 +142,12 @@ def table(rows: Iterable[Sequence[Any]], *, head: Sequence[str] = (), caption: s
         1
     """
     left = ' style="text-align: left"'
-    parts = [f"<caption{left}>{escaped(caption)}</caption>"] if caption else []
+    parts = [f"<caption{left}>{escape(caption)}</caption>"] if caption else []
     if head:
-        cells = "".join(f'<th scope="col"{left}>{escaped(name)}</th>' for name in head)
+        cells = "".join(f'<th scope="col"{left}>{escape(name)}</th>' for name in head)
         parts.append(f"<thead><tr>{cells}</tr></thead>")
     parts.append("<tbody>")
-    for first, *rest in rows:
-        cells = "".join(f"<td{left}>{escaped(value)}</td>" for value in rest)
-        parts.append(f'<tr><th scope="row"{left}>{escaped(first)}</th>{cells}</tr>')
+    for header, *values in rows:
+        cells = "".join(f"<td{left}>{escape(value)}</td>" for value in values)
+        parts.append(f'<tr><th scope="row"{left}>{escape(header)}</th>{cells}</tr>')
     return Html(f"<table>{''.join(parts)}</tbody></table>")

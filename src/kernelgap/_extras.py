@@ -1,4 +1,4 @@
-"""What of the extra `studies` is needed in many rooms, imported on use: axes, data frames, bars."""
+"""Lazy imports of optional dependencies: figures, data frames and progress bars."""
 
 import contextlib
 import sys
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def missing_extra(who_needs: str, package: str, extra: str = "studies") -> ImportError:
-    """The error for an optional dependency that is not there."""
+    """Build the error for a missing optional dependency."""
     return ImportError(f"{who_needs} {package}: pip install 'kernelgap[{extra}]'")
 
 
-def axes(ax: Any) -> "Axes":
-    """The axes that were given, or those of a new pyplot figure, which notebooks display."""
+def get_axes(ax: Any) -> "Axes":
+    """Return `ax`, or the axes of a new pyplot figure if it is None."""
     if ax is None:
         try:
             from matplotlib import pyplot
@@ -33,18 +33,18 @@ def axes(ax: Any) -> "Axes":
     return ax
 
 
-def curves(ax: "Axes", x: np.ndarray, y: np.ndarray, look: dict[str, Any]) -> None:
-    """One line for each curve of y, of shape (..., len), against x of shape (..., len)."""
+def plot_curves(ax: "Axes", x: np.ndarray, y: np.ndarray, style: dict[str, Any]) -> None:
+    """Plot each curve of y, of shape (..., len), against x of shape (..., len)."""
     x, y = np.broadcast_arrays(x, y)
     lines = zip(x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]), strict=True)
-    for along, values in lines:
-        ax.plot(along, values, **look)
+    for abscissae, values in lines:
+        ax.plot(abscissae, values, **style)
 
 
 def data_frame(columns: Mapping[str, Any], axis: str = "seed") -> "DataFrame":
-    """Columns of one shape, (len,) or (batch, len), as a pandas DataFrame.
+    """Return columns of one shape, (len,) or (batch, len), as a DataFrame with a row per entry.
 
-    A row per entry; batches are told apart by the columns `axis`, or `axis0`, `axis1`, ... .
+    The column `axis` holds the batch index; if there are several batch axes, `axis0`, `axis1`, ...
     """
     try:
         from pandas import DataFrame
@@ -59,9 +59,9 @@ def data_frame(columns: Mapping[str, Any], axis: str = "seed") -> "DataFrame":
     return DataFrame(labels | {name: array.ravel() for name, array in arrays.items()})
 
 
-def bar(total: int, name: str, *, unit: str, done: int = 0, shown: bool) -> Any:
-    """A progress bar on stderr, to be used in `with`; unless `shown`, one that prints nothing."""
-    if not shown:
+def progress_bar(total: int, name: str, *, unit: str, done: int = 0, enabled: bool) -> Any:
+    """Return a progress bar on stderr, for use in `with`; it prints nothing unless `enabled`."""
+    if not enabled:
         return _Silent()
     return _tqdm()(total=total, initial=done, desc=name, unit=unit, file=sys.stderr)
 
@@ -74,13 +74,13 @@ def _tqdm() -> Any:
     return tqdm
 
 
-def heartbeat(total: int, name: str, *, unit: str, shown: bool) -> Callable[[jax.Array], None]:
-    """A progress bar for compiled loops: call it in the loop with the number of rounds done.
+def heartbeat(total: int, name: str, *, unit: str, enabled: bool) -> Callable[[jax.Array], None]:
+    """Return a progress bar for compiled loops, to be called with the number of rounds done.
 
-    Under vmap that number is the same for the whole batch, so that one bar shows the loop, once.
-    It moves about a hundred times. Unless `shown`, nothing is traced.
+    Under vmap that number is the same for the whole batch, so that a single bar shows the loop. The
+    bar moves about a hundred times. Unless `enabled`, nothing is traced.
     """
-    if not shown:
+    if not enabled:
         return lambda done: None
     every = max(1, total // 100)
     host = _HostBar(total, name, unit)
@@ -93,11 +93,11 @@ def heartbeat(total: int, name: str, *, unit: str, shown: bool) -> Callable[[jax
 
 
 class _HostBar:
-    """The bar of a compiled loop, which may run again, or anew after it was interrupted."""
+    """The bar of a compiled loop, which may run again or restart after an interruption."""
 
     def __init__(self, total: int, name: str, unit: str) -> None:
-        self._open = partial(bar, total, name, unit=unit, shown=True)
-        _tqdm()  # if it is missing, say so now
+        self._open = partial(progress_bar, total, name, unit=unit, enabled=True)
+        _tqdm()  # raise now if it is missing
         self._total, self._bar, self._done = total, None, 0
 
     def __call__(self, done: Any) -> None:
@@ -116,7 +116,7 @@ class _HostBar:
 
 class _Silent(contextlib.AbstractContextManager):
     def update(self, n: int = 1) -> None:
-        """Nothing to show."""
+        """Do nothing."""
 
     def __exit__(self, *exception: object) -> None:
-        """Nothing to close."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Files written atomically, for more than one room."""
+"""Atomic file writes."""
 
 import contextlib
 import os
@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A neighbour to write to, renamed to `path` at the end: readers see the old file or the new.
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` on exit, so that readers never see half a file.
 
-    Where writing fails, or is interrupted, the neighbour goes and `path` stays as it was.
+    If writing fails or is interrupted, the temporary file is removed and `path` is unchanged.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -28,6 +28,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """The content as the file `path`, which is the old one or the new one, whole."""
-    with replacing(path) as file:
+    """Write `content` to `path`, which holds either its old or its new content at any time."""
+    with atomic_write(path) as file:
         file.write(content)

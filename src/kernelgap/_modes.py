@@ -1,4 +1,4 @@
-"""Results of loops whose number of steps depends on the data: they have no reverse mode."""
+"""Refuse reverse-mode derivatives of loops whose number of steps depends on the data."""
 
 import jax
 import jax.numpy as jnp
@@ -10,25 +10,25 @@ from kernelgap.typing import PyTree
 
 
 def forward_only(tree: PyTree, name: str) -> PyTree:
-    """The tree as it is; reverse mode through it says that the function `name` has none."""
+    """Return `tree` unchanged, but raise an error that names `name` in reverse mode."""
 
-    def marked(leaf: jax.Array) -> jax.Array:
+    def mark(leaf: jax.Array) -> jax.Array:
         if _checks.is_concrete(leaf) or not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
         return _identity.bind(leaf, name=name)
 
-    return jax.tree.map(marked, tree)
+    return jax.tree.map(mark, tree)
 
 
 def _refuse(cotangent: jax.Array, x: jax.Array, *, name: str) -> None:
     raise TypeError(
         f"{name} can be differentiated in forward mode only, by jax.jvp or jax.jacfwd: its loop "
-        "stops where it has converged; got a reverse-mode derivative (jax.grad, jax.jacrev, "
+        "stops when it has converged; got a reverse-mode derivative (jax.grad, jax.jacrev, "
         "jax.vjp)"
     )
 
 
-# JAX's own error names its loop only.
+# JAX's own error would name only the loop.
 _identity = Primitive("kernelgap_forward_only")
 _identity.def_impl(lambda x, *, name: x)
 _identity.def_abstract_eval(lambda x, *, name: x)

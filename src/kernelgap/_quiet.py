@@ -1,4 +1,4 @@
-"""Warnings of other libraries that are judged here, switched off for a while, in any thread."""
+"""Suppress the warnings of other libraries, safely across threads."""
 
 import threading
 import warnings
@@ -9,11 +9,11 @@ _lock = threading.RLock()
 
 
 @contextmanager
-def ignored(category: type[Warning] = Warning) -> Iterator[None]:
-    """Ignore warnings of a category in what follows.
+def ignore_warnings(category: type[Warning] = Warning) -> Iterator[None]:
+    """Ignore warnings of a category within the context, one thread at a time.
 
-    One thread at a time: Python's filters belong to the process, and where two threads overlap, the
-    second to leave would restore those that the first had set, for good.
+    Python's filters belong to the process: if two threads overlapped, the second to leave would
+    restore the filters of the first for good.
     """
     with _lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", category)

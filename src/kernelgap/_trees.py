@@ -1,4 +1,4 @@
-"""Arithmetic on parameter trees that more than one room needs."""
+"""Arithmetic on parameter trees."""
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +8,16 @@ from kernelgap.typing import PyTree, Scalar
 
 
 def squared_norm(tree: PyTree) -> Scalar:
-    """Sum of the squares of all entries of all leaves: ||Theta||^2."""
+    """Return ||Theta||^2, the sum of the squares of all entries of all leaves."""
     leaves = list(map(jnp.asarray, jax.tree.leaves(tree)))
     dtype = _checks.common_dtype(*leaves)
-    wide = dtype if dtype.itemsize >= 4 else jnp.float32  # squares are rounded once, at the end
+    wide = dtype if dtype.itemsize >= 4 else jnp.float32  # round the squares once, at the end
     squares = [jnp.sum(jnp.square(leaf.astype(wide))) for leaf in leaves]
     return sum(squares[1:], start=squares[0]).astype(dtype)
 
 
 def norm(tree: PyTree) -> Scalar:
-    """||Theta||, whatever the scale of its entries: their squares do not overflow or underflow."""
+    """Return ||Theta||, rescaled so that squares neither overflow nor underflow."""
     leaves = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]
     largest = jax.lax.stop_gradient(jnp.max(jnp.stack(leaves)))
     size = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
@@ -26,14 +26,14 @@ def norm(tree: PyTree) -> Scalar:
 
 
 def difference(tree: PyTree, start: PyTree) -> PyTree:
-    """Tree - start, leaf by leaf."""
+    """Subtract two trees leaf by leaf."""
     return jax.tree.map(jnp.subtract, tree, start)
 
 
 def safe_power(base: jax.Array, exponent: float) -> jax.Array:
-    """`base ** exponent` for base >= 0, with gradient 0 instead of NaN or inf at base = 0.
+    """Return `base ** exponent` for base >= 0, with gradient 0 instead of NaN or inf at base = 0.
 
-    A NaN stays one: a net that diverged is not at its start.
+    NaN stays NaN, so that a net that diverged does not look like one at its start.
     """
     if exponent == 1:
         return base

@@ -1,13 +1,15 @@
 r"""Means of k(w_i, w_j)^p over all pairs of units, k = 1/2 - theta / (2 pi), tile by tile.
 
-k(u, v) is the share of the sphere in both half-spaces of u and v, a wedge. On unit vectors
+k(u, v) is the fraction of the sphere in the wedge where the half-spaces of u and v meet. For unit
+vectors
 
     dk / du = (v - c u) / (2 pi sin theta),   c = cos theta,
 
-bounded, with a kink at theta = 0, where it is taken for 0; k itself is 1/2 there. Each tile of a
-symmetric pair of blocks is evaluated once and gives value and gradient together: with C_ij =
-p k^(p-1) / (2 pi sin theta), the sum of C_ij (v_j - c_ij u_i) over j is that of C_ij v_j, projected
-off u_i. Tiles cost three products: cosines, C V_j and C' V_i. Nothing of size (n, n) is held.
+is bounded, with a kink at theta = 0, where the derivative is set to 0; k itself is 1/2 there. Each
+tile of a symmetric pair of blocks is evaluated once and gives value and gradient together: with
+C_ij = p k^(p-1) / (2 pi sin theta), the sum of C_ij (v_j - c_ij u_i) over j is the sum of C_ij v_j,
+projected off u_i. A tile costs three products: the cosines, C V_j and C' V_i. No (n, n) array is
+stored.
 """
 
 import math
@@ -23,17 +25,17 @@ from kernelgap.typing import Scalar
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _TILE = 1024
-_NEAR = 1e-3  # cosines nearer to 1 lose digits of the angle: it is taken from the difference
+_NEAR = 1e-3  # closer to 1, a cosine loses digits of the angle, which then comes from u - v
 
 
 def wedge(x: Float[Array, "*n d"], z: Float[Array, "*n d"]) -> Float[Array, " *n"]:
-    """K of pairs of unit vectors, from their differences: accurate at any angle."""
-    apart, along = (jnp.linalg.norm(part, axis=-1) for part in (x - z, x + z))
-    return 0.5 - jnp.arctan2(apart, along) / np.pi
+    """Return k for pairs of unit vectors, accurately at any angle."""
+    difference, total = (jnp.linalg.norm(part, axis=-1) for part in (x - z, x + z))
+    return 0.5 - jnp.arctan2(difference, total) / np.pi
 
 
 def unit_rows(w: Float[Array, "n d"]) -> tuple[Float[Array, "n d"], Float[Array, "n 1"]]:
-    """Rows over their norms, and 1 over these; 0 for zero rows. Squares do not overflow."""
+    """Return unit rows and inverse norms, both 0 for zero rows, without overflow."""
     top = jax.lax.stop_gradient(jnp.max(jnp.abs(w), axis=1, keepdims=True))
     zero = top == 0
     scaled = w / jnp.where(zero, 1, top)
@@ -45,15 +47,16 @@ def unit_rows(w: Float[Array, "n d"]) -> tuple[Float[Array, "n d"], Float[Array,
 def mean_wedge(w: Float[Array, "n d"], power: int, centre: float) -> Scalar:
     """(1/n^2) sum_ij (k(w_i, w_j)^power - centre), power 1 or 2.
 
-    The constant is taken from every term, so that sums near it keep their digits. Units count by
-    their direction. A zero unit is taken at right angles to all others: k = 1/4, without gradient.
+    The constant is subtracted from every term, so that small differences keep their digits. Only
+    the directions of the units matter. A zero unit counts as orthogonal to all others: k = 1/4,
+    with gradient 0.
     """
     return _sums(w, power, centre, gradient=False)[0]
 
 
 @mean_wedge.defjvp
 def _mean_wedge_jvp(power: int, centre: float, primals: tuple, tangents: tuple) -> tuple:
-    # Linear in the tangent, so that both modes of differentiation work; one pass for both values.
+    # The result is linear in the tangent, so that both modes of differentiation work.
     (w,), (change,) = primals, tangents
     value, gradient = _sums(w, power, centre, gradient=True)
     return value, jnp.sum(gradient * change)
@@ -78,7 +81,7 @@ def _sums(
         value, slope = _tile(u, v, diagonal, power, gradient)
         weights = inside[i][:, None] * inside[j][None, :]
         value = jnp.where(diagonal, 0, value - centre) * weights
-        # A tile off the diagonal stands for two.
+        # An off-diagonal tile counts twice.
         total = total + jnp.where(i == j, 1, 2) * jnp.sum(jnp.sum(value, axis=1))
         if gradient:
             below = jnp.where(i == j, 0, 1).astype(w.dtype)
@@ -99,9 +102,9 @@ def _sums(
 def _tile(
     u: jax.Array, v: jax.Array, diagonal: jax.Array, power: int, gradient: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """k^power of all pairs of two blocks of unit vectors, and C; without what is on the diagonal.
+    """Return k^power for all pairs of two blocks of unit vectors, and C, off the diagonal.
 
-    With folded angle phi = min(theta, pi - theta), all follows from h = sin^2(phi / 2).
+    Both are computed from h = sin^2(phi / 2), where phi = min(theta, pi - theta).
     """
     c = jnp.matmul(u, v.T, precision=_HIGHEST)
     obtuse = c < 0
@@ -114,8 +117,8 @@ def _tile(
         return jnp.where(near, chords / 4, h)
 
     h = jax.lax.cond(jnp.any(near & ~diagonal), exact, lambda: h)
-    # Below, two vectors differ by the rounding of their norms, or not at all.
-    apart = ~(h <= (2 * float(jnp.finfo(h.dtype).eps)) ** 2)  # of NaN true, to stay visible
+    # Vectors that are not apart differ at most by the rounding of their norms.
+    apart = ~(h <= (2 * float(jnp.finfo(h.dtype).eps)) ** 2)  # True for NaN, which must survive
     root = jnp.sqrt(jnp.where(apart, h, 1))
     phi = jnp.where(apart, root * tail_polynomial(0, h), 0)
     k = jnp.where(obtuse, phi, np.pi - phi) / (2 * np.pi)
@@ -128,7 +131,7 @@ def _tile(
 
 
 def trigamma(x: float) -> float:
-    """psi_1(x) for x > 0, to 15 digits, without SciPy's special functions, which cost an import."""
+    """Return psi_1(x) for x > 0 to 15 digits, without importing `scipy.special`."""
     total = 0.0
     while x < 20:
         total += 1 / x**2
@@ -140,5 +143,5 @@ def trigamma(x: float) -> float:
 
 
 def mean_square(d: int) -> float:
-    """E k(x, z)^2 over uniform x and z: theta has mean pi/2 and variance psi_1(d/2) / 2."""
+    """Return E k(x, z)^2 for uniform x and z; theta has mean pi/2 and variance psi_1(d/2) / 2."""
     return 1 / 16 + trigamma(d / 2) / (8 * np.pi**2)

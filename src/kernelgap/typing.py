@@ -1,7 +1,7 @@
-"""Names for the types that kernelgap's signatures share.
+"""Type aliases used in the signatures of kernelgap.
 
-Public functions take anything `jax.numpy.asarray` takes and say the shape in their docstring;
-what they return carries its shape in the annotation.
+Public functions accept anything that `jax.numpy.asarray` accepts; their docstrings state the
+shapes. Return annotations carry the shapes of the results.
 """
 
 import sys
@@ -13,10 +13,10 @@ import jax.typing
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 ArrayLike: TypeAlias = jax.typing.ArrayLike
-"""What `jax.numpy.asarray` takes, that is arrays of JAX and NumPy, and numbers."""
+"""Anything that `jax.numpy.asarray` accepts: JAX arrays, NumPy arrays and numbers."""
 
 DTypeLike: TypeAlias = jax.typing.DTypeLike
-"""What names a dtype, such as `"float32"` or `jax.numpy.float32`."""
+"""Anything that specifies a dtype, such as `"float32"` or `jax.numpy.float32`."""
 
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "..."]
 """A JAX random key, new style (`jax.random.key`) or old (`jax.random.PRNGKey`)."""
@@ -24,7 +24,7 @@ Key: TypeAlias = PRNGKeyArray | Shaped[Array, "..."]
 if sys.version_info >= (3, 12) and not TYPE_CHECKING:
     from typing import TypeAliasType
 
-    # `help` prints the names of such aliases, and spells out plain unions of nine types.
+    # `help` prints these aliases by name; it would spell out plain unions of nine types.
     ArrayLike = TypeAliasType("ArrayLike", ArrayLike)
     DTypeLike = TypeAliasType("DTypeLike", DTypeLike)
     Key = TypeAliasType("Key", Key)
@@ -33,7 +33,7 @@ Scalar: TypeAlias = Float[Array, ""]
 """A floating-point array of shape ()."""
 
 PyTree: TypeAlias = Any
-"""Parameters: any nest of tuples, lists and dicts with arrays at its leaves."""
+"""Parameters: any nested structure of tuples, lists and dicts with arrays as leaves."""
 
 Apply: TypeAlias = Callable[[PyTree, jax.Array], jax.Array]
 """`apply(params, x) -> outputs`, with `x` of shape (n, d) and outputs (n,) or (n, k)."""

@@ -38,7 +38,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import html_repr
 from kernelgap.bounds.losses import LossConstants
 from kernelgap.typing import ArrayLike
 
@@ -46,7 +46,6 @@ Numbers = np.ndarray  # float64: a rate of 1 - 1e-9 is 1 in float32
 _SAFE = 1 + 1e-12  # above the rounding of a few float64 operations
 
 
-@shown
 class Convergence(NamedTuple):
     """A certificate of linear convergence, or the reason why there is none.
 
@@ -83,6 +82,8 @@ class Convergence(NamedTuple):
     optimum: float
     target: float
     status: Literal["derived", "along the run"]
+
+    _repr_html_ = html_repr
 
     @property
     def rate(self) -> Numbers:

@@ -19,14 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.typing import ArrayLike
 
 _UNIT = 2.0**-53
 _SMALL = 512  # up to here a singular value decomposition costs nothing
 
 
-@shown
 class EigenvalueRange(NamedTuple):
     """The smallest and largest eigenvalue of a Gram matrix, and what encloses the spectrum.
 
@@ -45,6 +44,9 @@ class EigenvalueRange(NamedTuple):
     upper: float
     error: float
     gram_error: float
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
 
 def gram_range(

@@ -25,13 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap._display import short, shown
+from kernelgap._display import html_repr, short
 from kernelgap.typing import ArrayLike
 
 Status = Literal["paper", "recalled", "derived"]
 
 
-@shown
 class Bound(NamedTuple):
     """A bound on the probability of error, and how far it can be trusted.
 
@@ -48,6 +47,8 @@ class Bound(NamedTuple):
     status: Status
     source: str
     constant: bool = True
+
+    _repr_html_ = html_repr
 
     @property
     def vacuous(self) -> jax.Array:

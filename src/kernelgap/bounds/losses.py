@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 
 
-@shown
 class LossConstants(NamedTuple):
     """Constants of a loss as a function of the outputs on n samples.
 
@@ -27,6 +26,9 @@ class LossConstants(NamedTuple):
     smoothness: float
     optimum: float = 0.0
     target: float = 0.0
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
 
 def squared_loss(n: int) -> LossConstants:

@@ -5,12 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.bounds.convergence import Convergence
 from kernelgap.typing import ArrayLike
 
 
-@shown
 class RunCheck(NamedTuple):
     """Ratios of what was recorded to what is certified; at most 1 where the certificate was kept.
 
@@ -30,6 +29,9 @@ class RunCheck(NamedTuple):
     path_ratio: np.ndarray | None
     displacement_ratio: np.ndarray | None
     claimed: np.ndarray
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
     @property
     def kept(self) -> np.ndarray:

@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Float, Int
 
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 
 
-@shown
 class Dataset(NamedTuple):
     """Inputs and labels.
 
@@ -18,3 +17,6 @@ class Dataset(NamedTuple):
 
     x: Float[Array, "n d"]
     y: Float[Array, " n"] | Int[Array, " n"]
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr

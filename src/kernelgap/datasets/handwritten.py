@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap._extras import missing_extra
 from kernelgap.datasets import idx
 from kernelgap.datasets.dataset import Dataset
@@ -51,7 +51,6 @@ def digits(classes: Sequence[int] = tuple(range(10)), *, dtype: DTypeLike | None
     return _labelled(images[keep] / 16, labels[keep], classes, dtype)
 
 
-@shown
 class Split(NamedTuple):
     """A data set in two parts.
 
@@ -62,6 +61,9 @@ class Split(NamedTuple):
 
     train: Dataset
     test: Dataset
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
 
 def mnist(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 import jax
 
 from kernelgap import _checks
-from kernelgap._outputs import checked_form
+from kernelgap._outputs import check_apply
 from kernelgap.kernels import jacobian
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.typing import ArrayLike
@@ -31,7 +31,7 @@ def check_rows(kernel: KernelFunction, x: jax.Array) -> None:
     Evaluations see that too, unless all of them are in compiled code.
     """
     if isinstance(kernel, Kernel) and kernel.evaluate is jacobian.gram:
-        checked_form(kernel.spec.apply, kernel.params, x)
+        check_apply(kernel.spec.apply, kernel.params, x)
 
 
 def checked_inputs(x1: ArrayLike, x2: ArrayLike | None) -> tuple[jax.Array, jax.Array | None]:

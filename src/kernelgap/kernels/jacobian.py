@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap._outputs import checked_form
+from kernelgap._outputs import check_apply
 from kernelgap.typing import Apply, PyTree
 
 ENTRIES = 2**27
@@ -50,7 +50,7 @@ def gram(
 ) -> jax.Array:
     """The kernel between all rows of x1 and x2, or among x1 when x2 is None."""
     del get
-    outputs = checked_form(spec.apply, params, x1)
+    outputs = check_apply(spec.apply, params, x1)
     rows = _blocks(spec, params, x1, outputs)
     columns = rows if x2 is None else _blocks(spec, params, x2, outputs)
     if _in_python(len(rows) * len(columns), rows, columns, params):
@@ -65,7 +65,7 @@ def gram(
 def diagonal(spec: FunctionSpec, params: PyTree, x: jax.Array, get: str) -> jax.Array:
     """K(x_i, x_i) for each row."""
     del get
-    outputs = checked_form(spec.apply, params, x)
+    outputs = check_apply(spec.apply, params, x)
     blocks = _blocks(spec, params, x, outputs)
     part = partial(_diagonal, spec, params)
     if _in_python(len(blocks), blocks, params):

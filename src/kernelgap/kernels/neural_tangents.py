@@ -20,7 +20,7 @@ import jax.core
 import jax.extend.core
 import jax.interpreters.ad
 
-from kernelgap._quiet import ignored
+from kernelgap._quiet import ignore_warnings
 from kernelgap.kernels.inner import rescaled, scaled_rows
 from kernelgap.models import Activation, SmoothActivation
 from kernelgap.models.activations import SMOOTH
@@ -45,7 +45,7 @@ def load() -> types.ModuleType:
         >>> layers = nt.stax.Dense(64), nt.stax.Relu(), nt.stax.Dense(1)
         >>> init, apply, kernel_fn = nt.stax.serial(*layers)
     """
-    with ignored():  # and one thread at a time
+    with ignore_warnings():  # and one thread at a time
         if "neural_tangents" in sys.modules:
             return sys.modules["neural_tangents"]
         before = set(sys.modules)

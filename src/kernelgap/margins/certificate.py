@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.models import Params
 
 
-@shown
 class MarginCertificate(NamedTuple):
     """lower <= gamma* <= upper for the best normalised margin gamma* of any width.
 
@@ -29,6 +28,9 @@ class MarginCertificate(NamedTuple):
     ratio: float
     params: Params
     weights: Float[np.ndarray, " n"]
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
     def _entries(self) -> dict[str, Any]:
         numbers = {"lower": self.lower, "upper": self.upper, "ratio": self.ratio}

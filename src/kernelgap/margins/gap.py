@@ -22,7 +22,7 @@ import optax
 from scipy.special import entr, expit
 
 from kernelgap import _checks, objectives, optim
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.margins.violation import violation_bound
 from kernelgap.models import Model, Params
 from kernelgap.models.activations import HOMOGENEOUS
@@ -33,7 +33,6 @@ _RATES = (0.02, 0.002)  # first and last step size of Adam, over the size of a p
 _EPS = float(np.finfo(float).eps)
 
 
-@shown
 class LossGap(NamedTuple):
     """L* is between `lower` and `loss`, so `loss` - L* <= `gap`; rounding is included.
 
@@ -46,6 +45,9 @@ class LossGap(NamedTuple):
     loss: float
     lower: float
     gap: float
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
 
 def duality_gap(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap import _extras
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.models import Params
 from kernelgap.typing import PyTree
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-@shown
 class MarginPath(NamedTuple):
     """What `path` recorded at the end of each lambda: arrays of shape (len,), or (seeds, len).
 
@@ -44,6 +43,9 @@ class MarginPath(NamedTuple):
     params: Params
     records: PyTree
 
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
+
     @property
     def l2(self) -> Float[Array, "... len"]:
         """The strengths lambda, 0 where the dtype has no such number."""
@@ -66,8 +68,10 @@ class MarginPath(NamedTuple):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """The normalised margin against lambda, a line per seed (extra `studies`)."""
-        ax = _extras.axes(ax)
-        _extras.curves(ax, self._strengths(), np.asarray(self.margin), {"marker": ".", "lw": 1})
+        ax = _extras.get_axes(ax)
+        _extras.plot_curves(
+            ax, self._strengths(), np.asarray(self.margin), {"marker": ".", "lw": 1}
+        )
         ax.set_xscale("log")
         ax.invert_xaxis()
         ax.set_xlabel("λ")

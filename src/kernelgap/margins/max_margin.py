@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap._extras import bar
+from kernelgap._extras import progress_bar
 from kernelgap.margins import ascent, polish
 from kernelgap.margins.certificate import Interrupted, MarginCertificate
 from kernelgap.margins.upper import inseparable, upper_bound
@@ -113,7 +113,9 @@ def max_margin(
         unit_x, exact_y, key, dtype, width=width, steps=steps, rounds=rounds,
         restarts=restarts or int(np.clip(2**18 // (n * d), 2, 8)),
     )  # fmt: skip
-    with bar(1 + rounds + bool(upper), "max_margin", unit="stage", shown=progress) as stages:
+    with progress_bar(
+        1 + rounds + bool(upper), "max_margin", unit="stage", enabled=progress
+    ) as stages:
         found = next(searched)
         stages.update()
         try:

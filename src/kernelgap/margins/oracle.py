@@ -18,14 +18,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.typing import ArrayLike, Key, Scalar
 
 _FIRST_ANGLE = 0.5  # of a first step on the sphere, in radians
 _GROW, _SHRINK = 1.5, 0.5  # of the angle after a step that was taken, and after one that was not
 
 
-@shown
 class Unit(NamedTuple):
     """A direction on the unit sphere and what it achieves.
 
@@ -38,6 +37,9 @@ class Unit(NamedTuple):
     direction: Float[Array, " d"]
     value: Scalar
     sign: Scalar
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
 
 def most_violating_unit(

@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from kernelgap import _checks, _extras, metrics, objectives, optim
-from kernelgap._outputs import checked_form
+from kernelgap._outputs import check_apply
 from kernelgap._trees import squared_norm
 from kernelgap.margins.margin_path import MarginPath
 from kernelgap.metrics.margin import Norm
@@ -118,9 +118,9 @@ def path(
         _checks.optimizer(optimizer)
     y = _checks.array(y, "y")
     if model.spec is None:
-        checked_form(model.apply, params, x)
+        check_apply(model.apply, params, x)
 
-    beat = _extras.heartbeat(len(logs), "path", unit="λ", shown=progress)
+    beat = _extras.heartbeat(len(logs), "path", unit="λ", enabled=progress)
     given, reached = params, _is_reached(model.apply(params, x))
 
     def stage(carry: tuple, strength: tuple) -> tuple[tuple, tuple]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from kernelgap._blas import limited
+from kernelgap._blas import limit_blas_threads
 from kernelgap.margins.relaxation import (
     Multipliers,
     Relaxation,
@@ -62,7 +62,7 @@ def minimise(
 ) -> tuple[Relaxation, np.ndarray]:
     """The problem and variables of the least bound met on the way, with p held where `fixed`."""
     rows = relaxation.x.shape[1]
-    return limited(rows, lambda: _minimise(relaxation, theta, steps, tol, fixed))
+    return limit_blas_threads(rows, lambda: _minimise(relaxation, theta, steps, tol, fixed))
 
 
 def _minimise(

@@ -24,8 +24,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap._display import shown
-from kernelgap._outputs import checked, checked_form, rival_gaps, signed
+from kernelgap._display import compact_repr, html_repr
+from kernelgap._outputs import check_apply, check_outputs, rival_gaps, signed_outputs
 from kernelgap._trees import squared_norm
 from kernelgap.margins.tangent import least_combination
 from kernelgap.models import Activation, Model, Params
@@ -33,7 +33,6 @@ from kernelgap.models.model import homogeneous_degree
 from kernelgap.typing import ArrayLike
 
 
-@shown
 class KKTResiduals(NamedTuple):
     """How far parameters are from a KKT point of the maximum margin; scale-invariant.
 
@@ -50,6 +49,9 @@ class KKTResiduals(NamedTuple):
     slackness: Float[Array, "..."]
     margin: Float[Array, "..."]
     multipliers: Float[Array, "... n"] | Float[Array, "... n k"]
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
     @property
     def gap(self) -> Float[Array, "..."]:
@@ -133,7 +135,7 @@ def kkt_residuals(
         raise ValueError("`kinks` is for multipliers='optimal' and two-layer nets whose activation "
                          f"has degree 1; got kinks={kinks:g}")  # fmt: skip
     if model.spec is None:
-        checked_form(model.apply, params, x)
+        check_apply(model.apply, params, x)
     y = _checks.array(y, "y")
     q = _constraints(model, params, x, y)
     if multipliers == "exponential":
@@ -207,7 +209,7 @@ def _exponential(model: Model, params: Params, x: jax.Array, y: jax.Array) -> KK
 
 def _constraints(model: Model, params: Params, x: jax.Array, y: ArrayLike) -> jax.Array:
     """All q_i of shape (n,), or (n, k) with inf at the samples' own classes."""
-    outputs = checked(model.apply(params, x))
+    outputs = check_outputs(model.apply(params, x))
     if outputs.ndim == 1:
-        return signed(outputs, y)
+        return signed_outputs(outputs, y)
     return -rival_gaps(outputs, y)

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import optimize
 from scipy.linalg import LinAlgWarning
 
-from kernelgap._quiet import ignored
+from kernelgap._quiet import ignore_warnings
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import homogeneous_degree
 
@@ -87,7 +87,7 @@ def _active_set(system: np.ndarray, target: np.ndarray) -> np.ndarray:
     Of vectors that are equal but for rounding it can stop early, and up to SciPy 1.14 meet singular
     systems.
     """
-    with ignored(LinAlgWarning):
+    with ignore_warnings(LinAlgWarning):
         try:
             return optimize.nnls(system, target, maxiter=30 * system.shape[1])[0]
         except (RuntimeError, np.linalg.LinAlgError):

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.optimize import linprog
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.margins import enumeration, relaxation, rounding, search
 from kernelgap.margins.violation import ViolationBound, host_inputs, unit_scale
 from kernelgap.margins.violation import violation_bound as bound_violation
@@ -24,7 +24,6 @@ _ROUNDS = 60
 _CUTS = 40  # units added in one round of cutting planes
 
 
-@shown
 class UpperBound(NamedTuple):
     """A margin that no two-layer ReLU network of any width exceeds, and why.
 
@@ -38,6 +37,9 @@ class UpperBound(NamedTuple):
     value: float
     weights: Float[np.ndarray, " n"]
     violation: ViolationBound
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
 
 def upper_bound(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.margins import enumeration, relaxation, rounding, search
 from kernelgap.typing import ArrayLike
 
@@ -20,7 +20,6 @@ _TINY = 1e-100
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
 
 
-@shown
 class ViolationBound(NamedTuple):
     """An upper bound on h(q), and a unit that shows how far below it h(q) can be.
 
@@ -35,6 +34,9 @@ class ViolationBound(NamedTuple):
     attained: float
     direction: Float[np.ndarray, " d"]
     exact: bool
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
 
 def violation_bound(

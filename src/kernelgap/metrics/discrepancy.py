@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap._trees import safe_power
 from kernelgap._wedges import mean_square, mean_wedge, unit_rows, wedge
 from kernelgap.typing import ArrayLike, Key, Scalar
@@ -87,7 +87,6 @@ def hemisphere_discrepancy(w: ArrayLike, *, squared: bool = False) -> Scalar:
     return _discrepancy(w, 1, squared)
 
 
-@shown
 class WorstSlice(NamedTuple):
     """A slice of the sphere on which the units are far from uniform.
 
@@ -100,6 +99,9 @@ class WorstSlice(NamedTuple):
     lower: Scalar
     x: Float[Array, " d"]
     z: Float[Array, " d"]
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
 
 def max_slice_discrepancy(

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from kernelgap import _checks
-from kernelgap._display import short, shown
+from kernelgap._display import html_repr, short
 from kernelgap._trees import safe_power, squared_norm
 from kernelgap.typing import ArrayLike, PyTree, Scalar
 
@@ -27,7 +27,6 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 _CHUNK = 2**25  # entries of the activation patterns that are held at a time
 
 
-@shown
 class SmallestSingularValue(NamedTuple):
     """The smallest singular value of the extended feature matrix, and how sure it is.
 
@@ -45,6 +44,8 @@ class SmallestSingularValue(NamedTuple):
     lower: Float[Array, "..."]
     error: Float[Array, "..."]
     wide: Bool[Array, "..."]
+
+    _repr_html_ = html_repr
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={short(part)}" for name, part in self._asdict().items())

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kernelgap import _arrays, _checks
-from kernelgap._blas import limited
-from kernelgap._display import shown
-from kernelgap._outputs import checked_form
+from kernelgap._blas import limit_blas_threads
+from kernelgap._display import compact_repr, html_repr
+from kernelgap._outputs import check_apply
 from kernelgap._trees import difference, norm
 from kernelgap.metrics.activations import activation_change
 from kernelgap.metrics.alignment import (
@@ -34,7 +34,6 @@ from kernelgap.typing import Apply, ArrayLike, PyTree, Scalar
 TangentKernel = Callable[..., Callable[[jax.Array], jax.Array]]
 
 
-@shown
 class Laziness(NamedTuple):
     """How far a net is from its start; each entry has the shape of the recorded times.
 
@@ -60,6 +59,9 @@ class Laziness(NamedTuple):
     kernel_alignment: Float[Array, "..."] | None = None
     target_alignment: Float[Array, "..."] | None = None
     gram: Float[Array, "..."] | None = None
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
 
 def laziness(
@@ -272,7 +274,7 @@ def linearization_error(
     # Forward-mode derivatives want one dtype, that of both where they differ.
     pairs = ((params0, params), (params, params0))
     params0, params = (jax.tree.map(_promoted, *pair) for pair in pairs)
-    checked_form(apply, params0, x)
+    check_apply(apply, params0, x)
     step = difference(params, params0)
     # JAX's derivatives of what is not compiled forget a mesh that is a part of the type.
     typed = _arrays.on_explicit_mesh(x, *jax.tree.leaves(params0))
@@ -320,7 +322,7 @@ def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
     if target.shape != expected:
         raise ValueError(f"`residuals` must have shape {expected}, as `gram` does; "
                          f"got {target.shape}")  # fmt: skip
-    factor = limited(len(matrix), lambda: jnp.linalg.cholesky((matrix + matrix.T) / 2))
+    factor = limit_blas_threads(len(matrix), lambda: jnp.linalg.cholesky((matrix + matrix.T) / 2))
     if _checks.is_concrete(factor) and not np.isfinite(np.asarray(factor)).all():
         raise ValueError(f"`gram` must be positive definite; this one is singular in "
                          f"{matrix.dtype}. Are two inputs equal, or fewer parameters than "

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from kernelgap import _checks
-from kernelgap._outputs import checked, checked_form, rival_gaps, signed
+from kernelgap._outputs import check_apply, check_outputs, rival_gaps, signed_outputs
 from kernelgap._trees import safe_power, squared_norm
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import check_layers, homogeneous_degree
@@ -39,9 +39,9 @@ def output_margins(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
         >>> print(kg.metrics.output_margins(outputs, jnp.array([0, 1])))
         [ 2. -1.]
     """
-    outputs = checked(outputs)
+    outputs = check_outputs(outputs)
     if outputs.ndim == 1:
-        return signed(outputs, y)
+        return signed_outputs(outputs, y)
     return -jnp.max(rival_gaps(outputs, y), axis=1)
 
 
@@ -111,8 +111,8 @@ def normalized_margin(
                          f"this one has degree {degree:g}")  # fmt: skip
     x = _checks.inputs(x)
     if model.spec is None:
-        checked_form(model.apply, params, x)
-    outputs = checked(model.apply(params, x))
+        check_apply(model.apply, params, x)
+    outputs = check_outputs(model.apply(params, x))
     if smooth:
         exponents = (
             -output_margins(outputs, y) if outputs.ndim == 1 else rival_gaps(outputs, y).ravel()

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.models.activations import Activation, SmoothActivation
 
 Parameterization = Literal["standard", "ntk", "mean_field"]
@@ -80,7 +80,6 @@ class Neurons(NamedTuple):
     radius: Callable[[Params], float]
 
 
-@shown
 class Model(NamedTuple):
     """A network as a pair of pure functions.
 
@@ -118,6 +117,9 @@ class Model(NamedTuple):
     degree: float | None
     spec: Any = None
     neurons: Neurons | None = None
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
     def _entries(self) -> dict[str, Any]:
         return {"degree": self.degree, "spec": self.spec}

@@ -13,7 +13,7 @@ import numpy as np
 
 from kernelgap import _checks
 from kernelgap._closure import Closure
-from kernelgap._outputs import checked, labelled, rival_gaps, signed
+from kernelgap._outputs import check_labels, check_outputs, rival_gaps, signed_outputs
 from kernelgap._trees import squared_norm
 from kernelgap.objectives.form import checked_form, regularized
 from kernelgap.typing import Apply, ArrayLike, Loss, PyTree, Scalar
@@ -165,10 +165,10 @@ def logistic_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
         >>> print(kg.objectives.logistic_losses(jnp.array([1e4, -1e4]), jnp.array([1.0, 1.0])))
         [    0. 10000.]
     """
-    outputs = checked(outputs)
+    outputs = check_outputs(outputs)
     if outputs.ndim == 1:
-        return jax.nn.softplus(-signed(outputs, y))
-    outputs, y = labelled(outputs, y)
+        return jax.nn.softplus(-signed_outputs(outputs, y))
+    outputs, y = check_labels(outputs, y)
     return -jnp.take_along_axis(jax.nn.log_softmax(outputs, axis=1), y[:, None], axis=1)[:, 0]
 
 
@@ -229,7 +229,7 @@ def soft_margins(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
     References:
         Derived: softmax cross-entropy written as a logistic loss.
     """
-    outputs = checked(outputs)
+    outputs = check_outputs(outputs)
     if outputs.ndim == 1:
-        return signed(outputs, y)
+        return signed_outputs(outputs, y)
     return -jax.nn.logsumexp(rival_gaps(outputs, y), axis=1)

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from kernelgap import _checks, _extras
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.datasets import Dataset
 from kernelgap.typing import ArrayLike, Loss, PyTree
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _EXTRA = ("value", "grad", "value_fn", "obj_fn", "grad_fn")
 
 
-@shown
 class Trained(NamedTuple):
     """The outcome of `train`.
 
@@ -40,10 +39,13 @@ class Trained(NamedTuple):
     losses: Float[Array, " steps"]
     records: PyTree
 
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
+
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """The loss before each step, a line per seed, as matplotlib Axes (extra `studies`)."""
-        ax, losses = _extras.axes(ax), np.asarray(self.losses)
-        _extras.curves(ax, np.arange(losses.shape[-1]), losses, {"lw": 1})
+        ax, losses = _extras.get_axes(ax), np.asarray(self.losses)
+        _extras.plot_curves(ax, np.arange(losses.shape[-1]), losses, {"lw": 1})
         if np.all(losses > 0):
             ax.set_yscale("log")
         ax.set_xlabel("step")
@@ -154,7 +156,7 @@ def train(
         opt_state = jax.tree_util.tree_map_with_path(_state_leaf, opt_state, expected)
     _check_lookahead(params, opt_state)
 
-    beat = _extras.heartbeat(steps, "train", unit="step", shown=progress)
+    beat = _extras.heartbeat(steps, "train", unit="step", enabled=progress)
 
     def step(carry: tuple, done: jax.Array) -> tuple[tuple, jax.Array]:
         params, state = carry

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from kernelgap import _checks
-from kernelgap._blas import limited
+from kernelgap._blas import limit_blas_threads
 from kernelgap._modes import forward_only
 from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
 from kernelgap.kernels.tiled import sharding
@@ -202,7 +202,7 @@ def _path(
             def run(direct: bool) -> Fit:
                 goal = jnp.asarray(tol, x.dtype)
                 rank = 0 if direct else d  # not used: inputs of every d share what is compiled
-                return limited(
+                return limit_blas_threads(
                     n if direct else 0,
                     lambda: newton(operator, y, b, start, goal, rank, max_iterations, direct),
                 )

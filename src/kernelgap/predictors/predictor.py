@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.kernels import matmul as kernel_matmul
 from kernelgap.kernels.functions import KernelFunction
 from kernelgap.typing import ArrayLike, Scalar
 
 
-@shown
 class KernelPredictor(NamedTuple):
     """The function f(x) = sum_i coef_i K(x, x_i).
 
@@ -36,6 +35,9 @@ class KernelPredictor(NamedTuple):
     gap: Scalar
     residual: Scalar
     iterations: jax.Array
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
     @property
     def support_size(self) -> jax.Array:

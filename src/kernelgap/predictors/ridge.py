@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap import _checks
-from kernelgap._blas import limited
+from kernelgap._blas import limit_blas_threads
 from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.conjugate import Linear, factorised, nystroem, solve, woodbury
@@ -119,7 +119,7 @@ def kernel_ridge(
     problem = operator, y / unit, l2 / jnp.square(root), goal
 
     def run(thorough: bool) -> _Fit:
-        return limited(x.shape[0] if direct else 0, lambda: _fit(*problem, d, thorough))
+        return limit_blas_threads(x.shape[0] if direct else 0, lambda: _fit(*problem, d, thorough))
 
     traced = not _checks.is_concrete(*jax.tree.leaves(problem))
     fit = run(thorough=direct and traced)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap import _checks
-from kernelgap._blas import limited
+from kernelgap._blas import limit_blas_threads
 from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel, diagonal
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.conjugate import Linear, factorised
@@ -107,7 +107,7 @@ def best_in_span(
     problem = scaled, operator.gram, centers, x, y / unit, goal
 
     def run(thorough: bool) -> tuple:
-        return limited(centers.shape[0], lambda: _fit(*problem, tile, thorough))
+        return limit_blas_threads(centers.shape[0], lambda: _fit(*problem, tile, thorough))
 
     traced = not _checks.is_concrete(*jax.tree.leaves(problem))
     coef, residual, iterations, sound = run(thorough=traced)

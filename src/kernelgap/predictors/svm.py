@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kernelgap import _checks
-from kernelgap._blas import limited
+from kernelgap._blas import limit_blas_threads
 from kernelgap._modes import forward_only
 from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
 from kernelgap.kernels.tiled import sharding
@@ -150,13 +150,13 @@ def _solve(
         return dual.solve(operator.gram, y, tol, max_iterations)
 
     if dense and (method == "direct" or (method == "auto" and n <= _SMALL)):
-        return *limited(n, factorise), True
+        return *limit_blas_threads(n, factorise), True
     target = jnp.asarray(tol / 10, x.dtype)  # exchanges are content with ten times that
-    found = limited(0, lambda: exchange(operator, y, target, d, max_iterations))
+    found = limit_blas_threads(0, lambda: exchange(operator, y, target, d, max_iterations))
     gap = found.certificate.gap
     failed = _checks.is_concrete(gap) and not bool(gap <= tol)
     if failed and dense and method == "auto" and n <= _FALLBACK:
-        return *limited(n, factorise), True
+        return *limit_blas_threads(n, factorise), True
     return found.alpha, found.certificate, found.iterations, False
 
 

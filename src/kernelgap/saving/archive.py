@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap._files import replacing
+from kernelgap._files import atomic_write
 
 DOCUMENT = "kernelgap.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the time in all archives: when it was saved makes no difference
@@ -36,7 +36,7 @@ FOREIGN = {
 def write(path: Path, document: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """The document and the arrays as one file, atomically."""
     text = json.dumps(document, indent=1, allow_nan=False).encode() + b"\n"
-    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         with archive.open(_member(DOCUMENT), "w") as member:
             member.write(text)
         for name, array in arrays.items():

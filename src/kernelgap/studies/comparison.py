@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
-from kernelgap._display import shown, table
+from kernelgap._display import compact_repr, table
 from kernelgap.studies.journal import jsonable
 from kernelgap.studies.statistics import Estimate
 from kernelgap.studies.study import Result
@@ -38,7 +38,6 @@ class Pair(NamedTuple):
     verdict: Verdict
 
 
-@shown
 class Comparison(NamedTuple):
     """What `compare` returns.
 
@@ -57,6 +56,8 @@ class Comparison(NamedTuple):
     numbers: list[Pair]
     only_first: list[str]
     only_second: list[str]
+
+    __repr__ = compact_repr
 
     def _entries(self) -> dict[str, Any]:
         counts = Counter(pair.verdict for pair in self.numbers)

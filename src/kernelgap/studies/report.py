@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernelgap._display import Html, escaped, table
+from kernelgap._display import Html, escape, table
 from kernelgap._files import write_atomically
 from kernelgap.studies import figures
 from kernelgap.studies.journal import prepare_folder
@@ -66,30 +66,30 @@ def write_report(
 
 def page(results: Sequence[Result], *, missing: Mapping[str, str], title: str) -> str:
     """The whole page as text."""
-    links = [f'<li><a href="#{escaped(r.study.name)}">{escaped(r.study.name)}</a>: '
-             f"{escaped(r.study.title)}</li>" for r in results]  # fmt: skip
-    links += [f'<li class="failed">{escaped(name)}: {escaped(why)}</li>'
+    links = [f'<li><a href="#{escape(r.study.name)}">{escape(r.study.name)}</a>: '
+             f"{escape(r.study.title)}</li>" for r in results]  # fmt: skip
+    links += [f'<li class="failed">{escape(name)}: {escape(why)}</li>'
               for name, why in missing.items()]  # fmt: skip
     sections = "\n".join(_section(result) for result in results)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escaped(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{escaped(title)}</h1>\n<ul>\n{chr(10).join(links)}\n</ul>\n{sections}\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{escape(title)}</h1>\n<ul>\n{chr(10).join(links)}\n</ul>\n{sections}\n"
         "</body>\n</html>\n"
     )
 
 
 def _section(result: Result) -> str:
     study, provenance = result.study, result.provenance
-    name = escaped(study.name)
+    name = escape(study.name)
     return "\n".join(
         [
             f'<section id="{name}">',
-            f"<h2>{name}: {escaped(study.title)}</h2>",
+            f"<h2>{name}: {escape(study.title)}</h2>",
             *_paragraphs(study),
             f'<p><img alt="Figure of the study {name}" src="{_image(result)}"></p>',
-            f"<pre>{escaped(result.table())}</pre>",
+            f"<pre>{escape(result.table())}</pre>",
             _folded("All numbers", *_numbers(result.summary), style="wide numbers"),
             _folded("Configuration", _configuration(result)),
             _folded("Provenance", table(_flat(provenance))),
@@ -119,7 +119,7 @@ def _image(result: Result) -> str:
 
 def _folded(title: str, *parts: str, style: str = "wide") -> str:
     inside = "\n".join(f'<div class="{style}">{part}</div>' for part in parts)
-    return f"<details><summary>{escaped(title)}</summary>\n{inside}\n</details>"
+    return f"<details><summary>{escape(title)}</summary>\n{inside}\n</details>"
 
 
 def _configuration(result: Result) -> Html:

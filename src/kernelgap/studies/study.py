@@ -25,8 +25,8 @@ import jax
 import jax.monitoring
 
 from kernelgap import _checks
-from kernelgap._display import Html, escaped, table
-from kernelgap._extras import bar, missing_extra
+from kernelgap._display import Html, escape, table
+from kernelgap._extras import missing_extra, progress_bar
 from kernelgap._files import write_atomically
 from kernelgap.studies import environment, figures
 from kernelgap.studies.interrupts import remembered
@@ -207,8 +207,8 @@ class Result(NamedTuple):
     def _repr_html_(self) -> str:
         config = table(dataclasses.asdict(self.config).items(), caption="configuration")
         return Html(
-            f"<p><b>{escaped(self.study.name)}</b>: {escaped(self.study.title)}; "
-            f"{len(self.rows)} rows</p><pre>{escaped(self.table())}</pre>"
+            f"<p><b>{escape(self.study.name)}</b>: {escape(self.study.title)}; "
+            f"{len(self.rows)} rows</p><pre>{escape(self.table())}</pre>"
             f"<details><summary>configuration</summary>{config}</details>"
         )
 
@@ -236,8 +236,8 @@ def execute(
     }
     with Journal(out, header, resume=resume, overwrite=overwrite) as journal:
         missing = [cell for cell in cells if cell.identity not in journal.done]
-        shown = bar(
-            len(cells), study.name, unit="cell", done=len(cells) - len(missing), shown=progress
+        shown = progress_bar(
+            len(cells), study.name, unit="cell", done=len(cells) - len(missing), enabled=progress
         )
         with shown, remembered() as check:
             lock = threading.Lock()

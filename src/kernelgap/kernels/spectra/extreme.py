@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from kernelgap import _checks, _extras
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.kernels.functions import check_rows
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 Which = Literal["smallest", "largest", "both"]
 
 
-@shown
 class ExtremeEigenvalues(NamedTuple):
     """Eigenvalues at the ends of a spectrum, with what is known of their errors.
 
@@ -68,6 +67,9 @@ class ExtremeEigenvalues(NamedTuple):
     error: float
     converged: Bool[Array, " k"]
     products: int
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
     def to_pandas(self) -> "DataFrame":
         """A row per eigenvalue: value, its interval, residual, converged (extra `studies`)."""

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.linalg
 
-from kernelgap._quiet import ignored
+from kernelgap._quiet import ignore_warnings
 from kernelgap.kernels.tiled.products import matmul
 
 NOISE = 0.125
@@ -89,7 +89,7 @@ def lobpcg(
         if np.all(np.linalg.norm(ritz.residual[:, part], axis=0) <= wanted) or left < 1:
             break
         try:
-            with ignored():  # SciPy's, of what is judged here
+            with ignore_warnings():  # SciPy's, of what is judged here
                 vectors = scipy.sparse.linalg.lobpcg(
                     operator,
                     ritz.vectors,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.typing import ArrayLike
 
@@ -26,7 +26,6 @@ Metric = Literal["euclidean", "angle"]
 _TILE = 2**23
 
 
-@shown
 class NearestPair(NamedTuple):
     """Two rows of x.
 
@@ -42,6 +41,9 @@ class NearestPair(NamedTuple):
     j: int
     distance: float
     angle: float
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
 
 
 def nearest_pair(x: ArrayLike, *, metric: Metric = "euclidean") -> NearestPair:

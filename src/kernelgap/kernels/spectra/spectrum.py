@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap import _checks, _extras
-from kernelgap._blas import limited
-from kernelgap._display import shown
+from kernelgap._blas import limit_blas_threads
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.kernels.spectra.separation import (
     at_least_single,
     checked_kernel,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _INT32 = 2**31 - 1
 
 
-@shown
 class Spectrum(NamedTuple):
     """All eigenvalues of a Gram matrix.
 
@@ -47,9 +46,12 @@ class Spectrum(NamedTuple):
     values: Float[Array, " n"]
     error: float
 
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
+
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Eigenvalues, largest first, and the rounding error (extra `studies`)."""
-        ax, values = _extras.axes(ax), np.asarray(self.values)[::-1]
+        ax, values = _extras.get_axes(ax), np.asarray(self.values)[::-1]
         ax.plot(np.arange(1, len(values) + 1), values, ".", ms=3)
         ax.axhline(self.error, color="0.5", ls=":", lw=1, label="rounding error")
         ax.set_xscale("log")
@@ -117,7 +119,7 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
     if solver(host.shape[0], platform) == "device":
         values = jnp.linalg.eigvalsh(at_least_single(gram))
     else:
-        values = jnp.asarray(limited(len(host), lambda: np.linalg.eigvalsh(host)))
+        values = jnp.asarray(limit_blas_threads(len(host), lambda: np.linalg.eigvalsh(host)))
     smallest, largest = float(values[0]), float(values[-1])
     error = rounding_error(error_dtype, largest, float(np.max(np.diag(host))), pair)
     warn_if_hidden(smallest, error, error_dtype, pair)

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks, _extras
-from kernelgap._display import shown
+from kernelgap._display import compact_repr, html_repr
 from kernelgap.kernels import diversity, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra import profiles
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 _EPS = float(np.finfo(float).eps)
 
 
-@shown
 class ZonalSpectrum(NamedTuple):
     """Eigenvalues of a kernel on the sphere, by degree t = 0, 1, ....
 
@@ -59,9 +58,12 @@ class ZonalSpectrum(NamedTuple):
     multiplicities: tuple[int, ...]
     shares: np.ndarray
 
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
+
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Eigenvalues and shares by degree, where they exceed their error (extra `studies`)."""
-        ax, degrees = _extras.axes(ax), np.arange(len(self.values))
+        ax, degrees = _extras.get_axes(ax), np.arange(len(self.values))
         sure = np.abs(self.values) > self.errors
         for values, marker, name in (
             (self.values, "o", "eigenvalue"),

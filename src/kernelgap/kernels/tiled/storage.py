@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from kernelgap import _checks
-from kernelgap._extras import bar
+from kernelgap._extras import progress_bar
 from kernelgap.kernels.functions import (
     KernelFunction,
     check_rows,
@@ -130,7 +130,7 @@ def gram(
         about = describe(kernel, x1, x2, tile)
         target = GramFile(out, about, resume=resume, overwrite=overwrite)
     try:
-        with bar(n1, "gram", unit="row", done=target.done, shown=progress) as shown:
+        with progress_bar(n1, "gram", unit="row", done=target.done, enabled=progress) as shown:
             return _fill(target, kernel, x1, x2, tile, mesh, shown.update)
     except KeyboardInterrupt as stop:
         stop.add_note(target.what_is_kept())
