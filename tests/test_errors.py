@@ -262,7 +262,7 @@ def _fit():
         (lambda: _again("bounds.tangent_lipschitz", params=(np.nan * smooth_params[0],
          smooth_params[1])), ValueError, r"`params\[0\]` must be finite"),
         (lambda: _again("metrics.laziness", kernel=kernel), TypeError,
-         "`kernel` must be what makes a kernel .*empirical_ntk itself"),
+         "`kernel` must be a function that builds a kernel .*empirical_ntk itself"),
         (lambda: _again("metrics.linearization_error", params=(params[0] * np.nan, params[1])),
          ValueError, r"`params\[0\]` must be finite"),
         (lambda: _again("kernels.zonal_spectrum", kernel=lambda a, b: a @ b.T), TypeError,

@@ -190,7 +190,7 @@ def test_refuses_units(function):
     with pytest.raises(ValueError, match="`w` must be finite"):
         function(w.at[0, 0].set(np.nan))
     with pytest.raises(
-        ValueError, match="units other than 0, which have no direction; row 2 is zero"
+        ValueError, match="nonzero units, since 0 has no direction; row 2 is zero"
     ):
         function(w.at[2].set(0))
 

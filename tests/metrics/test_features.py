@@ -104,7 +104,7 @@ def test_singular_for_other_reasons():
     twins = smallest(w, x.at[3].set(2 * x[5]))
     assert float(twins.lower) == 0
     assert float(twins.value) ** 2 <= float(twins.error)
-    assert "not told from 0" in repr(twins)
+    assert "not distinguishable from 0" in repr(twins)
     # A sample without an active unit: the solver alone leaves rounding for some of these seeds.
     for seed in range(30):
         w, x, _ = problem(jax.random.key(seed), 20, 4, 10)

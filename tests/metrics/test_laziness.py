@@ -316,7 +316,7 @@ x = jnp.ones((3, 4))
             ValueError,
             "`gram0` must be a Gram matrix",
         ),
-        (lambda: metrics.kernel_distance(gram, jnp.eye(4)), ValueError, "must have one shape"),
+        (lambda: metrics.kernel_distance(gram, jnp.eye(4)), ValueError, "must have the same shape"),
         (
             lambda: metrics.kernel_alignment(gram, gram.astype(int)),
             TypeError,

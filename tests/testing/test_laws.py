@@ -135,7 +135,7 @@ def test_lazy_limit():
             lambda m: kg.models.homogeneous_mlp((m,), parameterization="mean_field"),
             X, y, **arguments,
         )  # fmt: skip
-    with pytest.raises(ValueError, match="factor of 4 at least; got 16 and 20"):
+    with pytest.raises(ValueError, match="factor of at least 4; got 16 and 20"):
         testing.assert_lazy_limit(build, X, y, key=KEY, widths=(16, 20))
     linear = lambda m: kg.models.homogeneous_mlp(())
     with pytest.raises(ValueError, match="did not change"):

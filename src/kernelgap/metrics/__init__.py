@@ -1,7 +1,7 @@
-"""What is measured on networks: margins, distance from the start, diversity of their units.
+"""Measurements on networks: margins, lazy training, and the diversity of hidden units.
 
-`laziness` measures a whole panel at once; its parts are functions of their own, those of kernels
-of Gram matrices that come from anywhere.
+`laziness` computes several measures of lazy training at once; each of them is also a function of
+its own. Those that compare kernels take any two Gram matrices.
 """
 
 from kernelgap.metrics.activations import activation_change

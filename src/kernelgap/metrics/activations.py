@@ -1,7 +1,7 @@
-"""Activation patterns: which unit is on for which input, and how many changed in training.
+"""Changes of activation patterns, that is, of the set of active units for each input.
 
-While no pattern changes, a ReLU net is a fixed polynomial of its weights on the data; lazy training
-is the regime in which few do.
+While no pattern changes, the outputs of a ReLU net on the data are a fixed polynomial in its
+weights; in lazy training few patterns change.
 """
 
 import jax
@@ -17,42 +17,38 @@ from kernelgap.typing import ArrayLike
 def activation_change(
     model: Model, params0: Params, params: Params, x: ArrayLike
 ) -> Float[Array, " layers"]:
-    r"""The share of activation patterns that differ between two parameter vectors, per layer.
+    r"""Return the fraction of activations that changed sides between two parameters, per layer.
 
-    For layer k with m_k units, ``(1 / (n m_k)) sum_ij 1[(z_ij > 0) != (z0_ij > 0)]`` with z the
-    inputs of its activations at `params` and z0 those at `params0`: 0 where no unit changed side
-    on any sample, 1/2 for unrelated random weights. Scaling a layer by c > 0 changes nothing.
+    For layer k with m_k units it is ``(1 / (n m_k)) sum_ij 1[(z_ij > 0) != (z0_ij > 0)]``, where z
+    and z0 are the preactivations at `params` and `params0`. It is 0 if no unit changed sides on any
+    sample, 1/2 on average for unrelated random weights, and invariant to scaling a layer by c > 0.
 
-    A smooth activation has no patterns. What a pattern is for, the slope with which a unit passes
-    signals on, changes by ``(1 / (n m_k)) sum_ij (phi'(z_ij) - phi'(z0_ij))^2``: for ReLU that is
-    the share above, for a smooth phi this is what is returned. It does depend on scale.
+    A smooth activation phi has no patterns, but the slopes of its units change. The result is then
+    ``(1 / (n m_k)) sum_ij (phi'(z_ij) - phi'(z0_ij))^2``, which equals the fraction above for ReLU.
+    It depends on the scale of the weights.
 
     Args:
         model: an `mlp` or `homogeneous_mlp` with a hidden layer.
-        params0: parameters to compare with, such as the initial ones.
-        params: parameters.
+        params0: reference parameters, such as the initial ones.
+        params: parameters to compare with `params0`.
         x: inputs of shape (n, d).
 
     Returns:
-        Shares in [0, 1], shape (hidden layers,); NaN where a parameter is. Piecewise constant;
-        gradients are 0. For a smooth activation mean squares, at most the square of the range of
-        phi', and differentiable.
-
-    Raises:
-        TypeError: if `model` is none of these, or x or a parameter is not floating.
-        ValueError: if the model has no hidden layer, x is not finite, or shapes do not fit.
+        Shape (hidden layers,), NaN if a parameter is NaN. For piecewise linear activations and
+        their powers: fractions in [0, 1], piecewise constant with gradient 0. For smooth
+        activations: mean squares, differentiable, at most the square of the range of phi'.
 
     Example:
         >>> import jax, kernelgap as kg
         >>> model = kg.models.homogeneous_mlp((64,))
         >>> params = model.init(jax.random.key(0), 10)
         >>> x, _ = kg.datasets.xor_noise(jax.random.key(1), 50, 10)
-        >>> turned = (-params[0], params[1])
-        >>> print(kg.metrics.activation_change(model, params, turned, x))
+        >>> flipped = (-params[0], params[1])
+        >>> print(kg.metrics.activation_change(model, params, flipped, x))
         [1.]
 
     References:
-        The usual measure of lazy training; the form is ours.
+        A common measure of lazy training; the exact form is ours.
     """
     check_layers(model)
     params0 = _checks.parameters(params0, "params0", finite=False)
@@ -62,7 +58,7 @@ def activation_change(
     layers = zip(preactivations(model, params0, x), preactivations(model, params, x), strict=True)
     phi = model.spec.activation
     if isinstance(phi, Activation):
-        return jnp.stack([jnp.mean(_changed(z0, z)) for z0, z in layers])
+        return jnp.stack([jnp.mean(_sign_changes(z0, z)) for z0, z in layers])
 
     def slope(z: jax.Array) -> jax.Array:
         return jax.jvp(phi, (z,), (jnp.ones_like(z),))[1]
@@ -70,7 +66,7 @@ def activation_change(
     return jnp.stack([jnp.mean(jnp.square(slope(z) - slope(z0))) for z0, z in layers])
 
 
-def _changed(z0: jax.Array, z: jax.Array) -> jax.Array:
-    """1 where the signs differ, 0 where they agree, NaN where one is not known."""
+def _sign_changes(z0: jax.Array, z: jax.Array) -> jax.Array:
+    """Return 1 where the signs differ, 0 where they agree, and NaN where either is NaN."""
     changed = ((z0 > 0) != (z > 0)).astype(z.dtype)
     return jnp.where(jnp.isnan(z0) | jnp.isnan(z), jnp.nan, changed)

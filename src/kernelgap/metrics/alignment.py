@@ -1,12 +1,11 @@
-r"""How alike two kernels are, from their Gram matrices on the same inputs.
+r"""Similarity of two kernels, computed from their Gram matrices on the same inputs.
 
-A Gram matrix is a vector of the space of matrices with the Frobenius inner product <A, B>. What is
-measured here depends on angles and lengths in that space only: nothing changes when both matrices
-are seen in another orthonormal basis, K -> Q K Q'. The alignment is centred: with
-H = I - 1 1' / n, it compares H K H, so that a shift of the features changes nothing either.
+All measures depend only on angles and norms under the Frobenius inner product <A, B>, so they are
+invariant to a common change of orthonormal basis, K -> Q K Q'. Alignments are also centred: they
+compare H K H with H = I - 1 1' / n, which makes them invariant to a shift of the features.
 
-Gram matrices have shape (n, n), or (n, n, k, k) for nets with k outputs, which count as n k samples
-of one kernel and are centred output by output.
+Gram matrices have shape (n, n), or (n, n, k, k) for nets with k outputs. The latter are treated as
+Gram matrices of n k samples and centred separately for each output.
 """
 
 import jax
@@ -18,18 +17,14 @@ from kernelgap.typing import ArrayLike, Scalar
 
 
 def kernel_change(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
-    r"""The relative change of a kernel, ||K - K0||_F / ||K0||_F.
+    r"""Return the relative change of a kernel, ||K - K0||_F / ||K0||_F.
 
     Args:
-        gram0: Gram matrix to compare with, (n, n) or (n, n, k, k), such as the one at the start.
-        gram: the other one, of the same shape.
+        gram0: reference Gram matrix, such as the initial one, of shape (n, n) or (n, n, k, k).
+        gram: Gram matrix of the same shape.
 
     Returns:
-        A scalar >= 0; exactly 0 for equal matrices, not finite where `gram0` is zero.
-
-    Raises:
-        TypeError: if a matrix is not floating.
-        ValueError: if one is not square, not finite, or their shapes differ.
+        A scalar >= 0; exactly 0 for equal matrices, not finite if `gram0` is zero.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -45,22 +40,18 @@ def kernel_change(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
 
 
 def kernel_distance(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
-    r"""The distance of two kernels up to scale, 1 - <K, K0> / (||K||_F ||K0||_F).
+    r"""Return the kernel distance, 1 - <K, K0> / (||K||_F ||K0||_F).
 
-    Computed as half the squared distance of K / ||K|| and K0 / ||K0||, which has no cancellation:
-    it is exactly 0 of a kernel to itself, and right for kernels that are almost the same.
+    It is computed as half the squared distance between K / ||K|| and K0 / ||K0||, without
+    cancellation: exactly 0 for equal matrices, and accurate for kernels that almost agree.
 
     Args:
-        gram0: positive semi-definite Gram matrix, (n, n) or (n, n, k, k).
-        gram: another one, of the same shape.
+        gram0: positive semi-definite Gram matrix of shape (n, n) or (n, n, k, k).
+        gram: positive semi-definite Gram matrix of the same shape.
 
     Returns:
-        A scalar in [0, 1], 0 for proportional kernels, 1 for kernels of features that are
-        orthogonal; NaN where a matrix is zero.
-
-    Raises:
-        TypeError: if a matrix is not floating.
-        ValueError: if one is not square, not finite, or their shapes differ.
+        A scalar in [0, 1]: 0 for proportional Gram matrices, 1 for orthogonal ones; NaN if a
+        matrix is zero.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -70,30 +61,26 @@ def kernel_distance(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
         0.0
 
     References:
-        S. Fort et al., "Deep learning versus kernel learning", NeurIPS 2020 (the kernel distance,
-        there of any two times of training).
+        S. Fort et al., "Deep learning versus kernel learning", NeurIPS 2020 (the kernel distance
+        between any two times of training).
     """
     before, after = _pair(gram0, gram, "gram0", "gram")
     return _angle(before, after, jnp.all(before == after))
 
 
 def kernel_alignment(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
-    r"""Centred kernel alignment, <H K H, H K0 H> / (||H K H||_F ||H K0 H||_F), known as linear CKA.
+    r"""Return the centred kernel alignment, <H K H, H K0 H> / (||H K H||_F ||H K0 H||_F), or CKA.
 
     Args:
-        gram0: positive semi-definite Gram matrix, (n, n) or (n, n, k, k).
-        gram: another one, of the same shape.
+        gram0: positive semi-definite Gram matrix of shape (n, n) or (n, n, k, k).
+        gram: positive semi-definite Gram matrix of the same shape.
 
     Returns:
-        A scalar in [0, 1]; exactly 1 for equal matrices, NaN where a kernel is constant over the
+        A scalar in [0, 1]; exactly 1 for equal matrices, NaN if a kernel is constant over the
         samples.
 
-    Raises:
-        TypeError: if a matrix is not floating.
-        ValueError: if one is not square, not finite, or their shapes differ.
-
     Example:
-        The alignments between all pairs of recorded times:
+        Alignments between all pairs of recorded times:
 
         >>> import jax, jax.numpy as jnp, kernelgap as kg
         >>> x, _ = kg.datasets.xor_noise(jax.random.key(0), 20, 5)
@@ -112,22 +99,18 @@ def kernel_alignment(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
 
 
 def target_alignment(gram: ArrayLike, y: ArrayLike) -> Scalar:
-    r"""Centred alignment of a kernel with the kernel of the targets: y y', or Y Y'.
+    r"""Return the centred alignment of a kernel with the target kernel, y y' or Y Y'.
 
-    For k outputs and a kernel of shape (n, n, k, k), the targets are one vector of n k entries.
+    For a Gram matrix of shape (n, n, k, k), the targets form a single vector of n k entries.
 
     Args:
-        gram: positive semi-definite Gram matrix, (n, n) or (n, n, k, k).
-        y: targets: (n,) or (n, c) floats; (n,) integers are classes, turned into c = max + 1
-            indicators (c = k for a kernel of k outputs). For k outputs (n, k) floats or classes.
+        gram: positive semi-definite Gram matrix of shape (n, n) or (n, n, k, k).
+        y: floating-point targets of shape (n,) or (n, c), or integer classes of shape (n,), which
+            are one-hot encoded with c = max + 1 columns. For k outputs, c = k. Under `jit`,
+            integer classes need k outputs, since c is otherwise unknown.
 
     Returns:
-        A scalar in [0, 1]; NaN where the kernel or the targets are constant over the samples.
-
-    Raises:
-        TypeError: if `gram` is not floating, or integer targets are being traced while the number
-            of classes is not known from `gram`.
-        ValueError: if shapes do not fit or a value is not finite.
+        A scalar in [0, 1]; NaN if the kernel or the targets are constant over the samples.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -144,12 +127,14 @@ def target_alignment(gram: ArrayLike, y: ArrayLike) -> Scalar:
 
 
 def _targets(y: ArrayLike, matrix: jax.Array, k: int) -> jax.Array:
-    """Centred features (n k, c) whose inner products are the kernel of the targets."""
+    """Return centred features (n k, c) whose inner products are the target kernel."""
     array, n = _checks.array(y, "y"), matrix.shape[0] // k
     if jnp.issubdtype(array.dtype, jnp.integer):
         if k == 1 and not _checks.is_concrete(array):
-            raise TypeError("`y` holds integer classes whose number is not known under jit; pass "
-                            "one-hot floats of shape (n, c)")  # fmt: skip
+            raise TypeError(
+                "`y` holds integer classes whose number is not known under jit; pass one-hot "
+                "floats of shape (n, c)"
+            )
         classes = k if k > 1 else max(int(array.max(initial=0)) + 1, 2)
         array = _checks.classes(array, n, classes)
         valid = True if _checks.is_concrete(array) else jnp.all(array < classes)
@@ -173,14 +158,16 @@ def _outputs(gram: ArrayLike) -> int:
 def _pair(gram0: ArrayLike, gram: ArrayLike, name0: str, name: str) -> tuple[jax.Array, jax.Array]:
     first, second = _checks.gram(gram0, name0), _checks.gram(gram, name)
     if jnp.shape(gram0) != jnp.shape(gram):
-        raise ValueError(f"`{name0}` and `{name}` must have one shape; got {jnp.shape(gram0)} and "
-                         f"{jnp.shape(gram)}")  # fmt: skip
+        raise ValueError(
+            f"`{name0}` and `{name}` must have the same shape; got {jnp.shape(gram0)} and "
+            f"{jnp.shape(gram)}"
+        )
     dtype = jnp.promote_types(first.dtype, second.dtype)
     return first.astype(dtype), second.astype(dtype)
 
 
 def _centred(matrix: jax.Array, k: int) -> jax.Array:
-    """H K H, the means taken over samples, for each output by itself."""
+    """Return H K H, centred over the samples for each output separately."""
     n = matrix.shape[0] // k
     blocks = matrix.reshape(n, k, n, k)
     blocks = blocks - jnp.mean(blocks, axis=0, keepdims=True)
@@ -189,7 +176,7 @@ def _centred(matrix: jax.Array, k: int) -> jax.Array:
 
 
 def _norm(matrix: jax.Array) -> jax.Array:
-    """Frobenius norm, with gradient 0 at 0."""
+    """Return the Frobenius norm, with gradient 0 at 0."""
     return safe_power(jnp.sum(jnp.square(matrix)), 0.5)
 
 
@@ -199,9 +186,9 @@ def _unit(matrix: jax.Array) -> jax.Array:
 
 
 def _angle(a: jax.Array, b: jax.Array, same: jax.Array) -> jax.Array:
-    """1 - cos of the angle between two matrices, cut to [0, 1] where rounding leaves it.
+    """Return 1 - cos of the angle between two matrices, in [0, 1], and exactly 0 if `same`.
 
-    `same`: whether they are one matrix; compiled code may round the two norms differently.
+    Compiled code may round the norms of two equal matrices differently.
     """
     angle = jnp.minimum(jnp.sum(jnp.square(_unit(b) - _unit(a))) / 2, 1)
     return jnp.where(same, 0 * angle, angle)  # zero matrices stay NaN

@@ -1,11 +1,11 @@
-r"""How far training has left the linear regime: displacement, tangent kernel, linearisation.
+r"""Measures of lazy training: displacement, change of the tangent kernel, linearisation error.
 
-A net is trained lazily if, while its outputs change, its linearisation at the start
+Training is lazy if the outputs of a net change while its linearisation at initialisation,
 
-    f_lin(Theta; x) = f(Theta_0; x) + <grad f(Theta_0; x), Theta - Theta_0>
+    f_lin(Theta; x) = f(Theta_0; x) + <grad f(Theta_0; x), Theta - Theta_0>,
 
-remains right, so that its tangent kernel hardly changes. The panel measures this from Theta_0 and
-Theta_t alone: it goes into `optim.train(record=...)`, and no path of weights is kept.
+remains accurate, so that its tangent kernel hardly changes. All measures depend only on Theta_0 and
+Theta_t, so they can be recorded by `optim.train(record=...)` without storing a trajectory.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,19 +35,19 @@ TangentKernel = Callable[..., Callable[[jax.Array], jax.Array]]
 
 
 class Laziness(NamedTuple):
-    """How far a net is from its start; each entry has the shape of the recorded times.
+    """Measures of lazy training; each entry has the shape of the recorded times.
 
     Attributes:
         displacement: ||Theta_t - Theta_0||.
-        relative_displacement: the same over ||Theta_0||.
+        relative_displacement: ||Theta_t - Theta_0|| / ||Theta_0||.
         linearization_error: ||f_t - f_lin,t|| / ||f_t - f_0|| over the samples.
-        activation_change: (..., hidden layers), see `metrics.activation_change`; None unless the
-            model is one of `kernelgap.models` with a hidden layer.
-        kernel_change: ||K_t - K_0||_F / ||K_0||_F; this and the rest None without `kernel`.
+        activation_change: (..., hidden layers), as in `metrics.activation_change`; None unless the
+            model comes from `kernelgap.models` and has a hidden layer.
+        kernel_change: ||K_t - K_0||_F / ||K_0||_F; None without `kernel`, like all entries below.
         kernel_distance: 1 - cos of the angle between K_t and K_0.
         kernel_alignment: centred alignment of K_t with K_0.
         target_alignment: centred alignment of K_t with the targets; None without `y`.
-        gram: K_t itself, with `keep_gram`; else None.
+        gram: K_t itself; None unless `keep_gram`.
     """
 
     displacement: Float[Array, "..."]
@@ -73,27 +73,22 @@ def laziness(
     kernel: TangentKernel | None = None,
     keep_gram: bool = False,
 ) -> Callable[[PyTree], Laziness]:
-    r"""The panel of laziness: a function `panel(params) -> Laziness` for the start `params0`.
+    r"""Build a function `panel(params) -> Laziness` that measures lazy training from `params0`.
 
     Args:
         model: a `Model`, or `apply(params, x)` with outputs (n,) or (n, k).
         params0: the initial parameters, Theta_0.
         x: inputs of shape (n, ...) on which outputs and kernels are compared.
-        y: targets, as in `target_alignment`; without them that entry is None.
-        kernel: how to make the tangent kernel: `kernel(model, params)(x) -> Gram matrix`. That is
-            `kernels.empirical_ntk`, or a partial of it (one layer only, say). None leaves out what
-            is measured on kernels. K_0 is computed once, when the panel is made.
-        keep_gram: put the Gram matrix of each time into the records too.
+        y: targets, as in `target_alignment`; if None, so is that entry.
+        kernel: a function that builds the tangent kernel, `kernel(model, params)(x) -> Gram
+            matrix`, that is `kernels.empirical_ntk` or a partial of it (for one layer, say). None
+            omits all measures of the kernel. K_0 is computed once, when the panel is built.
+        keep_gram: include the Gram matrix at each time in the records.
 
     Returns:
-        A pure function of params that passes through `jit`, `vmap` and `scan`. Give it to
-        `optim.train(record=panel)`, call it at a few times of your own loop, or use
-        `laziness_along` where the parameters have been kept.
-
-    Raises:
-        TypeError: if `model` or `kernel` is no function, or x or a parameter is not floating.
-        ValueError: if shapes do not fit or a value is not finite; from the panel, if its
-            parameters have another structure than `params0`.
+        A pure function of params that works under `jit`, `vmap` and `scan`. Pass it to
+        `optim.train(record=panel)` or call it in your own training loop; if you have stored the
+        parameters, use `laziness_along`.
 
     Example:
         >>> import jax, optax, kernelgap as kg
@@ -117,23 +112,27 @@ def laziness(
     if kernel is not None:
         _checks.function(kernel, "kernel", "kernel(model, params) -> (x -> Gram matrix)")
         if hasattr(kernel, "diag"):
-            raise TypeError("`kernel` must be what makes a kernel of a model and its parameters, "
-                            "such as kernels.empirical_ntk itself; got a kernel")  # fmt: skip
+            raise TypeError(
+                "`kernel` must be a function that builds a kernel from a model and its parameters, "
+                "such as kernels.empirical_ntk itself; got a kernel"
+            )
     gram0 = None if kernel is None else kernel(model, params0)(x)
     if gram0 is not None and y is not None:
-        target_alignment(gram0, y)  # refuses bad targets now, not after training
-    size0 = norm(params0)
+        target_alignment(gram0, y)  # raise for bad targets before training
+    norm0 = norm(params0)
     layered = isinstance(model, Model) and bool(getattr(model.spec, "widths", ()))
 
     def panel(params: PyTree) -> Laziness:
-        far = displacement(params0, params)
-        found = Laziness(far, far / size0, linearization_error(apply, params0, params, x))
+        distance = displacement(params0, params)
+        error = linearization_error(apply, params0, params, x)
+        measures = Laziness(distance, distance / norm0, error)
         if isinstance(model, Model) and layered:
-            found = found._replace(activation_change=activation_change(model, params0, params, x))
+            change = activation_change(model, params0, params, x)
+            measures = measures._replace(activation_change=change)
         if kernel is None or gram0 is None:
-            return found
+            return measures
         gram = kernel(model, params)(x)
-        return found._replace(
+        return measures._replace(
             kernel_change=kernel_change(gram0, gram),
             kernel_distance=kernel_distance(gram0, gram),
             kernel_alignment=kernel_alignment(gram0, gram),
@@ -153,13 +152,13 @@ def laziness_along(
     kernel: TangentKernel | None = None,
     keep_gram: bool = False,
 ) -> Laziness:
-    """The panel of laziness at all times of a trajectory, whose first parameters are the start.
+    """Measure lazy training along a trajectory, relative to its first parameters.
 
     Args:
         model: as in `laziness`.
-        trajectory: a list of parameters Theta_0, Theta_1, ...; or one tree whose leaves have these
-            times as first axis, as `optim.train(record=lambda p: p)` returns it (which leaves out
-            Theta_0: add it in front).
+        trajectory: a list of parameters Theta_0, Theta_1, ..., or a tree whose leaves have the
+            times as first axis. The records of `optim.train(record=lambda p: p)` have this form
+            but lack Theta_0; prepend it.
         x: as in `laziness`.
         y: as in `laziness`.
         kernel: as in `laziness`.
@@ -167,11 +166,7 @@ def laziness_along(
             `kernel_alignment`.
 
     Returns:
-        `Laziness`, each entry with the times as first axis; the first is that of the start.
-
-    Raises:
-        TypeError: as `laziness`.
-        ValueError: as `laziness`, or if the parameters of the times differ in structure or shape.
+        `Laziness`, whose entries have the times as first axis, beginning with Theta_0.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -189,10 +184,12 @@ def laziness_along(
     if isinstance(trajectory, list):
         if not trajectory:
             raise ValueError("`trajectory` must hold at least the initial parameters; got none")
-        kinds = [jax.tree.map(np.shape, params) for params in trajectory]
-        if different := [t for t, kind in enumerate(kinds) if kind != kinds[0]]:
-            raise ValueError(f"`trajectory` must hold parameters of one structure and shape; entry "
-                             f"{different[0]} differs from the first")  # fmt: skip
+        shapes = [jax.tree.map(np.shape, params) for params in trajectory]
+        if different := [t for t, tree in enumerate(shapes) if tree != shapes[0]]:
+            raise ValueError(
+                f"`trajectory` must hold parameters of equal structure and shapes; entry "
+                f"{different[0]} differs from the first"
+            )
         trajectory = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trajectory)
     trajectory = _checks.parameters(trajectory, "trajectory")
     times = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(trajectory)}
@@ -205,18 +202,14 @@ def laziness_along(
 
 
 def displacement(params0: PyTree, params: PyTree) -> Scalar:
-    """How far parameters have moved, ||Theta - Theta_0|| over all of them.
+    """Return ||Theta - Theta_0|| over all parameters.
 
     Args:
-        params0: parameters to compare with.
+        params0: reference parameters, such as the initial ones.
         params: parameters of the same structure and shapes.
 
     Returns:
         A scalar >= 0, with gradient 0 at `params0`.
-
-    Raises:
-        TypeError: if a parameter is not floating.
-        ValueError: if the structures or shapes differ.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -224,7 +217,7 @@ def displacement(params0: PyTree, params: PyTree) -> Scalar:
         2.236068
 
     References:
-        The usual distance from the start, as in L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019.
+        The usual distance from initialisation, as in L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019.
     """
     params0 = _checks.parameters(params0, "params0", finite=False)
     params = _checks.parameters(params, finite=False)
@@ -235,10 +228,10 @@ def displacement(params0: PyTree, params: PyTree) -> Scalar:
 def linearization_error(
     model: Model | Apply, params0: PyTree, params: PyTree, x: ArrayLike
 ) -> Scalar:
-    r"""How wrong the linearised net is, relative to what changed: ||f - f_lin|| / ||f - f_0||.
+    r"""Return the relative error of the linearised net, ||f - f_lin|| / ||f - f_0||.
 
-    The linearisation at `params0` costs one forward-mode derivative. Norms run over all samples and
-    outputs.
+    The linearisation at `params0` costs one forward-mode derivative. The norms are over all samples
+    and outputs.
 
     Args:
         model: a `Model`, or `apply(params, x)`.
@@ -247,12 +240,8 @@ def linearization_error(
         x: inputs of shape (n, ...).
 
     Returns:
-        A scalar >= 0; 0 where no output changed (and at `params0`), small in lazy training, of
-        order one beyond it, and where the change of the outputs is lost in their rounding.
-
-    Raises:
-        TypeError: if `model` is no function, or x or a parameter is not floating.
-        ValueError: if structures or shapes differ, or a value is not finite.
+        A scalar >= 0: 0 if no output changed (in particular at `params0`), small in lazy training,
+        and of order one beyond it or if the change of the outputs is lost in rounding.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -263,7 +252,7 @@ def linearization_error(
         0.2000
 
     References:
-        L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019 (lazy training as linearisation). The ratio is
+        L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019 (lazy training as linearisation); the ratio is
         ours.
     """
     apply = model.apply if isinstance(model, Model) else model
@@ -271,39 +260,39 @@ def linearization_error(
     x = _checks.examples(x)
     params0, params = _checks.parameters(params0, "params0"), _checks.parameters(params)
     _check_alike(params0, params)
-    # Forward-mode derivatives want one dtype, that of both where they differ.
+    # Forward-mode derivatives need a common dtype.
     pairs = ((params0, params), (params, params0))
     params0, params = (jax.tree.map(_promoted, *pair) for pair in pairs)
     check_apply(apply, params0, x)
     step = difference(params, params0)
-    # JAX's derivatives of what is not compiled forget a mesh that is a part of the type.
+    # Outside of jit, JAX's derivatives lose an explicit mesh.
     typed = _arrays.on_explicit_mesh(x, *jax.tree.leaves(params0))
     forward = jax.jit(apply) if typed else apply
-    before, along = jax.jvp(lambda p: forward(p, x), (params0,), (step,))
+    before, linear_change = jax.jvp(lambda p: forward(p, x), (params0,), (step,))
     change = apply(params, x) - before
     size = norm(change)
-    # At the start itself the two forward passes may differ by their rounding.
-    moved = (size != 0) & (norm(step) != 0)  # NaN stays
-    return jnp.where(moved, norm(change - along) / jnp.where(moved, size, 1), 0)
+    # At `params0` itself, the two forward passes may differ by rounding.
+    moved = (size != 0) & (norm(step) != 0)  # NaN counts as moved
+    return jnp.where(moved, norm(change - linear_change) / jnp.where(moved, size, 1), 0)
 
 
 def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
-    r"""How far the nearest interpolating solution of the linearised net is: sqrt(r' K_0^{-1} r).
+    r"""Return the distance to the nearest interpolating linearised net, sqrt(r' K_0^{-1} r).
 
-    Among all Theta with f_lin(Theta; x_i) = y_i, the nearest to Theta_0 is at this distance, with
-    r = y - f(Theta_0; x). Gradient flow on the squared loss of the linearised net ends there.
+    It is the smallest ||Theta - Theta_0|| with f_lin(Theta; x_i) = y_i for all i, and
+    r = y - f(Theta_0; x). Gradient flow on the squared loss of the linearised net converges to the
+    minimiser.
 
     Args:
-        gram: the tangent kernel's Gram matrix at the start, (n, n) or (n, n, k, k).
-        residuals: y - f(Theta_0; x), (n,) or (n, k).
+        gram: Gram matrix of the tangent kernel at Theta_0, of shape (n, n) or (n, n, k, k). It is
+            singular if inputs are equal or if there are more outputs than parameters.
+        residuals: y - f(Theta_0; x), of shape (n,) or (n, k).
 
     Returns:
-        A scalar. NaN under `jit` where the matrix is not positive definite in its dtype.
+        A scalar; NaN under `jit` if the matrix is not positive definite in its dtype.
 
     Raises:
-        TypeError: if an argument is not floating.
-        ValueError: if shapes do not fit or a value is not finite, or the matrix is singular in its
-            dtype: equal inputs, or more outputs than parameters.
+        ValueError: if the matrix is singular in its dtype.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -311,7 +300,7 @@ def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
         0.5
 
     References:
-        C. Williams, M. Seeger; the pseudo-inverse solution of least squares. Used for wide nets by
+        C. Williams, M. Seeger; the minimum-norm least-squares solution. Used for wide nets by
         S. Arora et al., ICML 2019.
     """
     matrix = _checks.gram(gram)
@@ -334,20 +323,17 @@ def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
 
 
 def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
-    """The step at which training diverged, or -1 if it did not.
+    """Return the step at which training diverged, or -1 if it did not.
 
-    Diverged means that the loss ends not finite, or above where it began; the step is the first
-    from which on this is so for good. A run that rises and comes back has not diverged.
+    A run has diverged if its final loss is above its initial loss or not finite. The step returned
+    is the first from which on no loss is finite and at most the initial one. A run whose loss rises
+    and falls again has not diverged.
 
     Args:
-        losses: (..., steps), such as `Trained.losses`; a NaN counts as infinite.
+        losses: shape (..., steps), such as `Trained.losses`; NaN counts as infinite.
 
     Returns:
         Integers of shape (...).
-
-    Raises:
-        TypeError: if `losses` is not floating.
-        ValueError: if it has no steps.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -368,10 +354,12 @@ def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
 
 
 def _check_alike(params0: PyTree, params: PyTree) -> None:
-    ours, theirs = (jax.tree.map(np.shape, tree) for tree in (params0, params))
-    if ours != theirs:
-        raise ValueError(f"`params` must have the structure and shapes of `params0`, {ours!s:.80}; "
-                         f"got {theirs!s:.80}")  # fmt: skip
+    expected, received = (jax.tree.map(np.shape, tree) for tree in (params0, params))
+    if expected != received:
+        raise ValueError(
+            f"`params` must have the structure and shapes of `params0`, {expected!s:.80}; "
+            f"got {received!s:.80}"
+        )
 
 
 def _promoted(array: jax.Array, other: jax.Array) -> jax.Array:

@@ -20,18 +20,14 @@ Norm = Literal["l2", "balanced", "mean_field", "layer_product"]
 
 
 def output_margins(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
-    """The margin of each sample: y_i f_i, or f_{y_i} - max_{j != y_i} f_j for k classes.
+    """Return the margin of each sample, y_i f_i, or f_{y_i} - max_{j != y_i} f_j for k classes.
 
     Args:
         outputs: (n,) or (n, k) with k >= 2.
         y: (n,) labels: -1 or +1 for outputs (n,), integers 0..k-1 for outputs (n, k).
 
     Returns:
-        Margins of shape (n,); a sample is classified rightly when its margin is positive.
-
-    Raises:
-        TypeError: if `outputs` is not floating.
-        ValueError: if shapes disagree or concrete labels are out of range.
+        Margins of shape (n,); a sample is classified correctly if its margin is positive.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -54,36 +50,32 @@ def normalized_margin(
     norm: Norm = "l2",
     smooth: bool = False,
 ) -> Scalar:
-    r"""The margin of the worst sample over the norm of the parameters to the degree of the model.
+    r"""Return the smallest margin divided by the norm of the parameters to the power of the degree.
 
-    With theta = Theta's entries, a the degree and r the radius of `noisy_gd`, the denominators are:
+    With a the degree of the model, theta_j the parameters of unit j and r the radius of `noisy_gd`,
+    the denominators are:
 
     - `"l2"`: ||Theta||^a over all parameters; any depth.
-    - `"balanced"`: the least ||Theta||^a over rescalings of units that keep f, for ReLU
-      ``2 sum_j |w_j| ||u_j||``; two layers.
+    - `"balanced"`: the smallest ||Theta||^a over rescalings of units that preserve f, which is
+      ``2 sum_j |w_j| ||u_j||`` for ReLU; two layers.
     - `"mean_field"`: mean_j ||theta_j / r||^2, which bounds the F1 norm; two layers, degree 2.
-    - `"layer_product"`: the layers' Frobenius norms, each to its own degree; any depth.
+    - `"layer_product"`: the product of the Frobenius norms of the layers, each raised to the
+      degree of its layer; any depth.
 
     Args:
-        model: a `homogeneous_mlp`; or, for `norm="l2"`, any `Model` that has a `degree`, such as
-            ``models.Model(init, apply, degree=2)`` with functions of your own.
-        params: its parameters.
+        model: a `homogeneous_mlp`; for `norm="l2"`, any `Model` with a `degree`, such as
+            ``models.Model(init, apply, degree=2)`` with your own functions.
+        params: parameters of the model.
         x: inputs of shape (n, d).
         y: (n,) labels: -1 or +1 for one output, integers 0..k-1 for k outputs.
-        norm: the denominator, as listed. The balanced margin is never below the l2 one.
-        smooth: replace the minimum by log(1 / sum_i exp(-margin_i)), over rivals too when
-            multi-class. The result lies within log(n) / denominator (log(n (k-1)) for k classes)
-            below the margin, and is smooth in the parameters.
+        norm: the denominator. The balanced margin is never smaller than the l2 margin.
+        smooth: replace the minimum by -log sum_i exp(-margin_i), where the sum also runs over the
+            rival classes for k classes. The result is smooth in the parameters and below the margin
+            by at most log(n) / denominator, or log(n (k-1)) / denominator for k classes.
 
     Returns:
-        A scalar, positive exactly if all samples are classified rightly (for `smooth=False`);
-        NaN for zero parameters.
-
-    Raises:
-        TypeError: if `model` is no `Model`, or is your own and the norm not `"l2"`, or x is not
-            floating.
-        ValueError: if shapes disagree, concrete labels are out of range or x is not finite, the
-            norm is unknown, it is not defined for this model, or the model is not homogeneous.
+        A scalar; NaN for zero parameters. If `smooth` is False, it is positive if and only if all
+        samples are classified correctly.
 
     Example:
         >>> import jax, kernelgap as kg

@@ -1,19 +1,20 @@
-"""Laws and Hypothesis strategies to run on your own models, kernels and margins.
+"""Laws and Hypothesis strategies for testing your own models, kernels and margins.
 
-A law is a function that raises `AssertionError` with the number that broke it. Tolerances are
-multiples of the rounding unit of the values' dtype, or of a standard error; none has to be tuned.
+A law is a function that raises `AssertionError` and reports the violation. Tolerances are multiples
+of the rounding unit of the dtype, or of a standard error, so they need no tuning.
 
 Example:
-    The three lines of a downstream test:
+    A complete downstream test:
 
     >>> import jax, kernelgap as kg
     >>> kernel = lambda x1, x2=None: kg.kernels.ntk(kg.models.homogeneous_mlp((1,)))(x1, x2)
     >>> kg.testing.assert_kernel(kernel, jax.random.normal(jax.random.key(0), (8, 3)))
 
-    Strategies draw keys, models, data sets and kernels (extra `test`). What is drawn compiles
-    nothing; a test's first call of JAX does, for longer than the deadline that Hypothesis sets by
-    default. The first use of a strategy therefore loads a profile without deadline, unless one was
-    loaded before; a decorator `hypothesis.settings` needs `deadline=None` of its own:
+    Strategies draw keys, models, data sets and kernels (extra `test`). Drawing them compiles
+    nothing, but the first JAX call of a test does, and may exceed the default deadline of
+    Hypothesis. The first use of a strategy therefore loads a profile without deadline, unless
+    another profile is loaded already; a decorator `hypothesis.settings` needs its own
+    `deadline=None`:
 
     >>> import hypothesis
     >>> @hypothesis.settings(max_examples=3, deadline=None)
@@ -60,7 +61,7 @@ _STRATEGIES = ("activations", "datasets", "kernels", "keys", "models")
 def __getattr__(name: str) -> Any:
     if name not in _STRATEGIES:
         raise AttributeError(f"module 'kernelgap.testing' has no attribute {name!r}")
-    try:  # Hypothesis is optional: the laws do without it
+    try:  # Hypothesis is optional: the laws do not need it
         return getattr(import_module("kernelgap.testing.strategies"), name)
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
@@ -69,4 +70,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)  # what tab completion offers
+    return sorted(__all__)  # for tab completion

@@ -1,4 +1,4 @@
-"""Laws that models, kernels and margins obey, as assertions."""
+"""Assertions for laws that models, kernels and margins obey."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,24 +11,22 @@ from kernelgap import _checks, kernels, metrics, optim
 from kernelgap.models import Model
 from kernelgap.typing import Apply, ArrayLike, Key, PyTree
 
-_SIGMAS = 5.0  # standard errors that a mean may be off: once in two million by chance
+_SIGMAS = 5.0  # standard errors; a correct mean is further away once in two million times
 
 
 def assert_close(
     actual: ArrayLike, expected: ArrayLike, *, factor: float = 100.0, scale: float | None = None
 ) -> None:
-    """Equal up to `factor` rounding units of the largest entry.
+    """Assert that two arrays agree up to `factor` rounding units of the largest entry.
+
+    The assertion also fails if an entry is not finite or the shapes do not match.
 
     Args:
-        actual: any shape; its dtype says how large a rounding unit is.
-        expected: the same shape, or one that broadcasts.
-        factor: rounding units that are allowed.
-        scale: the size they are relative to; the largest of ``|expected|`` when None.
-
-    Raises:
-        AssertionError: if an entry is further away, or not finite, or the shapes do not fit.
-        TypeError: if an argument holds no numbers.
-        ValueError: if `factor` or `scale` is negative or not finite.
+        actual: array of any shape, whose dtype determines the rounding unit.
+        expected: array of the same shape, or one that broadcasts to it.
+        factor: number of rounding units allowed, at least 0.
+        scale: magnitude to which the rounding unit is relative, at least 0; the maximum of
+            ``|expected|`` when None.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -37,7 +35,7 @@ def assert_close(
     _checks.number(factor, "factor", minimum=0)
     if scale is not None:
         _checks.number(scale, "scale", minimum=0)
-    actual, expected = _numbers(actual, "actual"), _numbers(expected, "expected")
+    actual, expected = _to_numpy(actual, "actual"), _to_numpy(expected, "expected")
     if not jnp.issubdtype(actual.dtype, jnp.inexact):
         raise TypeError(f"`actual` must be a floating-point array; got dtype {actual.dtype}")
     try:
@@ -64,20 +62,15 @@ def assert_homogeneous(
     scales: Sequence[float] = (0.5, 3.0),
     factor: float = 2000.0,
 ) -> None:
-    """f(c Theta; x) = c^degree f(Theta; x) for c > 0, and Euler's identity for the derivative.
+    """Assert that f(c Theta; x) = c^degree f(Theta; x) for c > 0, and Euler's identity.
 
     Args:
-        apply: `apply(params, x)`, outputs of any shape.
-        params: parameters at which the law is checked, on a generic point.
+        apply: `apply(params, x)` with outputs of any shape.
+        params: parameters at which the law is checked, in general position.
         x: inputs.
-        degree: the claimed degree of positive homogeneity in all parameters together.
-        scales: the c to try.
-        factor: rounding units allowed, relative to the largest output.
-
-    Raises:
-        AssertionError: if the law is broken.
-        TypeError: if `apply` is no function, a parameter is not floating, or a number is none.
-        ValueError: if `scales` is empty or one of them is not positive.
+        degree: claimed degree of positive homogeneity in all parameters jointly.
+        scales: positive values of c to test, at least one.
+        factor: number of rounding units allowed, relative to the largest output.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -105,22 +98,17 @@ def assert_kernel(
     *,
     factor: float = 1e4,
 ) -> None:
-    """A kernel is symmetric, positive semi-definite, and one function of pairs of rows.
+    """Assert that a kernel is symmetric, positive semi-definite and a function of pairs of rows.
 
-    Checked on x: K(x) = K(x)', no eigenvalue below rounding, K(x) = K(x, x), blocks of K are K of
-    blocks, K(z, x) = K(x, z)', permuted rows permute the matrix, `jit` changes nothing, and
-    `kernel.diag(x)`, where there is one, is the diagonal.
+    The checks on x are: K(x) = K(x)'; no eigenvalue is negative beyond rounding; K(x) = K(x, x);
+    blocks of K are K of blocks; K(z, x) = K(x, z)'; permuting the rows of x permutes the matrix;
+    `jit` does not change the values; and `kernel.diag(x)`, if it exists, is the diagonal.
 
     Args:
-        kernel: `kernel(x1, x2=None) -> (n1, n2)`: a `kernels.Kernel` or any function like it.
+        kernel: `kernel(x1, x2=None) -> (n1, n2)`, a `kernels.Kernel` or any such function.
         x: inputs of shape (n, ...), n >= 3.
-        factor: rounding units allowed, relative to the largest diagonal entry; angles between
-            nearly parallel inputs lose that much.
-
-    Raises:
-        TypeError: if `kernel` is no function or x not floating.
-        ValueError: if x has fewer than 3 rows or is not finite.
-        AssertionError: if a law is broken.
+        factor: number of rounding units allowed, relative to the largest diagonal entry; angles
+            between nearly parallel inputs lose that many.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -136,20 +124,20 @@ def assert_kernel(
     assert gram.shape == (n, n), f"K(x) must have shape {(n, n)}; got {gram.shape}"
     assert np.isfinite(gram).all(), "K(x) has entries that are not finite"
     scale = float(np.max(np.abs(np.diag(gram))))
-    same = {"factor": factor, "scale": scale}
-    assert_close(gram, gram.T, **same)
+    tolerance = {"factor": factor, "scale": scale}
+    assert_close(gram, gram.T, **tolerance)
     values = np.linalg.eigvalsh(np.float64(gram))
     allowed = -factor * n * np.finfo(gram.dtype).eps * scale
-    assert values[0] >= allowed, f"eigenvalue {values[0]:.3g} of K(x) below {allowed:.3g}"
+    assert values[0] >= allowed, f"eigenvalue {values[0]:.3g} of K(x) is below {allowed:.3g}"
     half = n // 2
-    assert_close(kernel(x, x), gram, **same)
-    assert_close(kernel(x[:half], x[half:]), gram[:half, half:], **same)
-    assert_close(kernel(x[half:], x[:half]), gram[half:, :half], **same)
+    assert_close(kernel(x, x), gram, **tolerance)
+    assert_close(kernel(x[:half], x[half:]), gram[:half, half:], **tolerance)
+    assert_close(kernel(x[half:], x[:half]), gram[half:, :half], **tolerance)
     order = np.roll(np.arange(n), 1)
-    assert_close(kernel(x[order]), gram[np.ix_(order, order)], **same)
-    assert_close(jax.jit(lambda a: kernel(a))(x), gram, **same)
+    assert_close(kernel(x[order]), gram[np.ix_(order, order)], **tolerance)
+    assert_close(jax.jit(lambda a: kernel(a))(x), gram, **tolerance)
     if hasattr(kernel, "diag"):
-        assert_close(kernel.diag(x), np.diag(gram), **same)  # type: ignore[attr-defined]
+        assert_close(kernel.diag(x), np.diag(gram), **tolerance)  # type: ignore[attr-defined]
 
 
 def assert_margin_invariant(
@@ -160,20 +148,15 @@ def assert_margin_invariant(
     factor: float = 5000.0,
     scale: float | None = None,
 ) -> None:
-    """A normalised margin does not change under Theta -> c Theta, c > 0.
+    """Assert that a normalised margin is invariant under Theta -> c Theta for c > 0.
 
     Args:
         margin: `margin(params) -> scalar`.
         params: parameters at which the law is checked.
-        scales: the c to try.
-        factor: rounding units allowed.
-        scale: what they are relative to; the margin itself when None. Where a margin is small
-            because outputs cancel, pass the size of a typical normalised output.
-
-    Raises:
-        AssertionError: if the margin changes.
-        TypeError: if `margin` is no function, a parameter is not floating, or a number is none.
-        ValueError: if `scales` is empty or one of them is not positive.
+        scales: positive values of c to test, at least one.
+        factor: number of rounding units allowed.
+        scale: magnitude to which the rounding unit is relative; the margin itself when None. If the
+            margin is small because outputs cancel, pass the size of a typical normalised output.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -187,8 +170,8 @@ def assert_margin_invariant(
     scales = _positive(scales, "scales")
     expected = margin(params)
     for c in scales:
-        found = margin(jax.tree.map(lambda w, c=c: c * w, params))
-        assert_close(found, expected, factor=factor, scale=scale)
+        scaled = margin(jax.tree.map(lambda w, c=c: c * w, params))
+        assert_close(scaled, expected, factor=factor, scale=scale)
 
 
 def assert_infinite_width(
@@ -201,25 +184,20 @@ def assert_infinite_width(
     seeds: int = 32,
     bias: float = 8.0,
 ) -> None:
-    """The empirical NTK, averaged over initial parameters, is the kernel of infinite width.
+    """Assert that the empirical NTK, averaged over initialisations, has the claimed limit.
 
-    Entries of the mean over `seeds` may be off by 5 standard errors and by `bias / width` of the
-    diagonal: for nets of more than two layers the mean itself tends to its limit like 1 / width.
+    Entries of the mean over `seeds` nets may be off by 5 standard errors plus `bias / width` times
+    the diagonal, since for more than two layers the mean converges to its limit like 1 / width.
 
     Args:
-        build: width -> `Model` of one output.
-        kernel: the claimed limit, `kernel(x) -> (n, n)`.
+        build: function from a width to a `Model` with one output.
+        kernel: claimed infinite-width limit, `kernel(x) -> (n, n)`.
         x: inputs of shape (n, d).
         key: JAX random key.
-        width: of the nets.
-        seeds: how many of them, at least 2.
-        bias: see above; 0 for two layers, whose mean is exact at any width.
-
-    Raises:
-        AssertionError: if an entry is further away.
-        TypeError: if `build` or `kernel` is no function, `key` no JAX key, x not floating, or a
-            number is none.
-        ValueError: if x is not finite or a number is out of range.
+        width: width of the nets.
+        seeds: number of nets, at least 2.
+        bias: allowed bias times width, at least 0; use 0 for two layers, where the mean is exact
+            at any width.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -236,10 +214,10 @@ def assert_infinite_width(
     seeds = _checks.integer(seeds, "seeds", minimum=2)
     model = build(_checks.integer(width, "width", minimum=1))
 
-    def one(key: jax.Array) -> jax.Array:
+    def sample_gram(key: jax.Array) -> jax.Array:
         return kernels.empirical_ntk(model, model.init(key, x.shape[1], x.dtype))(x)
 
-    grams = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(key, seeds)), float)
+    grams = np.asarray(jax.jit(jax.vmap(sample_gram))(jax.random.split(key, seeds)), float)
     limit = np.asarray(kernel(x), float)
     size = np.sqrt(np.outer(np.diag(limit), np.diag(limit)))
     error = grams.std(axis=0, ddof=1) / seeds**0.5
@@ -263,30 +241,24 @@ def assert_lazy_limit(
     learning_rate: float = 0.5,
     seeds: int = 8,
 ) -> None:
-    """Training moves the tangent kernel the less, the wider the net: like 1 / sqrt(width).
+    """Assert that the tangent kernel changes less in wider nets, like 1 / sqrt(width).
 
-    Gradient descent on the squared loss from random parameters; the relative change of the
-    empirical NTK in the Frobenius norm, its root mean square over seeds, must fall from the
-    narrow to the wide net by at least half of what 1 / sqrt(width) predicts (on a logarithmic
-    scale), which separates lazy training from the kernels that move at every width.
+    Nets are trained by gradient descent on the squared loss from random initialisations. The root
+    mean square over seeds of the relative change of the empirical NTK (Frobenius norm) must decay
+    from the narrow to the wide net with at least half of the exponent of 1 / sqrt(width). This
+    separates lazy training from parameterizations whose kernel changes at every width.
 
     Args:
-        build: width -> `Model` of one output, in the NTK parameterization or another lazy one.
+        build: function from a width to a `Model` with one output, in the NTK parameterization or
+            another lazy one. Its kernel must change in training.
         x: inputs of shape (n, d).
-        y: (n,) real targets.
+        y: real targets of shape (n,).
         key: JAX random key.
-        widths: narrow and wide, the latter at least 4 times the former.
-        steps: steps of gradient descent, at least 1.
-        learning_rate: as a multiple of the inverse of the largest eigenvalue of the loss's Hessian
-            at the start, for the linearised net; below 2.
-        seeds: random starts for each width.
-
-    Raises:
-        TypeError: if `build` is no function, `key` no JAX key, x or y not floating, or a number
-            is none.
-        ValueError: if widths are too close, a number is out of range, shapes disagree, x or y is
-            not finite, or the kernel did not move at all.
-        AssertionError: if the change does not fall.
+        widths: a narrow and a wide width; the latter must be at least 4 times the former.
+        steps: number of gradient descent steps, at least 1.
+        learning_rate: step size, below 2, in units of the inverse of the largest Hessian eigenvalue
+            of the linearised net at initialisation.
+        seeds: number of random initialisations per width.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -303,12 +275,12 @@ def assert_lazy_limit(
     _checks.random_key(key)
     _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
     if not isinstance(widths, Sequence) or len(widths) != 2:
-        raise TypeError(f"`widths` must be a narrow and a wide one; got {widths!r:.40}")
+        raise TypeError(f"`widths` must be a pair (narrow, wide); got {widths!r:.40}")
     narrow, wide = (_checks.integer(w, "widths", minimum=1) for w in widths)
     steps = _checks.integer(steps, "steps", minimum=1)
     seeds = _checks.integer(seeds, "seeds", minimum=1)
     if wide < 4 * narrow:
-        raise ValueError(f"`widths` must differ by a factor of 4 at least; got {narrow} and {wide}")
+        raise ValueError(f"`widths` must differ by a factor of at least 4; got {narrow} and {wide}")
 
     def change(width: int) -> float:
         model = build(width)
@@ -316,7 +288,7 @@ def assert_lazy_limit(
         def loss(params: PyTree, x: jax.Array, y: jax.Array) -> jax.Array:
             return jnp.mean(jnp.square(model.apply(params, x) - y)) / 2
 
-        def one(key: jax.Array) -> jax.Array:
+        def train_one(key: jax.Array) -> jax.Array:
             params = model.init(key, x.shape[1], x.dtype)
             before = kernels.empirical_ntk(model, params)(x)
             rate = learning_rate * x.shape[0] / jnp.linalg.eigvalsh(before)[-1]
@@ -324,21 +296,23 @@ def assert_lazy_limit(
             after = kernels.empirical_ntk(model, trained)(x)
             return metrics.kernel_change(before, after)
 
-        changes = jax.jit(jax.vmap(one))(jax.random.split(key, seeds))
+        changes = jax.jit(jax.vmap(train_one))(jax.random.split(key, seeds))
         return float(np.sqrt(np.mean(np.square(np.float64(changes)))))
 
-    first, last = change(narrow), change(wide)
-    if not first > 0:
-        raise ValueError(f"the kernel of width {narrow} did not change in {steps} steps; got "
-                         f"{first:g}")  # fmt: skip
-    exponent = np.log(first / last) / np.log(wide / narrow) if last > 0 else np.inf
+    narrow_change, wide_change = change(narrow), change(wide)
+    if not narrow_change > 0:
+        raise ValueError(
+            f"the kernel of width {narrow} did not change in {steps} steps; got {narrow_change:g}"
+        )
+    ratio = narrow_change / wide_change if wide_change > 0 else np.inf
+    exponent = np.log(ratio) / np.log(wide / narrow)
     assert exponent >= 0.25, (
-        f"relative change of the kernel {first:.3g} at width {narrow}, {last:.3g} at {wide}: "
-        f"exponent {exponent:.2f}, lazy training has 0.5"
+        f"the kernel changes by {narrow_change:.3g} at width {narrow} and by {wide_change:.3g} at "
+        f"width {wide}: exponent {exponent:.2f}, but lazy training has 0.5"
     )
 
 
-def _numbers(value: ArrayLike, name: str) -> np.ndarray:
+def _to_numpy(value: ArrayLike, name: str) -> np.ndarray:
     try:
         array = np.asarray(value)
         array.astype(complex)
@@ -348,7 +322,7 @@ def _numbers(value: ArrayLike, name: str) -> np.ndarray:
 
 
 def _positive(values: Sequence[float], name: str) -> tuple[float, ...]:
-    """At least one positive number: a law that is checked nowhere would pass."""
+    """Require at least one positive number, since a law that is checked nowhere would pass."""
     if not isinstance(values, Sequence) or not values or isinstance(values, str):
         raise ValueError(f"`{name}` must be a sequence of positive numbers; got {values!r:.40}")
     for value in values:

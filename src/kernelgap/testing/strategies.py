@@ -1,4 +1,4 @@
-"""Hypothesis strategies over few shapes, so that a property compiles a handful of programs."""
+"""Hypothesis strategies with few shapes, so that a test compiles few programs."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from kernelgap import _checks
-from kernelgap import kernels as kernel_room
-from kernelgap import models as model_room
+from kernelgap import kernels as kernel_module
+from kernelgap import models as model_module
 from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
 from kernelgap.models import Activation, Model
 
-# JAX compiles at the first call of each shape, which takes longer than the 200 ms that Hypothesis
-# gives an example by default, and the second call does not: tests with a deadline would be flaky.
-# Whoever has chosen a profile keeps it.
+# JAX compiles at the first call with each shape, which takes longer than the 200 ms that Hypothesis
+# allows by default, while later calls do not: tests with a deadline would be flaky. A profile that
+# the user has chosen is kept.
 if settings.default == settings.get_profile("default"):
     settings.register_profile(
         "kernelgap", deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -24,20 +24,20 @@ if settings.default == settings.get_profile("default"):
     settings.load_profile("kernelgap")
 
 _ACTIVATIONS = (
-    model_room.Activation(1.0, 0.0, 1.0),
-    model_room.leaky_relu(0.3),
-    model_room.Activation(1.0, 1.0, 1.0),
-    model_room.Activation(1.0, -2.0, 1.0),
-    model_room.relu_power(2),
-    model_room.Activation(1.0, 0.5, 3.0),
+    model_module.Activation(1.0, 0.0, 1.0),
+    model_module.leaky_relu(0.3),
+    model_module.Activation(1.0, 1.0, 1.0),
+    model_module.Activation(1.0, -2.0, 1.0),
+    model_module.relu_power(2),
+    model_module.Activation(1.0, 0.5, 3.0),
 )
 
 
 def keys() -> st.SearchStrategy[jax.Array]:
-    """JAX random keys.
+    """Draw JAX random keys.
 
     Returns:
-        A strategy of keys, for functions that take one.
+        A strategy of keys.
 
     Example:
         >>> import kernelgap as kg
@@ -51,17 +51,13 @@ def keys() -> st.SearchStrategy[jax.Array]:
 
 
 def activations(*, largest_power: float = 3) -> st.SearchStrategy[Activation]:
-    """Homogeneous activations: ReLU, leaky, absolute value, an odd one, and powers.
+    """Draw homogeneous activations: ReLU, leaky ReLU, absolute value, an odd one, and powers.
 
     Args:
-        largest_power: the highest degree, at least 1; 1 for activations that keep scales.
+        largest_power: highest degree, at least 1; 1 draws only piecewise linear activations.
 
     Returns:
         A strategy of `models.Activation`.
-
-    Raises:
-        TypeError: if `largest_power` is no number.
-        ValueError: if `largest_power` < 1.
 
     Example:
         >>> import kernelgap as kg
@@ -77,19 +73,15 @@ def models(
     largest_power: float = 3,
     outputs: Sequence[int | None] = (None, 3),
 ) -> st.SearchStrategy[Model]:
-    """Homogeneous MLPs of every parameterization.
+    """Draw homogeneous MLPs in every parameterization.
 
     Args:
         widths: hidden widths to choose from.
-        largest_power: the highest degree of an activation.
+        largest_power: highest degree of an activation, at least 1.
         outputs: numbers of outputs to choose from; None for outputs of shape (n,).
 
     Returns:
         A strategy of `models.Model`.
-
-    Raises:
-        TypeError: if `largest_power` is no number, or `widths` or `outputs` no sequence.
-        ValueError: if `largest_power` < 1, or there is nothing to choose from.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -102,7 +94,7 @@ def models(
     _check_choice(widths, "widths")
     _check_choice(outputs, "outputs")
     return st.builds(
-        model_room.homogeneous_mlp,
+        model_module.homogeneous_mlp,
         st.sampled_from(list(widths)),
         activation=activations(largest_power=largest_power),
         parameterization=st.sampled_from(["standard", "ntk", "mean_field"]),
@@ -114,18 +106,15 @@ def models(
 def datasets(
     *, shapes: Sequence[tuple[int, int]] = ((12, 4),), classes: int = 2
 ) -> st.SearchStrategy[Dataset]:
-    """Samples of the XOR distribution of both signals, or normal inputs with random labels.
+    """Draw XOR samples with either signal, or normal inputs with random labels.
 
     Args:
         shapes: pairs (n, d) to choose from, d >= 2.
-        classes: 2 for labels -1 and +1; k > 2 for random integer classes.
+        classes: number of classes, at least 2; labels are -1 and +1 for 2 classes, and random
+            integers for more.
 
     Returns:
         A strategy of `datasets.Dataset`.
-
-    Raises:
-        TypeError: if `classes` is no integer or `shapes` no sequence.
-        ValueError: if `classes` < 2, or there is nothing to choose from.
 
     Example:
         >>> import kernelgap as kg
@@ -138,7 +127,7 @@ def datasets(
     classes = _checks.integer(classes, "classes", minimum=2)
 
     def draw(seed: int, shape: tuple[int, int], kind: str) -> Dataset:
-        # In NumPy: nothing is compiled while data are drawn.
+        # Drawn by NumPy, so that nothing is compiled.
         rng = np.random.default_rng(seed)
         dtype = np.dtype(jax.dtypes.canonicalize_dtype(float))
         if classes > 2:
@@ -149,7 +138,7 @@ def datasets(
         else:
             x = rng.choice([-1.0, 1.0], shape)
             y = x[:, 0] * x[:, 1]
-        if kind == "axis":  # the signal of the cube, turned to the axes
+        if kind == "axis":  # rotate the cube signal to the axes
             x[:, :2] = np.stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]], axis=1) / 2
         return Dataset(*jax.device_put((x.astype(dtype), y.astype(dtype))))
 
@@ -158,18 +147,14 @@ def datasets(
 
 
 def kernels(*, largest_power: float = 1) -> st.SearchStrategy[Kernel]:
-    """NTK and NNGP kernels of infinitely wide MLPs.
+    """Draw NTK and NNGP kernels of infinitely wide MLPs.
 
     Args:
-        largest_power: the highest degree of an activation, at least 1; kernels of powers grow
-            fast with x.
+        largest_power: highest degree of an activation, at least 1; kernels of higher degree grow
+            rapidly with the norm of x.
 
     Returns:
         A strategy of `kernels.Kernel`.
-
-    Raises:
-        TypeError: if `largest_power` is no number.
-        ValueError: if `largest_power` < 1.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -180,8 +165,8 @@ def kernels(*, largest_power: float = 1) -> st.SearchStrategy[Kernel]:
         ...     kg.testing.assert_kernel(kernel, x)
     """
 
-    def build(model: Model, room: str) -> Kernel:
-        return kernel_room.ntk(model) if room == "ntk" else kernel_room.nngp(model)
+    def build(model: Model, kind: str) -> Kernel:
+        return kernel_module.ntk(model) if kind == "ntk" else kernel_module.nngp(model)
 
     return st.builds(
         build,
