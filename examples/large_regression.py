@@ -1,7 +1,7 @@
-"""Kernel regression beyond memory: the Gram matrix is never made, or kept on disk.
+"""Kernel regression beyond memory: the Gram matrix is never formed, or stored on disk.
 
-`python large_regression.py gram.npy` also writes the matrix, 1.6 GB for n = 20,000. Interrupt it
-when you like: the same command goes on where it stopped.
+`python large_regression.py gram.npy` also writes the matrix, 1.6 GB for n = 20,000. You can
+interrupt it at any time: the same command continues where it stopped.
 """
 
 import sys
@@ -13,7 +13,7 @@ import kernelgap as kg
 
 
 def main(n: int = 20_000, d: int = 20, out: str | None = None) -> dict[str, float]:
-    """Fit a ridge by products alone, test it, and find the largest eigenvalues."""
+    """Fit ridge regression by kernel products, test it, and find the largest eigenvalues."""
     train_key, test_key, teacher_key = jax.random.split(jax.random.key(0), 3)
     units = kg.datasets.planted_teacher(teacher_key, d)
     x, y = kg.datasets.teacher(train_key, n, d, params=units, labels="value")
@@ -30,11 +30,11 @@ def main(n: int = 20_000, d: int = 20, out: str | None = None) -> dict[str, floa
 
     if out is not None:
         gram = kg.kernels.gram(kernel, x, out=out, resume=True, overwrite=True, progress=True)
-        # A memory-map, of which NumPy reads the rows that it needs.
+        # `gram` is a memory map: NumPy reads only the rows that it needs.
         fitted = gram[0] @ ridge.coef + l2 * ridge.coef[0]
         print(f"first row of (K + l2 I) coef: {fitted:.4f}; first label: {y[0]:.4f}")
-    found = {"error": error, "largest": top.values[-1], "residual": ridge.residual}
-    return {name: float(value) for name, value in found.items()}
+    results = {"error": error, "largest": top.values[-1], "residual": ridge.residual}
+    return {name: float(value) for name, value in results.items()}
 
 
 if __name__ == "__main__":

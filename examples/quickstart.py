@@ -1,8 +1,9 @@
 # %% [markdown]
 # # The gap in five minutes
 #
-# A net and its tangent kernel get the same samples of the XOR distribution: two coordinates carry
-# the signal, d - 2 are noise. Run it as a script, or cell by cell in an editor that knows `# %%`.
+# A network and its tangent kernel learn from the same samples of the XOR distribution: two
+# coordinates carry the signal, d - 2 are noise. Run this file as a script, or cell by cell in an
+# editor that supports `# %%`.
 
 # %%
 import jax
@@ -12,7 +13,7 @@ import optax
 import kernelgap as kg
 
 # %% [markdown]
-# n = 8d samples: plenty for the net, far below the d^2 that the kernel needs.
+# n = 8d samples are plenty for the network, but far fewer than the d^2 that the kernel needs.
 
 
 # %%
@@ -27,7 +28,7 @@ def main(d: int = 20, ratio: int = 8) -> dict[str, float]:
         return float(jnp.mean(~(y_test * outputs > 0)))
 
     # %% [markdown]
-    # ## The kernel: hard-margin SVM, solved to a certified gap.
+    # ## The kernel: a hard-margin SVM with a certified duality gap
 
     # %%
     kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((512,), parameterization="ntk"))
@@ -36,7 +37,7 @@ def main(d: int = 20, ratio: int = 8) -> dict[str, float]:
     print(f"NTK SVM: test error {kernel_error:.3f}, duality gap {float(svm.gap):.0e}")
 
     # %% [markdown]
-    # ## The net: logistic loss with weak l2 regularisation.
+    # ## The network: logistic loss with weak l2 regularisation
 
     # %%
     model = kg.models.homogeneous_mlp((128,))
@@ -50,7 +51,7 @@ def main(d: int = 20, ratio: int = 8) -> dict[str, float]:
     print(f"         (the planted net of four units has {1 / 8})")
 
     # %% [markdown]
-    # ## Noisy gradient descent: the optimiser of the paper's convergence proof.
+    # ## Noisy gradient descent, the optimiser of the paper's convergence proof
 
     # %%
     loss = kg.objectives.regularized_logistic(model.apply, l2=1e-2)

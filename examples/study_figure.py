@@ -1,4 +1,4 @@
-"""The figure of any study, with a configuration of your own: `python study_figure.py width`."""
+"""Plot any study with your own configuration: `python study_figure.py width`."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from kernelgap.studies import STUDIES, Result
 
 
 def main(name: str = "gap", folder: str = ".", **changes: Any) -> Result:
-    """Run a study, its quick preset with some fields changed, and save its figure."""
+    """Run the quick preset of a study, with some fields changed, and save its figure."""
     study = STUDIES[name]
     config = study.config(**(study.presets["quick"] | changes))
     result = study.run(config, progress=True)
