@@ -33,14 +33,15 @@ def main(n: int = 128, d: int = 10, steps: int = 2000) -> dict[str, float]:
     model = kg.models.Model(init, apply, degree=2)
     params = model.init(init_key, d)
     kernel = kg.kernels.empirical_ntk(apply, params)
-    kg.testing.assert_homogeneous(apply, params, x[:20], degree=2)  # raises AssertionError if violated
+    kg.testing.assert_homogeneous(apply, params, x[:20], degree=2)  # or AssertionError
     kg.testing.assert_kernel(kernel, x[:20])
 
     panel = kg.metrics.laziness(apply, params, x, y, kernel=kg.kernels.empirical_ntk)
     loss = kg.objectives.regularized_logistic(apply, l2=1e-4)
     trained = kg.optim.train(loss, params, (x, y), optax.adam(1e-2), steps=steps)
     change = panel(trained.params)
-    best = kg.margins.max_margin(x, y, key=search_key)  # for nets without the factor 1 / sqrt(WIDTH)
+    # The bound is for networks without our factor 1 / sqrt(WIDTH).
+    best = kg.margins.max_margin(x, y, key=search_key)
     results = {
         "margin of the kernel's SVM": kg.predictors.hard_margin_svm(kernel, x, y).margin,
         "normalised margin at the start": kg.metrics.normalized_margin(model, params, x, y),

@@ -1,0 +1,112 @@
+"""The parts of the sheet of English in CONTRIBUTING that a test can hold."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import kernelgap as kg
+
+ROOT = Path(__file__).parent.parent
+SOURCE = Path(kg.__file__).parent
+# Modules still to be converted: delete an entry once its module is clean.
+TO_CONVERT = {
+    "bounds", "cli", "kernels", "margins", "models", "objectives", "optim", "predictors", "saving",
+    "sklearn", "studies",
+}  # fmt: skip
+
+HEADLESS = re.compile(r"(What|Whether|How|Where|Which)\b")
+# "is no integer" for "is not an integer"; the lookarounds allow what is good English.
+NO_ARTICLE = re.compile(
+    r"(?<!\bthere )\b(?:is|are) no (?!(?:longer|more|less|fewer|greater|larger|smaller|better)\b)",
+    re.IGNORECASE,
+)
+METAPHOR = re.compile(r"\b(?:houses?|wings?|rooms?)\b(?! for\b)", re.IGNORECASE)
+EMPTY_NAMES = {"found", "made", "some", "one", "rest", "told", "there"}
+
+
+def _violations(source):
+    """Yield (line, complaint) for every breach of the sheet in a Python source."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            text = ast.get_docstring(node) or ""
+            line = getattr(node, "lineno", 1)
+            if HEADLESS.match(text):
+                yield line, f"summary is a headless clause: {text.splitlines()[0]!r}"
+            if METAPHOR.search(text):
+                yield line, f"docstring calls a module {METAPHOR.search(text).group()!r}"
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for match in NO_ARTICLE.finditer(re.sub(r"\s+", " ", node.value)):
+                yield node.lineno, f"{match.string[match.start() :][:40]!r}: write 'not a'"
+        name = node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else None
+        name = node.arg if isinstance(node, ast.arg) else name
+        name = node.name if isinstance(node, ast.FunctionDef) else name
+        if name in EMPTY_NAMES:
+            yield node.lineno, f"the name {name!r} does not say what it is"
+
+
+def _module(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def _complaints(paths):
+    return [
+        f"{path.relative_to(SOURCE)}:{line}: {complaint}"
+        for path in sorted(paths)
+        for line, complaint in _violations(path.read_text("utf-8"))
+    ]
+
+
+def test_source():
+    assert _complaints(p for p in SOURCE.rglob("*.py") if _module(p) not in TO_CONVERT) == []
+
+
+@pytest.mark.parametrize("module", sorted(TO_CONVERT))
+def test_a_converted_module_leaves_the_list(module):
+    paths = [p for p in SOURCE.rglob("*.py") if _module(p) == module]
+    assert _complaints(paths), f"{module} is clean: delete it from TO_CONVERT"
+
+
+PAGES = [ROOT / "README.md", ROOT / "benchmarks/README.md", *ROOT.glob("docs/**/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_speak_of_modules_and_layers(page):
+    lines = page.read_text("utf-8").splitlines()
+    assert [f"{n}: {line}" for n, line in enumerate(lines, 1) if METAPHOR.search(line)] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Whether it is so."""',
+        'def f():\n    """What is needed."""',
+        'class A:\n    """How a room looks."""',
+        '"""Helpers for more than one room."""',
+        'raise TypeError("`n` is no integer")',
+        'raise TypeError(f"`{name}` is no "\n                "integer")',
+        'raise ValueError(f"{name}: labels are no signs")',
+        "found = 1",
+        "def f(rest): pass",
+        "def one(key): pass",
+        "for some in range(3): pass",
+    ],
+)
+def test_breaches_are_seen(source):
+    assert list(_violations(source)) != []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Return a value."""',
+        '"""A tile has room for rounding."""',
+        'raise ValueError("there is no result; it is no longer used and is no more than 1")',
+        'raise TypeError("`n` is not an integer")',
+        "foundation = someone = 1",
+    ],
+)
+def test_good_english_passes(source):
+    assert list(_violations(source)) == []
