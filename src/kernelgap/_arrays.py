@@ -117,14 +117,18 @@ def _to_numpy(value: Any, name: str) -> np.ndarray:
     if host.dtype == object and host.ndim == 0:
         raise TypeError(f"{expected}; got {_describe(value, name)}")
     if host.dtype.names is not None:
-        raise TypeError(f"{expected}; got a structured array of fields {host.dtype.names}. Pass "
-                        f"numpy.lib.recfunctions.structured_to_unstructured({name})")  # fmt: skip
+        raise TypeError(
+            f"{expected}; got a structured array of fields {host.dtype.names}. Pass "
+            f"numpy.lib.recfunctions.structured_to_unstructured({name})"
+        )
     if not jnp.issubdtype(host.dtype, np.number) and host.dtype != bool:
         invalid = [entry for entry in host.ravel().tolist() if not isinstance(entry, Real)]
         example = f", with {invalid[0]!r:.40}" if invalid else ""
         labels = f", labels by numpy.unique({name}, return_inverse=True)[1]"
-        raise TypeError(f"{expected}; got dtype {host.dtype}{example}. Convert it to numbers"
-                        f"{labels if host.ndim == 1 else ''}")  # fmt: skip
+        raise TypeError(
+            f"{expected}; got dtype {host.dtype}{example}. Convert it to numbers"
+            f"{labels if host.ndim == 1 else ''}"
+        )
     if host.dtype.kind in "fc" and host.dtype.itemsize > (16 if host.dtype.kind == "c" else 8):
         with np.errstate(over="ignore"):
             return host.astype(complex if host.dtype.kind == "c" else float)

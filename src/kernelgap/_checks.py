@@ -1,9 +1,9 @@
 """Eager argument checks, whose messages state what was expected and what was received.
 
-Every check returns the value, converted if it is an array. Shapes, dtypes and options are static
-and always checked. Values (NaN, labels, strengths) are checked if they are concrete; under `jit`,
-`vmap` or `grad`, invalid values become NaN instead. `nan_unless` is for functions that would
-otherwise lose the NaN on the way.
+A check of a single value returns it, converted if it is an array. Shapes, dtypes and options are
+static and always checked. Values (NaN, labels, strengths) are checked if they are concrete;
+under `jit`, `vmap` or `grad`, invalid values become NaN instead. `nan_unless` is for functions that
+would otherwise lose the NaN on the way.
 """
 
 from collections.abc import Callable, Sequence

@@ -28,8 +28,9 @@ def get_axes(ax: Any) -> "Axes":
             raise missing_extra("figures need", "matplotlib") from error
         return pyplot.subplots(layout="constrained")[1]
     if not hasattr(ax, "set_xlabel"):
-        raise TypeError(f"`ax` must be a matplotlib Axes, or None for a new one; "
-                        f"got {type(ax).__name__}")  # fmt: skip
+        raise TypeError(
+            f"`ax` must be a matplotlib Axes, or None for a new one; got {type(ax).__name__}"
+        )
     return ax
 
 

@@ -20,8 +20,10 @@ def check_apply(apply: Apply, params: PyTree, x: jax.Array) -> jax.ShapeDtypeStr
     shape, dtype = getattr(outputs, "shape", None), getattr(outputs, "dtype", None)
     n = x.shape[0]
     if shape is None or dtype is None or len(shape) not in (1, 2) or shape[0] != n or 0 in shape:
-        raise ValueError(f"`model` must return shape ({n},) or ({n}, k) for {n} examples; "
-                         f"got {type(outputs).__name__ if shape is None else shape}")  # fmt: skip
+        raise ValueError(
+            f"`model` must return shape ({n},) or ({n}, k) for {n} examples; "
+            f"got {type(outputs).__name__ if shape is None else shape}"
+        )
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"`model` must return floating-point outputs; got dtype {dtype}")
     _refuse_batch_dependence(apply, params, x)
@@ -64,8 +66,10 @@ def check_outputs(outputs: ArrayLike) -> jax.Array:
     array = _checks.floating(outputs, "outputs")
     if array.ndim not in (1, 2) or array.shape[0] == 0 or array.shape[1:] in ((0,), (1,)):
         hint = ": use apply(params, x)[:, 0]" if array.shape[1:] == (1,) else ""
-        raise ValueError(f"`outputs` must have shape (n,) or (n, k) with n >= 1 and k >= 2; "
-                         f"got {array.shape}{hint}")  # fmt: skip
+        raise ValueError(
+            f"`outputs` must have shape (n,) or (n, k) with n >= 1 and k >= 2; "
+            f"got {array.shape}{hint}"
+        )
     return array
 
 

@@ -109,8 +109,9 @@ def mnist(
         raise TypeError(f"`path` must be the name of a folder; got {type(path).__name__}")
     folder = Path(path)
     if not folder.is_dir():
-        raise NotADirectoryError(f"`path` must be the folder of the MNIST files; {str(folder)!r} "
-                                 "is not a folder")  # fmt: skip
+        raise NotADirectoryError(
+            f"`path` must be the folder of the MNIST files; {str(folder)!r} is not a folder"
+        )
     files = [  # locate all files before reading the first
         (idx.find(folder, f"{part}-images", 3), idx.find(folder, f"{part}-labels", 1))
         for part in ("train", "t10k")
@@ -133,11 +134,14 @@ def mnist(
 def _images_and_labels(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
     images, labels = idx.read(images_path, 3), idx.read(labels_path, 1)
     if images.shape[1:] != (28, 28):
-        raise ValueError(f"{str(images_path)!r} must hold images of 28 x 28 pixels; "
-                         f"got shape {images.shape}")  # fmt: skip
+        raise ValueError(
+            f"{str(images_path)!r} must hold images of 28 x 28 pixels; got shape {images.shape}"
+        )
     if len(images) != len(labels):
-        raise ValueError(f"{str(labels_path)!r} must hold a label for each image; "
-                         f"got {len(labels)} labels for {len(images)} images")  # fmt: skip
+        raise ValueError(
+            f"{str(labels_path)!r} must hold a label for each image; "
+            f"got {len(labels)} labels for {len(images)} images"
+        )
     if labels.size and labels.max() > 9:
         raise ValueError(f"{str(labels_path)!r} must hold labels 0..9; got {labels.max()}")
     return images, labels

@@ -21,8 +21,9 @@ def find(folder: Path, name: str, ndim: int) -> Path:
     for candidate in names:
         if (folder / candidate).is_file():
             return folder / candidate
-    raise FileNotFoundError(f"`path` {str(folder)!r} must hold {names[0]} or {names[1]}; "
-                            "found neither")  # fmt: skip
+    raise FileNotFoundError(
+        f"`path` {str(folder)!r} must hold {names[0]} or {names[1]}; found neither"
+    )
 
 
 def read(path: Path, ndim: int) -> np.ndarray:
@@ -38,9 +39,11 @@ def read(path: Path, ndim: int) -> np.ndarray:
     start = 4 + 4 * ndim
     magic = bytes([0, 0, 8, ndim])
     if content[:4] != magic:
-        raise ValueError(f"{str(path)!r} must begin with the magic number {magic.hex(' ')!r}, for "
-                         f"unsigned bytes in {ndim} dimensions; "
-                         f"got {content[:4].hex(' ')!r}")  # fmt: skip
+        raise ValueError(
+            f"{str(path)!r} must begin with the magic number {magic.hex(' ')!r}, for "
+            f"unsigned bytes in {ndim} dimensions; "
+            f"got {content[:4].hex(' ')!r}"
+        )
     if len(content) < start:
         raise ValueError(
             f"{str(path)!r} is truncated: its header has {len(content)} of {start} bytes"

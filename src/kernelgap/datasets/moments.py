@@ -165,8 +165,9 @@ def even_moments(x: ArrayLike, orders: Sequence[int] = (2, 4, 6)) -> Float[Array
     """
     x = _checks.inputs(x)
     if isinstance(orders, str) or not isinstance(orders, Sequence) or not orders:
-        raise TypeError(f"`orders` must be a sequence of even integers such as (2, 4); "
-                        f"got {orders!r:.40}")  # fmt: skip
+        raise TypeError(
+            f"`orders` must be a sequence of even integers such as (2, 4); got {orders!r:.40}"
+        )
     return jnp.stack([jnp.mean(x ** _even(order)) for order in orders])
 
 

@@ -109,8 +109,10 @@ def teacher(
         )
     hidden, readout = (_checks.floating(p, "params").astype(dtype) for p in params)
     if hidden.ndim != 2 or hidden.shape[1] != d or readout.shape != hidden.shape[:1]:
-        raise ValueError(f"`params` must have shapes (units, {d}) and (units,); "
-                         f"got {hidden.shape} and {readout.shape}")  # fmt: skip
+        raise ValueError(
+            f"`params` must have shapes (units, {d}) and (units,); "
+            f"got {hidden.shape} and {readout.shape}"
+        )
     if inputs == "gaussian":
         x = jax.random.normal(inputs_key, (n, d), dtype)
     else:

@@ -142,8 +142,9 @@ def _targets(y: ArrayLike, matrix: jax.Array, k: int) -> jax.Array:
     else:
         array = _checks.targets(array, n, columns=True).astype(matrix.dtype)
     if k > 1 and array.shape != (n, k):
-        raise ValueError(f"`y` must have shape ({n}, {k}) for a kernel of {k} outputs; "
-                         f"got {array.shape}")  # fmt: skip
+        raise ValueError(
+            f"`y` must have shape ({n}, {k}) for a kernel of {k} outputs; got {array.shape}"
+        )
     array = array.reshape(n, -1)
     array = array - jnp.mean(array, axis=0, keepdims=True)
     size = jax.lax.stop_gradient(jnp.max(jnp.abs(array)))  # only directions count

@@ -90,8 +90,10 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
     w, x = _units_and_inputs(w, x)
     gram = _checks.nan_unless(_checks.all_finite(w, x), _gram(w, x))
     if _checks.is_concrete(gram) and not bool(jnp.all(jnp.isfinite(gram))):
-        raise ValueError(f"`x` is too large: inner products overflow in {x.dtype}. "
-                         "Divide it by its largest entry")  # fmt: skip
+        raise ValueError(
+            f"`x` is too large: inner products overflow in {x.dtype}. "
+            "Divide it by its largest entry"
+        )
     return gram
 
 

@@ -194,8 +194,10 @@ def laziness_along(
     trajectory = _checks.parameters(trajectory, "trajectory")
     times = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(trajectory)}
     if len(times) != 1 or times & {(), (0,)}:
-        raise ValueError(f"`trajectory` must be a list of parameters, or a tree whose leaves have "
-                         f"the times as first axis; got first axes {sorted(times)}")  # fmt: skip
+        raise ValueError(
+            f"`trajectory` must be a list of parameters, or a tree whose leaves have "
+            f"the times as first axis; got first axes {sorted(times)}"
+        )
     start = jax.tree.map(lambda leaf: leaf[0], trajectory)
     panel = laziness(model, start, x, y, kernel=kernel, keep_gram=keep_gram)
     return jax.lax.map(panel, trajectory)
@@ -309,13 +311,16 @@ def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
     expected = (n,) if jnp.ndim(gram) == 2 else (n, jnp.shape(gram)[2])
     target = _checks.targets(residuals, n, "residuals", columns=len(expected) == 2)
     if target.shape != expected:
-        raise ValueError(f"`residuals` must have shape {expected}, as `gram` does; "
-                         f"got {target.shape}")  # fmt: skip
+        raise ValueError(
+            f"`residuals` must have shape {expected}, as `gram` does; got {target.shape}"
+        )
     factor = limit_blas_threads(len(matrix), lambda: jnp.linalg.cholesky((matrix + matrix.T) / 2))
     if _checks.is_concrete(factor) and not np.isfinite(np.asarray(factor)).all():
-        raise ValueError(f"`gram` must be positive definite; this one is singular in "
-                         f"{matrix.dtype}. Are two inputs equal, or fewer parameters than "
-                         f"outputs?")  # fmt: skip
+        raise ValueError(
+            f"`gram` must be positive definite; this one is singular in "
+            f"{matrix.dtype}. Are two inputs equal, or fewer parameters than "
+            f"outputs?"
+        )
     half = jax.scipy.linalg.solve_triangular(
         factor, target.astype(matrix.dtype).reshape(-1), lower=True
     )
@@ -345,8 +350,9 @@ def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
     """
     array = _checks.floating(losses, "losses")
     if array.ndim == 0 or array.shape[-1] == 0:
-        raise ValueError(f"`losses` must have shape (..., steps) with steps >= 1; "
-                         f"got {array.shape}")  # fmt: skip
+        raise ValueError(
+            f"`losses` must have shape (..., steps) with steps >= 1; got {array.shape}"
+        )
     fine = (array <= array[..., :1]) & jnp.isfinite(array)
     steps = array.shape[-1]
     last = jnp.max(jnp.where(fine, jnp.arange(steps), -1), axis=-1)

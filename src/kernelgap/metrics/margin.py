@@ -96,11 +96,14 @@ def normalized_margin(
         check_layers(model, f"for norm={norm!r} `model`")
     if norm in ("balanced", "mean_field") and model.neurons is None:
         depth = len(model.spec.shapes(1))
-        raise ValueError(f"norm={norm!r} is defined for two-layer models; this one has "
-                         f"{depth} trained layer{'s' if depth > 1 else ''}")  # fmt: skip
+        raise ValueError(
+            f"norm={norm!r} is defined for two-layer models; this one has "
+            f"{depth} trained layer{'s' if depth > 1 else ''}"
+        )
     if norm == "mean_field" and degree != 2:
-        raise ValueError(f"norm='mean_field' is defined for models of degree 2; "
-                         f"this one has degree {degree:g}")  # fmt: skip
+        raise ValueError(
+            f"norm='mean_field' is defined for models of degree 2; this one has degree {degree:g}"
+        )
     x = _checks.inputs(x)
     if model.spec is None:
         check_apply(model.apply, params, x)
