@@ -23,12 +23,10 @@ from kernelgap.metrics.features import (
     pl_bound,
     smallest_singular_value,
 )
-from kernelgap.metrics.laziness import (
-    Laziness,
+from kernelgap.metrics.lazy_training import Laziness, laziness, laziness_along
+from kernelgap.metrics.linearization import (
     displacement,
     divergence_step,
-    laziness,
-    laziness_along,
     linearization_error,
     min_norm_distance,
 )

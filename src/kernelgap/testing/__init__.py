@@ -32,11 +32,10 @@ from kernelgap._extras import missing_extra
 from kernelgap.testing.laws import (
     assert_close,
     assert_homogeneous,
-    assert_infinite_width,
     assert_kernel,
-    assert_lazy_limit,
     assert_margin_invariant,
 )
+from kernelgap.testing.limits import assert_infinite_width, assert_lazy_limit
 
 if TYPE_CHECKING:
     from kernelgap.testing.strategies import activations, datasets, kernels, keys, models

@@ -14,13 +14,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from kernelgap import _arrays, _checks
-from kernelgap._blas import limit_blas_threads
+from kernelgap import _checks
 from kernelgap._display import compact_repr, html_repr
-from kernelgap._outputs import check_apply
-from kernelgap._trees import difference, norm
+from kernelgap._trees import norm
 from kernelgap.metrics.activations import activation_change
 from kernelgap.metrics.alignment import (
     kernel_alignment,
@@ -28,8 +26,9 @@ from kernelgap.metrics.alignment import (
     kernel_distance,
     target_alignment,
 )
+from kernelgap.metrics.linearization import displacement, linearization_error
 from kernelgap.models import Model
-from kernelgap.typing import Apply, ArrayLike, PyTree, Scalar
+from kernelgap.typing import Apply, ArrayLike, PyTree
 
 TangentKernel = Callable[..., Callable[[jax.Array], jax.Array]]
 
@@ -201,172 +200,3 @@ def laziness_along(
     start = jax.tree.map(lambda leaf: leaf[0], trajectory)
     panel = laziness(model, start, x, y, kernel=kernel, keep_gram=keep_gram)
     return jax.lax.map(panel, trajectory)
-
-
-def displacement(params0: PyTree, params: PyTree) -> Scalar:
-    """Return ||Theta - Theta_0|| over all parameters.
-
-    Args:
-        params0: reference parameters, such as the initial ones.
-        params: parameters of the same structure and shapes.
-
-    Returns:
-        A scalar >= 0, with gradient 0 at `params0`.
-
-    Example:
-        >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.metrics.displacement((jnp.zeros(2), jnp.ones(3)), (jnp.ones(2), jnp.zeros(3))))
-        2.236068
-
-    References:
-        The usual distance from initialisation, as in L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019.
-    """
-    params0 = _checks.parameters(params0, "params0", finite=False)
-    params = _checks.parameters(params, finite=False)
-    _check_alike(params0, params)
-    return norm(difference(params, params0))
-
-
-def linearization_error(
-    model: Model | Apply, params0: PyTree, params: PyTree, x: ArrayLike
-) -> Scalar:
-    r"""Return the relative error of the linearised net, ||f - f_lin|| / ||f - f_0||.
-
-    The linearisation at `params0` costs one forward-mode derivative. The norms are over all samples
-    and outputs.
-
-    Args:
-        model: a `Model`, or `apply(params, x)`.
-        params0: parameters at which the net is linearised.
-        params: parameters of the same structure and shapes.
-        x: inputs of shape (n, ...).
-
-    Returns:
-        A scalar >= 0: 0 if no output changed (in particular at `params0`), small in lazy training,
-        and of order one beyond it or if the change of the outputs is lost in rounding.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, kernelgap as kg
-        >>> apply = lambda w, x: (x @ w) ** 2
-        >>> w0, w = jnp.array([1.0]), jnp.array([1.5])
-        >>> error = kg.metrics.linearization_error(apply, w0, w, jnp.ones((3, 1)))
-        >>> print(f"{error:.4f}")  # f goes from 1 to 2.25, its linearisation to 2
-        0.2000
-
-    References:
-        L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019 (lazy training as linearisation); the ratio is
-        ours.
-    """
-    apply = model.apply if isinstance(model, Model) else model
-    _checks.function(apply, "model", "apply(params, x), or a kernelgap model")
-    x = _checks.examples(x)
-    params0, params = _checks.parameters(params0, "params0"), _checks.parameters(params)
-    _check_alike(params0, params)
-    # Forward-mode derivatives need a common dtype.
-    pairs = ((params0, params), (params, params0))
-    params0, params = (jax.tree.map(_promoted, *pair) for pair in pairs)
-    check_apply(apply, params0, x)
-    step = difference(params, params0)
-    # Outside of jit, JAX's derivatives lose an explicit mesh.
-    typed = _arrays.on_explicit_mesh(x, *jax.tree.leaves(params0))
-    forward = jax.jit(apply) if typed else apply
-    before, linear_change = jax.jvp(lambda p: forward(p, x), (params0,), (step,))
-    change = apply(params, x) - before
-    size = norm(change)
-    # At `params0` itself, the two forward passes may differ by rounding.
-    moved = (size != 0) & (norm(step) != 0)  # NaN counts as moved
-    return jnp.where(moved, norm(change - linear_change) / jnp.where(moved, size, 1), 0)
-
-
-def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
-    r"""Return the distance to the nearest interpolating linearised net, sqrt(r' K_0^{-1} r).
-
-    It is the smallest ||Theta - Theta_0|| with f_lin(Theta; x_i) = y_i for all i, and
-    r = y - f(Theta_0; x). Gradient flow on the squared loss of the linearised net converges to the
-    minimiser.
-
-    Args:
-        gram: Gram matrix of the tangent kernel at Theta_0, of shape (n, n) or (n, n, k, k). It is
-            singular if inputs are equal or if there are more outputs than parameters.
-        residuals: y - f(Theta_0; x), of shape (n,) or (n, k).
-
-    Returns:
-        A scalar; NaN under `jit` if the matrix is not positive definite in its dtype.
-
-    Raises:
-        ValueError: if the matrix is singular in its dtype.
-
-    Example:
-        >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.metrics.min_norm_distance(4.0 * jnp.eye(2), jnp.array([0.6, 0.8])))
-        0.5
-
-    References:
-        C. Williams, M. Seeger; the minimum-norm least-squares solution. Used for wide nets by
-        S. Arora et al., ICML 2019.
-    """
-    matrix = _checks.gram(gram)
-    _checks.solvable_dtype(matrix, "gram")
-    n = jnp.shape(gram)[0]
-    expected = (n,) if jnp.ndim(gram) == 2 else (n, jnp.shape(gram)[2])
-    target = _checks.targets(residuals, n, "residuals", columns=len(expected) == 2)
-    if target.shape != expected:
-        raise ValueError(
-            f"`residuals` must have shape {expected}, as `gram` does; got {target.shape}"
-        )
-    factor = limit_blas_threads(len(matrix), lambda: jnp.linalg.cholesky((matrix + matrix.T) / 2))
-    if _checks.is_concrete(factor) and not np.isfinite(np.asarray(factor)).all():
-        raise ValueError(
-            f"`gram` must be positive definite; this one is singular in "
-            f"{matrix.dtype}. Are two inputs equal, or fewer parameters than "
-            f"outputs?"
-        )
-    half = jax.scipy.linalg.solve_triangular(
-        factor, target.astype(matrix.dtype).reshape(-1), lower=True
-    )
-    return jnp.linalg.norm(half)
-
-
-def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
-    """Return the step at which training diverged, or -1 if it did not.
-
-    A run has diverged if its final loss is above its initial loss or not finite. The step returned
-    is the first from which on no loss is finite and at most the initial one. A run whose loss rises
-    and falls again has not diverged.
-
-    Args:
-        losses: shape (..., steps), such as `Trained.losses`; NaN counts as infinite.
-
-    Returns:
-        Integers of shape (...).
-
-    Example:
-        >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.metrics.divergence_step(jnp.array([[1.0, 3.0, 0.5], [1.0, 3.0, jnp.nan]])))
-        [-1  1]
-
-    References:
-        The definition is ours.
-    """
-    array = _checks.floating(losses, "losses")
-    if array.ndim == 0 or array.shape[-1] == 0:
-        raise ValueError(
-            f"`losses` must have shape (..., steps) with steps >= 1; got {array.shape}"
-        )
-    fine = (array <= array[..., :1]) & jnp.isfinite(array)
-    steps = array.shape[-1]
-    last = jnp.max(jnp.where(fine, jnp.arange(steps), -1), axis=-1)
-    return jnp.where(last == steps - 1, -1, last + 1)
-
-
-def _check_alike(params0: PyTree, params: PyTree) -> None:
-    expected, received = (jax.tree.map(np.shape, tree) for tree in (params0, params))
-    if expected != received:
-        raise ValueError(
-            f"`params` must have the structure and shapes of `params0`, {expected!s:.80}; "
-            f"got {received!s:.80}"
-        )
-
-
-def _promoted(array: jax.Array, other: jax.Array) -> jax.Array:
-    return array.astype(_checks.common_dtype(array, other))
