@@ -30,9 +30,8 @@ def limit_blas_threads(rows: int, call: Callable[[], _T]) -> _T:
     `jax_debug_nans` is off during the call: a factorisation signals failure by NaN, and its callers
     check for it.
     """
-    import_module(
-        "scipy.linalg"
-    )  # JAX's LAPACK on CPUs; it must be loaded before it can be limited
+    # JAX uses the LAPACK of SciPy on CPUs, which must be loaded before it can be limited.
+    import_module("scipy.linalg")
     threads = single_blas_thread() if rows <= _SMALL else nullcontext()
     with threads, jax.debug_nans(False), jax.debug_infs(False):
         return jax.block_until_ready(call())

@@ -189,9 +189,7 @@ def test_refuses_units(function):
         function(jnp.ones((4, 3), int))
     with pytest.raises(ValueError, match="`w` must be finite"):
         function(w.at[0, 0].set(np.nan))
-    with pytest.raises(
-        ValueError, match="nonzero units, since 0 has no direction; row 2 is zero"
-    ):
+    with pytest.raises(ValueError, match="nonzero units, since 0 has no direction; row 2 is zero"):
         function(w.at[2].set(0))
 
 
