@@ -15,11 +15,20 @@ import optax
 
 import kernelgap as kg
 
-NET = kg.models.homogeneous_mlp((4,))
-SMOOTH = kg.models.mlp((4,), activation="tanh", parameterization="ntk")
-THREE = kg.models.homogeneous_mlp((4,), outputs=3)
-NTK_NET = kg.models.homogeneous_mlp((4,), parameterization="ntk")
-KERNEL = kg.kernels.ntk(NTK_NET)
+
+def describe() -> dict[str, Any]:
+    """Return what the rows call functions with besides data, made anew at each call."""
+    ntk_net = kg.models.homogeneous_mlp((4,), parameterization="ntk")
+    return {
+        "NET": kg.models.homogeneous_mlp((4,)),
+        "SMOOTH": kg.models.mlp((4,), activation="tanh", parameterization="ntk"),
+        "THREE": kg.models.homogeneous_mlp((4,), outputs=3),
+        "NTK_NET": ntk_net,
+        "KERNEL": kg.kernels.ntk(ntk_net),
+    }
+
+
+NET, SMOOTH, THREE, NTK_NET, KERNEL = describe().values()
 
 
 class Data(NamedTuple):

@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 
 import kernelgap as kg
-from helpers import x64
+import matrix
+from helpers import compilations, x64
 from matrix import ROWS, Data, Row, cast, exact
 from test_errors import ROOMS
 
@@ -197,6 +198,26 @@ def test_settings_that_compile_anew(name):
     with _setting("jax_check_tracer_leaks", True):
         cells["tracer leaks"] = _cell(name, "plain", jnp.float32)
     _judge(name, cells)
+
+
+CALLS = {name: row.call for name, row in ROWS.items()} | {
+    "margins.duality_gap (descent)": lambda d: kg.margins.duality_gap(
+        matrix.NET, d.params, d.x, d.y, l2=0.1, steps=2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_second_call_compiles_nothing(name, monkeypatch):
+    """Models, losses and optimizers are made anew, and the numbers differ."""
+    call, data = CALLS[name], cast(exact("plain"), jnp.float32)
+    call(data)
+    for constant, value in matrix.describe().items():
+        monkeypatch.setattr(matrix, constant, value)
+    data = data._replace(x=1.25 * data.x, params=jax.tree.map(lambda w: 0.75 * w, data.params))
+    before = len(compilations)
+    call(data)
+    assert len(compilations) == before
 
 
 def _spoiled(field: str, value: Any) -> Data:

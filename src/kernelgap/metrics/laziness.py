@@ -9,6 +9,7 @@ Theta_t alone: it goes into `optim.train(record=...)`, and no path of weights is
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from kernelgap import _arrays, _checks
+from kernelgap import _arrays, _checks, _programs
 from kernelgap._blas import limited
 from kernelgap._display import shown
 from kernelgap._outputs import checked_form
@@ -199,7 +200,7 @@ def laziness_along(
                          f"the times as first axis; got first axes {sorted(times)}")  # fmt: skip
     start = jax.tree.map(lambda leaf: leaf[0], trajectory)
     panel = laziness(model, start, x, y, kernel=kernel, keep_gram=keep_gram)
-    return jax.lax.map(panel, trajectory)
+    return _programs.run(partial(jax.lax.map, panel), trajectory)
 
 
 def displacement(params0: PyTree, params: PyTree) -> Scalar:

@@ -1,4 +1,4 @@
-"""Full-batch training with any optax optimiser in one compiled loop."""
+"""Full-batch training with any optax optimizer in one compiled loop."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from kernelgap import _checks, _extras
+from kernelgap import _checks, _extras, _programs
 from kernelgap._display import shown
 from kernelgap.datasets import Dataset
 from kernelgap.typing import ArrayLike, Loss, PyTree
@@ -71,7 +71,9 @@ def train(
     """Minimise `loss(params, x, y)` over the whole data set for a fixed number of steps.
 
     The loop is one `jax.lax.scan`. The function can be jitted, and vmapped over seeds: over
-    parameters, data and keys at once (see the example).
+    parameters, data and keys at once (see the example). A second call with the same shapes compiles
+    nothing, also with a new loss or a new optimizer if these do the same: the program is traced and
+    recognized. Under `vmap` and `grad` outside of `jit` each call compiles.
 
     Args:
         loss: `loss(params, x, y) -> scalar`, such as from `objectives.regularized_logistic`.
@@ -167,22 +169,22 @@ def train(
         _check_updates(updates, params)
         return (optax.apply_updates(params, updates), state), value
 
+    def leg(carry: tuple, counted: jax.Array) -> tuple[tuple, tuple]:
+        carry, losses = jax.lax.scan(step, carry, counted)
+        return carry, (losses, None if record is None else record(carry[0]))
+
+    def loop(carry: tuple, counted: jax.Array) -> tuple[tuple, tuple]:
+        if record is None:
+            return leg(carry, counted)
+        carry, (losses, records) = jax.lax.scan(leg, carry, counted.reshape(-1, record_every))
+        return carry, (losses.reshape(steps), records)
+
     # A loop hands on what it does not change, and states may hold the parameters: with copies of
     # its own, what is returned can be donated.
     carry = jax.tree.map(jnp.copy, (params, opt_state))
     counted = jnp.arange(1, steps + 1, dtype=jnp.int32)
-    if record is None:
-        (params, opt_state), losses = jax.lax.scan(step, carry, counted)
-        return Trained(params, opt_state, losses, None)
-
-    def leg(carry: tuple, some: jax.Array) -> tuple[tuple, tuple]:
-        carry, losses = jax.lax.scan(step, carry, some)
-        return carry, (losses, record(carry[0]))
-
-    (params, opt_state), (losses, records) = jax.lax.scan(
-        leg, carry, counted.reshape(-1, record_every)
-    )
-    return Trained(params, opt_state, losses.reshape(steps), records)
+    (params, opt_state), (losses, records) = _programs.run(loop, carry, counted)
+    return Trained(params, opt_state, losses, records)
 
 
 def _extra_arguments(update: Callable) -> tuple[str, ...]:
