@@ -230,6 +230,10 @@ ROWS = {
         lambda d: kg.metrics.displacement(d.params, d.moved), "params moved", roundings=2000
     ),
     "metrics.divergence_step": Row(lambda d: kg.metrics.divergence_step(d.losses), "losses"),
+    "metrics.error_rate": Row(lambda d: kg.metrics.error_rate(d.f, d.y), "f y"),
+    "metrics.error_rate (classes)": Row(
+        lambda d: kg.metrics.error_rate(d.f3, d.labels), "f3 labels"
+    ),
     "metrics.extended_feature_gram": Row(
         lambda d: kg.metrics.extended_feature_gram(d.w, d.x), "w x"
     ),
@@ -296,6 +300,10 @@ ROWS = {
     ),
     "models.apply": Row(
         lambda d: (NET.apply(d.params, d.x), SMOOTH.apply(d.params, d.x)), "params x"
+    ),
+    "models.linearize": Row(
+        lambda d: kg.models.linearize(NET, d.params).apply(d.moved, d.x), "params moved x",
+        roundings=2000,
     ),
     "models.preactivations": Row(
         lambda d: kg.models.preactivations(NET, d.params, d.x), "params x"

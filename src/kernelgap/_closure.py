@@ -1,4 +1,4 @@
-"""Functions that remember arguments and are still equal by description, hashable and picklable."""
+"""Partial applications that are equal by description, hashable and picklable."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +11,11 @@ import numpy as np
 
 
 class Closure(partial):
-    """A `functools.partial` that is equal to another of the same function and the same arguments.
+    """A `functools.partial` that equals another one of the same function and equal arguments.
 
     Closures of equal arguments hash alike, so that what was compiled for one serves the other.
-    Arrays among them, such as keys, are compared by their values while these are known.
-    The function must be one of a module, so that pickle finds it by name.
+    Arrays in the arguments, such as keys and parameters, are compared by their values, tracers by
+    identity. The function must be defined at the top of a module for pickle to find it by name.
 
     Example:
         >>> import math
@@ -25,13 +25,13 @@ class Closure(partial):
     """
 
     def __new__(cls, function: Callable, /, *args: Any, **keywords: Any) -> "Closure":
-        """Keep NumPy arrays as they are now: their owner may write to them."""
-        args = tuple(map(_owned, args))
-        return super().__new__(cls, function, *args, **{k: _owned(v) for k, v in keywords.items()})
+        """Copy the NumPy arrays, because their owner may write to them."""
+        args, keywords = jax.tree.map(_owned, (args, keywords))
+        return super().__new__(cls, function, *args, **keywords)
 
     def _identity(self) -> tuple:
-        named = frozenset((name, _comparable(value)) for name, value in self.keywords.items())
-        return self.func, named, *map(_comparable, self.args)
+        leaves, tree = jax.tree.flatten((self.args, self.keywords))
+        return self.func, tree, *map(_comparable, leaves)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Closure) and self._identity() == other._identity()

@@ -27,7 +27,7 @@ def shown(cls: Class) -> Class:
     The entries are the fields, or what the method `_entries() -> dict` of the class returns. A
     `__repr__` or `_repr_html_` that the class writes itself stays.
     """
-    if cls.__repr__.__module__ != cls.__module__:
+    if getattr(cls.__repr__, "__module__", None) != cls.__module__:
         setattr(cls, "__repr__", _repr)  # noqa: B010, the type of a class is not settable
     if not hasattr(cls, "_repr_html_"):
         setattr(cls, "_repr_html_", _repr_html)  # noqa: B010
@@ -35,9 +35,10 @@ def shown(cls: Class) -> Class:
 
 
 def _entries(self: Any) -> Mapping[str, Any]:
-    own = getattr(self, "_entries", self._asdict)
+    if not hasattr(self, "_entries"):
+        return self._asdict()
     try:
-        return own()
+        return self._entries()
     except Exception:  # JAX makes such tuples of shardings, axes, None: anything may be a field
         return self._asdict()
 

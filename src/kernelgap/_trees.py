@@ -1,14 +1,15 @@
-"""Arithmetic on parameter trees that more than one room needs."""
+"""Arithmetic on parameter trees."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kernelgap import _checks
 from kernelgap.typing import PyTree, Scalar
 
 
 def squared_norm(tree: PyTree) -> Scalar:
-    """Sum of the squares of all entries of all leaves: ||Theta||^2."""
+    """Return ||Theta||^2, the sum of the squares of all entries of all leaves."""
     leaves = list(map(jnp.asarray, jax.tree.leaves(tree)))
     dtype = _checks.common_dtype(*leaves)
     wide = dtype if dtype.itemsize >= 4 else jnp.float32  # squares are rounded once, at the end
@@ -17,7 +18,7 @@ def squared_norm(tree: PyTree) -> Scalar:
 
 
 def norm(tree: PyTree) -> Scalar:
-    """||Theta||, whatever the scale of its entries: their squares do not overflow or underflow."""
+    """Return ||Theta||, without overflow or underflow of the squares."""
     leaves = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]
     largest = jax.lax.stop_gradient(jnp.max(jnp.stack(leaves)))
     size = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
@@ -26,14 +27,27 @@ def norm(tree: PyTree) -> Scalar:
 
 
 def difference(tree: PyTree, start: PyTree) -> PyTree:
-    """Tree - start, leaf by leaf."""
+    """Return tree - start, leaf by leaf."""
     return jax.tree.map(jnp.subtract, tree, start)
 
 
-def safe_power(base: jax.Array, exponent: float) -> jax.Array:
-    """`base ** exponent` for base >= 0, with gradient 0 instead of NaN or inf at base = 0.
+def promoted(tree: PyTree, other: PyTree) -> PyTree:
+    """Return the first tree, each leaf in the common dtype of both."""
+    return jax.tree.map(lambda a, b: a.astype(_checks.common_dtype(a, b)), tree, other)
 
-    A NaN stays one: a net that diverged is not at its start.
+
+def check_alike(params0: PyTree, params: PyTree) -> None:
+    """Refuse parameters that do not have the structure and shapes of `params0`."""
+    expected, shapes = (jax.tree.map(np.shape, tree) for tree in (params0, params))
+    if shapes != expected:
+        raise ValueError(f"`params` must have the structure and shapes of `params0`, "
+                         f"{expected!s:.80}; got {shapes!s:.80}")  # fmt: skip
+
+
+def safe_power(base: jax.Array, exponent: float) -> jax.Array:
+    """Return `base ** exponent` for base >= 0, with gradient 0 at base = 0 instead of NaN or inf.
+
+    A NaN stays a NaN: a net that diverged is not at its start.
     """
     if exponent == 1:
         return base

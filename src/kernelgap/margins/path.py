@@ -234,7 +234,7 @@ def _measure(
         jnp.sqrt(squared_norm(params)),
         _margins(model, params, x, y),
         sizes[0] / (sizes[1] + sizes[2]),
-        jnp.mean((~(metrics.output_margins(outputs, y) > 0)).astype(outputs.dtype)),
+        metrics.error_rate(outputs, y),
     )
 
 

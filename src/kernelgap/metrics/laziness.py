@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from kernelgap import _arrays, _checks, _programs
+from kernelgap import _checks, _programs
 from kernelgap._blas import limited
 from kernelgap._display import shown
 from kernelgap._outputs import checked_form
-from kernelgap._trees import difference, norm
+from kernelgap._trees import check_alike, difference, norm, promoted
 from kernelgap.metrics.activations import activation_change
 from kernelgap.metrics.alignment import (
     kernel_alignment,
@@ -30,6 +30,7 @@ from kernelgap.metrics.alignment import (
     target_alignment,
 )
 from kernelgap.models import Model
+from kernelgap.models.linearized import first_order
 from kernelgap.typing import Apply, ArrayLike, PyTree, Scalar
 
 TangentKernel = Callable[..., Callable[[jax.Array], jax.Array]]
@@ -227,7 +228,7 @@ def displacement(params0: PyTree, params: PyTree) -> Scalar:
     """
     params0 = _checks.parameters(params0, "params0", finite=False)
     params = _checks.parameters(params, finite=False)
-    _check_alike(params0, params)
+    check_alike(params0, params)
     return norm(difference(params, params0))
 
 
@@ -269,16 +270,11 @@ def linearization_error(
     _checks.function(apply, "model", "apply(params, x), or a kernelgap model")
     x = _checks.examples(x)
     params0, params = _checks.parameters(params0, "params0"), _checks.parameters(params)
-    _check_alike(params0, params)
-    # Forward-mode derivatives want one dtype, that of both where they differ.
-    pairs = ((params0, params), (params, params0))
-    params0, params = (jax.tree.map(_promoted, *pair) for pair in pairs)
+    check_alike(params0, params)
+    params0, params = promoted(params0, params), promoted(params, params0)
     checked_form(apply, params0, x)
     step = difference(params, params0)
-    # JAX's derivatives of what is not compiled forget a mesh that is a part of the type.
-    typed = _arrays.on_explicit_mesh(x, *jax.tree.leaves(params0))
-    forward = jax.jit(apply) if typed else apply
-    before, along = jax.jvp(lambda p: forward(p, x), (params0,), (step,))
+    before, along = first_order(apply, params0, params, x)
     change = apply(params, x) - before
     size = norm(change)
     # At the start itself the two forward passes may differ by their rounding.
@@ -364,14 +360,3 @@ def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
     steps = array.shape[-1]
     last = jnp.max(jnp.where(fine, jnp.arange(steps), -1), axis=-1)
     return jnp.where(last == steps - 1, -1, last + 1)
-
-
-def _check_alike(params0: PyTree, params: PyTree) -> None:
-    ours, theirs = (jax.tree.map(np.shape, tree) for tree in (params0, params))
-    if ours != theirs:
-        raise ValueError(f"`params` must have the structure and shapes of `params0`, {ours!s:.80}; "
-                         f"got {theirs!s:.80}")  # fmt: skip
-
-
-def _promoted(array: jax.Array, other: jax.Array) -> jax.Array:
-    return array.astype(_checks.common_dtype(array, other))
