@@ -21,6 +21,16 @@ x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_
 seeds = st.integers(0, 2**31 - 1)
 keys = kg.testing.keys()
 
+compilations: list[float] = []
+"""The seconds of each compilation by XLA so far; its length counts them."""
+
+
+@jax.monitoring.register_event_duration_secs_listener
+def _count(event: str, seconds: float, **_: Any) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        compilations.append(seconds)
+
+
 ACTIVATIONS = {
     "relu": "relu",
     "leaky_relu": kg.models.leaky_relu(0.3),

@@ -15,11 +15,20 @@ import optax
 
 import kernelgap as kg
 
-NET = kg.models.homogeneous_mlp((4,))
-SMOOTH = kg.models.mlp((4,), activation="tanh", parameterization="ntk")
-THREE = kg.models.homogeneous_mlp((4,), outputs=3)
-NTK_NET = kg.models.homogeneous_mlp((4,), parameterization="ntk")
-KERNEL = kg.kernels.ntk(NTK_NET)
+
+def describe() -> dict[str, Any]:
+    """Return what the rows call functions with besides data, made anew at each call."""
+    ntk_net = kg.models.homogeneous_mlp((4,), parameterization="ntk")
+    return {
+        "NET": kg.models.homogeneous_mlp((4,)),
+        "SMOOTH": kg.models.mlp((4,), activation="tanh", parameterization="ntk"),
+        "THREE": kg.models.homogeneous_mlp((4,), outputs=3),
+        "NTK_NET": ntk_net,
+        "KERNEL": kg.kernels.ntk(ntk_net),
+    }
+
+
+NET, SMOOTH, THREE, NTK_NET, KERNEL = describe().values()
 
 
 class Data(NamedTuple):
@@ -221,6 +230,10 @@ ROWS = {
         lambda d: kg.metrics.displacement(d.params, d.moved), "params moved", roundings=2000
     ),
     "metrics.divergence_step": Row(lambda d: kg.metrics.divergence_step(d.losses), "losses"),
+    "metrics.error_rate": Row(lambda d: kg.metrics.error_rate(d.f, d.y), "f y"),
+    "metrics.error_rate (classes)": Row(
+        lambda d: kg.metrics.error_rate(d.f3, d.labels), "f3 labels"
+    ),
     "metrics.extended_feature_gram": Row(
         lambda d: kg.metrics.extended_feature_gram(d.w, d.x), "w x"
     ),
@@ -287,6 +300,10 @@ ROWS = {
     ),
     "models.apply": Row(
         lambda d: (NET.apply(d.params, d.x), SMOOTH.apply(d.params, d.x)), "params x"
+    ),
+    "models.linearize": Row(
+        lambda d: kg.models.linearize(NET, d.params).apply(d.moved, d.x), "params moved x",
+        roundings=2000,
     ),
     "models.preactivations": Row(
         lambda d: kg.models.preactivations(NET, d.params, d.x), "params x"

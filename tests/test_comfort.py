@@ -47,7 +47,7 @@ def _filled(kind, value):
 def test_the_list_is_not_empty():
     assert {kind.__name__ for kind in RESULTS} >= {
         "Bound", "Dataset", "ExtremeEigenvalues", "KKTResiduals", "KernelPredictor", "LossGap",
-        "MarginCertificate", "MarginPath", "Model", "NearestPair", "Spectrum", "Trained", "Unit",
+        "MarginCertificate", "MarginPath", "NearestPair", "Spectrum", "Trained", "Unit",
         "UpperBound", "ViolationBound", "ZonalSpectrum",
     }  # fmt: skip
 

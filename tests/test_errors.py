@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -107,6 +108,7 @@ GIVEN = {
     "metrics.max_slice_discrepancy": {"w": params[0], "key": key},
     "metrics.min_norm_distance": {"gram": gram, "residuals": y},
     "metrics.normalized_margin": {**of_net, "y": y},
+    "metrics.error_rate": {"outputs": y, "y": y},
     "metrics.output_margins": {"outputs": y, "y": y},
     "metrics.pl_bound": {"gradient": params, "smallest": 0.5, "n": 12},
     "metrics.slice_discrepancy": {"w": params[0]},
@@ -116,6 +118,7 @@ GIVEN = {
     "models.homogeneous_mlp": {"widths": (4,)},
     "models.leaky_relu": {},
     "models.mlp": {"widths": (4,)},
+    "models.linearize": {"model": net, "params0": params},
     "models.preactivations": of_net,
     "models.relu_power": {"power": 2.0},
     "objectives.diversity_penalty": {"w": params[0]},
@@ -247,9 +250,9 @@ def _fit():
          "`activation.power` must be a finite number >= 1; got 0.5"),
         (lambda: kg.models.mlp((4,), activation=kg.models.Activation("1", 0.0, 1.0)), TypeError,
          "`activation.positive` must be a finite number"),
-        (lambda: _again("models.preactivations", model=net._replace(spec="mine")), TypeError,
+        (lambda: _again("models.preactivations", model=replace(net, spec="mine")), TypeError,
          "`model` must describe its layers, .*; got a Model of your own"),
-        (lambda: _again("kernels.ntk", model=net._replace(spec="mine")), TypeError,
+        (lambda: _again("kernels.ntk", model=replace(net, spec="mine")), TypeError,
          "describes its layers; got a Model of your own"),
         (lambda: _again("optim.train", data=(x, y, y)), TypeError, r"a pair \(x, y\); got tuple"),
         (lambda: _again("optim.train", params=(params[0] * np.nan, params[1])), ValueError,

@@ -1,6 +1,7 @@
 """Objects are what describes them: equal, hashable, picklable; and they own what they hold."""
 
 import inspect
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import kernelgap as kg
-from helpers import round_trips
+from helpers import compilations, round_trips
 from kernelgap.studies import STUDIES
 
 MODELS = {
@@ -99,7 +100,7 @@ def test_numpy_arrays_are_copied():
 def test_what_differs_is_different():
     assert net != kg.models.homogeneous_mlp((5,))
     assert net != kg.models.homogeneous_mlp((4,), init_scale=2.0)
-    assert net._replace(apply=lambda params, x: x[:, 0]) != net
+    assert replace(net, apply=lambda params, x: x[:, 0]) != net
     assert net.init != net.apply
     assert logistic(l2=1e-3) != logistic(l2=1e-2)
     assert logistic(l2=1e-3) != LOSSES["squared"]()
@@ -118,8 +119,42 @@ def test_equal_models_share_what_was_compiled():
     for model in (net, kg.models.homogeneous_mlp((4,)), *round_trips(net)):
         value(model, kg.objectives.regularized_logistic(model.apply, l2=0.1), params)
     assert len(traced) == 1
-    value(net._replace(apply=lambda params, x: x[:, 0]), logistic(l2=0.1), params)
+    value(replace(net, apply=lambda params, x: x[:, 0]), logistic(l2=0.1), params)
     assert len(traced) == 2
+
+
+def test_models_of_ones_own_are_equal_if_their_functions_are():
+    def init(key, d, dtype=None):
+        return jax.random.normal(key, (d,), dtype)
+
+    def apply(params, x):
+        return x @ params
+
+    own = kg.models.Model(init, apply, degree=1)
+    assert own == kg.models.Model(init, apply, degree=1)
+    assert hash(own) == hash(kg.models.Model(init, apply, degree=1))
+    assert own != kg.models.Model(init, lambda params, x: apply(params, x), degree=1)
+    assert own != kg.models.Model(init, apply, degree=2)
+
+
+def test_a_model_passes_through_jit_as_it_is():
+    value = jax.jit(lambda model, params: model.apply(params, x))
+    np.testing.assert_allclose(value(net, params), net.apply(params, x), rtol=1e-6)
+    before = len(compilations)
+    value(kg.models.homogeneous_mlp((4,)), params)
+    assert len(compilations) == before
+    other = kg.models.homogeneous_mlp((4,), activation="abs")
+    np.testing.assert_allclose(value(other, params), other.apply(params, x), rtol=1e-6)
+
+
+def test_noisy_gd_is_equal_by_description():
+    make = partial(kg.optim.noisy_gd, 0.1, resample_rate=0.1, key=jax.random.key(0))
+    again = kg.models.homogeneous_mlp((4,)).neurons
+    assert make(neurons=net.neurons) == make(neurons=again)
+    assert hash(make(neurons=net.neurons)) == hash(make(neurons=again))
+    other = kg.models.homogeneous_mlp((5,)).neurons
+    assert make(neurons=net.neurons) != make(neurons=other)
+    assert make(neurons=net.neurons) != make(neurons=again, key=jax.random.key(1))
 
 
 def test_a_loss_keeps_the_strength_it_was_given():

@@ -1,4 +1,4 @@
-"""Partial applications that compare by value, hash and pickle."""
+"""Partial applications that are equal by description, hashable and picklable."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +11,11 @@ import numpy as np
 
 
 class Closure(partial):
-    """A `functools.partial` that equals any other with the same function and arguments.
+    """A `functools.partial` that equals another one of the same function and equal arguments.
 
-    Equal closures hash alike, so that JAX compiles a program once for all of them. Concrete arrays
-    among the arguments, such as keys, are compared by value. The function must be defined at module
-    level, so that pickle finds it by name.
+    Closures of equal arguments hash alike, so that what was compiled for one serves the other.
+    Arrays in the arguments, such as keys and parameters, are compared by their values, tracers by
+    identity. The function must be defined at the top of a module for pickle to find it by name.
 
     Example:
         >>> import math
@@ -25,13 +25,13 @@ class Closure(partial):
     """
 
     def __new__(cls, function: Callable, /, *args: Any, **keywords: Any) -> "Closure":
-        """Copy NumPy arrays, since their owner may write to them."""
-        args = tuple(map(_copy, args))
-        return super().__new__(cls, function, *args, **{k: _copy(v) for k, v in keywords.items()})
+        """Copy the NumPy arrays, because their owner may write to them."""
+        args, keywords = jax.tree.map(_owned, (args, keywords))
+        return super().__new__(cls, function, *args, **keywords)
 
     def _identity(self) -> tuple:
-        named = frozenset((name, _comparable(value)) for name, value in self.keywords.items())
-        return self.func, named, *map(_comparable, self.args)
+        leaves, tree = jax.tree.flatten((self.args, self.keywords))
+        return self.func, tree, *map(_comparable, leaves)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Closure) and self._identity() == other._identity()
@@ -45,12 +45,12 @@ class Closure(partial):
         return f"{name}({', '.join([*map(repr, self.args), *named])})"
 
 
-def _copy(value: Any) -> Any:
+def _owned(value: Any) -> Any:
     return value.copy()[()] if isinstance(value, np.ndarray) else value
 
 
 def _comparable(value: Any) -> tuple:
-    # Types matter as well: 1 and np.float32(1) are equal, but promote differently.
+    # The types count as well: 1 and np.float32(1) are equal, but do not promote alike.
     if not isinstance(value, jax.Array):
         return type(value), value
     if isinstance(value, jax.core.Tracer) or not value.is_fully_addressable:

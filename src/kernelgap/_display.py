@@ -21,10 +21,11 @@ _ITEMS = 5  # largest number of entries of a tuple or dict that are all listed
 
 
 def _entries(self: Any) -> Mapping[str, Any]:
-    own = getattr(self, "_entries", self._asdict)
+    if not hasattr(self, "_entries"):
+        return self._asdict()
     try:
-        return own()
-    except Exception:  # JAX fills such tuples with shardings, axes or None
+        return self._entries()
+    except Exception:  # JAX makes such tuples of shardings, axes, None: anything may be a field
         return self._asdict()
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kernelgap import _checks
 from kernelgap.typing import PyTree, Scalar
@@ -26,14 +27,27 @@ def norm(tree: PyTree) -> Scalar:
 
 
 def difference(tree: PyTree, start: PyTree) -> PyTree:
-    """Subtract two trees leaf by leaf."""
+    """Return tree - start, leaf by leaf."""
     return jax.tree.map(jnp.subtract, tree, start)
 
 
-def safe_power(base: jax.Array, exponent: float) -> jax.Array:
-    """Return `base ** exponent` for base >= 0, with gradient 0 instead of NaN or inf at base = 0.
+def promoted(tree: PyTree, other: PyTree) -> PyTree:
+    """Return the first tree, each leaf in the common dtype of both."""
+    return jax.tree.map(lambda a, b: a.astype(_checks.common_dtype(a, b)), tree, other)
 
-    NaN stays NaN, so that a net that diverged does not look like one at its start.
+
+def check_alike(params0: PyTree, params: PyTree) -> None:
+    """Refuse parameters that do not have the structure and shapes of `params0`."""
+    expected, shapes = (jax.tree.map(np.shape, tree) for tree in (params0, params))
+    if shapes != expected:
+        raise ValueError(f"`params` must have the structure and shapes of `params0`, "
+                         f"{expected!s:.80}; got {shapes!s:.80}")  # fmt: skip
+
+
+def safe_power(base: jax.Array, exponent: float) -> jax.Array:
+    """Return `base ** exponent` for base >= 0, with gradient 0 at base = 0 instead of NaN or inf.
+
+    A NaN stays a NaN: a net that diverged is not at its start.
     """
     if exponent == 1:
         return base

@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -313,7 +314,7 @@ def test_scalars_lists_and_a_mixture_of_dtypes_as_parameters():
 
 
 def test_a_model_of_ones_own():
-    model = DEEP._replace(spec=None)
+    model = replace(DEEP, spec=None)
     params = DEEP.init(key, 3)
     x = _inputs(1, 4)
     assert_close(empirical_ntk(model, params)(x), empirical_ntk(DEEP, params)(x))

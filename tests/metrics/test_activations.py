@@ -56,7 +56,7 @@ def test_preactivations_make_the_outputs(activation, parameterization):
     )
     params, _, x = _pair(model, key)
     last = kg.models.preactivations(model, params, x)[-1]
-    factor = model.spec.layers(3)[-1][2]
+    factor = model.spec.layers(3)[-1].scale
     outputs = factor * model.spec.activation(last) @ params[-1]
     assert_close(outputs, model.apply(params, x))
 

@@ -186,3 +186,29 @@ def test_refuses_norms_the_model_does_not_have():
     one = kg.models.homogeneous_mlp((2,), outputs=1)
     with pytest.raises(ValueError, match="k >= 2"):
         kg.metrics.normalized_margin(one, one.init(key, 2), x, jnp.zeros(3, int))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "y", "expected"),
+    [
+        ([1.0, -1.0, 2.0, -3.0], [1.0, 1.0, 1.0, 1.0], 0.5),
+        ([0.0, jnp.nan, jnp.inf, -1e-30], [1.0, 1.0, 1.0, -1.0], 0.5),  # ties and NaN are errors
+        ([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]], [0, 0], 0.5),
+        ([[1.0, 1.0, 0.5], [0.0, 1.0, jnp.nan]], [0, 1], 1.0),
+        ([[1.0, 0.0, jnp.nan]], [0], 1.0),
+    ],
+)
+def test_error_rate_by_hand(outputs, y, expected):
+    outputs, y = jnp.asarray(outputs), jnp.asarray(y)
+    assert kg.metrics.error_rate(outputs, y) == expected
+    assert jax.jit(kg.metrics.error_rate)(outputs, y) == expected
+
+
+@given(keys, st.sampled_from([None, 3]))
+def test_error_rate_counts_wrong_predictions(key, k):
+    model = kg.models.homogeneous_mlp((4,), outputs=k)
+    params, x, y = _problem(model, key)
+    outputs = np.asarray(model.apply(params, x))
+    predictions = np.sign(outputs) if k is None else outputs.argmax(axis=1)
+    found = kg.metrics.error_rate(outputs, y)
+    assert_close(found, np.mean(predictions != np.asarray(y)), scale=1)

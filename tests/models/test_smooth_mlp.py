@@ -62,13 +62,13 @@ def test_forward_pass_in_numpy(model, key):
     params = model.init(key, 3)
     x = jax.random.normal(jax.random.fold_in(key, 1), (7, 3))
     h, entering = np.float64(x), []
-    for k, (w, (_, _, factor, _)) in enumerate(zip(params, model.spec.layers(3), strict=True)):
+    for k, (w, layer) in enumerate(zip(params, model.spec.layers(3), strict=True)):
         if k:
             entering.append(h)
             phi = model.spec.activation
             s = np.tanh(h / phi.scale) if phi.sigmoid == "tanh" else special.erf(h / phi.scale)
             h = h * (1 + s) / 2 if phi.gated else s
-        h = factor * h @ np.float64(w).T
+        h = layer.scale * h @ np.float64(w).T
     assert_close(model.apply(params, x), h.astype(x.dtype))
     found = kg.models.preactivations(model, params, x)
     assert len(found) == len(entering)

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import kernelgap as kg
-from helpers import assert_close
+from helpers import assert_close, compilations
 
 key = jax.random.key(0)
 model = kg.models.homogeneous_mlp((16,))
@@ -166,6 +166,37 @@ def test_compiles_once_for_one_shape():
     first = len(traces)
     run(jax.tree.map(lambda w: 2 * w, params))
     assert len(traces) == first <= 3
+
+
+def _own_loss(weight):
+    return lambda params, x, y: small_loss(params, x, y) + weight * jnp.sum(params[1] ** 2)
+
+
+def _scheduled(rate):
+    schedule = optax.cosine_decay_schedule(rate, 4)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+
+
+def _redrawn(rate):
+    return kg.optim.noisy_gd(rate, temperature=0.1, neurons=small.neurons, key=key)
+
+
+@pytest.mark.parametrize("make", [_scheduled, _redrawn, optax.sgd])
+def test_what_does_the_same_is_compiled_once(make):
+    """Optimizers, losses and records are new functions at every call; other numbers are seen."""
+
+    def call(rate=0.1, weight=0.5):
+        return kg.optim.train(
+            _own_loss(weight), start, (x, y), make(rate), steps=4, record=lambda p: p[1].sum()
+        )
+
+    first = call()
+    before = len(compilations)
+    again = call()
+    assert len(compilations) == before
+    jax.tree.map(np.testing.assert_array_equal, again.records, first.records)
+    for changed in (call(rate=0.2), call(weight=0.25)):
+        assert changed.records[-1] != first.records[-1]
 
 
 @pytest.mark.parametrize(

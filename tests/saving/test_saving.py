@@ -1,6 +1,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -262,7 +263,7 @@ def test_what_cannot_be_saved_is_named(tmp_path, value, message):
 
 def test_models_that_are_not_their_description_are_refused(tmp_path):
     model = kg.models.homogeneous_mlp((4,))
-    other = model._replace(apply=lambda p, x: x[:, 0])
+    other = replace(model, apply=lambda p, x: x[:, 0])
     with pytest.raises(TypeError, match="not the one that its description makes"):
         kg.save(tmp_path / "file.npz", other)
     with pytest.raises(TypeError, match="cannot be traced"):

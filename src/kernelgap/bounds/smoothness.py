@@ -211,7 +211,7 @@ def _start(model: Model, params: Params, x: ArrayLike) -> _Start:
     slopes = [np.asarray(s, np.float64) for _, s in pairs]
     weights = [np.asarray(w, np.float64) for w in params]
     weights[-1] = weights[-1].reshape(-1, weights[-1].shape[-1])
-    factors = [factor for _, _, factor, _ in model.spec.layers(x.shape[1])]
+    factors = [layer.scale for layer in model.spec.layers(x.shape[1])]
     n, depth = x.shape[0], len(weights)
     backward, columns, signals = [], [], [np.ones(n)]
     flow = np.eye(len(weights[-1]))[None]  # G_K

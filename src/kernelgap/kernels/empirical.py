@@ -195,7 +195,7 @@ def _gram(
 ) -> Float[Array, "n1 n2 *outputs"]:
     left = _signals(spec.model, params, x1)
     right = left if x2 is None else _signals(spec.model, params, x2)
-    factors = [factor for _, _, factor, _ in spec.model.layers(x1.shape[1])]
+    factors = [layer.scale for layer in spec.model.layers(x1.shape[1])]
     total = jnp.zeros((), x1.dtype)
     for k in spec.layers:
         (h1, delta1), (h2, delta2) = left[k], right[k]
@@ -212,7 +212,7 @@ def _diagonal(
     spec: NetworkSpec, params: Params, x: Float[Array, "n d"]
 ) -> Float[Array, "n *outputs"]:
     signals = _signals(spec.model, params, x)
-    factors = [factor for _, _, factor, _ in spec.model.layers(x.shape[1])]
+    factors = [layer.scale for layer in spec.model.layers(x.shape[1])]
     total = jnp.zeros((), x.dtype)
     for k in spec.layers:
         h, delta = signals[k]
@@ -226,7 +226,7 @@ def _signals(spec: MLPSpec, params: Params, x: jax.Array) -> list[tuple[jax.Arra
 
     Those of the last layer are the identity for every row, here of shape (1, outputs, outputs).
     """
-    factors = [factor for _, _, factor, _ in spec.layers(x.shape[1])]
+    factors = [layer.scale for layer in spec.layers(x.shape[1])]
     features, slopes = [x], []
     for weights, factor in zip(params[:-1], factors[:-1], strict=True):
         z = factor * jnp.matmul(features[-1], weights.T, precision=_HIGHEST)

@@ -170,7 +170,7 @@ def _kernel_fn(spec: MLPSpec, d: int) -> Any:
     stax = load().stax
     c = spec.init_scale
     layers = []
-    for k, (fan_in, fan_out, factor, _) in enumerate(spec.layers(d)):
+    for k, layer in enumerate(spec.layers(d)):
         if k > 0:
             layers.append(_activation(stax, spec.activation))
         standard = spec.parameterization == "standard" or (
@@ -178,8 +178,8 @@ def _kernel_fn(spec: MLPSpec, d: int) -> Any:
         )
         layers.append(
             stax.Dense(
-                fan_out,
-                W_std=c if standard else c * factor * fan_in**0.5,
+                layer.fan_out,
+                W_std=c if standard else c * layer.scale * layer.fan_in**0.5,
                 parameterization="standard" if standard else "ntk",
             )
         )

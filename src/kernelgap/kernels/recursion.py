@@ -70,8 +70,12 @@ def _scaled(spec: MLPSpec, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     phi, d = spec.activation, x.shape[1]
     if not spec.widths or isinstance(phi, Activation):
         return scaled_rows(x)
-    _, _, factor, std = spec.layers(d)[0]
-    linear = min(1, phi.scale / (factor * std * d**0.5)) * float(jnp.finfo(x.dtype).eps) / 16
+    first = spec.layers(d)[0]
+    linear = (
+        min(1, phi.scale / (first.scale * first.init_std * d**0.5))
+        * float(jnp.finfo(x.dtype).eps)
+        / 16
+    )
     return scaled_rows(x, between=(linear, 1e3))
 
 
@@ -89,12 +93,11 @@ def _recursion(
     layers, phi = spec.layers(d), spec.activation
     units = tuple(jnp.square(jnp.maximum(root, 1)) for root in (root1, root2))
     degree = 1
-    fan_in, _, factor, std = layers[0]
-    own, both = factor**2, (factor * std) ** 2
+    own, both = layers[0].scale ** 2, (layers[0].scale * layers[0].init_std) ** 2
     k = _Pairs(both * norms1, both * norms2, both * products, own * products)
-    for fan_in, _, factor, std in layers[1:]:
-        own = factor**2 * fan_in
-        both = own * std**2
+    for layer in layers[1:]:
+        own = layer.scale**2 * layer.fan_in
+        both = own * layer.init_std**2
         moments = k.variance1, k.variance2, k.covariance
         if isinstance(phi, Activation):
             value, slope, variance1, variance2 = arccosine.expectations(phi, *moments, same)

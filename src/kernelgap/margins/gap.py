@@ -17,11 +17,12 @@ feasible, which makes the gap L(Theta) - reduce H a certificate.
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy.special import entr, expit
 
-from kernelgap import _checks, objectives, optim
+from kernelgap import _checks, _programs, objectives, optim
 from kernelgap._display import compact_repr, html_repr
 from kernelgap.margins.violation import violation_bound
 from kernelgap.models import Model, Params
@@ -198,11 +199,11 @@ def _descend(
     """Adam on the loss from the given parameters, the step size falling geometrically."""
     loss = objectives.regularized_logistic(model.apply, l2=l2, reduction=reduction)
     size = float(np.sqrt(np.mean([np.mean(np.square(np.asarray(p, float))) for p in params])))
-    size = size if size > 0 else 1.0
-    first, last = (rate * size for rate in _RATES)
-    adam = optax.adam(optax.exponential_decay(first, steps, last / first))
+    first, last = _RATES
+    rate = jnp.asarray(first * (size if size > 0 else 1.0))  # an array, so that no program holds it
+    adam = optax.adam(optax.exponential_decay(rate, steps, last / first))
 
     def descend(params: Params, x: jax.Array, y: jax.Array) -> Params:
         return optim.train(loss, params, (x, y), adam, steps=steps).params
 
-    return jax.jit(descend)(params, x, y)  # which takes data on a mesh as arguments only
+    return _programs.run(descend, params, x, y)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernelgap import _checks, _extras, metrics, objectives, optim
+from kernelgap import _checks, _extras, _programs, metrics, objectives, optim
 from kernelgap._outputs import check_apply
 from kernelgap._trees import squared_norm
 from kernelgap.margins.margin_path import MarginPath
@@ -153,7 +153,9 @@ def path(
 
     carry = (params, None if optimizer is None else optimizer.init(params))
     counted = jnp.arange(1, len(logs) + 1, dtype=jnp.int32)
-    (params, _), (measured, records) = jax.lax.scan(stage, carry, (logs, counted == 1, counted))
+    stages = (logs, counted == 1, counted)
+    loop = partial(jax.lax.scan, stage)
+    (params, _), (measured, records) = _programs.run(loop, carry, stages)
     return MarginPath(logs, *measured, params=params, records=records)
 
 
@@ -232,7 +234,7 @@ def _measure(
         jnp.sqrt(squared_norm(params)),
         _margins(model, params, x, y),
         sizes[0] / (sizes[1] + sizes[2]),
-        jnp.mean((~(metrics.output_margins(outputs, y) > 0)).astype(outputs.dtype)),
+        metrics.error_rate(outputs, y),
     )
 
 

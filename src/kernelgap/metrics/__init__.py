@@ -30,7 +30,7 @@ from kernelgap.metrics.linearization import (
     linearization_error,
     min_norm_distance,
 )
-from kernelgap.metrics.margin import normalized_margin, output_margins
+from kernelgap.metrics.margin import error_rate, normalized_margin, output_margins
 
 __all__ = [
     "Laziness",
@@ -39,6 +39,7 @@ __all__ = [
     "activation_change",
     "displacement",
     "divergence_step",
+    "error_rate",
     "extended_feature_gram",
     "hemisphere_discrepancy",
     "kernel_alignment",

@@ -9,6 +9,7 @@ Theta_t, so they can be recorded by `optim.train(record=...)` without storing a 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
+from kernelgap import _checks, _programs
 from kernelgap._display import compact_repr, html_repr
 from kernelgap._trees import norm
 from kernelgap.metrics.activations import activation_change
@@ -199,4 +200,4 @@ def laziness_along(
         )
     start = jax.tree.map(lambda leaf: leaf[0], trajectory)
     panel = laziness(model, start, x, y, kernel=kernel, keep_gram=keep_gram)
-    return jax.lax.map(panel, trajectory)
+    return _programs.run(partial(jax.lax.map, panel), trajectory)

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from kernelgap import _arrays, _checks
+from kernelgap import _checks
 from kernelgap._blas import limit_blas_threads
 from kernelgap._outputs import check_apply
-from kernelgap._trees import difference, norm
+from kernelgap._trees import check_alike, difference, norm, promoted
 from kernelgap.models import Model
+from kernelgap.models.linearized import first_order
 from kernelgap.typing import Apply, ArrayLike, PyTree, Scalar
 
 
@@ -33,7 +34,7 @@ def displacement(params0: PyTree, params: PyTree) -> Scalar:
     """
     params0 = _checks.parameters(params0, "params0", finite=False)
     params = _checks.parameters(params, finite=False)
-    _check_alike(params0, params)
+    check_alike(params0, params)
     return norm(difference(params, params0))
 
 
@@ -71,16 +72,11 @@ def linearization_error(
     _checks.function(apply, "model", "apply(params, x), or a kernelgap model")
     x = _checks.examples(x)
     params0, params = _checks.parameters(params0, "params0"), _checks.parameters(params)
-    _check_alike(params0, params)
-    # Forward-mode derivatives need a common dtype.
-    pairs = ((params0, params), (params, params0))
-    params0, params = (jax.tree.map(_promote, *pair) for pair in pairs)
+    check_alike(params0, params)
+    params0, params = promoted(params0, params), promoted(params, params0)
     check_apply(apply, params0, x)
     step = difference(params, params0)
-    # Outside of jit, JAX's derivatives lose an explicit mesh.
-    typed = _arrays.on_explicit_mesh(x, *jax.tree.leaves(params0))
-    forward = jax.jit(apply) if typed else apply
-    before, linear_change = jax.jvp(lambda p: forward(p, x), (params0,), (step,))
+    before, linear_change = first_order(apply, params0, params, x)
     change = apply(params, x) - before
     size = norm(change)
     # At `params0` itself, the two forward passes may differ by rounding.
@@ -167,16 +163,3 @@ def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
     steps = array.shape[-1]
     last = jnp.max(jnp.where(fine, jnp.arange(steps), -1), axis=-1)
     return jnp.where(last == steps - 1, -1, last + 1)
-
-
-def _check_alike(params0: PyTree, params: PyTree) -> None:
-    expected, received = (jax.tree.map(np.shape, tree) for tree in (params0, params))
-    if expected != received:
-        raise ValueError(
-            f"`params` must have the structure and shapes of `params0`, {expected!s:.80}; "
-            f"got {received!s:.80}"
-        )
-
-
-def _promote(array: jax.Array, other: jax.Array) -> jax.Array:
-    return array.astype(_checks.common_dtype(array, other))

@@ -41,6 +41,31 @@ def output_margins(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
     return -jnp.max(rival_gaps(outputs, y), axis=1)
 
 
+def error_rate(outputs: ArrayLike, y: ArrayLike) -> Scalar:
+    """Return the share of samples that are not classified correctly.
+
+    A sample is classified correctly if its `output_margins` is positive: ties and NaN outputs are
+    errors, so that a net that diverged never looks good.
+
+    Args:
+        outputs: (n,) or (n, k) with k >= 2.
+        y: (n,) labels: -1 or +1 for outputs (n,), integers 0..k-1 for outputs (n, k).
+
+    Returns:
+        A scalar in [0, 1] of the dtype of the outputs; NaN where a traced label is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> outputs = jnp.array([0.3, -2.0, 0.0, jnp.nan])
+        >>> print(kg.metrics.error_rate(outputs, jnp.array([1.0, -1.0, 1.0, 1.0])))
+        0.5
+    """
+    outputs = check_outputs(outputs)
+    errors = (~(output_margins(outputs, y) > 0)).astype(outputs.dtype)
+    # Labels that would be refused, were they not traced, make every margin NaN, of zeros too.
+    return jnp.mean(errors) + jnp.sum(output_margins(jnp.zeros_like(outputs), y))
+
+
 def normalized_margin(
     model: Model,
     params: Params,

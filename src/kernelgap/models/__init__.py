@@ -1,9 +1,11 @@
-"""Multi-layer perceptrons, homogeneous or smooth, nets of fixed signs, and their activations."""
+"""Multi-layer perceptrons, nets with fixed output signs, their linearizations and activations."""
 
 from kernelgap.models.activations import Activation, SmoothActivation, leaky_relu, relu_power
 from kernelgap.models.fixed_signs import fixed_sign_net
 from kernelgap.models.forward import preactivations
+from kernelgap.models.linearized import linearize
 from kernelgap.models.mlp import homogeneous_mlp, mlp
+from kernelgap.models.model import Layer as Layer
 from kernelgap.models.model import Model, Neurons
 from kernelgap.models.model import Parameterization as Parameterization
 from kernelgap.models.model import Params as Params
@@ -16,6 +18,7 @@ __all__ = [
     "fixed_sign_net",
     "homogeneous_mlp",
     "leaky_relu",
+    "linearize",
     "mlp",
     "preactivations",
     "relu_power",

@@ -35,7 +35,7 @@ class Activation(NamedTuple):
 
     def __call__(self, z: jax.Array) -> jax.Array:
         """Apply the activation entrywise."""
-        value = jnp.where(jnp.isnan(z), z, 0)  # on neither side, and not to be lost
+        value = jnp.where(jnp.isnan(z), z, 0)  # a NaN is on neither side and must not be lost
         for slope, side, part in ((self.positive, z > 0, z), (self.negative, z < 0, -z)):
             if slope:
                 base = jnp.where(side, part, 1)
@@ -44,7 +44,7 @@ class Activation(NamedTuple):
 
 
 class SmoothActivation(NamedTuple):
-    """The sigmoid phi(z) = s(z / scale), or gated by it phi(z) = z (1 + s(z / scale)) / 2.
+    """A sigmoid, phi(z) = s(z / scale), or the identity gated by one, z (1 + s(z / scale)) / 2.
 
     s is the error function or the hyperbolic tangent, both from -1 to 1. Gated, these are GELU,
     z Phi(z) with Phi the cumulative distribution function of N(0, 1) (s = erf, scale sqrt(2)), and
@@ -52,7 +52,7 @@ class SmoothActivation(NamedTuple):
 
     Attributes:
         sigmoid: s, `"erf"` or `"tanh"`.
-        scale: where the sigmoid bends, positive.
+        scale: the width of the sigmoid, positive.
         gated: whether the sigmoid gates the identity.
 
     Example:
@@ -79,17 +79,13 @@ class SmoothActivation(NamedTuple):
 
 
 def leaky_relu(slope: float = 0.01) -> Activation:
-    """The leaky ReLU, max(z, 0) + slope * min(z, 0).
+    """Return the leaky ReLU, max(z, 0) + slope * min(z, 0).
 
     Args:
         slope: any finite number; 0 for ReLU, 1 for the identity, -1 for the absolute value.
 
     Returns:
         An `Activation` of power 1.
-
-    Raises:
-        TypeError: if `slope` is no number.
-        ValueError: if `slope` is not finite.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -100,17 +96,13 @@ def leaky_relu(slope: float = 0.01) -> Activation:
 
 
 def relu_power(power: float) -> Activation:
-    """The ReLU to a power, max(z, 0)^power for power >= 1.
+    """Return the ReLU to a power, max(z, 0)^power for power >= 1.
 
     Args:
         power: the degree, at least 1; 1 for ReLU.
 
     Returns:
         An `Activation` of that power.
-
-    Raises:
-        TypeError: if `power` is no number.
-        ValueError: if `power` < 1 or not finite.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -136,7 +128,7 @@ SMOOTH = {
 def checked_activation(
     activation: str | Activation | SmoothActivation, *, smooth: bool
 ) -> Activation | SmoothActivation:
-    """The activation, perhaps given by name; smooth ones only where they are welcome."""
+    """Return the activation, looked up if it is a name; refuse smooth ones unless `smooth`."""
     known = SMOOTH | HOMOGENEOUS if smooth else HOMOGENEOUS
     if isinstance(activation, Activation):
         lows = {"positive": -math.inf, "negative": -math.inf, "power": 1}

@@ -17,14 +17,14 @@ from kernelgap import _checks
 from kernelgap._closure import Closure
 from kernelgap.models.activations import HOMOGENEOUS, Activation
 from kernelgap.models.forward import checked_layers
-from kernelgap.models.model import Model, Params
+from kernelgap.models.model import Layer, Model, Params
 from kernelgap.typing import ArrayLike, DTypeLike, Key
 
 
 class FixedSignSpec(NamedTuple):
     """The static, hashable description of a `fixed_sign_net`.
 
-    It answers what the description of a `homogeneous_mlp` does, for the one layer that is trained.
+    It has the attributes of the description of a `homogeneous_mlp`, for the one trained layer.
     """
 
     width: int
@@ -51,12 +51,12 @@ class FixedSignSpec(NamedTuple):
         signs = walsh_signs(self.width, self.outputs or 1)
         return signs[:, 0] if self.outputs is None else signs
 
-    def layers(self, d: int) -> list[tuple[int, int, float, float]]:
-        """(fan_in, fan_out, forward factor, initial standard deviation) of the trained layer."""
-        return [(d, self.width, 1.0, self.init_scale)]
+    def layers(self, d: int) -> list[Layer]:
+        """Return the trained layer, in a list."""
+        return [Layer(d, self.width, 1.0, self.init_scale)]
 
     def shapes(self, d: int) -> list[tuple[int, ...]]:
-        """The shape of the trained weights."""
+        """Return the shape of the trained weights, in a list."""
         return [(self.width, d)]
 
 
@@ -68,7 +68,7 @@ def fixed_sign_net(
     scale: float | None = None,
     init_scale: float = 1.0,
 ) -> Model:
-    r"""A one-hidden-layer ReLU net whose output weights are fixed signs.
+    r"""Return a one-hidden-layer ReLU net whose output weights are fixed signs.
 
     f(W; x) = s sum_k v_k relu(<w_k, x>), with s = `scale`. Parameters are the tuple (W,) with W of
     shape (width, d), its rows the units w_k, drawn from N(0, c^2 I) with c = `init_scale`. On
@@ -94,9 +94,7 @@ def fixed_sign_net(
         `(key, d, dtype=None)`, its `apply` takes `(params, x)`.
 
     Raises:
-        TypeError: if `width` or `outputs` is no integer or a scale no number.
-        ValueError: if `width`, `outputs` or a scale is not positive, `signs` has another shape
-            or other entries, or is left out with too few units for different outputs.
+        ValueError: if `signs` is left out with too few units for different outputs.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -144,7 +142,7 @@ def _apply(spec: FixedSignSpec, params: Params, x: jax.Array) -> jax.Array:
 
 
 def walsh_signs(width: int, outputs: int) -> Int[np.ndarray, "width outputs"]:
-    """v_ja = -1 to the number of ones that the binary forms of j and a + 1 share."""
+    """Return v_ja = (-1)^b, with b the number of ones that j and a + 1 share in binary."""
     shared = np.arange(width)[:, None] & (np.arange(outputs) + 1)
     parity = np.zeros_like(shared)
     while shared.any():

@@ -8,31 +8,31 @@ import jax
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap.models.model import Model, Params, check_layers
+from kernelgap.models.model import Layer, Model, Params, check_layers
 from kernelgap.typing import ArrayLike
 
 
 def layer_outputs(spec: Any, params: Params, x: ArrayLike) -> Iterator[jax.Array]:
-    """z_k = s_k W_k h_{k-1}, h_k = phi(z_k), h_0 = x, one layer after the other."""
+    """Yield z_k = s_k W_k h_{k-1}, h_k = phi(z_k), h_0 = x, one layer after the other."""
     h0 = _checks.floating(x, "x")
-    factors = [factor for _, _, factor, _ in checked_layers(spec, params, h0)]
-    given = [_checks.array(weights, "params") for weights in params]
-    dtype = _checks.common_dtype(h0, *given)
+    layers = checked_layers(spec, params, h0)
+    weights = [_checks.array(matrix, "params") for matrix in params]
+    dtype = _checks.common_dtype(h0, *weights)
 
-    def layers() -> Iterator[jax.Array]:
+    def outputs() -> Iterator[jax.Array]:
         h = h0.astype(dtype)
-        for k, (weights, factor) in enumerate(zip(given, factors, strict=True)):
+        for k, (layer, matrix) in enumerate(zip(layers, weights, strict=True)):
             if k > 0:
                 h = spec.activation(h)
-            h = h @ weights.astype(dtype).T
-            h = h if factor == 1 else factor * h
+            h = h @ matrix.astype(dtype).T
+            h = h if layer.scale == 1 else layer.scale * h
             yield h
 
-    return layers()
+    return outputs()
 
 
 def preactivations(model: Model, params: Params, x: ArrayLike) -> tuple[jax.Array, ...]:
-    """What enters the activation of each hidden layer.
+    """Return the arguments of the activation in each hidden layer.
 
     Args:
         model: an `mlp`, `homogeneous_mlp` or `fixed_sign_net`.
@@ -41,10 +41,6 @@ def preactivations(model: Model, params: Params, x: ArrayLike) -> tuple[jax.Arra
 
     Returns:
         One array of shape (n, width) per hidden layer; none for a linear model.
-
-    Raises:
-        TypeError: if `model` is no `Model`, x is not floating, or `params` are no tuple of arrays.
-        ValueError: if the shapes of `x` and `params` do not fit the model.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -57,8 +53,8 @@ def preactivations(model: Model, params: Params, x: ArrayLike) -> tuple[jax.Arra
     return tuple(islice(layer_outputs(model.spec, params, x), len(model.spec.widths)))
 
 
-def checked_layers(spec: Any, params: Params, x: jax.Array) -> list[tuple]:
-    """The layers of the model that `spec` describes; refuses parameters and inputs that misfit."""
+def checked_layers(spec: Any, params: Params, x: jax.Array) -> list[Layer]:
+    """Return the layers that `spec` describes; refuse parameters and inputs that do not fit."""
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"`x` must have shape (n, d) with d >= 1; got {x.shape}")
     expected = spec.shapes(x.shape[1])

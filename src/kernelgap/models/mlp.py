@@ -34,7 +34,7 @@ def mlp(
     outputs: int | None = None,
     init_scale: float = 1.0,
 ) -> Model:
-    r"""A bias-free multi-layer perceptron, smooth or positively homogeneous.
+    r"""Return a bias-free multi-layer perceptron, smooth or positively homogeneous.
 
     `homogeneous_mlp` with more activations: the same parameters, the same initial weights from the
     same key and, for its activations, the same functions. The smooth ones are
@@ -54,14 +54,8 @@ def mlp(
         init_scale: multiplies all initial weights; positive.
 
     Returns:
-        A `Model`. With a smooth activation its `degree` and `neurons` are None: what is defined by
-        homogeneity, such as normalised margins, refuses it.
-
-    Raises:
-        TypeError: if `widths` is no sequence of integers, `outputs` is no integer, or a number of
-            the activation is none.
-        ValueError: if a width, `outputs`, `init_scale` or the scale of the activation is not
-            positive, its power is below 1, or an option is unknown.
+        A `Model`. With a smooth activation its `degree` and `neurons` are None, and it is refused
+        where homogeneity is needed, as by normalised margins.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -84,11 +78,11 @@ def homogeneous_mlp(
     outputs: int | None = None,
     init_scale: float = 1.0,
 ) -> Model:
-    r"""A bias-free multi-layer perceptron, positively homogeneous in its parameters.
+    r"""Return a bias-free multi-layer perceptron, positively homogeneous in its parameters.
 
     Parameters are a tuple (W_1, ..., W_K) with W_k of shape (fan_out, fan_in); the last has shape
     (fan_in,) when `outputs` is None. With c = `init_scale`, the factor s_k of the forward pass and
-    the law of the initial weights of layer k are:
+    the distribution of the initial weights of layer k are:
 
     - `"standard"`: s_k = 1, N(0, c^2 / fan_in);
     - `"ntk"`: s_k = 1 / sqrt(fan_in), N(0, c^2);
@@ -104,12 +98,6 @@ def homogeneous_mlp(
 
     Returns:
         A `Model`. Its `init` takes `(key, d, dtype=None)`, its `apply` takes `(params, x)`.
-
-    Raises:
-        TypeError: if `widths` is no sequence of integers, `outputs` is no integer, or a number of
-            the activation is none.
-        ValueError: if a width, `outputs` or `init_scale` is not positive, the power of the
-            activation is below 1, or an option is unknown.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -143,8 +131,8 @@ def _init(spec: MLPSpec, key: Key, d: int, dtype: DTypeLike | None = None) -> Pa
     layers = spec.layers(d)
     keys = jax.random.split(key, len(layers))
     params = [
-        std * jax.random.normal(k, (fan_out, fan_in), dtype)
-        for k, (fan_in, fan_out, _, std) in zip(keys, layers, strict=True)
+        layer.init_std * jax.random.normal(k, (layer.fan_out, layer.fan_in), dtype)
+        for k, layer in zip(keys, layers, strict=True)
     ]
     if spec.outputs is None:
         params[-1] = params[-1][0]

@@ -1,6 +1,7 @@
-"""What a model is: pure functions, and the static description that kernels are built from."""
+"""The `Model` type: pure functions, and the static description that kernels are built from."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +14,22 @@ Parameterization = Literal["standard", "ntk", "mean_field"]
 Params = tuple[jax.Array, ...]
 
 
+class Layer(NamedTuple):
+    """A dense layer z = scale * W h without bias.
+
+    Attributes:
+        fan_in: the number of inputs.
+        fan_out: the number of outputs.
+        scale: the factor of the forward pass.
+        init_std: the standard deviation of the initial weights.
+    """
+
+    fan_in: int
+    fan_out: int
+    scale: float
+    init_std: float
+
+
 class MLPSpec(NamedTuple):
     """The static, hashable description of an `mlp` or `homogeneous_mlp`."""
 
@@ -22,40 +39,39 @@ class MLPSpec(NamedTuple):
     outputs: int | None
     init_scale: float
 
-    def layers(self, d: int) -> list[tuple[int, int, float, float]]:
-        """(fan_in, fan_out, forward factor s_k, initial standard deviation) of each layer."""
-        fans = [d, *self.widths, self.outputs or 1]
-        described = []
-        for k, (fan_in, fan_out) in enumerate(pairwise(fans)):
+    def layers(self, d: int) -> list[Layer]:
+        """Return the layers for inputs of dimension d, the first one first."""
+        layers = []
+        for k, (fan_in, fan_out) in enumerate(pairwise([d, *self.widths, self.outputs or 1])):
             root = fan_in**-0.5
             if self.parameterization == "standard":
-                factor, std = 1.0, root
+                scale, std = 1.0, root
             elif self.parameterization == "ntk":
-                factor, std = root, 1.0
+                scale, std = root, 1.0
             else:
-                factor, std = (1.0, root) if k == 0 else (1.0 / fan_in, 1.0)
-            described.append((fan_in, fan_out, factor, std * self.init_scale))
-        return described
+                scale, std = (1.0, root) if k == 0 else (1.0 / fan_in, 1.0)
+            layers.append(Layer(fan_in, fan_out, scale, std * self.init_scale))
+        return layers
 
     def shapes(self, d: int) -> list[tuple[int, ...]]:
-        """The shape of each layer's weights; the last is (fan_in,) when `outputs` is None."""
-        shapes: list[tuple[int, ...]] = [(out, fan_in) for fan_in, out, _, _ in self.layers(d)]
+        """Return the shape of each layer's weights; the last is (fan_in,) without `outputs`."""
+        shapes: list[tuple[int, ...]] = [(k.fan_out, k.fan_in) for k in self.layers(d)]
         return shapes if self.outputs else [*shapes[:-1], shapes[-1][1:]]
 
     def neuron_radius(self, d: int) -> float:
-        """Radius on which one fresh neuron (w, u) of a two-layer homogeneous net is drawn.
+        """Return the radius on which a fresh neuron (w, u) of a two-layer homogeneous net is drawn.
 
         The output is a mean over neurons, (1/m) sum_j Phi(theta_j / r), with this r: a neuron on
         the sphere of radius r is a unit neuron of the measure of mean-field theory.
         """
-        (_, _, first, _), (_, _, second, _) = self.layers(d)
+        first, second = self.layers(d)
         assert isinstance(self.activation, Activation)  # a smooth net has no `neurons`
         power = self.activation.power
-        return (self.widths[0] * second * first**power) ** (-1 / (power + 1))
+        return (self.widths[0] * second.scale * first.scale**power) ** (-1 / (power + 1))
 
 
 class Neurons(NamedTuple):
-    """How the parameters of a two-layer homogeneous net read as m neurons theta_j = (w_j, u_j).
+    """Functions that read the parameters of a two-layer homogeneous net as m neurons (w_j, u_j).
 
     Attributes:
         pack: params -> (m, k + d), the rows being neurons, output weights first.
@@ -80,22 +96,30 @@ class Neurons(NamedTuple):
     radius: Callable[[Params], float]
 
 
-class Model(NamedTuple):
+@jax.tree_util.register_static
+@dataclass(frozen=True, repr=False)
+class Model:
     """A network as a pair of pure functions.
 
-    A net of your own is one, too: with its degree (2 for two layers of ReLUs without biases) it
-    goes into `metrics.normalized_margin`, `margins.path` and `margins.kkt_residuals`; its `init`
-    is what the laws of `kernelgap.testing` draw parameters from.
+    A net of your own is a model, too: with its degree (2 for two layers of ReLUs without biases) it
+    goes into `metrics.normalized_margin`, `margins.path` and `margins.kkt_residuals`; the laws of
+    `kernelgap.testing` draw parameters from its `init`.
+
+    Models are equal, and hash alike, if their functions and descriptions are: two calls of
+    `homogeneous_mlp` with the same arguments return equal models, and two models of your own are
+    equal if they are made of the same functions. A model whose `apply` was replaced equals only
+    those with that `apply`. To JAX a model is static: it can be passed to a jitted function like
+    any argument, and equal models share what was compiled.
 
     Attributes:
         init: `init(key, d, dtype=None) -> params`.
         apply: `apply(params, x) -> (n,)`, or (n, k) with k outputs.
-        degree: the degree of positive homogeneity in the parameters; None for smooth activations.
+        degree: the degree of positive homogeneity in the parameters; None for other models.
         spec: static, hashable description: the `MLPSpec` from which `kernels.ntk` builds the kernel
             of an `mlp` or `homogeneous_mlp`, the `FixedSignSpec` of a `fixed_sign_net`; None for
             a net of your own.
-        neurons: how to read the parameters as neurons; None unless the net is homogeneous and has
-            two trained layers.
+        neurons: functions that read the parameters as neurons; None unless the net is homogeneous
+            and has two trained layers.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -126,7 +150,7 @@ class Model(NamedTuple):
 
 
 def check_model(model: Model) -> None:
-    """Refuse what is no `Model`, such as its `apply` or its parameters."""
+    """Raise TypeError unless `model` is a `Model`; its `apply` or its parameters are not."""
     if not isinstance(model, Model):
         raise TypeError("`model` must be a Model, such as models.homogeneous_mlp((512,)), or "
                         "models.Model(init, apply, degree=2) with functions of your own; "
@@ -134,7 +158,7 @@ def check_model(model: Model) -> None:
 
 
 def check_layers(model: Model, who: str = "`model`") -> None:
-    """Refuse what does not describe its layers, such as a net of one's own; `who` needs it."""
+    """Raise TypeError unless the model describes its layers, which a net of one's own does not."""
     check_model(model)
     if not hasattr(model.spec, "layers"):
         raise TypeError(f"{who} must describe its layers, as an mlp, homogeneous_mlp or "
@@ -142,7 +166,7 @@ def check_layers(model: Model, who: str = "`model`") -> None:
 
 
 def homogeneous_degree(model: Model) -> float:
-    """The degree of a homogeneous model; refuse anything else."""
+    """Return the degree of a homogeneous model; refuse any other."""
     check_model(model)
     if model.degree is None:
         phi = getattr(model.spec, "activation", None)

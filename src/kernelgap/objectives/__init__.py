@@ -1,4 +1,4 @@
-"""What is minimised: logistic and squared losses with weight decay, the diversity of units."""
+"""Logistic and squared losses with weight decay, and the diversity penalty on units."""
 
 from kernelgap.objectives.diversity import diversity_penalty, with_diversity
 from kernelgap.objectives.logistic import (

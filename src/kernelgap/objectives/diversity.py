@@ -16,14 +16,14 @@ from kernelgap.typing import ArrayLike, Loss, PyTree, Scalar
 
 
 def diversity_penalty(w: ArrayLike) -> Scalar:
-    r"""How unevenly units cover the sphere, R(W) = (1/m^2) sum_ij k(w_i, w_j)^2.
+    r"""Return the unevenness of units on the sphere, R(W) = (1/m^2) sum_ij k(w_i, w_j)^2.
 
     With k = 1/2 - theta_ij / (2 pi), theta_ij the angle of two units. Only the directions of the
     units count. Its least possible value over infinitely many units is 1/16 + psi_1(d/2) /
     (8 pi^2), psi_1 the trigamma function, reached by uniform ones; m random units exceed it by
     (3/16 - psi_1(d/2) / (8 pi^2)) / m in the mean.
 
-    O(m^2 d) time, O(m d) memory and a few tiles; value and gradient are made in one pass.
+    It takes O(m^2 d) time, O(m d) memory and a few tiles; one pass gives value and gradient.
 
     Args:
         w: units of shape (m, d), one per row, of any non-negative norm.
@@ -33,10 +33,6 @@ def diversity_penalty(w: ArrayLike) -> Scalar:
         is at most 1 / (pi m^2 ||w_i||) and is taken for 0 where two units coincide in direction;
         there k is exactly 1/2. A zero unit is taken at right angles to all others and has no
         gradient. Works under `jit`, `vmap`, `grad` and `jvp`; NaN units give NaN under them.
-
-    Raises:
-        TypeError: if w is not floating.
-        ValueError: if w is not a finite matrix.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -56,7 +52,7 @@ def with_diversity(
     strength: float | jax.Array,
     first_layer: Callable[[PyTree], jax.Array] | None = None,
 ) -> Loss:
-    """A loss plus strength * diversity_penalty(units): any loss, any model with a first layer.
+    """Return a loss plus strength * diversity_penalty(units), for any model with a first layer.
 
     Args:
         loss: `loss(params, x, y) -> scalar`, such as `regularized_logistic(model.apply, l2=1e-4)`.
@@ -67,12 +63,7 @@ def with_diversity(
             parameters are one. A flax layer would be `lambda p: p["Dense_0"]["kernel"].T`.
 
     Returns:
-        `loss(params, x, y) -> scalar`.
-
-    Raises:
-        TypeError: if `loss` or `first_layer` is not callable, `strength` is no number; from the
-            loss, if the units are not floating.
-        ValueError: if `strength` < 0; from the loss, if the units are not a finite matrix.
+        `loss(params, x, y) -> scalar`. Losses of equal arguments are equal.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -114,7 +105,7 @@ def _penalized(
 def _first_leaf(params: PyTree) -> jax.Array:
     leaves = jax.tree.leaves(params)
     if not leaves or jax.numpy.ndim(leaves[0]) != 2:
-        found = jax.numpy.shape(leaves[0]) if leaves else "no array"
+        shape = jax.numpy.shape(leaves[0]) if leaves else "no array"
         raise ValueError(f"the first leaf of `params` must be the first layer, of shape (m, d); "
-                         f"got {found}. Pass `first_layer`, which finds it")  # fmt: skip
+                         f"got {shape}. Pass `first_layer`, which picks it")  # fmt: skip
     return leaves[0]

@@ -1,4 +1,4 @@
-"""What regularised losses share: their options, and the penalty on the norm."""
+"""Options and the norm penalty that regularised losses share."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from kernelgap.typing import Apply, PyTree, Scalar
 
 
 def checked_form(power: float, reduction: str) -> float:
-    """The power, refused unless positive; so is a reduction that is neither mean nor sum."""
+    """Return the power; refuse it unless positive, and reductions other than mean and sum."""
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     return _checks.number(power, "power", minimum=0, exclusive=True)
 
@@ -27,7 +27,7 @@ def regularized(
     power: float,
     reduction: str,
 ) -> Scalar:
-    """reduce_i losses(apply(params, x), y)_i + l2 * ||params||^power."""
+    """Return reduce_i losses(apply(params, x), y)_i + l2 * ||params||^power."""
     values = losses(apply(params, x), y)
     data_term = (jnp.mean if reduction == "mean" else jnp.sum)(values)
     if _checks.is_concrete(l2) and float(l2) == 0:
@@ -36,7 +36,7 @@ def regularized(
 
 
 def penalized(value: jax.Array, strength: float | jax.Array, penalty: jax.Array) -> Scalar:
-    """The value plus strength times penalty, in the dtype that JAX promotes both to."""
+    """Return value + strength * penalty, in the dtype that JAX promotes both to."""
     value = jnp.asarray(value)
     dtype = _checks.common_dtype(value, penalty)
     return value.astype(dtype) + jnp.asarray(strength, dtype) * penalty.astype(dtype)

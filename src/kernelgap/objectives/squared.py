@@ -18,7 +18,7 @@ def regularized_squared(
     power: float = 2,
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Loss:
-    r"""The squared loss of a network, (1/2n) sum_i (f(x_i) - y_i)^2, plus l2 * ||Theta||^power.
+    r"""Return the squared loss (1/2n) sum_i (f(x_i) - y_i)^2 of a network plus l2 ||Theta||^power.
 
     With k outputs the square is that of the Euclidean norm, and targets have shape (n, k): one-hot
     vectors for classes, as `jax.nn.one_hot` makes them.
@@ -30,13 +30,8 @@ def regularized_squared(
         reduction: `"mean"` over samples, as in the papers, or `"sum"`, which leaves 1/2 sum_i.
 
     Returns:
-        `loss(params, x, y) -> scalar`, with y real of the shape of the outputs.
-
-    Raises:
-        TypeError: if `apply` is not callable or `l2`, `power` are not numbers; from the loss, if
-            y is not floating.
-        ValueError: if `l2` < 0, `power` <= 0 or `reduction` is unknown; from the loss, if
-            shapes disagree or concrete targets are not finite.
+        `loss(params, x, y) -> scalar`, with y real and of the shape of the outputs. Losses of
+        equal arguments are equal.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -58,7 +53,7 @@ def regularized_squared(
 
 
 def squared_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Half the squared distance of each output to its target, (1/2) ||f_i - y_i||^2.
+    """Return half the squared distance of each output to its target, (1/2) ||f_i - y_i||^2.
 
     Args:
         outputs: (n,) or (n, k).
@@ -66,10 +61,6 @@ def squared_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
 
     Returns:
         Losses of shape (n,).
-
-    Raises:
-        TypeError: if an argument is not floating.
-        ValueError: if shapes disagree, or concrete targets are not finite.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg

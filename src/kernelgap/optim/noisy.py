@@ -68,20 +68,17 @@ def noisy_gd(
 
     Args:
         learning_rate: eta > 0, or an optax schedule.
-        temperature: tau >= 0, or a schedule. In the potential L the stationary law is
+        temperature: tau >= 0, or a schedule. In the potential L the stationary distribution is
             proportional to exp(-L / tau) as eta -> 0. A schedule is a function of the number of
-            steps taken, as for the learning rate; the noises are off in a step where it is zero.
+            steps taken, as for the learning rate; the noise is off in a step where it is zero.
         resample_rate: sigma >= 0 with eta * sigma <= 1, or a schedule.
-        neurons: what a neuron is: `model.neurons` of a two-layer net. Needed for re-draws only.
-        key: JAX random key; copied, so that it stays the caller's where states are donated.
+        neurons: `model.neurons` of a two-layer net, which tells the neurons. Needed for re-draws
+            only.
+        key: JAX random key; copied, so that the caller's key stays valid where states are donated.
 
     Returns:
-        An `optax.GradientTransformation`; its `update` needs `params`.
-
-    Raises:
-        TypeError: if `key` is no JAX key or a hyperparameter is no number or schedule.
-        ValueError: if `learning_rate` <= 0, `temperature` < 0, `resample_rate` < 0,
-            eta * sigma > 1, or re-draws are asked for without `neurons`.
+        An `optax.GradientTransformation`; its `update` needs `params`. Two of them are equal if
+        their arguments are; schedules count as equal only if they are the same function.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -141,10 +138,10 @@ def _update(
 ) -> tuple[PyTree, NoisyGDState]:
     if params is None:
         raise ValueError("noisy_gd needs the parameters: update(gradient, state, params)")
-    given = (learning_rate, temperature, resample_rate)
+    rates = (learning_rate, temperature, resample_rate)
     redrawn = None if _is_zero(resample_rate) else neurons
-    with jax.numpy_dtype_promotion("standard"):  # optax's schedules do not know the strict mode
-        eta, tau, sigma = (_at(value, state.step) for value in given)
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules do not support strict promotion
+        eta, tau, sigma = (_at(value, state.step) for value in rates)
         probability, variance = eta * sigma, 2 * eta * tau
         valid = _are_valid(eta, tau, sigma, probability) if redrawn else _are_valid(eta, tau)
         if neurons is None and not _is_zero(resample_rate):  # traced: it may yet be zero
@@ -159,7 +156,7 @@ def _update(
         redraw = jax.random.bernoulli(which_key, probability, moved.shape[:1])
         final = _like(params, redrawn.unpack(jnp.where(redraw[:, None], fresh, moved)))
         updates = jax.tree.map(jnp.subtract, final, params)
-    if not all(map(_is_number, given)):  # checked where they are known
+    if not all(map(_is_number, rates)):  # the others are checked eagerly
         updates = jax.tree.map(lambda u: jnp.where(valid, u, jnp.nan), updates)
     return updates, NoisyGDState(next_key, state.step + 1)
 
@@ -173,12 +170,12 @@ def _is_number(value: ScalarOrSchedule) -> bool:
 
 
 def _is_zero(value: ScalarOrSchedule) -> bool:
-    """Known to be zero, so that the noise costs nothing and draws nothing."""
+    """Return True if the value is known to be zero: the noise then costs nothing."""
     return _is_number(value) and float(value) == 0  # type: ignore[arg-type]
 
 
 def _are_valid(*values: Any) -> Any:
-    """All values are at least 0, and the last of four, the probability of a re-draw, at most 1."""
+    """Return whether all values are >= 0 and the last of four, a probability, is <= 1."""
     valid = jnp.asarray(True)
     for value in values:
         valid &= jnp.asarray(value) >= 0
@@ -186,7 +183,7 @@ def _are_valid(*values: Any) -> Any:
 
 
 def _like(params: PyTree, final: PyTree) -> PyTree:
-    """The parameters that `neurons.unpack` returned, in the containers of the old ones."""
+    """Return the parameters from `neurons.unpack` in the containers of the old ones."""
     leaves, treedef = jax.tree.flatten(params)
     shapes, expected = [list(map(jnp.shape, each)) for each in (jax.tree.leaves(final), leaves)]
     if shapes != expected:

@@ -1,4 +1,4 @@
-"""Full-batch training with any optax optimiser in one compiled loop."""
+"""Full-batch training with any optax optimizer in one compiled loop."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from kernelgap import _checks, _extras
+from kernelgap import _checks, _extras, _programs
 from kernelgap._display import compact_repr, html_repr
 from kernelgap.datasets import Dataset
 from kernelgap.typing import ArrayLike, Loss, PyTree
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-# What optax's transformations with extra arguments ask for.
+# The extra arguments that optax's transformations may ask for.
 _EXTRA = ("value", "grad", "value_fn", "obj_fn", "grad_fn")
 
 
 class Trained(NamedTuple):
-    """The outcome of `train`.
+    """The result of `train`.
 
     Attributes:
         params: parameters after the last step.
-        opt_state: optimiser state after the last step, to go on from.
-        losses: (steps,) the loss before each step.
-        records: what `record` returned, stacked along a first axis of length
+        opt_state: state of the optimizer after the last step, from which `train` can continue.
+        losses: the loss before each step, of shape (steps,).
+        records: the values of `record`, stacked along a first axis of length
             steps // record_every; None without `record`.
     """
 
@@ -43,7 +43,7 @@ class Trained(NamedTuple):
     _repr_html_ = html_repr
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """The loss before each step, a line per seed, as matplotlib Axes (extra `studies`)."""
+        """Plot the loss before each step, a line per seed (extra `studies`)."""
         ax, losses = _extras.get_axes(ax), np.asarray(self.losses)
         _extras.plot_curves(ax, np.arange(losses.shape[-1]), losses, {"lw": 1})
         if np.all(losses > 0):
@@ -53,7 +53,7 @@ class Trained(NamedTuple):
         return ax
 
     def to_pandas(self) -> "DataFrame":
-        """Columns step and loss, and seed where there are several (extra `studies`)."""
+        """Return the columns step and loss, and seed if there are several (extra `studies`)."""
         losses = np.asarray(self.losses)
         return _extras.data_frame({"step": np.arange(losses.shape[-1]), "loss": losses})
 
@@ -73,7 +73,9 @@ def train(
     """Minimise `loss(params, x, y)` over the whole data set for a fixed number of steps.
 
     The loop is one `jax.lax.scan`. The function can be jitted, and vmapped over seeds: over
-    parameters, data and keys at once (see the example).
+    parameters, data and keys at once (see the example). A second call with the same shapes compiles
+    nothing, also with a new loss or a new optimizer if these do the same: the program is traced and
+    recognized. Under `vmap` and `grad` outside of `jit` each call compiles.
 
     Args:
         loss: `loss(params, x, y) -> scalar`, such as from `objectives.regularized_logistic`.
@@ -86,21 +88,18 @@ def train(
         steps: number of steps, at least 1.
         record: `record(params) -> pytree`, called after every `record_every`-th step.
         record_every: must divide `steps`.
-        opt_state: state to go on from; fresh when None. It is copied: what was passed stays, also
-            where the state that is returned is donated.
+        opt_state: state to continue from; a fresh one when None. It is copied, so that it stays
+            valid where the returned state is donated.
         progress: show a bar on stderr (extra `studies`); one for all seeds under vmap. The loop is
-            one computation, which Ctrl-C does not end: to be able to stop, train in several calls.
+            one XLA computation and cannot be interrupted; split it into several calls for that.
 
     Returns:
         `Trained(params, opt_state, losses, records)`.
 
     Raises:
-        TypeError: if `loss` or `record` is not callable, `optimizer` no optax transformation,
-            `steps` no integer, x or a parameter not floating, or `data` no pair.
-        ValueError: if shapes of x and y disagree, x or a parameter is not finite, `steps` < 1,
-            `record_every` does not divide `steps`, `opt_state` is of another optimiser or for
-            other parameters, or updates do not have the shapes of the parameters.
-        ImportError: if tqdm is missing for `progress`.
+        TypeError: if the optimizer asks for extra arguments that are not listed above.
+        ValueError: if `opt_state` belongs to another optimizer or to other parameters, or updates
+            do not have the shapes of the parameters.
 
     Example:
         Eight seeds in one compiled loop:
@@ -135,11 +134,11 @@ def train(
                          f"got shapes {x.shape} and {y.shape}")  # fmt: skip
 
     def objective(params: PyTree, *, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
-        del obj_fn, grad_fn  # line searches hand on what they do not use themselves
+        del obj_fn, grad_fn  # line searches pass on what they do not use themselves
         return loss(params, x, y)
 
     def gradient_at(params: PyTree, call: Any) -> PyTree:
-        del call  # of several within a step, which all see the same data
+        del call  # the number of a call within a step; all calls see the same data
         return jax.grad(objective)(params)
 
     functions = {"value_fn": objective, "obj_fn": objective, "grad_fn": gradient_at}
@@ -149,10 +148,10 @@ def train(
         opt_state = init(params)
     else:
         expected = jax.eval_shape(init, params)
-        wanted, given = (jax.tree.map(np.shape, state) for state in (expected, opt_state))
-        if wanted != given:
+        wanted, shapes = (jax.tree.map(np.shape, state) for state in (expected, opt_state))
+        if wanted != shapes:
             raise ValueError(f"`opt_state` must be a state of `optimizer` for these parameters, "
-                             f"such as `Trained.opt_state`; got {given!s:.80}")  # fmt: skip
+                             f"such as `Trained.opt_state`; got {shapes!s:.80}")  # fmt: skip
         opt_state = jax.tree_util.tree_map_with_path(_state_leaf, opt_state, expected)
     _check_lookahead(params, opt_state)
 
@@ -169,26 +168,26 @@ def train(
         _check_updates(updates, params)
         return (optax.apply_updates(params, updates), state), value
 
-    # A loop hands on what it does not change, and states may hold the parameters: with copies of
-    # its own, what is returned can be donated.
+    def leg(carry: tuple, counted: jax.Array) -> tuple[tuple, tuple]:
+        carry, losses = jax.lax.scan(step, carry, counted)
+        return carry, (losses, None if record is None else record(carry[0]))
+
+    def loop(carry: tuple, counted: jax.Array) -> tuple[tuple, tuple]:
+        if record is None:
+            return leg(carry, counted)
+        carry, (losses, records) = jax.lax.scan(leg, carry, counted.reshape(-1, record_every))
+        return carry, (losses.reshape(steps), records)
+
+    # A loop returns the buffers that it does not change, and states may hold the parameters. The
+    # loop gets copies of its own, so that the result can be donated.
     carry = jax.tree.map(jnp.copy, (params, opt_state))
     counted = jnp.arange(1, steps + 1, dtype=jnp.int32)
-    if record is None:
-        (params, opt_state), losses = jax.lax.scan(step, carry, counted)
-        return Trained(params, opt_state, losses, None)
-
-    def leg(carry: tuple, some: jax.Array) -> tuple[tuple, tuple]:
-        carry, losses = jax.lax.scan(step, carry, some)
-        return carry, (losses, record(carry[0]))
-
-    (params, opt_state), (losses, records) = jax.lax.scan(
-        leg, carry, counted.reshape(-1, record_every)
-    )
-    return Trained(params, opt_state, losses.reshape(steps), records)
+    (params, opt_state), (losses, records) = _programs.run(loop, carry, counted)
+    return Trained(params, opt_state, losses, records)
 
 
 def _extra_arguments(update: Callable) -> tuple[str, ...]:
-    """Those of optax's extra arguments that an optimiser takes."""
+    """Return the names of optax's extra arguments that an optimizer takes."""
     parameters = inspect.signature(update).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return _EXTRA
@@ -196,7 +195,7 @@ def _extra_arguments(update: Callable) -> tuple[str, ...]:
 
 
 def _in_standard_modes(function: Callable) -> Callable:
-    """The function of an optimiser: optax does not know the strict modes of promotion."""
+    """Wrap a function of an optimizer: optax does not support strict promotion."""
 
     def call(*args: Any, **extra: Any) -> Any:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -233,7 +232,7 @@ def _check_updates(updates: PyTree, params: PyTree) -> None:
 
 
 def _state_leaf(path: Any, leaf: Any, expected: Any) -> Any:
-    """The leaf of an optimiser's state, refused unless it has the dtype that the loop gives it."""
+    """Return the leaf of a state; refuse it unless it has the dtype that the loop gives it."""
     dtype = leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)
     if dtype != expected.dtype:
         raise TypeError(

@@ -1,6 +1,7 @@
 """A net trained towards the largest normalised margin, as a scikit-learn estimator."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -208,7 +209,7 @@ def _path(
         return jnp.where(counts, model.apply(params, x), easy)
 
     path = margins.path(
-        model._replace(apply=apply), params, x, y,
+        replace(model, apply=apply), params, x, y,
         l2s=l2s, steps=steps, learning_rate=learning_rate,
     )  # fmt: skip
     return path.params

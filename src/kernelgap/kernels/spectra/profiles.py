@@ -47,17 +47,17 @@ def _recursion(
 ) -> np.ndarray:
     """The recursion of `kernels.recursion`, over values or over power series."""
     layers = spec.layers(d)
-    _, _, factor, std = layers[0]
-    variance = (factor * std * radius) ** 2
-    covariance, tangent = variance * cosine, (factor * radius) ** 2 * cosine
+    first = layers[0]
+    variance = (first.scale * first.init_std * radius) ** 2
+    covariance, tangent = variance * cosine, (first.scale * radius) ** 2 * cosine
     phi = spec.activation
     assert isinstance(phi, Activation)  # checked by the caller
     p = int(phi.power)
     plus = (phi.positive + phi.negative) ** 2 / (2 * np.pi)
     minus = (phi.positive - phi.negative) ** 2 / (2 * np.pi)
-    for fan_in, _, factor, std in layers[1:]:
-        own = factor**2 * fan_in
-        both = own * std**2
+    for layer in layers[1:]:
+        own = layer.scale**2 * layer.fan_in
+        both = own * layer.init_std**2
         found = parts(p, covariance / variance)
         (even_below, odd_below), (even, odd) = found[p - 1], found[p]
         value = variance**p * (plus * even + minus * odd)
