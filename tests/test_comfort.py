@@ -167,7 +167,7 @@ def test_numbers_of_a_certificate():
         0.5, 0.75, 1.5, (jnp.ones((3, 2)), jnp.ones(3)), np.ones(4)
     )
     assert repr(certificate) == "MarginCertificate(lower=0.5, upper=0.75, ratio=1.5, units=3)"
-    found = kg.bounds.kernel(0.5, n=10_000, radius=1.0)
+    found = kg.bounds.kernel_margin_bound(0.5, n=10_000, radius=1.0)
     assert "error &lt;=" in found._repr_html_()
     assert "derived" in found._repr_html_()
     assert repr(kg.models.homogeneous_mlp((4,))).startswith("Model(")

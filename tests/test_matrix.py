@@ -27,8 +27,8 @@ from test_errors import ROOMS
 
 # Functions that take no arrays, that make their own data, or whose arrays are tested elsewhere.
 WITHOUT = {
-    "bounds.deep", "bounds.kernel", "bounds.leave_one_out", "bounds.logistic_loss",
-    "bounds.near_start", "bounds.squared_loss", "bounds.two_layer",
+    "bounds.deep_margin_bound", "bounds.kernel_margin_bound", "bounds.leave_one_out", "bounds.logistic_loss_constants",
+    "bounds.lazy_bound", "bounds.squared_loss_constants", "bounds.two_layer_margin_bound",
     "datasets.digits", "datasets.independent", "datasets.law_moment", "datasets.mnist",
     "datasets.planted_teacher", "datasets.planted_xor", "datasets.sphere", "datasets.teacher",
     "datasets.xor_noise", "kernels.convention_factor", "kernels.zonal_spectrum",

@@ -31,7 +31,7 @@ RESULTS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         KernelPredictor, NoisyGDState,
-        bounds.Bound, bounds.Convergence, bounds.EigenvalueRange, bounds.LossConstants,
+        bounds.Bound, bounds.Convergence, bounds.EigenvalueEnclosure, bounds.LossConstants,
         bounds.RunCheck, datasets.Dataset, datasets.Split, FixedSignSpec, MLPSpec,
         models.Activation, models.SmoothActivation,
         kernels.ExtremeEigenvalues, kernels.NearestPair, kernels.Spectrum, kernels.ZonalSpectrum,

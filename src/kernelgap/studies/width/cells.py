@@ -58,7 +58,7 @@ def run_cell(config: WidthConfig, identity: tuple) -> list[Row]:
     rows = []
     for seed in range(config.seeds):
         margin, error, train_error, square = (float(column[seed]) for column in columns)
-        found = bounds.two_layer(
+        found = bounds.two_layer_margin_bound(
             margin, n=config.n, radius=radius, mean_square=square, delta=config.delta
         )
         rows.append(
