@@ -204,8 +204,8 @@ ROWS = {
         lambda d: kg.margins.most_violating_unit(d.x, d.t, key=_random).value,
         "x t", least=0.3, host=True,
     ),
-    "margins.path": Row(
-        lambda d: kg.margins.path(NET, d.params, d.x, d.y, **_path).log_loss, "params x y",
+    "margins.regularization_path": Row(
+        lambda d: kg.margins.regularization_path(NET, d.params, d.x, d.y, **_path).log_loss, "params x y",
         roundings=1e4,
     ),
     "margins.upper_bound": Row(

@@ -46,8 +46,8 @@ def _filled(kind, value):
 
 def test_the_list_is_not_empty():
     assert {kind.__name__ for kind in RESULTS} >= {
-        "Bound", "Dataset", "ExtremeEigenvalues", "KKTResiduals", "KernelPredictor", "LossGap",
-        "MarginCertificate", "MarginPath", "Model", "NearestPair", "Spectrum", "Trained", "Unit",
+        "Bound", "Dataset", "ExtremeEigenvalues", "KKTResiduals", "KernelPredictor", "DualityGap",
+        "MarginCertificate", "RegularizationPath", "Model", "NearestPair", "Spectrum", "Trained", "Unit",
         "UpperBound", "ViolationBound", "ZonalSpectrum",
     }  # fmt: skip
 
@@ -87,7 +87,9 @@ def results():
         return kg.optim.train(loss, params, data, optax.adam(1e-2), steps=6)
 
     def path(key):
-        return kg.margins.path(model, model.init(key, 3), *data, l2s=[1e-1, 1e-3, 1e-60], steps=3)
+        return kg.margins.regularization_path(
+            model, model.init(key, 3), *data, l2s=[1e-1, 1e-3, 1e-60], steps=3
+        )
 
     return {
         "train": train(keys[0]), "trains": jax.vmap(train)(keys),

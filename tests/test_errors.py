@@ -90,7 +90,7 @@ GIVEN = {
     "margins.kkt_residuals": {**of_net, "y": y},
     "margins.max_margin": {**data, "key": key},
     "margins.most_violating_unit": {"x": x, "q": y, "key": key},
-    "margins.path": {**of_net, "y": y, "l2s": (0.1, 0.01)},
+    "margins.regularization_path": {**of_net, "y": y, "l2s": (0.1, 0.01)},
     "margins.upper_bound": data,
     "margins.violation_bound": {"x": x, "q": y},
     "metrics.activation_change": {**of_net, "params0": params},

@@ -44,7 +44,7 @@ KNOWN: dict[str, set[str]] = {
 SAME_SHAPE = ["plain", "equal rows", "opposite rows", "zero row", "tiny", "huge", "one class"]
 OTHER_SHAPES = ["n = 1", "n = 2", "d = 1"]
 SLOW = {  # in compilation, some for each call
-    "margins.max_margin", "margins.most_violating_unit", "margins.path", "metrics.laziness_along",
+    "margins.max_margin", "margins.most_violating_unit", "margins.regularization_path", "metrics.laziness_along",
     "metrics.max_slice_discrepancy", "optim.train",
 }  # fmt: skip
 
@@ -225,7 +225,7 @@ def _documented(name: str, field: str, value: Any) -> bool:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", _rows(lambda name: name != "margins.path"))
+@pytest.mark.parametrize("name", _rows(lambda name: name != "margins.regularization_path"))
 def test_what_is_refused_eagerly_is_nan_later(name):
     row = ROWS[name]
     spoiled = [(f, v) for f, v in SPOILED if f in row.uses.split()]

@@ -154,8 +154,8 @@ def _results():
         "bound": kg.margins.UpperBound(
             0.5, np.full(40, 1 / 40), kg.margins.ViolationBound(1.0, 0.9, np.eye(5)[0], False)
         ),
-        "loss": kg.margins.LossGap(0.4, -np.inf, np.inf),
-        "path": kg.margins.MarginPath(
+        "loss": kg.margins.DualityGap(0.4, -np.inf, np.inf),
+        "path": kg.margins.RegularizationPath(
             *4 * [jnp.ones(2)], {"l2": jnp.ones(2)}, *2 * [jnp.ones(2)], params, None
         ),
         "kkt": kg.margins.KKTResiduals(*3 * [jnp.ones(())], jnp.ones(40)),

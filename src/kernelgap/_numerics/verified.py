@@ -48,8 +48,11 @@ def gamma(k: int) -> float:
 def above(value: float, roundings: int = 1) -> float:
     """Return a number not below the exact result of `roundings` operations on numbers >= 0.
 
-    1 + gamma and the product below are rounded as well, which makes two more operations.
+    1 + gamma and the product below are rounded as well, which makes two more operations. Where
+    nothing underflows, a sum of numbers >= 0 that is computed as 0 is 0.
     """
+    if value == 0:
+        return 0.0
     return math.nextafter(float(value) * (1 + gamma(roundings + 2)), math.inf)
 
 
@@ -134,4 +137,4 @@ def spectral_norm_bound(matrix: np.ndarray) -> float:
 def largest_row_sum(matrix: np.ndarray) -> float:
     """Return an upper bound on ||A||_inf, which is one on the spectral norm of a symmetric A."""
     sums = np.abs(matrix).sum(axis=1)
-    return above(float(sums.max()), matrix.shape[1]) if sums.max() else 0.0
+    return above(float(sums.max()), matrix.shape[1])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import minimize_scalar, root_scalar
 
 from kernelgap.bounds.losses import LossConstants
 
@@ -145,11 +145,10 @@ def _best_radius(
 
 def _argmax(function: Callable[[float], float], low: float, high: float) -> float:
     options = {"xatol": 1e-12 * high, "maxiter": 500}
-    return float(
-        minimize_scalar(
-            lambda at: -function(at), bounds=(low, high), method="bounded", options=options
-        ).x
+    peak = minimize_scalar(
+        lambda at: -function(at), bounds=(low, high), method="bounded", options=options
     )
+    return float(peak["x"])  # pyright: ignore[reportIndexIssue]
 
 
 def _first_admitting(
@@ -169,4 +168,6 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     if function(high) <= 0:
         return high
     tolerance = 4 * float(np.finfo(float).eps)
-    return float(brentq(function, low, high, xtol=tolerance * low, rtol=tolerance, disp=False))  # pyright: ignore[reportArgumentType]
+    return float(
+        root_scalar(function, bracket=(low, high), xtol=tolerance * low, rtol=tolerance).root
+    )

@@ -226,21 +226,27 @@ def convergence_certificate(
         raise ValueError(f"`lambda_max` must be at least `lambda_min`; got {lambda_max!s:.40} and "
                          f"{lambda_min!s:.40}: are they the other way round?")  # fmt: skip
     arrays = np.broadcast_arrays(*columns.values())
-    balls = [
-        smallest_ball(
-            loss,
-            *map(float, numbers),
-            lipschitz if callable(lipschitz) else partial(_constant, float(drift)),
-            limit=float(lipschitz_radius),
-            drifts=constants == "ball",
+    balls = []
+    for initial, smallest, largest, step, drift in zip(*(a.flat for a in arrays), strict=True):
+        balls.append(
+            smallest_ball(
+                loss,
+                float(initial),
+                float(smallest),
+                float(largest),
+                float(step),
+                lipschitz if callable(lipschitz) else partial(_constant, float(drift)),
+                limit=float(lipschitz_radius),
+                drifts=constants == "ball",
+            )
         )
-        for *numbers, drift in zip(*(array.ravel() for array in arrays), strict=True)
-    ]
-    entries = Ball(
-        *(np.array(entry).reshape(arrays[0].shape) for entry in zip(*balls, strict=True))
-    )
+    shape = arrays[0].shape
+    entries = {
+        name: np.array([getattr(ball, name) for ball in balls]).reshape(shape)
+        for name in Ball._fields
+    }
     return Convergence(
-        **entries._asdict(),
+        **entries,
         initial_loss=arrays[0],
         optimum=loss.optimum,
         target=loss.target,

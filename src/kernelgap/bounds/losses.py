@@ -7,7 +7,7 @@ Lambda-Lipschitz.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from kernelgap import _checks
 from kernelgap._display import shown
@@ -117,7 +117,7 @@ def _envelope(t: float, end: float) -> float:
     bend = float(np.log(2))
     if end <= bend or (t <= bend and excess(t) <= 0):
         return g(t)
-    touch = bend if excess(bend) <= 0 else float(brentq(excess, 0.0, bend, xtol=1e-15))
+    touch = bend if excess(bend) <= 0 else root_scalar(excess, bracket=(0.0, bend), xtol=1e-15).root
     step = 1e-16
     while excess(touch) > 0:  # at most a few times: excess(0) < 0
         touch, step = max(touch - step, 0.0), 2 * step

@@ -85,8 +85,9 @@ class Model(NamedTuple):
     """A network as a pair of pure functions.
 
     A net of your own is one, too: with its degree (2 for two layers of ReLUs without biases) it
-    goes into `metrics.normalized_margin`, `margins.path` and `margins.kkt_residuals`; its `init`
-    is what the laws of `kernelgap.testing` draw parameters from.
+    goes into `metrics.normalized_margin`, `margins.regularization_path` and
+    `margins.kkt_residuals`; its `init` is what the laws of `kernelgap.testing` draw parameters
+    from.
 
     Attributes:
         init: `init(key, d, dtype=None) -> params`.

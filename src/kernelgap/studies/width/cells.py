@@ -92,7 +92,7 @@ def _best_nets(
 
     def one(keys: jax.Array, train: Dataset, test: Dataset) -> tuple[jax.Array, ...]:
         def net(key: jax.Array) -> tuple[jax.Array, ...]:
-            path = margins.path(
+            path = margins.regularization_path(
                 model,
                 model.init(key, train.x.shape[1]),
                 *train,
