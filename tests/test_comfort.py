@@ -166,9 +166,11 @@ def test_data_frames(results):
 
 def test_numbers_of_a_certificate():
     certificate = kg.margins.MarginCertificate(
-        0.5, 0.75, 1.5, (jnp.ones((3, 2)), jnp.ones(3)), np.ones(4)
+        0.5, 0.75, 1.5, (jnp.ones((3, 2)), jnp.ones(3)), np.ones(4), "converged"
     )
-    assert repr(certificate) == "MarginCertificate(lower=0.5, upper=0.75, ratio=1.5, units=3)"
+    assert repr(certificate) == (
+        "MarginCertificate(lower=0.5, upper=0.75, ratio=1.5, units=3, status='converged')"
+    )
     found = kg.bounds.kernel_margin_bound(0.5, n=10_000, radius=1.0)
     assert "error &lt;=" in found._repr_html_()
     assert "derived" in found._repr_html_()
