@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import OptimizeResult
 
 import kernelgap as kg
 from helpers import x64
+from kernelgap.bounds import ball, losses
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +52,37 @@ def test_the_ball_is_self_consistent(lipschitz, share):
     )
     np.testing.assert_allclose([found.sigma_min, found.sigma_max], [alpha, beta], rtol=1e-9)
     np.testing.assert_allclose(found.smoothness, smooth, rtol=1e-9)
+
+
+def _unlucky(share):
+    """A root finder, or maximiser, that stops at this share of its bracket."""
+
+    def stop(function, *, bracket=None, bounds=None, **_):
+        low, high = bracket or bounds
+        at = low + share * (high - low)
+        return OptimizeResult(root=at, x=at)
+
+    return stop
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
+def test_certificates_do_not_depend_on_the_luck_of_solvers(share, monkeypatch):
+    best = [_certificate(lipschitz=c) for c in (0.0, 0.02, 0.06)]
+    exact = bounds.logistic_loss_constants(20, initial_loss=3.0, target=0.3).pl
+    for module, name in ((ball, "root_scalar"), (ball, "minimize_scalar"), (losses, "root_scalar")):
+        monkeypatch.setattr(module, name, _unlucky(share))
+    for lipschitz, lucky in zip((0.0, 0.02, 0.06), best, strict=True):
+        step = 0.3 * float(lucky.learning_rate)
+        for found in (_certificate(lipschitz=lipschitz),
+                      _certificate(lipschitz=lipschitz, learning_rate=step)):  # fmt: skip
+            assert found.max_learning_rate <= lucky.max_learning_rate * (1 + 1e-12)
+            if found.holds:
+                alpha = 1 - lipschitz * found.path_length
+                c = 1 - found.learning_rate * found.smoothness / 2
+                assert c >= 0.5 * (1 - 1e-9)
+                assert np.sqrt(2 * 0.5 * 10) / (c * alpha) <= found.path_length
+    found = bounds.logistic_loss_constants(20, initial_loss=3.0, target=0.3).pl
+    assert 0 <= found <= exact * (1 + 1e-12)
 
 
 def test_largest_learning_rate_against_a_grid():

@@ -9,11 +9,11 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 
 import kernelgap as kg
 from helpers import eps, seeds
-from kernelgap.margins import duality_gap
+from kernelgap.margins import duality_gap, gap
 
 
 def random_problem(seed, n, d):
@@ -133,6 +133,22 @@ def test_more_dual_points_never_lower_the_bound():
     two = duality_gap(model, params, x, y, l2=0.01, steps=500)
     assert two.loss == one.loss
     assert two.lower > one.lower + 0.01
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_bound_does_not_depend_on_the_luck_of_the_root_finder(share, monkeypatch):
+    x, y = random_problem(3, 16, 3)
+    model = kg.models.homogeneous_mlp((24,))
+    params = model.init(jax.random.key(0), 3)
+    best = duality_gap(model, params, x, y, l2=0.3, steps=0)
+
+    def stop(function, *, bracket, **_):
+        return OptimizeResult(root=bracket[0] + share * (bracket[1] - bracket[0]))
+
+    monkeypatch.setattr(gap, "root_scalar", stop)
+    found = duality_gap(model, params, x, y, l2=0.3, steps=0)
+    assert 0 <= found.lower <= best.lower * (1 + 1e-12)
+    assert found.loss == best.loss
 
 
 def test_edges():
