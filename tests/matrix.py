@@ -159,12 +159,12 @@ ROWS = {
     "bounds.check_run": Row(
         lambda d: kg.bounds.check_run(_certificate(), d.losses).loss_ratio, "losses", host=True
     ),
-    "bounds.convergence": Row(
-        lambda d: kg.bounds.convergence(
-            d.losses[0], kg.bounds.squared_loss(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
+    "bounds.convergence_certificate": Row(
+        lambda d: kg.bounds.convergence_certificate(
+            d.losses[0], kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
         ).decrease, "losses", host=True,
     ),
-    "bounds.gram_range": Row(lambda d: kg.bounds.gram_range(d.gram)[:2], "gram", host=True),
+    "bounds.eigenvalue_enclosure": Row(lambda d: kg.bounds.eigenvalue_enclosure(d.gram)[:2], "gram", host=True),
     "bounds.output_curvature": Row(
         lambda d: kg.bounds.output_curvature(SMOOTH, d.params, d.x)(0.5), "params x", host=True
     ),
@@ -213,8 +213,8 @@ ROWS = {
         lambda d: kg.margins.most_violating_unit(d.x, d.t, key=_random).value,
         "x t", least=0.3, host=True,
     ),
-    "margins.path": Row(
-        lambda d: kg.margins.path(NET, d.params, d.x, d.y, **_path).log_loss, "params x y",
+    "margins.regularization_path": Row(
+        lambda d: kg.margins.regularization_path(NET, d.params, d.x, d.y, **_path).log_loss, "params x y",
         roundings=1e4,
     ),
     "margins.upper_bound": Row(
@@ -370,6 +370,6 @@ ROWS = {
 
 @lru_cache
 def _certificate() -> Any:
-    return kg.bounds.convergence(
-        0.5, kg.bounds.squared_loss(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
+    return kg.bounds.convergence_certificate(
+        0.5, kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
     )

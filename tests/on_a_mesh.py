@@ -60,7 +60,7 @@ CALLS = {
     "target_alignment": lambda a: kg.metrics.target_alignment(a["gram"], a["y"]),
     "smallest": lambda a: kg.metrics.smallest_singular_value(a["hidden"], a["x"])[:2],
     "near_start": lambda a: kg.bounds.leave_one_out(jnp.abs(a["v"]), n=12, radius=5.0),
-    "gram_range": lambda a: kg.bounds.gram_range(a["gram"])[:2],
+    "eigenvalue_enclosure": lambda a: kg.bounds.eigenvalue_enclosure(a["gram"])[:2],
     "kernel": lambda a: (kernel(a["x"]), kernel(a["x"], a["z"]), kernel.diag(a["x"])),
     "empirical": lambda a: kg.kernels.empirical_ntk(model, net(a))(a["x"]),
     "gram": lambda a: kg.kernels.gram(kernel, a["x"], a["z"]),

@@ -63,7 +63,7 @@ CALLS = {
     "linearisation": lambda f: kg.metrics.linearization_error(f, params, moved, x),
     "laziness": lambda f: kg.metrics.laziness(f, params, x, kernel=kg.kernels.empirical_ntk),
     "margin": lambda f: kg.metrics.normalized_margin(model(f), params, x, y),
-    "path": lambda f: kg.margins.path(model(f), params, x, y, l2s=[0.1], steps=1),
+    "path": lambda f: kg.margins.regularization_path(model(f), params, x, y, l2s=[0.1], steps=1),
     "residuals": lambda f: kg.margins.kkt_residuals(model(f), params, x, y),
 }
 

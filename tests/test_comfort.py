@@ -46,8 +46,8 @@ def _filled(kind, value):
 
 def test_the_list_is_not_empty():
     assert {kind.__name__ for kind in RESULTS} >= {
-        "Bound", "Dataset", "ExtremeEigenvalues", "KKTResiduals", "KernelPredictor", "LossGap",
-        "MarginCertificate", "MarginPath", "NearestPair", "Spectrum", "Trained", "Unit",
+        "Bound", "Dataset", "ExtremeEigenvalues", "KKTResiduals", "KernelPredictor", "DualityGap",
+        "MarginCertificate", "RegularizationPath", "NearestPair", "Spectrum", "Trained", "Unit",
         "UpperBound", "ViolationBound", "ZonalSpectrum",
     }  # fmt: skip
 
@@ -87,7 +87,9 @@ def results():
         return kg.optim.train(loss, params, data, optax.adam(1e-2), steps=6)
 
     def path(key):
-        return kg.margins.path(model, model.init(key, 3), *data, l2s=[1e-1, 1e-3, 1e-60], steps=3)
+        return kg.margins.regularization_path(
+            model, model.init(key, 3), *data, l2s=[1e-1, 1e-3, 1e-60], steps=3
+        )
 
     return {
         "train": train(keys[0]), "trains": jax.vmap(train)(keys),
@@ -164,10 +166,12 @@ def test_data_frames(results):
 
 def test_numbers_of_a_certificate():
     certificate = kg.margins.MarginCertificate(
-        0.5, 0.75, 1.5, (jnp.ones((3, 2)), jnp.ones(3)), np.ones(4)
+        0.5, 0.75, 1.5, (jnp.ones((3, 2)), jnp.ones(3)), np.ones(4), "converged"
     )
-    assert repr(certificate) == "MarginCertificate(lower=0.5, upper=0.75, ratio=1.5, units=3)"
-    found = kg.bounds.kernel(0.5, n=10_000, radius=1.0)
+    assert repr(certificate) == (
+        "MarginCertificate(lower=0.5, upper=0.75, ratio=1.5, units=3, status='converged')"
+    )
+    found = kg.bounds.kernel_margin_bound(0.5, n=10_000, radius=1.0)
     assert "error &lt;=" in found._repr_html_()
     assert "derived" in found._repr_html_()
     assert repr(kg.models.homogeneous_mlp((4,))).startswith("Model(")

@@ -29,8 +29,8 @@ x, y = kg.datasets.xor_noise(key, 12, 3)
 kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((4,), parameterization="ntk"))
 gram = x @ x.T + jnp.eye(12)
 loss = kg.objectives.regularized_logistic(net.apply, l2=0.1)
-certificate = kg.bounds.convergence(
-    0.5, kg.bounds.squared_loss(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
+certificate = kg.bounds.convergence_certificate(
+    0.5, kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
 )
 data = {"x": x, "y": y}
 of_net = {"model": net, "params": params, "x": x}
@@ -48,20 +48,20 @@ def _result():
 # What a call needs; arguments that are not here are left at their defaults.
 GIVEN = {
     "bounds.check_run": {"certificate": certificate, "losses": np.array([0.5, 0.4])},
-    "bounds.convergence": {
-        "initial_loss": 0.5, "loss": kg.bounds.squared_loss(10), "lambda_min": 1.0,
+    "bounds.convergence_certificate": {
+        "initial_loss": 0.5, "loss": kg.bounds.squared_loss_constants(10), "lambda_min": 1.0,
         "lambda_max": 20.0, "lipschitz": 0.02,
     },
-    "bounds.deep": {"margin": 0.1, "depth": 2, "n": 100, "radius": 2.0},
-    "bounds.gram_range": {"gram": gram},
-    "bounds.kernel": {"margin": 0.1, "n": 100, "radius": 2.0},
+    "bounds.deep_margin_bound": {"margin": 0.1, "depth": 2, "n": 100, "radius": 2.0},
+    "bounds.eigenvalue_enclosure": {"gram": gram},
+    "bounds.kernel_margin_bound": {"margin": 0.1, "n": 100, "radius": 2.0},
     "bounds.leave_one_out": {"margin": 0.1, "n": 100, "radius": 2.0},
-    "bounds.logistic_loss": {"n": 10, "initial_loss": 0.6, "target": 0.1},
-    "bounds.near_start": {"distance": 0.9, "trace": 1.0, "n": 100},
+    "bounds.logistic_loss_constants": {"n": 10, "initial_loss": 0.6, "target": 0.1},
+    "bounds.lazy_bound": {"distance": 0.9, "trace": 1.0, "n": 100},
     "bounds.output_curvature": of_smooth,
-    "bounds.squared_loss": {"n": 10},
+    "bounds.squared_loss_constants": {"n": 10},
     "bounds.tangent_lipschitz": of_smooth,
-    "bounds.two_layer": {"margin": 0.1, "n": 100, "radius": 2.0},
+    "bounds.two_layer_margin_bound": {"margin": 0.1, "n": 100, "radius": 2.0},
     "datasets.digits": {},
     "datasets.even_moments": {"x": x},
     "datasets.iid_inputs": {"key": key, "n": 4, "d": 3},
@@ -91,7 +91,7 @@ GIVEN = {
     "margins.kkt_residuals": {**of_net, "y": y},
     "margins.max_margin": {**data, "key": key},
     "margins.most_violating_unit": {"x": x, "q": y, "key": key},
-    "margins.path": {**of_net, "y": y, "l2s": (0.1, 0.01)},
+    "margins.regularization_path": {**of_net, "y": y, "l2s": (0.1, 0.01)},
     "margins.upper_bound": data,
     "margins.violation_bound": {"x": x, "q": y},
     "metrics.activation_change": {**of_net, "params0": params},
@@ -259,8 +259,8 @@ def _fit():
          r"`params\[0\]` must be finite"),
         (lambda: _again("optim.train", opt_state=optax.adam(0.1).init(params)), ValueError,
          "`opt_state` must be a state of `optimizer` for these parameters"),
-        (lambda: _again("bounds.convergence", lambda_min=[]), ValueError, "got shape \\(0,\\)"),
-        (lambda: _again("bounds.convergence", lambda_max=0.5), ValueError,
+        (lambda: _again("bounds.convergence_certificate", lambda_min=[]), ValueError, "got shape \\(0,\\)"),
+        (lambda: _again("bounds.convergence_certificate", lambda_max=0.5), ValueError,
          "`lambda_max` must be at least `lambda_min`; got 0.5 and 1.0"),
         (lambda: _again("bounds.tangent_lipschitz", params=(np.nan * smooth_params[0],
          smooth_params[1])), ValueError, r"`params\[0\]` must be finite"),

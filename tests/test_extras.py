@@ -86,7 +86,9 @@ def test_with_records_and_along_a_path(bars):
     jax.effects_barrier()
     assert [(bar.done, bar.closed) for bar in bars] == [(250, True)]
     params = MODEL.init(KEYS[0], 3)
-    kg.margins.path(MODEL, params, *DATA, l2s=[1e-1, 1e-2, 1e-3], steps=2, progress=True)
+    kg.margins.regularization_path(
+        MODEL, params, *DATA, l2s=[1e-1, 1e-2, 1e-3], steps=2, progress=True
+    )
     jax.effects_barrier()
     assert [(bar.name, bar.done, bar.closed) for bar in bars[1:]] == [("path", 3, True)]
 

@@ -11,7 +11,7 @@ SOURCE = Path(kg.__file__).parent
 
 # A room may import rooms of lower floors only. The wings (net, kernel) do not know each other.
 FLOORS = {
-    "typing": 0, "_display": 0, "_extras": 0, "_blas": 0, "_arrays": 0, "_closure": 0, "_quiet": 0, "_checks": 1, "_programs": 1, "_files": 1, "_trees": 1.5, "_angles": 1,
+    "typing": 0, "_numerics": 0, "_display": 0, "_extras": 0, "_blas": 0, "_arrays": 0, "_closure": 0, "_quiet": 0, "_checks": 1, "_programs": 1, "_files": 1, "_trees": 1.5, "_angles": 1,
     "_modes": 2, "_outputs": 2, "_wedges": 2, "datasets": 2, "models": 2,
     "objectives": 3, "metrics": 3, "bounds": 3, "optim": 4, "margins": 5, "kernels": 3,
     "predictors": 4,

@@ -28,8 +28,8 @@ from test_errors import ROOMS
 
 # Functions that take no arrays, that make their own data, or whose arrays are tested elsewhere.
 WITHOUT = {
-    "bounds.deep", "bounds.kernel", "bounds.leave_one_out", "bounds.logistic_loss",
-    "bounds.near_start", "bounds.squared_loss", "bounds.two_layer",
+    "bounds.deep_margin_bound", "bounds.kernel_margin_bound", "bounds.leave_one_out", "bounds.logistic_loss_constants",
+    "bounds.lazy_bound", "bounds.squared_loss_constants", "bounds.two_layer_margin_bound",
     "datasets.digits", "datasets.iid_inputs", "datasets.mnist", "datasets.moment",
     "datasets.planted_teacher", "datasets.planted_xor", "datasets.sphere", "datasets.teacher",
     "datasets.xor_noise", "kernels.convention_factor", "kernels.zonal_spectrum",
@@ -45,7 +45,7 @@ KNOWN: dict[str, set[str]] = {
 SAME_SHAPE = ["plain", "equal rows", "opposite rows", "zero row", "tiny", "huge", "one class"]
 OTHER_SHAPES = ["n = 1", "n = 2", "d = 1"]
 SLOW = {  # in compilation, some for each call
-    "margins.max_margin", "margins.most_violating_unit", "margins.path", "metrics.laziness_along",
+    "margins.max_margin", "margins.most_violating_unit", "margins.regularization_path", "metrics.laziness_along",
     "metrics.max_slice_discrepancy", "optim.train",
 }  # fmt: skip
 
@@ -247,7 +247,7 @@ def _documented(name: str, field: str, value: Any) -> bool:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", _rows(lambda name: name != "margins.path"))
+@pytest.mark.parametrize("name", _rows(lambda name: name != "margins.regularization_path"))
 def test_what_is_refused_eagerly_is_nan_later(name):
     row = ROWS[name]
     spoiled = [(f, v) for f, v in SPOILED if f in row.uses.split()]

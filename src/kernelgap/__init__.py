@@ -21,10 +21,10 @@ Import it as `import kernelgap as kg`. Modules:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kernelgap import bounds, datasets, kernels, metrics, models, objectives, predictors
+from kernelgap import datasets, kernels, metrics, models, objectives, predictors
 
 if TYPE_CHECKING:
-    from kernelgap import margins, optim, saving, studies, testing
+    from kernelgap import bounds, margins, optim, saving, studies, testing
     from kernelgap import sklearn as sklearn
     from kernelgap.saving import load, save
 
@@ -48,7 +48,7 @@ __all__ = [
     "testing",
 ]
 
-_LAZY = ("margins", "optim", "saving", "sklearn", "studies", "testing")
+_LAZY = ("bounds", "margins", "optim", "saving", "sklearn", "studies", "testing")
 
 
 def __getattr__(name: str) -> Any:

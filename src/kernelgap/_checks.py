@@ -53,9 +53,9 @@ def number(
     A concrete scalar is returned unchanged; a traced one becomes NaN if it is out of range.
     """
     low = f"> {minimum:g}" if exclusive else f">= {minimum:g}"
-    bounds = [low] if np.isfinite(minimum) else []
-    bounds += [f"<= {maximum:g}"] if np.isfinite(maximum) else []
-    expected = "a finite number" + (" " + " and ".join(bounds) if bounds else "")
+    limits = [low] if np.isfinite(minimum) else []
+    limits += [f"<= {maximum:g}"] if np.isfinite(maximum) else []
+    expected = f"a finite number {' and '.join(limits)}".strip()
     if not is_concrete(value) and value.ndim == 0:
         if not jnp.issubdtype(value.dtype, jnp.floating):
             value = jax.lax.convert_element_type(value, float)
@@ -83,6 +83,74 @@ def static_number(
             "Close over it, or name it in static_argnames"
         )
     return float(number(value, name, minimum=minimum, exclusive=exclusive))
+
+
+def numbers(
+    value: Any,
+    name: str,
+    *,
+    minimum: float = -np.inf,
+    maximum: float = np.inf,
+    exclusive: bool = False,
+) -> jax.Array:
+    """Real numbers of any shape within [minimum, maximum], or strictly between when `exclusive`.
+
+    Values are checked where they are concrete; integers stay integers.
+    """
+    expected = _range("finite numbers", minimum, maximum, exclusive)
+    try:
+        if isinstance(value, int | np.integer) and abs(int(value)) >= 2**31:
+            value = float(value)  # JAX would not hold it
+        converted = array(value, name)
+    except TypeError as error:
+        raise TypeError(f"`{name}` must hold {expected}; got {value!r:.40}") from error
+    kinds = (jnp.floating, jnp.integer)
+    if not any(jnp.issubdtype(converted.dtype, kind) for kind in kinds):
+        raise TypeError(f"`{name}` must hold {expected}; got dtype {converted.dtype}")
+    if is_concrete(converted):
+        values = np.asarray(converted, np.float64)
+        outside = ~np.isfinite(values) | _outside(values, minimum, maximum, exclusive)
+        if outside.any():
+            raise ValueError(f"`{name}` must hold {expected}; got {values[outside][:3].tolist()}")
+    return converted
+
+
+def host_numbers(
+    value: Any,
+    name: str,
+    *,
+    minimum: float = -np.inf,
+    exclusive: bool = False,
+    infinite: bool = False,
+) -> np.ndarray:
+    """Return concrete real numbers of any shape in float64; inf is allowed where `infinite`."""
+    expected = _range("numbers" if infinite else "finite numbers", minimum, np.inf, exclusive)
+    if not is_concrete(value):
+        raise TypeError(f"`{name}` must hold {expected}, known now: certificates are computed on "
+                        "the host, outside of jit, vmap and grad")  # fmt: skip
+    try:
+        values = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must hold {expected}; got {value!r:.40}") from error
+    if values.size == 0:
+        raise ValueError(f"`{name}` must hold {expected}; got shape {values.shape}")
+    outside = np.isnan(values) | _outside(values, minimum, np.inf, exclusive)
+    outside |= np.isinf(values) & (not infinite)
+    if outside.any():
+        raise ValueError(f"`{name}` must hold {expected}; got {values[outside][:3].tolist()}")
+    return values
+
+
+def _range(kind: str, minimum: float, maximum: float, exclusive: bool) -> str:
+    limits = [f"{'>' if exclusive else '>='} {minimum:g}"] if np.isfinite(minimum) else []
+    limits += [f"{'<' if exclusive else '<='} {maximum:g}"] if np.isfinite(maximum) else []
+    return f"{kind} {' and '.join(limits)}".strip()
+
+
+def _outside(values: np.ndarray, minimum: float, maximum: float, exclusive: bool) -> np.ndarray:
+    if exclusive:
+        return (values <= minimum) | (values >= maximum)
+    return (values < minimum) | (values > maximum)
 
 
 def decreasing(values: Any, name: str) -> tuple[float, ...]:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import OptimizeResult
 
 import kernelgap as kg
 from helpers import x64
+from kernelgap.bounds import ball, losses
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +19,7 @@ GOOD = {"lambda_min": 1.0, "lambda_max": 20.0, "lipschitz": 0.02}
 
 
 def _certificate(loss=0.5, n=10, **change):
-    return bounds.convergence(loss, bounds.squared_loss(n), **(GOOD | change))
+    return bounds.convergence_certificate(loss, bounds.squared_loss_constants(n), **(GOOD | change))
 
 
 def test_linear_models_by_hand():
@@ -50,6 +52,37 @@ def test_the_ball_is_self_consistent(lipschitz, share):
     )
     np.testing.assert_allclose([found.sigma_min, found.sigma_max], [alpha, beta], rtol=1e-9)
     np.testing.assert_allclose(found.smoothness, smooth, rtol=1e-9)
+
+
+def _unlucky(share):
+    """A root finder, or maximiser, that stops at this share of its bracket."""
+
+    def stop(function, *, bracket=None, bounds=None, **_):
+        low, high = bracket or bounds
+        at = low + share * (high - low)
+        return OptimizeResult(root=at, x=at)
+
+    return stop
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
+def test_certificates_do_not_depend_on_the_luck_of_solvers(share, monkeypatch):
+    best = [_certificate(lipschitz=c) for c in (0.0, 0.02, 0.06)]
+    exact = bounds.logistic_loss_constants(20, initial_loss=3.0, target=0.3).pl
+    for module, name in ((ball, "root_scalar"), (ball, "minimize_scalar"), (losses, "root_scalar")):
+        monkeypatch.setattr(module, name, _unlucky(share))
+    for lipschitz, lucky in zip((0.0, 0.02, 0.06), best, strict=True):
+        step = 0.3 * float(lucky.learning_rate)
+        for found in (_certificate(lipschitz=lipschitz),
+                      _certificate(lipschitz=lipschitz, learning_rate=step)):  # fmt: skip
+            assert found.max_learning_rate <= lucky.max_learning_rate * (1 + 1e-12)
+            if found.holds:
+                alpha = 1 - lipschitz * found.path_length
+                c = 1 - found.learning_rate * found.smoothness / 2
+                assert c >= 0.5 * (1 - 1e-9)
+                assert np.sqrt(2 * 0.5 * 10) / (c * alpha) <= found.path_length
+    found = bounds.logistic_loss_constants(20, initial_loss=3.0, target=0.3).pl
+    assert 0 <= found <= exact * (1 + 1e-12)
 
 
 def test_largest_learning_rate_against_a_grid():
@@ -164,10 +197,10 @@ def test_an_exact_run_keeps_to_its_certificate(activation, outputs, depth, width
         key = jax.random.key(0)
         model, params, x, y = _problem(key, width, activation, outputs, depth=depth)
         gram = kg.kernels.empirical_ntk(model, params)(x)
-        ends = bounds.gram_range(gram)
+        ends = bounds.eigenvalue_enclosure(gram)
         loss = _squared(model)
-        certificate = bounds.convergence(
-            loss(params, x, y), bounds.squared_loss(6),
+        certificate = bounds.convergence_certificate(
+            loss(params, x, y), bounds.squared_loss_constants(6),
             lambda_min=ends.lower, lambda_max=ends.upper,
             lipschitz=bounds.tangent_lipschitz(model, params, x),
         )  # fmt: skip
@@ -179,7 +212,7 @@ def test_an_exact_run_keeps_to_its_certificate(activation, outputs, depth, width
         # The bound on the path says something: within a factor of what the run does.
         assert check.path_ratio > 0.05
         # K_t stays where the ball says it does.
-        moved = bounds.gram_range(kg.kernels.empirical_ntk(model, params)(x))
+        moved = bounds.eigenvalue_enclosure(kg.kernels.empirical_ntk(model, params)(x))
         assert moved.smallest >= certificate.sigma_min**2
 
 
@@ -190,9 +223,9 @@ def test_a_logistic_run_keeps_to_its_certificate_until_the_target(target):
         y = jnp.sign(y)
         loss = kg.objectives.regularized_logistic(model.apply, l2=0.0)
         initial = float(loss(params, x, y))
-        ends = bounds.gram_range(kg.kernels.empirical_ntk(model, params)(x))
-        certificate = bounds.convergence(
-            initial, bounds.logistic_loss(3, initial_loss=initial, target=target),
+        ends = bounds.eigenvalue_enclosure(kg.kernels.empirical_ntk(model, params)(x))
+        certificate = bounds.convergence_certificate(
+            initial, bounds.logistic_loss_constants(3, initial_loss=initial, target=target),
             lambda_min=ends.lower, lambda_max=ends.upper, lipschitz=0.0,
         )  # fmt: skip
         assert certificate.holds, certificate
@@ -230,8 +263,8 @@ def test_refuses(change, error, match):
 
 
 def test_refuses_losses_and_tracers():
-    with pytest.raises(TypeError, match="`loss` must be bounds.squared_loss"):
-        bounds.convergence(0.5, 10, **GOOD)
+    with pytest.raises(TypeError, match="`loss` must come from bounds.squared_loss_constants"):
+        bounds.convergence_certificate(0.5, 10, **GOOD)
     with pytest.raises(TypeError, match="known now: certificates are computed on the host"):
         jax.jit(lambda v: _certificate(v).decrease)(0.5)
     with pytest.raises(ValueError, match="`times`"):
@@ -264,7 +297,9 @@ def test_loss_constants_hold(n, classes):
         squares = jnp.sum(slopes.reshape(2000, -1) ** 2, axis=1)
         worst = np.inf
         for initial, target in ((1.0, 0.5), (1.0, 1e-3), (0.3, 0.01), (3.0, 0.1)):
-            found = bounds.logistic_loss(n, initial_loss=initial, target=target, classes=classes)
+            found = bounds.logistic_loss_constants(
+                n, initial_loss=initial, target=target, classes=classes
+            )
             held = (values <= initial) & (values > target)
             assert held.any()
             share = np.asarray(squares / (2 * found.pl * values))[np.asarray(held)]
@@ -283,33 +318,41 @@ def test_equal_small_losses_reach_the_logistic_constant():
         z = -jnp.log(jnp.expm1(target)) * jnp.ones(7)
         ell = lambda z: jnp.mean(jax.nn.softplus(-z))
         square = jnp.sum(jax.grad(ell)(z) ** 2)
-        found = bounds.logistic_loss(7, initial_loss=0.5, target=target)
+        found = bounds.logistic_loss_constants(7, initial_loss=0.5, target=target)
         np.testing.assert_allclose(square, 2 * found.pl * target, rtol=1e-9)
 
 
 def test_squared_loss_is_exact():
-    found = bounds.squared_loss(4)
+    found = bounds.squared_loss_constants(4)
     assert found == (0.25, 0.25, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda: bounds.squared_loss(0), ValueError, "`n` must be an integer >= 1"),
-        (lambda: bounds.logistic_loss(0, initial_loss=1.0, target=0.1), ValueError, "`n`"),
+        (lambda: bounds.squared_loss_constants(0), ValueError, "`n` must be an integer >= 1"),
         (
-            lambda: bounds.logistic_loss(3, initial_loss=0.0, target=0.1),
+            lambda: bounds.logistic_loss_constants(0, initial_loss=1.0, target=0.1),
+            ValueError,
+            "`n`",
+        ),
+        (
+            lambda: bounds.logistic_loss_constants(3, initial_loss=0.0, target=0.1),
             ValueError,
             "`initial_loss`",
         ),
-        (lambda: bounds.logistic_loss(3, initial_loss=1.0, target=0.0), ValueError, "`target`"),
         (
-            lambda: bounds.logistic_loss(3, initial_loss=1.0, target=1.0),
+            lambda: bounds.logistic_loss_constants(3, initial_loss=1.0, target=0.0),
+            ValueError,
+            "`target`",
+        ),
+        (
+            lambda: bounds.logistic_loss_constants(3, initial_loss=1.0, target=1.0),
             ValueError,
             "`target` must be below `initial_loss`; got 1 and 1",
         ),
         (
-            lambda: bounds.logistic_loss(3, initial_loss=1.0, target=0.1, classes=1),
+            lambda: bounds.logistic_loss_constants(3, initial_loss=1.0, target=0.1, classes=1),
             ValueError,
             "`classes` must be an integer >= 2",
         ),

@@ -6,8 +6,8 @@ import kernelgap as kg
 pytestmark = pytest.mark.slow
 
 bounds = kg.bounds
-certificate = bounds.convergence(
-    0.5, bounds.squared_loss(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
+certificate = bounds.convergence_certificate(
+    0.5, bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
 )
 curve = certificate.curve(20)
 
@@ -68,8 +68,12 @@ def test_rounding_is_that_of_the_dtype():
 
 
 def test_seeds_and_those_without_a_certificate():
-    several = bounds.convergence(
-        0.5, bounds.squared_loss(10), lambda_min=[1.0, 0.0], lambda_max=20.0, lipschitz=0.02
+    several = bounds.convergence_certificate(
+        0.5,
+        bounds.squared_loss_constants(10),
+        lambda_min=[1.0, 0.0],
+        lambda_max=20.0,
+        lipschitz=0.02,
     )
     check = bounds.check_run(
         several, np.stack([curve, curve + 9]), path_lengths=np.array([1.0, 99.0])
@@ -80,8 +84,10 @@ def test_seeds_and_those_without_a_certificate():
 
 
 def test_nothing_is_claimed_below_the_target():
-    constants = bounds.logistic_loss(1, initial_loss=0.5, target=0.3)
-    found = bounds.convergence(0.5, constants, lambda_min=1.0, lambda_max=1.0, lipschitz=0.0)
+    constants = bounds.logistic_loss_constants(1, initial_loss=0.5, target=0.3)
+    found = bounds.convergence_certificate(
+        0.5, constants, lambda_min=1.0, lambda_max=1.0, lipschitz=0.0
+    )
     losses = found.curve(2000)
     assert losses.min() == 0.3
     losses[-1] = 0.4  # after the target was reached
@@ -91,8 +97,8 @@ def test_nothing_is_claimed_below_the_target():
 
 
 def test_at_the_optimum():
-    still = bounds.convergence(
-        0.0, bounds.squared_loss(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
+    still = bounds.convergence_certificate(
+        0.0, bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
     )
     assert bounds.check_run(still, np.zeros(3), displacements=[0.0]).kept
     assert not bounds.check_run(still, np.zeros(3), displacements=[0.1]).kept

@@ -8,7 +8,7 @@ from scipy.optimize import lsq_linear
 
 import kernelgap as kg
 from helpers import seeds
-from kernelgap.margins import enumeration
+from kernelgap.margins.certify import enumeration
 
 shapes = st.sampled_from([(n, d) for d in (1, 2, 3) for n in (1, 2, 4, 15)])
 EXACT = 1e-8

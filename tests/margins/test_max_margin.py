@@ -2,7 +2,6 @@
 
 import pickle
 import signal
-import sys
 from typing import Any
 
 import jax
@@ -13,8 +12,9 @@ from scipy.optimize import linprog
 
 import kernelgap as kg
 from helpers import eps, x64
-from kernelgap.margins import ascent, polish
-from kernelgap.margins.max_margin import max_margin, rounded_margin
+from kernelgap.margins import best_network, max_margin
+from kernelgap.margins.best_network import margin_below
+from kernelgap.margins.search import columns, networks
 
 QUICK: dict[str, Any] = {"width": 32, "restarts": 4, "steps": 300, "rounds": 2}
 
@@ -64,6 +64,7 @@ def test_planted_margin_is_reached_and_proved():
     found = max_margin(x, y, key=jax.random.key(0), **QUICK)
     assert 0.124 < found.lower <= found.upper < 0.1255
     assert found.ratio == pytest.approx(found.upper / found.lower)
+    assert found.status == "converged"
 
 
 def test_lower_is_the_margin_of_the_parameters():
@@ -82,6 +83,7 @@ def test_lower_is_the_margin_of_the_parameters():
     assert found.weights.min() >= 0
     assert found.weights.sum() == pytest.approx(1)
     assert found.upper == found.ratio == np.inf
+    assert found.status == "lower_only"
     assert repr(found).startswith("MarginCertificate(lower=0.")
 
 
@@ -107,10 +109,10 @@ def test_more_units_and_a_start_from_the_polished_net_never_hurt():
     x, y = random_problem(2, 24, 4)
     x, y = np.asarray(x, float), np.asarray(y, float)
     units = np.random.default_rng(0).normal(size=(60, 4))
-    few, many = (polish.best_over(x, y, units[:k]) for k in (30, 60))
+    few, many = (columns.best_over(x, y, units[:k]) for k in (30, 60))
     assert many.margin >= few.margin - 1e-9
-    centre = polish.Dual(np.full(24, 1 / 24), np.inf)
-    grown, dual = polish.column_generation(
+    centre = columns.DualPoint(np.full(24, 1 / 24), np.inf)
+    grown, dual = columns.column_generation(
         x, y, few, centre, key=jax.random.key(0), rounds=6, dtype=float
     )
     assert grown.margin > few.margin
@@ -124,7 +126,7 @@ def test_the_linear_programme_against_its_dual(n):
     rng = np.random.default_rng(n)
     features = rng.random((n, 40))
     y = np.where(features[:, 0] > features[:, 1], 1.0, -1.0)
-    solved = polish.l1_svm(features, y)
+    solved = columns.l1_svm(features, y)
     margins = y * (features @ solved.coef)
     assert solved.margin == pytest.approx(margins.min(), abs=1e-9)
     assert np.abs(solved.coef).sum() <= 1 + 1e-9
@@ -148,9 +150,9 @@ def test_a_failing_solver_is_an_error(monkeypatch):
     class Failed:
         status, message = 4, "numerical difficulties"
 
-    monkeypatch.setattr(polish, "linprog", lambda *_, **__: Failed)
+    monkeypatch.setattr(columns, "linprog", lambda *_, **__: Failed)
     with pytest.raises(RuntimeError, match="numerical difficulties"):
-        polish.l1_svm(np.ones((3, 2)), np.ones(3))
+        columns.l1_svm(np.ones((3, 2)), np.ones(3))
 
 
 def test_another_method_steps_in_where_one_gives_up(monkeypatch):
@@ -158,25 +160,25 @@ def test_another_method_steps_in_where_one_gives_up(monkeypatch):
         status, message = 4, "status unknown"
 
     features = np.random.default_rng(0).random((30, 8))
-    expected = polish.l1_svm(features, np.ones(30)).margin
+    expected = columns.l1_svm(features, np.ones(30)).margin
     monkeypatch.setattr(
-        polish, "linprog", lambda *a, **k: Failed if k["method"] == "highs" else linprog(*a, **k)
+        columns, "linprog", lambda *a, **k: Failed if k["method"] == "highs" else linprog(*a, **k)
     )
-    assert polish.l1_svm(features, np.ones(30)).margin == pytest.approx(expected, abs=1e-8)
+    assert columns.l1_svm(features, np.ones(30)).margin == pytest.approx(expected, abs=1e-8)
 
 
 def test_climbing_keeps_the_best_iterate_and_zero_units():
     x, y = random_problem(0, 20, 3)
-    nets = ascent.random_nets(jax.random.key(0), 2, 8, x)
+    nets = networks.random_nets(jax.random.key(0), 2, 8, x)
     nets = (nets[0].at[:, -1].set(0), nets[1].at[:, -1].set(0))
 
     def margin(net):
         hidden, readout = np.asarray(net[1], float), np.asarray(net[0], float)
-        return rounded_margin(hidden, readout, np.asarray(x, float), np.asarray(y, float))
+        return margin_below(hidden, readout, np.asarray(x, float), np.asarray(y, float))
 
     def climb(steps):
         pairs = jnp.array([[0.1, 0.001]] * 2)
-        return ascent.ascend_margin(nets, x, y, temperatures=pairs, rates=pairs, steps=steps)
+        return networks.ascend_margin(nets, x, y, temperatures=pairs, rates=pairs, steps=steps)
 
     start, short, long = nets, climb(1), climb(300)
     for k in range(2):
@@ -185,7 +187,7 @@ def test_climbing_keeps_the_best_iterate_and_zero_units():
         assert values[1] < values[2]
     # From there, steps far too long only do harm; the start is what comes back.
     pairs = jnp.ones((2, 2))
-    again = ascent.ascend_margin(long, x, y, temperatures=pairs, rates=pairs, steps=20)
+    again = networks.ascend_margin(long, x, y, temperatures=pairs, rates=pairs, steps=20)
     for k in range(2):
         assert margin((again[0][k], again[1][k])) >= margin((long[0][k], long[1][k])) - 10 * eps()
     assert (long[0][:, -1] == 0).all()
@@ -223,12 +225,13 @@ INSEPARABLE = {
 @pytest.mark.parametrize("name", INSEPARABLE)
 def test_inseparable_data_have_margin_zero_and_no_crash(name, monkeypatch):
     if name in ("zero row", "both labels"):  # known before any search
-        monkeypatch.delattr(ascent, "ascend_margin")
+        monkeypatch.delattr(networks, "ascend_margin")
     x, y = (jnp.asarray(part, float) for part in INSEPARABLE[name])
     found = max_margin(x, y, key=jax.random.key(0), **QUICK)
     assert found.lower == 0
     assert 0 <= found.upper < 1e-9
     assert found.ratio == (1 if found.upper == 0 else np.inf)
+    assert found.status == ("inseparable" if name in ("zero row", "both labels") else "no_network")
     assert not any(np.asarray(p).any() for p in found.params)
 
 
@@ -274,14 +277,19 @@ def test_tracing_is_refused():
         jax.jit(lambda x: max_margin(x, y, key=jax.random.key(0)).lower)(jnp.ones((3, 2)))
 
 
-@pytest.mark.parametrize("where", ["upper_bound", "_refined"])
+@pytest.mark.parametrize("where", ["bound_margin", "column_generation"])
 def test_ctrl_c_keeps_the_best_network_until_then(monkeypatch, where):
     x, y = random_problem(5, 10, 3)
+    module = best_network if where == "bound_margin" else networks
+    original, calls = getattr(module, where), []
 
     def pressed(*args, **kwargs):
-        signal.raise_signal(signal.SIGINT)
+        calls.append(where)
+        if len(calls) == (1 if where == "bound_margin" else 2):  # not before there is a network
+            signal.raise_signal(signal.SIGINT)
+        return original(*args, **kwargs)
 
-    monkeypatch.setattr(sys.modules[max_margin.__module__], where, pressed)
+    monkeypatch.setattr(module, where, pressed)
     with pytest.raises(KeyboardInterrupt) as stop:
         max_margin(x, y, key=jax.random.key(0), **QUICK)
     assert isinstance(stop.value, kg.margins.Interrupted)
@@ -291,13 +299,31 @@ def test_ctrl_c_keeps_the_best_network_until_then(monkeypatch, where):
     assert best.lower == pytest.approx(measured(best, x, y), rel=1e-5)
     assert repr(best) in str(stop.value)
     assert pickle.loads(pickle.dumps(stop.value)).best.lower == best.lower
-    if where == "upper_bound":  # the whole search was done
+    if where == "bound_margin":  # the whole search was done
         whole = max_margin(x, y, key=jax.random.key(0), upper=False, **QUICK)
         assert best.lower == whole.lower
 
 
 def test_ctrl_c_before_there_is_a_network(monkeypatch):
-    monkeypatch.setattr(ascent, "ascend_margin", lambda *a, **k: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(
+        networks, "ascend_margin", lambda *a, **k: signal.raise_signal(signal.SIGINT)
+    )
     with pytest.raises(KeyboardInterrupt) as stop:
         max_margin(*random_problem(5, 10, 3), key=jax.random.key(0), **QUICK)
     assert type(stop.value) is KeyboardInterrupt
+
+
+def test_nothing_is_checked_or_scaled_twice(monkeypatch):
+    """One preparation serves the search, the lower and the upper half."""
+    calls, original = [], best_network.prepare_problem
+
+    def prepare(*args):
+        calls.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(best_network, "prepare_problem", prepare)
+    monkeypatch.setattr("kernelgap.margins.certify.weak_duality.prepare_problem", None)
+    monkeypatch.setattr("kernelgap.margins.certify.weak_duality.host_inputs", None)
+    x, y = random_problem(5, 10, 3)
+    assert max_margin(x, y, key=jax.random.key(0), **QUICK).status == "converged"
+    assert len(calls) == 1

@@ -31,7 +31,7 @@ def _line_optimum(l2s, sizes=(1.0, 2.0)):
 
 def test_exact_path_on_the_line():
     l2s = [1e-2, 1e-3, 1e-5, 1e-8, 1e-14, 1e-30, 1e-100, 1e-300]
-    path = kg.margins.path(model, model.init(key, 1), *LINE, l2s=l2s, steps=600)
+    path = kg.margins.regularization_path(model, model.init(key, 1), *LINE, l2s=l2s, steps=600)
     margins, squared, losses = _line_optimum(l2s)
     np.testing.assert_allclose(path.margin, margins, rtol=2e-3)
     np.testing.assert_allclose(path.norm**2, squared, rtol=2e-3)
@@ -58,7 +58,9 @@ def test_largest_margin_on_the_line(depth, power):
     l2s = [1e-2, 1e-4, 1e-8, 1e-16, 1e-32, 1e-64]
 
     def run(key):
-        return kg.margins.path(deep, deep.init(key, 1), x, y, l2s=l2s, steps=300, power=power)
+        return kg.margins.regularization_path(
+            deep, deep.init(key, 1), x, y, l2s=l2s, steps=300, power=power
+        )
 
     path = jax.jit(jax.vmap(run))(jax.random.split(key, 4))
     margins = np.asarray(path.margin)
@@ -75,7 +77,9 @@ def test_largest_margin_on_the_line_of_opposite_signs():
     best = (3 * (1 + 2 ** (-2 / 3))) ** -1.5
 
     def run(key):
-        return kg.margins.path(deep, deep.init(key, 1), *LINE, l2s=[1e-3, 1e-12, 1e-60], steps=500)
+        return kg.margins.regularization_path(
+            deep, deep.init(key, 1), *LINE, l2s=[1e-3, 1e-12, 1e-60], steps=500
+        )
 
     margins = np.asarray(jax.jit(jax.vmap(run))(jax.random.split(key, 4)).margin)
     assert (margins <= best * (1 + 1e-5)).all()
@@ -88,7 +92,7 @@ def test_largest_margin_on_the_line_of_several_classes():
     best = np.sqrt(3 / 2) / (2 * 1.5)
 
     def run(key):
-        return kg.margins.path(
+        return kg.margins.regularization_path(
             several, several.init(key, 1), LINE[0], jnp.array([0, 2]), l2s=[1e-3, 1e-9, 1e-60],
             steps=400,
         )  # fmt: skip
@@ -110,7 +114,7 @@ def test_float32_follows_float64():
             wide = kg.models.homogeneous_mlp((16,))
             params = jax.tree.map(lambda w: jnp.asarray(np.asarray(w), dtype), start)
             data = (jnp.asarray(np.asarray(a), dtype) for a in (x, y))
-            path = kg.margins.path(wide, params, *data, l2s=l2s, steps=400)
+            path = kg.margins.regularization_path(wide, params, *data, l2s=l2s, steps=400)
             found[dtype] = {k: np.asarray(v) for k, v in path._asdict().items() if k in
                             ("log_loss", "log_data_loss", "norm", "train_error")}  # fmt: skip
             found[dtype]["margin"] = np.asarray(path.margin)
@@ -129,10 +133,10 @@ def test_margins_of_the_xor_net():
     x, y = kg.datasets.xor_noise(key, 60, 5)
     wide = kg.models.homogeneous_mlp((32,))
     l2s = 10.0 ** -np.array([2, 4, 6, 8, 30])
-    trained = kg.margins.path(wide, wide.init(key, 5), x, y, l2s=l2s, steps=300)
+    trained = kg.margins.regularization_path(wide, wide.init(key, 5), x, y, l2s=l2s, steps=300)
     assert (trained.margin > 1 / 64).all()
     assert trained.margin[-1] > 0.12
-    planted = kg.margins.path(
+    planted = kg.margins.regularization_path(
         kg.models.homogeneous_mlp((4,)), kg.datasets.planted_xor(5), x, y, l2s=l2s, steps=300
     )
     assert (planted.margin[1:] > 0.118).all()
@@ -143,16 +147,18 @@ def test_a_path_recovers_from_a_minimiser_at_zero():
     x, y = kg.datasets.xor_noise(jax.random.key(0), 40, 6)
     model = kg.models.homogeneous_mlp((16,))
     params = model.init(jax.random.key(1), 6)
-    path = kg.margins.path(model, params, x, y, l2s=[10.0, 1.0, 1e-3, 1e-6], steps=400)
+    path = kg.margins.regularization_path(
+        model, params, x, y, l2s=[10.0, 1.0, 1e-3, 1e-6], steps=400
+    )
     assert path.norm[1] < 1e-3  # log 2 + lambda ||Theta||^2 is least at zero there
-    usual = kg.margins.path(model, params, x, y, l2s=[1e-3, 1e-6], steps=400)
+    usual = kg.margins.regularization_path(model, params, x, y, l2s=[1e-3, 1e-6], steps=400)
     np.testing.assert_allclose(path.margin[2:], usual.margin, rtol=0.01)
 
 
 def test_records_agree_with_the_other_rooms():
     x, y = kg.datasets.xor_noise(key, 40, 5)
     l2s = np.array([1e-2, 1e-3])
-    path = kg.margins.path(
+    path = kg.margins.regularization_path(
         model, model.init(key, 5), x, y, l2s=l2s, steps=50, power=1, reduction="sum",
         record=lambda p: p,
     )  # fmt: skip
@@ -181,7 +187,9 @@ def test_records_agree_with_the_other_rooms():
     jax.tree.map(lambda a, b: assert_close(a, b, factor=5000), found, expected)
     np.testing.assert_allclose(path.l2, l2s, rtol=1e-5)
     deep = kg.models.homogeneous_mlp((4, 4))
-    path = jax.eval_shape(lambda: kg.margins.path(deep, deep.init(key, 5), x, y, l2s=[1], steps=5))
+    path = jax.eval_shape(
+        lambda: kg.margins.regularization_path(deep, deep.init(key, 5), x, y, l2s=[1], steps=5)
+    )
     assert sorted(path.margins) == ["l2", "layer_product", "smooth"]
 
 
@@ -189,14 +197,14 @@ def test_the_optimiser_keeps_its_state_and_may_be_any():
     x, y = kg.datasets.xor_noise(key, 40, 5)
     # From step 5 on, in the second lambda, this schedule stands still: only the ray is searched.
     early = kg.optim.noisy_gd(lambda count: jnp.where(count < 5, 0.1, 0.0), key=key)
-    path = kg.margins.path(
+    path = kg.margins.regularization_path(
         model, model.init(key, 5), x, y, l2s=[1e-2, 1e-3, 1e-4], steps=5, optimizer=early,
         record=lambda p: p[0] / jnp.linalg.norm(p[0]),
     )  # fmt: skip
     assert_close(path.records[1], path.records[0])
     assert_close(path.records[2], path.records[0])
     # Gradient descent on log L without steps worth the name: only the ray is searched.
-    still = kg.margins.path(
+    still = kg.margins.regularization_path(
         kg.models.homogeneous_mlp((4,)), kg.datasets.planted_xor(5), x, y,
         l2s=[1e-2, 1e-4], steps=1, optimizer=optax.sgd(1e-12),
     )  # fmt: skip
@@ -236,7 +244,7 @@ def test_refuses(change, error, match):
     arguments = {"x": LINE[0], "y": LINE[1]} | GOOD | change
     x, y = arguments.pop("x"), arguments.pop("y")
     with pytest.raises(error, match=match):
-        kg.margins.path(model, model.init(key, 1), x, y, **arguments)
+        kg.margins.regularization_path(model, model.init(key, 1), x, y, **arguments)
 
 
 def test_a_path_recovers_from_a_net_without_units_for_a_sample():
@@ -244,12 +252,12 @@ def test_a_path_recovers_from_a_net_without_units_for_a_sample():
     y = jnp.where(x[:, 0] * x[:, 1] + x[:, 2] / 2 > 0, 1.0, -1.0)
     model = kg.models.homogeneous_mlp((16,))
     params = model.init(jax.random.key(9), 20, jnp.float32)
-    path = kg.margins.path(
+    path = kg.margins.regularization_path(
         model, params, x, y, l2s=[0.1, 1e-3, 1e-6], steps=300, record=lambda p: p
     )
     after_first = jax.tree.map(lambda w: w[0], path.records)
     assert (model.apply(after_first, x) == 0).any()  # and its gradient is zero for ever
     assert path.norm[0] > 1  # while the net is far from zero
-    usual = kg.margins.path(model, params, x, y, l2s=[1e-3, 1e-6], steps=300)
+    usual = kg.margins.regularization_path(model, params, x, y, l2s=[1e-3, 1e-6], steps=300)
     np.testing.assert_allclose(path.margin[1:], usual.margin, rtol=0.01)
     assert usual.margin[-1] > 0.19

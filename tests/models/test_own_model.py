@@ -57,8 +57,8 @@ def test_residuals_are_those_of_the_copy(multipliers):
 
 def test_paths_are_those_of_the_copy():
     options = {"l2s": [1e-2, 1e-4], "steps": 60}
-    found = kg.margins.path(model, own(params), x, y, **options)
-    expected = kg.margins.path(theirs, params, x, y, **options)
+    found = kg.margins.regularization_path(model, own(params), x, y, **options)
+    expected = kg.margins.regularization_path(theirs, params, x, y, **options)
     # Sixty steps of Adam carry the rounding of another order of sums.
     np.testing.assert_allclose(found.margin, expected.margin, atol=1e-3)
     np.testing.assert_allclose(found.log_loss, expected.log_loss, atol=1e-2)
@@ -92,7 +92,11 @@ def test_laws_and_laziness_take_it():
     ("call", "error", "match"),
     [
         (lambda: kg.metrics.normalized_margin(apply, own(params), x, y), TypeError, "degree=2"),
-        (lambda: kg.margins.path(apply, own(params), x, y, l2s=[0.1]), TypeError, "must be a Mod"),
+        (
+            lambda: kg.margins.regularization_path(apply, own(params), x, y, l2s=[0.1]),
+            TypeError,
+            "must be a Mod",
+        ),
         (lambda: kg.margins.kkt_residuals(apply, own(params), x, y), TypeError, "must be a Model"),
         (
             lambda: kg.metrics.normalized_margin(

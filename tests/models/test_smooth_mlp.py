@@ -129,7 +129,7 @@ NOT = "must be positively homogeneous.*homogeneous_mlp.*smooth activation.*tanh"
         (lambda: kg.metrics.normalized_margin(SMOOTH_NET, PARAMS, X, Y, norm="balanced"), ValueError, NOT),
         (lambda: kg.metrics.normalized_margin(SMOOTH_NET, PARAMS, X, Y, norm="layer_product", smooth=True),
          ValueError, NOT),
-        (lambda: kg.margins.path(SMOOTH_NET, PARAMS, X, Y, l2s=[1e-2]), ValueError, NOT),
+        (lambda: kg.margins.regularization_path(SMOOTH_NET, PARAMS, X, Y, l2s=[1e-2]), ValueError, NOT),
         (lambda: kg.margins.kkt_residuals(SMOOTH_NET, PARAMS, X, Y), ValueError, NOT),
         (lambda: kg.margins.kkt_residuals(SMOOTH_NET, PARAMS, X, Y, multipliers="exponential"), ValueError, NOT),
         (lambda: kg.margins.kkt_residuals(SMOOTH_NET, PARAMS, X, Y, kinks=0.1), ValueError, NOT),

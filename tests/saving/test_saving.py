@@ -151,15 +151,19 @@ def _results():
         "svm": kg.predictors.hard_margin_svm(KERNEL, x, y),
         "classes": kg.predictors.kernel_ridge(KERNEL, x, jnp.arange(40) % 3, classes=3, l2=0.1),
         "trained": kg.optim.train(loss, params, (x, y), noisy, steps=3, record=lambda p: p),
-        "certificate": kg.margins.MarginCertificate(0.1, 0.2, 2.0, params, np.full(40, 1 / 40)),
-        "bound": kg.margins.UpperBound(
-            0.5, np.full(40, 1 / 40), kg.margins.ViolationBound(1.0, 0.9, np.eye(5)[0], False)
+        "certificate": kg.margins.MarginCertificate(
+            0.1, 0.2, 2.0, params, np.full(40, 1 / 40), "converged"
         ),
-        "loss": kg.margins.LossGap(0.4, -np.inf, np.inf),
-        "path": kg.margins.MarginPath(
+        "bound": kg.margins.UpperBound(
+            0.5, np.full(40, 1 / 40),
+            kg.margins.ViolationBound(1.0, 0.9, np.eye(5)[0], False, "max_iterations"),
+            "max_iterations",
+        ),
+        "loss": kg.margins.DualityGap(0.4, -np.inf, np.inf, "converged"),
+        "path": kg.margins.RegularizationPath(
             *4 * [jnp.ones(2)], {"l2": jnp.ones(2)}, *2 * [jnp.ones(2)], params, None
         ),
-        "kkt": kg.margins.KKTResiduals(*3 * [jnp.ones(())], jnp.ones(40)),
+        "kkt": kg.margins.KKTResiduals(*3 * [jnp.ones(())], jnp.ones(40), jnp.ones((), bool)),
         "unit": kg.margins.Unit(jnp.eye(5)[0], jnp.ones(()), jnp.ones(())),
         "data": kg.datasets.Dataset(x, y),
         "spectrum": kg.kernels.spectrum(KERNEL, x),

@@ -165,7 +165,7 @@ def test_the_net_nears_the_planted_margin_and_its_bound():
 
 
 def test_rows_that_pad_change_nothing():
-    """Against margins.path on the very rows, of which there are no round number."""
+    """Against margins.regularization_path on the very rows, of which there are no round number."""
     x, y = _xor(93, 5, seed=1)
     net = MaxMarginNetClassifier(
         hidden_layer_sizes=(32,), steps=200, l2s=(1e-2, 1e-3), random_state=3, **PLAIN
@@ -173,7 +173,7 @@ def test_rows_that_pad_change_nothing():
     net.fit(x, y)
     seed = np.random.RandomState(3).randint(np.iinfo(np.int32).max)
     params = net.model_.init(jax.random.key(seed), 5, np.float32)
-    path = kg.margins.path(net.model_, params, jnp.asarray(x), jnp.asarray(y),
+    path = kg.margins.regularization_path(net.model_, params, jnp.asarray(x), jnp.asarray(y),
                            l2s=(1e-2, 1e-3), steps=200)  # fmt: skip
     np.testing.assert_allclose(net.margin_, path.margin[-1], rtol=1e-3)
     outputs = np.asarray(net.model_.apply(path.params, jnp.asarray(x)))

@@ -32,7 +32,7 @@ def test_teacher_rows_carry_certificates_and_bounds(taught):
         if row["learner"] == "net":
             assert np.isnan(row["duality_gap"])
             if row["train_error"] == 0:
-                found = bounds.two_layer(row["margin"], n=row["n"], radius=10**0.5)
+                found = bounds.two_layer_margin_bound(row["margin"], n=row["n"], radius=10**0.5)
                 assert row["bound"] == pytest.approx(float(found.value), rel=1e-5)
         else:
             assert row["train_error"] == 0

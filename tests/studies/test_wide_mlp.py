@@ -236,7 +236,7 @@ def test_bounds_take_the_training_loss_and_the_start():
     far = np.array([0.0, 1.5])
     panel = metrics.Laziness(far, far, far, gram=np.stack([2 * np.eye(5)] * 2))  # type: ignore[arg-type]
     found = rows._near_start(model, start, Dataset(x, x[:, 0]), panel, 0.7, 0.1)
-    linear = bounds.near_start(1.5, trace=10.0, n=5, train_loss=0.7, delta=0.1)
+    linear = bounds.lazy_bound(1.5, trace=10.0, n=5, train_loss=0.7, delta=0.1)
     assert found["bound_if_linear"] == pytest.approx(float(linear.value), rel=1e-6)
     curvature = np.mean(bounds.output_curvature(model, start, x)(2.0))  # 2: the next radius
     assert found["bound"] - found["bound_if_linear"] == pytest.approx(4 * curvature, rel=1e-4)
@@ -248,7 +248,7 @@ def test_claims_count_until_the_target():
     assert [rows.until(run, 0, target, 4) for target in (5.0, 2.0, 0.3, 0.0)] == [1, 2, 4, 4]
     assert rows.until(run, 0, 0.3, 2) == 2
     known = rows.constants("logistic", 8, 0.7, 0.5)
-    assert known == bounds.logistic_loss(8, initial_loss=0.7, target=0.35)
+    assert known == bounds.logistic_loss_constants(8, initial_loss=0.7, target=0.35)
     assert rows.smoothness("logistic", 8) == known.smoothness
 
 
@@ -259,7 +259,7 @@ def test_nothing_is_claimed_of_a_run_that_broke_off():
         panel = metrics.Laziness(far, far, zeros, gram=gram)  # type: ignore[arg-type]
         run = runs.Run(np.array([[1.0, 0.5]]), np.array([0.2]), far, panel,
                        np.zeros((1, 2, 2)), None)  # type: ignore[arg-type] # fmt: skip
-        rate, spectra, _ = rows.along_the_run(run, 0, bounds.squared_loss(2), 0.5)
+        rate, spectra, _ = rows.along_the_run(run, 0, bounds.squared_loss_constants(2), 0.5)
         return bool(rate.holds), len(spectra)
 
     assert claims(1.0) == (True, 2)

@@ -38,7 +38,7 @@ def test_the_margin_reaches_the_best_from_width_n_on(widths):
     assert min(shares[32], shares[64]) > 0.9
     for row in _rows(widths, learner="net"):
         if row["margin"] > 0:
-            found = bounds.two_layer(row["margin"], n=16, radius=3**0.5)
+            found = bounds.two_layer_margin_bound(row["margin"], n=16, radius=3**0.5)
             assert row["bound"] == pytest.approx(float(found.value), rel=1e-4)
         else:
             assert np.isnan(row["bound"])

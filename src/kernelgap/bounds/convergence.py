@@ -33,17 +33,18 @@ Paper C builds on PL and smoothness too; statement and constants are derived by 
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from kernelgap import _checks
 from kernelgap._display import html_repr
+from kernelgap.bounds.ball import Ball, smallest_ball
 from kernelgap.bounds.losses import LossConstants
 from kernelgap.typing import ArrayLike
 
 Numbers = np.ndarray  # float64: a rate of 1 - 1e-9 is 1 in float32
-_SAFE = 1 + 1e-12  # above the rounding of a few float64 operations
 
 
 class Convergence(NamedTuple):
@@ -92,7 +93,7 @@ class Convergence(NamedTuple):
 
     @property
     def holds(self) -> np.ndarray:
-        """Whether there is a certificate for this step size."""
+        """True where there is a certificate for this step size."""
         return np.isfinite(self.path_length)
 
     def curve(self, times: int, *, every: int = 1) -> Numbers:
@@ -112,19 +113,21 @@ class Convergence(NamedTuple):
         if not isinstance(self.decrease, np.ndarray | np.floating):  # traced, or None in a tree
             return "Convergence(unknown)"
         if self.decrease.ndim:
-            told = f"{int(self.holds.sum())} of {self.holds.size} hold"
+            summary = f"{int(self.holds.sum())} of {self.holds.size} hold"
         elif self.holds:
-            told = (f"loss <= (1 - {float(self.decrease):.3g})^t, path <= {self.path_length:.3g}, "
-                    f"step {float(self.learning_rate):.3g}")  # fmt: skip
+            summary = (
+                f"loss <= (1 - {float(self.decrease):.3g})^t, "
+                f"path <= {self.path_length:.3g}, step {float(self.learning_rate):.3g}"
+            )
         elif self.max_learning_rate > 0:
-            told = (f"none for step {float(self.learning_rate):.3g}, the largest is "
+            summary = (f"none for step {float(self.learning_rate):.3g}, the largest is "
                     f"{float(self.max_learning_rate):.3g}")  # fmt: skip
         else:
-            told = f"none: nonlinearity {float(self.nonlinearity):.3g}, below 1 is needed"
-        return f"Convergence({told}; {self.status})"
+            summary = f"none: nonlinearity {float(self.nonlinearity):.3g}, below 1 is needed"
+        return f"Convergence({summary}; {self.status})"
 
 
-def convergence(
+def convergence_certificate(
     initial_loss: ArrayLike,
     loss: LossConstants,
     *,
@@ -135,7 +138,7 @@ def convergence(
     lipschitz_radius: float = np.inf,
     constants: Literal["ball", "run"] = "ball",
 ) -> Convergence:
-    r"""A certificate that gradient descent converges, from the tangent kernel at the start.
+    r"""Certify that gradient descent converges linearly, from the tangent kernel at the start.
 
     With step size eta, for all t: f_t - ell* <= (1 - 2 eta c mu a^2)^t (f_0 - ell*), and
     sum_t ||Theta_{t+1} - Theta_t|| <= sqrt(2 (f_0 - ell*) / (mu a^2)) / c, with c = 1 - eta S / 2
@@ -149,10 +152,12 @@ def convergence(
 
     Args:
         initial_loss: f_0 = ell(F(Theta_0)), at least ell*.
-        loss: constants of the loss: `squared_loss(n)` or `logistic_loss(n, ...)`.
-        lambda_min: a lower bound on lambda_min(K_0), such as `gram_range(gram).lower`. No
+        loss: constants of the loss: `squared_loss_constants(n)` or
+            `logistic_loss_constants(n, ...)`.
+        lambda_min: a lower bound on lambda_min(K_0), such as `eigenvalue_enclosure(gram).lower`. No
             certificate where it is not positive.
-        lambda_max: an upper bound on lambda_max(K_0), such as `gram_range(gram).upper`.
+        lambda_max: an upper bound on lambda_max(K_0), such as
+            `eigenvalue_enclosure(gram).upper`.
         lipschitz: L, or a function of the radius R that gives L on that ball and does not fall with
             it, such as `tangent_lipschitz(model, params, x)`. 0 for linear models.
         learning_rate: eta > 0; by default the largest one that has a certificate.
@@ -163,28 +168,31 @@ def convergence(
             `lambda_max` of its recorded times) and are taken as they are; L enters the smoothness
             only. A check of the theory against a run, which proves nothing of times in between.
 
-    All numbers may be arrays that broadcast, such as one entry per seed.
+    All numbers may be arrays that broadcast, for example with one entry per seed.
 
     Returns:
         `Convergence`, in float64 on the host. Not under `jit`.
 
     Raises:
-        TypeError: if an argument is no number, or is being traced.
-        ValueError: if one is NaN or out of range, or lambda_max < lambda_min.
+        TypeError: If an argument is being traced.
+        ValueError: If lambda_max < lambda_min.
 
     Example:
         >>> import kernelgap as kg
-        >>> kg.bounds.convergence(
-        ...     0.5, kg.bounds.squared_loss(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02)
+        >>> kg.bounds.convergence_certificate(
+        ...     0.5, kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0,
+        ...     lipschitz=0.02)
         Convergence(loss <= (1 - 0.0339)^t, path <= 7.43, step 0.467; derived)
 
         The same with a step too large, and on a net too far from linear:
 
-        >>> kg.bounds.convergence(0.5, kg.bounds.squared_loss(10), lambda_min=1.0, lambda_max=20.0,
-        ...                       lipschitz=0.02, learning_rate=0.9)
+        >>> kg.bounds.convergence_certificate(
+        ...     0.5, kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0,
+        ...     lipschitz=0.02, learning_rate=0.9)
         Convergence(none for step 0.9, the largest is 0.467; derived)
-        >>> kg.bounds.convergence(
-        ...     0.5, kg.bounds.squared_loss(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.2)
+        >>> kg.bounds.convergence_certificate(
+        ...     0.5, kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0,
+        ...     lipschitz=0.2)
         Convergence(none: nonlinearity 2.53, below 1 is needed; derived)
 
     References:
@@ -195,150 +203,57 @@ def convergence(
     """
     _checks.choice(constants, "constants", ("ball", "run"))
     if not isinstance(loss, LossConstants):
-        raise TypeError(f"`loss` must be bounds.squared_loss(n) or bounds.logistic_loss(n, ...); "
+        raise TypeError(f"`loss` must come from bounds.squared_loss_constants or "
+                        f"bounds.logistic_loss_constants; "
                         f"got {type(loss).__name__}")  # fmt: skip
-    arrays = {
-        "initial_loss": _numbers(initial_loss, "initial_loss", loss.optimum),
-        "lambda_min": _numbers(lambda_min, "lambda_min"),
-        "lambda_max": _numbers(lambda_max, "lambda_max", 0),
-        "learning_rate": np.array(np.nan)
-        if learning_rate is None
-        else _numbers(learning_rate, "learning_rate", 0, exclusive=True),
-    }
-    if _numbers(lipschitz_radius, "lipschitz_radius", 0, infinite=True).ndim:
+    if np.ndim(
+        _checks.host_numbers(lipschitz_radius, "lipschitz_radius", minimum=0, infinite=True)
+    ):
         raise TypeError(f"`lipschitz_radius` must be one number; got {lipschitz_radius!r:.40}")
-    if callable(lipschitz):
-        drift = lipschitz
-        lipschitz = np.zeros(())
-    else:
-        drift = None
-        lipschitz = _numbers(lipschitz, "lipschitz", 0)
-    if (arrays["lambda_max"] < arrays["lambda_min"]).any():
+    columns = {
+        "initial_loss": _checks.host_numbers(initial_loss, "initial_loss", minimum=loss.optimum),
+        "lambda_min": _checks.host_numbers(lambda_min, "lambda_min"),
+        "lambda_max": _checks.host_numbers(lambda_max, "lambda_max", minimum=0),
+        "learning_rate": np.array(np.nan),
+        "lipschitz": np.zeros(()),
+    }
+    if learning_rate is not None:
+        columns["learning_rate"] = _checks.host_numbers(
+            learning_rate, "learning_rate", minimum=0, exclusive=True
+        )
+    if not callable(lipschitz):
+        columns["lipschitz"] = _checks.host_numbers(lipschitz, "lipschitz", minimum=0)
+    if (columns["lambda_max"] < columns["lambda_min"]).any():
         raise ValueError(f"`lambda_max` must be at least `lambda_min`; got {lambda_max!s:.40} and "
                          f"{lambda_min!s:.40}: are they the other way round?")  # fmt: skip
-    columns = np.broadcast_arrays(*arrays.values(), lipschitz)
-    shape = columns[0].shape
-    found = [
-        _solve(
-            loss,
-            *map(float, row),
-            drift=drift,
-            limit=float(lipschitz_radius),
-            run=constants == "run",
+    arrays = np.broadcast_arrays(*columns.values())
+    balls = []
+    for initial, smallest, largest, step, drift in zip(*(a.flat for a in arrays), strict=True):
+        balls.append(
+            smallest_ball(
+                loss,
+                float(initial),
+                float(smallest),
+                float(largest),
+                float(step),
+                lipschitz if callable(lipschitz) else partial(_constant, float(drift)),
+                limit=float(lipschitz_radius),
+                drifts=constants == "ball",
+            )
         )
-        for row in zip(*(column.ravel() for column in columns), strict=True)
-    ]
-    fields = zip(Convergence._fields, zip(*found, strict=True), strict=False)
+    shape = arrays[0].shape
+    entries = {
+        name: np.array([getattr(ball, name) for ball in balls]).reshape(shape)
+        for name in Ball._fields
+    }
     return Convergence(
-        **{name: np.array(field).reshape(shape) for name, field in fields},
-        initial_loss=columns[0],
+        **entries,
+        initial_loss=arrays[0],
         optimum=loss.optimum,
         target=loss.target,
         status="derived" if constants == "ball" else "along the run",
     )
 
 
-def _solve(
-    loss: LossConstants,
-    initial: float,
-    lambda_min: float,
-    lambda_max: float,
-    step: float,
-    number: float,
-    *,
-    drift: Callable[[float], float] | None,
-    limit: float,
-    run: bool,
-) -> tuple[float, ...]:
-    """The fields of `Convergence` up to `nonlinearity`."""
-    delta = initial - loss.optimum
-    if lambda_min <= 0:
-        return 0.0, np.inf, step, 0.0, np.nan, np.nan, np.nan, np.inf
-    alpha0, beta0 = lambda_min**0.5, lambda_max**0.5
-    needed = (2 * delta / loss.pl) ** 0.5 * _SAFE  # R c(R) alpha(R) must reach it
-    slope = (2 * loss.smoothness * delta) ** 0.5
-
-    def at(radius: float) -> tuple[float, float, float]:
-        """(alpha, beta, S) on the ball."""
-        lipschitz = number if drift is None else float(drift(radius))
-        moved = 0.0 if run else lipschitz * radius
-        beta = beta0 + moved
-        return alpha0 - moved, beta, loss.smoothness * beta**2 + lipschitz * slope
-
-    def share(radius: float) -> float:
-        """The least c with which the path bound is no longer than the radius."""
-        alpha = at(radius)[0]
-        if needed == 0:
-            return 0.0
-        return needed / (radius * alpha) if alpha > 0 and radius > 0 else np.inf
-
-    def admissible(radius: float) -> float:
-        """The largest step for which no path leaves the ball; falls where there is none."""
-        least = share(radius)
-        if not np.isfinite(least):
-            return -radius
-        return min(1.0, 2 * (1 - least)) / at(radius)[2]
-
-    low = needed / alpha0
-    nonlinearity = 4 * (number if drift is None else float(drift(low))) * needed / lambda_min
-    high = min(4 * low, limit)  # a root beyond does not exist: R c alpha >= R alpha0 / 4 below it
-    if high < low:
-        return 0.0, np.inf, step, 0.0, np.nan, np.nan, np.nan, nonlinearity
-    best = _peak(admissible, low, high)
-    step_limit = admissible(best) / _SAFE
-    if step_limit <= 0:
-        return 0.0, np.inf, step, 0.0, np.nan, np.nan, np.nan, nonlinearity
-    if np.isnan(step):
-        step = step_limit
-    if step > step_limit:
-        return 0.0, np.inf, step, step_limit, np.nan, np.nan, np.nan, nonlinearity
-    # Steps that a radius admits rise up to `best`: the smallest radius for this step is below.
-    radius = best
-    for _ in range(100):
-        middle = (low + radius) / 2
-        if admissible(middle) >= step:
-            radius = middle
-        else:
-            low = middle
-    alpha, beta, smoothness = at(radius)
-    gained = 1 - step * smoothness / 2
-    decrease = 2 * step * gained * loss.pl * alpha**2 / _SAFE
-    return decrease, radius, step, step_limit, smoothness, alpha, beta, nonlinearity
-
-
-def _peak(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function that rises and then falls is largest."""
-    for _ in range(100):
-        left, right = low + (high - low) / 3, high - (high - low) / 3
-        if function(left) < function(right):
-            low = left
-        else:
-            high = right
-    return (low + high) / 2
-
-
-def _numbers(
-    value: Any,
-    name: str,
-    minimum: float = -np.inf,
-    *,
-    exclusive: bool = False,
-    infinite: bool = False,
-) -> np.ndarray:
-    """Concrete real numbers in float64, within range."""
-    low = f" {'>' if exclusive else '>='} {minimum:g}" if np.isfinite(minimum) else ""
-    expected = ("numbers" if infinite else "finite numbers") + low
-    if not _checks.is_concrete(value):
-        raise TypeError(f"`{name}` must hold {expected}, known now: certificates are computed on "
-                        "the host, outside of jit, vmap and grad")  # fmt: skip
-    try:
-        array = np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`{name}` must hold {expected}; got {value!r:.40}") from error
-    if array.size == 0:
-        raise ValueError(f"`{name}` must hold {expected}; got shape {array.shape}")
-    bad = np.isnan(array) | (array <= minimum if exclusive else array < minimum)
-    bad |= np.isinf(array) & (not infinite)
-    if bad.any():
-        raise ValueError(f"`{name}` must hold {expected}; got {array[bad][:3].tolist()}")
-    return array
+def _constant(value: float, radius: float) -> float:
+    return value

@@ -1,15 +1,7 @@
 r"""Proven ends of the spectrum of a Gram matrix, in float64 on the host.
 
-That a Cholesky factorisation runs to its end proves something whatever LAPACK's rounding was: the
-factor R of a symmetric A of order n satisfies R'R = A + E with ||E|| <= c tr(A), where
-c = g / (1 - g), g = m u / (1 - m u), u = 2^-53 and m = n + 1, so that lambda_min(A) >= -c tr(A).
-Applied to K - s I it bounds lambda_min(K) below, to s I - K it bounds lambda_max(K) above. Here
-m = 2 (n + 2), which leaves room for implementations that multiply by reciprocals. The other sides
-are Rayleigh quotients of the computed eigenvectors.
-
-References: S. Rump, "Verification of positive definiteness", BIT 46, 2006; N. Higham, "Accuracy and
-Stability of Numerical Algorithms", theorem 10.3 (both recalled; the constants are derived from
-|E| <= g |R'||R|).
+The inner sides are Rayleigh quotients of computed eigenvectors, the outer sides are proved by
+Cholesky factorisations that run to their end: see `kernelgap._numerics.verified`.
 """
 
 from typing import Literal, NamedTuple
@@ -20,14 +12,16 @@ import numpy as np
 
 from kernelgap import _checks
 from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics.verified import (
+    UNIT,
+    rayleigh_bound,
+    smallest_eigenvalue_bound,
+)
 from kernelgap.typing import ArrayLike
 
-_UNIT = 2.0**-53
-_SMALL = 512  # up to here a singular value decomposition costs nothing
 
-
-class EigenvalueRange(NamedTuple):
-    """The smallest and largest eigenvalue of a Gram matrix, and what encloses the spectrum.
+class EigenvalueEnclosure(NamedTuple):
+    """The smallest and largest eigenvalue of a Gram matrix, with proven bounds on the spectrum.
 
     Attributes:
         smallest: the computed smallest eigenvalue.
@@ -49,13 +43,13 @@ class EigenvalueRange(NamedTuple):
     _repr_html_ = html_repr
 
 
-def gram_range(
+def eigenvalue_enclosure(
     gram: ArrayLike,
     *,
     gram_error: float | None = None,
     singular: Literal["raise", "keep"] = "raise",
-) -> EigenvalueRange:
-    r"""The ends of the spectrum of a Gram matrix, with proven error bounds.
+) -> EigenvalueEnclosure:
+    r"""Enclose the spectrum of a Gram matrix between proven bounds.
 
     O(n^3) on the host, in float64 whatever the dtype of the matrix. Not under `jit`.
 
@@ -68,103 +62,52 @@ def gram_range(
             returns it with `lower` <= 0.
 
     Returns:
-        `EigenvalueRange`.
+        `EigenvalueEnclosure`.
 
     Raises:
-        TypeError: if the matrix is not floating or is being traced, or `gram_error` no number.
-        ValueError: if it is not square or not finite, `gram_error` < 0, an option is unknown, or
-            the matrix is singular up to its error, with the rows that are equal.
+        TypeError: If the matrix is being traced.
+        ValueError: If it is singular up to its error; the message names rows that are equal.
 
     Example:
         >>> import jax, kernelgap as kg
         >>> x, _ = kg.datasets.xor_noise(jax.random.key(0), 50, 10)
         >>> gram = kg.kernels.ntk(kg.models.homogeneous_mlp((64,), parameterization="ntk"))(x)
-        >>> found = kg.bounds.gram_range(gram)
-        >>> bool(0 < found.lower < found.smallest < found.largest < found.upper)
+        >>> ends = kg.bounds.eigenvalue_enclosure(gram)
+        >>> bool(0 < ends.lower < ends.smallest < ends.largest < ends.upper)
         True
 
     References:
         S. Rump, "Verification of positive definiteness", BIT 46, 2006; N. Higham, "Accuracy and
-        Stability of Numerical Algorithms", theorem 10.3 (both recalled; the constants are derived).
+        Stability of Numerical Algorithms", theorem 10.3 (both recalled; the constants are derived
+        in `kernelgap._numerics.verified`).
     """
     _checks.choice(singular, "singular", ("raise", "keep"))
     matrix = _checks.gram(gram)
     if not _checks.is_concrete(matrix):
-        raise TypeError("`gram_range` runs on the host: call it outside of jit, vmap and grad")
+        raise TypeError(
+            "`eigenvalue_enclosure` runs on the host: call it outside of jit, vmap and grad"
+        )
     eps = float(jnp.finfo(matrix.dtype).eps)
     host = np.asarray(matrix, np.float64)
     host = (host + host.T) / 2
-    n = len(host)
     values, vectors = np.linalg.eigh(host)
     smallest, largest = float(values[0]), float(values[-1])
     if gram_error is None:
         gram_error = 16 * eps * max(abs(largest), abs(smallest))
     _checks.number(gram_error, "gram_error", minimum=0)
-    size = float(np.linalg.norm(host))
-    taken = 2 * _UNIT * size  # the symmetric part is rounded too
-    lower = _proven_lower(host, smallest) - taken - gram_error
-    upper = -_proven_lower(-host, -largest) + taken + gram_error
-    least = vectors[:, 0]
-    ritz = float(least @ host @ least / (least @ least))
-    above = ritz + _gamma(4 * n + 8) * size + taken + gram_error
+    # Taking the symmetric part rounds every entry once; twice that covers the norm's own rounding.
+    off = 2 * UNIT * float(np.linalg.norm(host)) + gram_error
+    lower = smallest_eigenvalue_bound(host, smallest) - off
+    upper = -smallest_eigenvalue_bound(-host, -largest) + off
+    above = rayleigh_bound(host, vectors[:, 0]) + off
     if lower <= 0 and singular == "raise":
         raise ValueError(_why_singular(jnp.asarray(gram), lower, above, str(matrix.dtype)))
     error = max(smallest - lower, above - smallest, 0.0)
-    return EigenvalueRange(smallest, largest, lower, upper, error, float(gram_error))
-
-
-def operator_norm(matrix: np.ndarray) -> float:
-    """An upper bound on the largest singular value, within some percent of it."""
-    if min(matrix.shape) <= _SMALL:
-        return float(np.linalg.norm(matrix, 2)) * (1 + 1e-10)
-    matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    square = matrix @ matrix.T
-    v = np.random.default_rng(0).normal(size=len(square))
-    for _ in range(30):
-        v = square @ (v / np.linalg.norm(v))
-    guess = float(np.linalg.norm(v))
-    rounding = _gamma(matrix.shape[1] + 2) * np.sum(matrix**2)  # of the product matrix @ matrix.T
-    for factor in (1.01, 1.03, 1.1, 1.3):
-        bound = _proved(-square, -factor * guess)
-        if bound is not None:
-            return float(np.sqrt(-bound + rounding))
-    return float(np.linalg.norm(matrix)) * (1 + 1e-10)
-
-
-def _gamma(m: int) -> float:
-    return m * _UNIT / (1 - m * _UNIT)
-
-
-def _proved(matrix: np.ndarray, shift: float) -> float | None:
-    """A lower bound on lambda_min, if matrix - shift I has a Cholesky factor."""
-    n = len(matrix)
-    shifted = matrix.copy()
-    diagonal = np.diagonal(matrix)
-    np.fill_diagonal(shifted, diagonal - shift)
-    try:
-        np.linalg.cholesky(shifted)
-    except np.linalg.LinAlgError:
-        return None
-    growth = _gamma(2 * (n + 2))
-    rounding = _UNIT * (float(np.max(np.abs(diagonal))) + abs(shift))
-    return shift - growth / (1 - growth) * float(np.sum(diagonal - shift)) * 1.01 - rounding
-
-
-def _proven_lower(matrix: np.ndarray, guess: float) -> float:
-    """A lower bound on lambda_min, close below the computed value `guess`."""
-    n = len(matrix)
-    step = 2 * _gamma(2 * (n + 2)) * (float(np.sum(np.abs(np.diagonal(matrix)))) + n * abs(guess))
-    step = max(step, np.finfo(float).tiny)
-    for _ in range(20):
-        bound = _proved(matrix, guess - step)
-        if bound is not None:
-            return bound
-        step *= 4
-    return -float(np.linalg.norm(matrix)) * (1 + 1e-10)
+    return EigenvalueEnclosure(smallest, largest, lower, upper, error, float(gram_error))
 
 
 def _why_singular(gram: jax.Array, lower: float, above: float, dtype: str) -> str:
-    """What is wrong with a singular Gram matrix, and which samples are to blame."""
+    """Return an error message that names the samples which make a Gram matrix singular."""
     text = (f"`gram` is singular up to its error: lambda_min lies in [{lower:.2g}, {above:.2g}] "
             f"for a matrix in {dtype}.")  # fmt: skip
     host = np.asarray(gram, np.float64)

@@ -1,4 +1,4 @@
-r"""What convergence proofs ask of a loss ell of the outputs z: its PL constant and smoothness.
+r"""Constants of a loss ell of the outputs z for convergence proofs: PL constant and smoothness.
 
 ell is mu-PL if ||grad ell(z)||^2 >= 2 mu (ell(z) - ell*), and Lambda-smooth if its gradient is
 Lambda-Lipschitz.
@@ -7,6 +7,7 @@ Lambda-Lipschitz.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import root_scalar
 
 from kernelgap import _checks
 from kernelgap._display import compact_repr, html_repr
@@ -31,8 +32,8 @@ class LossConstants(NamedTuple):
     _repr_html_ = html_repr
 
 
-def squared_loss(n: int) -> LossConstants:
-    r"""Constants of ell(z) = (1 / 2n) sum_i ||z_i - y_i||^2: mu = Lambda = 1 / n, exactly.
+def squared_loss_constants(n: int) -> LossConstants:
+    r"""Return mu = Lambda = 1 / n, the constants of ell(z) = (1 / 2n) sum_i ||z_i - y_i||^2.
 
     Args:
         n: number of samples, at least 1.
@@ -40,13 +41,9 @@ def squared_loss(n: int) -> LossConstants:
     Returns:
         `LossConstants`.
 
-    Raises:
-        TypeError: if `n` is no integer.
-        ValueError: if `n` < 1.
-
     Example:
         >>> import kernelgap as kg
-        >>> kg.bounds.squared_loss(100).pl
+        >>> kg.bounds.squared_loss_constants(100).pl
         0.01
 
     References:
@@ -56,10 +53,10 @@ def squared_loss(n: int) -> LossConstants:
     return LossConstants(1 / n, 1 / n)
 
 
-def logistic_loss(
+def logistic_loss_constants(
     n: int, *, initial_loss: float, target: float, classes: int | None = None
 ) -> LossConstants:
-    r"""Constants of the mean logistic loss, or cross-entropy, until it falls to a target.
+    r"""Return constants of the mean logistic loss, or cross-entropy, until it falls to a target.
 
     The logistic loss is not PL: its infimum 0 is not attained, and for small losses t_i the squared
     gradient is about (1 / n^2) sum_i t_i^2. Down to a target eps > 0 it is, with
@@ -80,13 +77,10 @@ def logistic_loss(
     Returns:
         `LossConstants` with optimum 0, to be used until the loss is `target`.
 
-    Raises:
-        TypeError: if an argument is no number of its kind.
-        ValueError: if one is out of range.
-
     Example:
         >>> import math, kernelgap as kg
-        >>> constants = kg.bounds.logistic_loss(100, initial_loss=math.log(2), target=0.01)
+        >>> constants = kg.bounds.logistic_loss_constants(
+        ...     100, initial_loss=math.log(2), target=0.01)
         >>> print(f"{constants.pl:.2e}, {constants.smoothness}")
         4.59e-05, 0.0025
 
@@ -106,23 +100,27 @@ def logistic_loss(
 
 
 def _envelope(t: float, end: float) -> float:
-    """The convex envelope of g(t) = (1 - e^-t)^2 on [0, end], at t."""
+    """A lower bound on the convex envelope of g(s) = (1 - e^-s)^2 on [0, end], at t: that envelope.
+
+    g is convex up to log 2 and concave beyond. A tangent at a point of the convex part that is not
+    above g at the end is nowhere above g, whatever root finder has proposed the point.
+    """
 
     def g(s: float) -> float:
         return np.expm1(-s) ** 2
 
-    bend = np.log(2)  # g is convex up to here, concave beyond
-    if end <= bend:
-        return g(t)
+    def slope(s: float) -> float:
+        return -2 * np.expm1(-s) * np.exp(-s)
 
-    def excess(s: float) -> float:  # of the tangent at s, over g at the end
-        return g(s) - 2 * np.expm1(-s) * np.exp(-s) * (end - s) - g(end)
+    def excess(s: float) -> float:
+        """The tangent at s, over g, at the end."""
+        return g(s) + slope(s) * (end - s) - g(end)
 
-    # The chord from the end touches g at its convex part; scipy.optimize would cost at import.
-    low, touch = 0.0, bend
-    for _ in range(100):
-        middle = (low + touch) / 2
-        low, touch = (middle, touch) if excess(middle) < 0 else (low, middle)
-    if t <= touch:
+    bend = float(np.log(2))
+    if end <= bend or (t <= bend and excess(t) <= 0):
         return g(t)
-    return (g(touch) * (end - t) + g(end) * (t - touch)) / (end - touch)
+    touch = bend if excess(bend) <= 0 else root_scalar(excess, bracket=(0.0, bend), xtol=1e-15).root
+    step = 1e-16
+    while excess(touch) > 0:  # at most a few times: excess(0) < 0
+        touch, step = max(touch - step, 0.0), 2 * step
+    return g(touch) + slope(touch) * (t - touch)

@@ -1,4 +1,4 @@
-"""Whether a recorded run of gradient descent kept to its certificate."""
+"""Compare a recorded run of gradient descent with its certificate."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from kernelgap.typing import ArrayLike
 
 
 class RunCheck(NamedTuple):
-    """Ratios of what was recorded to what is certified; at most 1 where the certificate was kept.
+    """Ratios of recorded to certified values; at most 1 where the certificate was kept.
 
     Arrays have the shape of the certificate, one entry per run.
 
@@ -21,7 +21,7 @@ class RunCheck(NamedTuple):
             none was.
         path_ratio: length of the path over its bound; None if it was not recorded.
         displacement_ratio: largest ||Theta_t - Theta_0|| over the same bound; None likewise.
-        claimed: whether there was a certificate. Without one all ratios are 0.
+        claimed: True where there was a certificate. Without one all ratios are 0.
     """
 
     loss_ratio: np.ndarray
@@ -35,7 +35,7 @@ class RunCheck(NamedTuple):
 
     @property
     def kept(self) -> np.ndarray:
-        """Whether everything recorded was within the certificate, where there is one."""
+        """True where everything recorded was within the certificate, or there is none."""
         kept = self.violation < 0
         for ratio in (self.path_ratio, self.displacement_ratio):
             if ratio is not None:
@@ -55,7 +55,7 @@ def check_run(
     """Compare a recorded run with its certificate, step by step.
 
     Args:
-        certificate: from `convergence`, of shape (...).
+        certificate: from `convergence_certificate`, of shape (...).
         losses: (..., times): the loss before steps 0, `every`, 2 `every`, ...; with `every` = 1
             what `Trained.losses` holds.
         path_lengths: (..., any): lengths of the path so far, or its whole length.
@@ -70,23 +70,23 @@ def check_run(
         `RunCheck`.
 
     Raises:
-        TypeError: if `certificate` is no `Convergence`, or an array is not numeric.
-        ValueError: if shapes do not fit, or `every` < 1 or `rounding` < 0.
+        ValueError: If the arrays do not have the certificate's shape and one axis more.
 
     Example:
         >>> import numpy as np, kernelgap as kg
-        >>> certificate = kg.bounds.convergence(
-        ...     0.5, kg.bounds.squared_loss(1), lambda_min=1.0, lambda_max=1.0, lipschitz=0.0)
+        >>> certificate = kg.bounds.convergence_certificate(
+        ...     0.5, kg.bounds.squared_loss_constants(1), lambda_min=1.0, lambda_max=1.0,
+        ...     lipschitz=0.0)
         >>> losses = 0.5 * 0.0 ** np.arange(5)  # f = (theta - 1)^2 / 2 with step 1
         >>> check = kg.bounds.check_run(certificate, losses, displacements=[0.0, 1.0])
         >>> bool(check.kept), int(check.violation), float(check.displacement_ratio) <= 1
         (True, -1, True)
 
     References:
-        What is certified: see `convergence`. The allowance for rounding is ours.
+        What is certified: see `convergence_certificate`. The allowance for rounding is ours.
     """
     if not isinstance(certificate, Convergence):
-        raise TypeError(f"`certificate` must come from bounds.convergence; "
+        raise TypeError(f"`certificate` must come from bounds.convergence_certificate; "
                         f"got {type(certificate).__name__}")  # fmt: skip
     every = _checks.integer(every, "every", minimum=1)
     shape, claimed = certificate.decrease.shape, certificate.holds
@@ -119,10 +119,10 @@ def check_run(
         longest = np.max(_recorded(values, name, shape), axis=-1)  # NaN if one is
         longest = np.where(np.isnan(longest), np.inf, longest)
         bound = certificate.path_length * slack
-        found = np.where(
+        shares = np.where(
             bound > 0, longest / np.where(bound > 0, bound, 1), np.where(longest > 0, np.inf, 0)
         )
-        return np.where(claimed, found, 0.0)
+        return np.where(claimed, shares, 0.0)
 
     return RunCheck(
         np.max(ratios, axis=-1),

@@ -1,4 +1,4 @@
-r"""How fast the Jacobian of a smooth multi-layer perceptron can change.
+r"""Smoothness of a smooth multi-layer perceptron: bounds on the change of its Jacobian.
 
 For z_k = s_k W_k h_{k-1}, h_k = phi(z_k), with |phi'| <= c1 and |phi''| <= c2, unrolling the second
 derivative of the output in directions D, D' gives, with B_k = d f / d h_k, G_k = d f / d z_k and
@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap.bounds.eigenvalues import operator_norm
+from kernelgap._numerics.verified import spectral_norm_bound
 from kernelgap.models import Activation, Model, Params, preactivations
 from kernelgap.models.model import check_layers
 from kernelgap.typing import ArrayLike
@@ -51,7 +51,7 @@ _SLOPES = {
 
 
 class _Start(NamedTuple):
-    """What the bounds need of the net at Theta_0; lists are over layers, (n,) over samples."""
+    """Norms of the net at Theta_0; lists are over layers, arrays (n,) over samples."""
 
     factors: list[float]  # s_k
     weights: list[float]  # ||W_k||
@@ -65,7 +65,7 @@ class _Start(NamedTuple):
 
 
 class _Ball(NamedTuple):
-    """The same on a ball, as far as it is needed there."""
+    """Bounds on the same norms on a ball, as far as they are needed there."""
 
     features: list[np.ndarray]
     together: list[float]
@@ -78,7 +78,7 @@ def tangent_lipschitz(
     params: Params,
     x: ArrayLike,
 ) -> Callable[[float], float]:
-    r"""A Lipschitz constant of the Jacobian of a smooth net on the balls around its start.
+    r"""Return a Lipschitz constant of the Jacobian of a smooth net on balls around its start.
 
     ||J(Theta) - J(Theta')|| <= L(R) ||Theta - Theta'|| in operator norm, for the Jacobian of all
     outputs on the sample x, and for all parameters within R of `params`.
@@ -93,10 +93,8 @@ def tangent_lipschitz(
         the host, up to the rounding of one pass through the net. Not under `jit`.
 
     Raises:
-        TypeError: if `model` is no `Model`, x or a parameter is not floating, or something is being
-            traced.
-        ValueError: if shapes do not fit, a value is not finite, or the activation has no
-            second derivative (ReLU and its relatives).
+        TypeError: If something is being traced.
+        ValueError: If the activation has no second derivative (ReLU and its relatives).
 
     Example:
         >>> import jax, kernelgap as kg
@@ -140,7 +138,7 @@ def output_curvature(
     params: Params,
     x: ArrayLike,
 ) -> Callable[[float], np.ndarray]:
-    r"""Bounds on the second derivatives of a smooth net's outputs, one per sample.
+    r"""Return bounds on the second derivatives of a smooth net's outputs, one per sample.
 
     ||D2f(Theta; x_i)|| <= h_i(R) for all parameters within R of `params`; hence
     ||f(Theta; x_i) - f_lin(Theta; x_i)|| <= h_i(R) R^2 / 2 there.
@@ -154,8 +152,8 @@ def output_curvature(
         The function R -> h(R) of shape (n,), for R >= 0.
 
     Raises:
-        TypeError: as `tangent_lipschitz`.
-        ValueError: as `tangent_lipschitz`.
+        TypeError: As `tangent_lipschitz`.
+        ValueError: As `tangent_lipschitz`.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -224,9 +222,9 @@ def _start(model: Model, params: Params, x: ArrayLike) -> _Start:
         signals.insert(0, np.linalg.norm(flow, axis=(1, 2)))
     return _Start(
         factors,
-        [operator_norm(w) for w in weights],
+        [spectral_norm_bound(w) for w in weights],
         [np.linalg.norm(h, axis=1) for h in features],
-        [operator_norm(h) for h in features],
+        [spectral_norm_bound(h) for h in features],
         backward,
         columns,
         signals,
@@ -262,11 +260,11 @@ def _on_ball(start: _Start, radius: float) -> _Ball:
 
 def _reach(start: _Start, features: list[np.ndarray], radius: float) -> list[np.ndarray]:
     """Coefficients of ||D_1||, ..., ||D_K|| in the bound on ||dz_k[D]||, (samples, K) for k < K."""
-    depth, found = len(start.factors), []
+    depth, coefficients = len(start.factors), []
     current = np.zeros((len(features[0]), depth))
     for k in range(depth - 1):
         current = start.slope * (start.weights[k] + radius) * current
         current[:, k] = features[k]
         current = start.factors[k] * current
-        found.append(current)
-    return found
+        coefficients.append(current)
+    return coefficients

@@ -1,30 +1,34 @@
-"""Maximum margins: the best network of any width, found and bounded, and paths that lead there.
+"""Maximum margins of networks, with certificates.
 
-`max_margin` returns the best two-layer ReLU network it finds with a bound that no network of any
-width exceeds: `upper_bound`, which stands on `violation_bound`, how much one unit can violate.
-`most_violating_unit` looks for such a unit. `duality_gap` certifies the regularised loss.
+- `max_margin`: the best two-layer ReLU network found, with a bound that no width exceeds;
+- `upper_bound`: that bound alone, by weak duality;
+- `violation_bound`: a rigorous bound on the violation of one unit, on which it stands;
+- `most_violating_unit`: a unit of large violation, by local search;
+- `duality_gap`: the distance of the regularised loss from its minimum over all widths;
+- `regularization_path`: minimisers of the loss as lambda falls, whose margins tend to the largest;
+- `kkt_residuals`: first-order conditions of the maximum margin, for nets of any depth.
 
-`path` follows the minimisers of the weakly regularised loss as lambda decreases, whose normalised
-margins converge to the largest one. `kkt_residuals` says how far parameters are from satisfying
-the first-order conditions of the maximum margin, for nets of any depth and number of classes.
+The first five are for two layers, one output and ReLU. Results say in `status` how they ended.
 """
 
-from kernelgap.margins.certificate import Interrupted, MarginCertificate
-from kernelgap.margins.gap import LossGap, duality_gap
-from kernelgap.margins.margin_path import MarginPath
-from kernelgap.margins.max_margin import max_margin
-from kernelgap.margins.oracle import Unit, most_violating_unit
-from kernelgap.margins.path import path
-from kernelgap.margins.stationarity import KKTResiduals, kkt_residuals
-from kernelgap.margins.upper import UpperBound, upper_bound
-from kernelgap.margins.violation import ViolationBound, violation_bound
+from kernelgap.margins.best_network import Interrupted, MarginCertificate, max_margin
+from kernelgap.margins.certify.weak_duality import (
+    UpperBound,
+    ViolationBound,
+    upper_bound,
+    violation_bound,
+)
+from kernelgap.margins.gap import DualityGap, duality_gap
+from kernelgap.margins.kkt import KKTResiduals, kkt_residuals
+from kernelgap.margins.path import RegularizationPath, regularization_path
+from kernelgap.margins.search.units import Unit, most_violating_unit
 
 __all__ = [
+    "DualityGap",
     "Interrupted",
     "KKTResiduals",
-    "LossGap",
     "MarginCertificate",
-    "MarginPath",
+    "RegularizationPath",
     "Unit",
     "UpperBound",
     "ViolationBound",
@@ -32,7 +36,7 @@ __all__ = [
     "kkt_residuals",
     "max_margin",
     "most_violating_unit",
-    "path",
+    "regularization_path",
     "upper_bound",
     "violation_bound",
 ]

@@ -1,4 +1,4 @@
-r"""How far a two-layer ReLU network is from the best of any width, for the regularised loss.
+r"""The duality gap of the regularised loss, over two-layer ReLU networks of any width.
 
 For L(Theta) = R(f) + lambda ||Theta||^2 with R the mean (or sum) of logistic losses, the best units
 of given directions are balanced, so that over all widths
@@ -20,32 +20,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy.optimize import root_scalar
 from scipy.special import entr, expit
 
 from kernelgap import _checks, _programs, objectives, optim
 from kernelgap._display import compact_repr, html_repr
-from kernelgap.margins.violation import violation_bound
+from kernelgap._numerics.verified import UNIT, above, gamma
+from kernelgap.margins.certify.weak_duality import Status, bound_violation
+from kernelgap.margins.problem import Problem, prepare_problem
 from kernelgap.models import Model, Params
 from kernelgap.models.activations import HOMOGENEOUS
 from kernelgap.models.model import check_layers
 from kernelgap.typing import ArrayLike
 
 _RATES = (0.02, 0.002)  # first and last step size of Adam, over the size of a parameter
-_EPS = float(np.finfo(float).eps)
 
 
-class LossGap(NamedTuple):
-    """L* is between `lower` and `loss`, so `loss` - L* <= `gap`; rounding is included.
+class DualityGap(NamedTuple):
+    """L* lies between `lower` and `loss`, so that `loss` - L* <= `gap`; rounding is included.
 
     Attributes:
         loss: L(Theta) of the given parameters.
         lower: a lower bound on the loss of every two-layer network of any width.
         gap: loss - lower.
+        status: how the minimisation of the violation bound behind `lower` ended, as in
+            `ViolationBound`; `lower` is a bound in any case.
     """
 
     loss: float
     lower: float
     gap: float
+    status: Status
 
     __repr__ = compact_repr
     _repr_html_ = html_repr
@@ -60,8 +65,8 @@ def duality_gap(
     l2: float,
     reduction: Literal["mean", "sum"] = "mean",
     steps: int = 1000,
-) -> LossGap:
-    r"""A bound on L(Theta) - L* for the loss of `regularized_logistic` with power 2.
+) -> DualityGap:
+    r"""Bound L(Theta) - L* for the loss of `regularized_logistic` with power 2.
 
     L* is the least loss over two-layer ReLU networks of ANY width, in the same parameterization.
     The dual point is the better of two: that of the given network, and that of the network which
@@ -81,13 +86,11 @@ def duality_gap(
         steps: Adam steps from `params` for a second dual point; 0 for the first one alone.
 
     Returns:
-        A `LossGap(loss, lower, gap)` of Python floats.
+        A `DualityGap`.
 
     Raises:
-        TypeError: if x or `params` are not floating, or something is traced.
-        ValueError: if shapes disagree, values are not finite, labels are not -1 or +1, `l2` or
-            `steps` < 0, `reduction` is unknown, or the model has another depth, activation or
-            several outputs.
+        TypeError: If an argument is traced.
+        ValueError: If the model has another depth or activation, or several outputs.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -101,40 +104,36 @@ def duality_gap(
     References:
         Paper A: the objective, and its l1 form over all units (T4). The dual bound is derived here.
     """
-    given = x
-    x = _checks.inputs(x)
-    n = x.shape[0]
-    y = _checks.signs(y, n)
+    problem = prepare_problem(x, y)
     check_layers(model)
     params = _checks.parameters(params)
-    first, second = _factors(model, params, x)
-    if not _checks.is_concrete(x, y, *params, l2):
-        raise TypeError("duality_gap runs on the host and cannot be traced: call it outside of "
-                        "jit, vmap and grad")  # fmt: skip
+    first, second = _factors(model, params, problem.device_x)
+    if not _checks.is_concrete(*params, l2):
+        raise TypeError("`params` or `l2` is traced: duality_gap runs on the host. Call it outside "
+                        "of jit, vmap and grad")  # fmt: skip
     _checks.number(l2, "l2", minimum=0)
     l2 = float(l2)
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     steps = _checks.integer(steps, "steps", minimum=0)
 
-    # As given: jnp.asarray may have rounded it.
-    exact_x, exact_y = np.asarray(given, float), np.asarray(y, float)
-    samples = n if reduction == "mean" else 1
-    loss, margins = _loss(model, params, exact_x, exact_y, l2, samples)
+    samples = len(problem.y) if reduction == "mean" else 1
+    loss, margins = _loss(model, params, problem, l2, samples)
     # f = s_2 w relu(s_1 u . x): a neuron of |alpha| = 1 costs 2 lambda / (s_1 s_2).
-    limit = 2 * l2 * samples / (first * second) * (1 - 4 * _EPS)
-    lower = 0.0  # no loss is negative
+    limit = 2 * l2 * samples / (first * second) * (1 - gamma(8))
+    lower, status = 0.0, "converged"  # no loss is negative
     if limit > 0:
-        lower = _dual_value(exact_x, exact_y, expit(-margins), limit, samples)
+        lower, status = _dual_value(problem, expit(-margins), limit, samples)
         if steps:
+            x, y = problem.device_x, problem.device_y
             better = _descend(model, params, x, y.astype(x.dtype), l2, reduction, steps)
-            _, margins = _loss(model, better, exact_x, exact_y, l2, samples)
-            other = _dual_value(exact_x, exact_y, expit(-margins), limit, samples)
-            lower = max(lower, other)
-    return LossGap(loss, lower, max(loss - lower, 0.0))
+            _, margins = _loss(model, better, problem, l2, samples)
+            other = _dual_value(problem, expit(-margins), limit, samples)
+            lower, status = max((lower, status), other, key=lambda dual: dual[0])
+    return DualityGap(loss, lower, max(loss - lower, 0.0), status)
 
 
 def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
-    """The factors s_1, s_2 of the forward pass of a model that the bound is about."""
+    """Return the factors s_1, s_2 of the forward pass; refuse models that have no such bound."""
     spec = model.spec
     two = model.neurons is not None  # two trained layers
     if not two or spec.outputs is not None or spec.activation != HOMOGENEOUS["relu"]:
@@ -148,43 +147,51 @@ def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
 
 
 def _loss(
-    model: Model, params: Params, x: np.ndarray, y: np.ndarray, l2: float, samples: int
+    model: Model, params: Params, problem: Problem, l2: float, samples: int
 ) -> tuple[float, np.ndarray]:
-    """An upper bound on the loss, and y_i f(x_i), in float64."""
+    """Return an upper bound on the loss, and y_i f(x_i), in float64."""
+    x, y = problem.inputs, problem.y
     hidden, readout = (np.asarray(p, float) for p in params)
     (_, _, first, _), (_, _, second, _) = model.spec.layers(x.shape[1])
     margins = first * second * y * (np.maximum(x @ hidden.T, 0) @ readout)
-    # Sums of k terms err by less than k eps of the sum of absolute values.
-    room = (x.shape[1] + len(readout) + 8) * _EPS
+    # Twice the roundings of an output: room for those of this bound, and of the factors.
+    room = gamma(2 * (x.shape[1] + len(readout) + 8))
     sizes = np.linalg.norm(x, axis=1) * np.sum(
         np.abs(readout) * np.linalg.norm(hidden, axis=1) * first * second
     )
     data = np.sum(np.logaddexp(0, -margins)) + room * np.sum(sizes)
     squares = np.sum(hidden**2) + np.sum(readout**2)
     total = data / samples + l2 * squares
-    return float(total * (1 + (hidden.size + len(readout) + len(x) + 8) * _EPS)), margins
+    return above(total, 2 * (hidden.size + len(readout) + len(x) + 8)), margins
 
 
-def _dual_value(x: np.ndarray, y: np.ndarray, c: np.ndarray, limit: float, samples: int) -> float:
-    """The best lower bound on L* among the feasible multiples of c."""
+def _dual_value(
+    problem: Problem, c: np.ndarray, limit: float, samples: int
+) -> tuple[float, Status]:
+    """Return the best lower bound on L* among the feasible multiples of c, and its status."""
     c = np.maximum(c, 1e-300)
-    bound = violation_bound(x, c * y).value
+    violation = bound_violation(problem.x, c * problem.y)
+    bound = violation.value * problem.scale
     largest = 1 / np.max(c)
     if bound > 0:
         largest = min(largest, limit / bound)
-    largest *= 1 - 8 * _EPS
+    largest *= 1 - gamma(16)
 
     def value(s: float) -> float:
         return float(np.sum(entr(s * c) + entr(1 - s * c)))
 
-    low, high = 0.0, largest
-    for _ in range(60):  # bisection on the derivative, which falls in s
-        s = (low + high) / 2
-        rising = np.sum(c * np.log(np.maximum(1 - s * c, 1e-300) / np.maximum(s * c, 1e-300))) > 0
-        low, high = (s, high) if rising else (low, s)
-    best = max(value(low), value(largest))
-    # 1 - s c is off by eps / 2, which entr makes at most 40 eps of.
-    return max(best * (1 - (len(x) + 16) * _EPS) - 40 * _EPS * len(x), 0.0) / samples
+    def slope(s: float) -> float:
+        """The derivative of `value`, which falls in s and is positive at 0."""
+        return float(np.sum(c * np.log(np.maximum(1 - s * c, 1e-300) / np.maximum(s * c, 1e-300))))
+
+    best = value(largest)
+    if slope(largest) < 0 < slope(0.0):  # every multiple up to `largest` is feasible
+        peak = root_scalar(slope, bracket=(0.0, largest), xtol=1e-15 * largest).root
+        best = max(best, value(min(max(peak, 0.0), largest)))
+    # 1 - s c is off by u, which entr makes at most 80 u of.
+    room = 80 * UNIT * len(c)
+    lower = best * (1 - gamma(2 * (len(c) + 16))) - room
+    return max(lower, 0.0) / samples, violation.status
 
 
 def _descend(
@@ -196,7 +203,7 @@ def _descend(
     reduction: Literal["mean", "sum"],
     steps: int,
 ) -> Params:
-    """Adam on the loss from the given parameters, the step size falling geometrically."""
+    """Run Adam on the loss from the given parameters, with a geometrically decaying step size."""
     loss = objectives.regularized_logistic(model.apply, l2=l2, reduction=reduction)
     size = float(np.sqrt(np.mean([np.mean(np.square(np.asarray(p, float))) for p in params])))
     first, last = _RATES

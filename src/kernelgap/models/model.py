@@ -102,8 +102,8 @@ class Model:
     """A network as a pair of pure functions.
 
     A net of your own is a model, too: with its degree (2 for two layers of ReLUs without biases) it
-    goes into `metrics.normalized_margin`, `margins.path` and `margins.kkt_residuals`; the laws of
-    `kernelgap.testing` draw parameters from its `init`.
+    goes into `metrics.normalized_margin`, `margins.regularization_path` and
+    `margins.kkt_residuals`; the laws of `kernelgap.testing` draw parameters from its `init`.
 
     Models are equal, and hash alike, if their functions and descriptions are: two calls of
     `homogeneous_mlp` with the same arguments return equal models, and two models of your own are

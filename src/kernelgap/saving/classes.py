@@ -31,13 +31,13 @@ RESULTS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         KernelPredictor, NoisyGDState,
-        bounds.Bound, bounds.Convergence, bounds.EigenvalueRange, bounds.LossConstants,
+        bounds.Bound, bounds.Convergence, bounds.EigenvalueEnclosure, bounds.LossConstants,
         bounds.RunCheck, datasets.Dataset, datasets.Split, FixedSignSpec, MLPSpec,
         models.Activation, models.SmoothActivation,
         kernels.ExtremeEigenvalues, kernels.NearestPair, kernels.Spectrum, kernels.ZonalSpectrum,
-        margins.KKTResiduals, margins.LossGap, margins.MarginCertificate, margins.MarginPath,
-        margins.Unit, margins.UpperBound, margins.ViolationBound, metrics.Laziness,
-        metrics.SmallestSingularValue, metrics.WorstSlice, optim.Trained,
+        margins.KKTResiduals, margins.DualityGap, margins.MarginCertificate,
+        margins.RegularizationPath, margins.Unit, margins.UpperBound, margins.ViolationBound,
+        metrics.Laziness, metrics.SmallestSingularValue, metrics.WorstSlice, optim.Trained,
     )
 }  # fmt: skip
 
@@ -203,7 +203,7 @@ _SHAPES: dict[str, Callable[[Any], dict[str, tuple[Any, str]]]] = {
         "weights": (c.weights, "n"),
     },
     "UpperBound": lambda b: {"value": (b.value, ""), "weights": (b.weights, "n")},
-    "LossGap": lambda g: {name: (value, "") for name, value in g._asdict().items()},
+    "DualityGap": lambda g: {"loss": (g.loss, ""), "lower": (g.lower, ""), "gap": (g.gap, "")},
     "Dataset": lambda s: {"x": (s.x, "nd"), "y": (s.y, "n")},
 }  # fmt: skip
 

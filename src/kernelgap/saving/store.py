@@ -19,9 +19,9 @@ def save(path: str | os.PathLike, obj: Any, *, overwrite: bool = False) -> None:
     A trained net is its model and its parameters: ``kg.save("net.npz", (model, params))``. What
     can be saved: arrays of numbers with their dtype (NumPy's and JAX's, bfloat16 and random keys
     too), numbers, strings, None; models; kernels of models (`ntk`, `nngp`, `empirical_ntk`); the
-    results of this library (`KernelPredictor`, `MarginCertificate`, `UpperBound`, `LossGap`,
-    `MarginPath`, `Trained` with the state of its optimiser, ...); and tuples, lists and dicts with
-    strings as keys of all these. The result of a study has a `save` of its own.
+    results of this library (`KernelPredictor`, `MarginCertificate`, `UpperBound`, `DualityGap`,
+    `RegularizationPath`, `Trained` with the state of its optimiser, ...); and tuples, lists and
+    dicts with strings as keys of all these. The result of a study has a `save` of its own.
 
     The same value makes the same bytes. The file appears at once and whole, or not at all.
 

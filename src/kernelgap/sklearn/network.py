@@ -21,11 +21,11 @@ _EASY = 1e15  # output of rows that are there for their shape only: their loss i
 class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
     r"""A net without biases, trained towards the largest normalised margin.
 
-    Along decreasing lambda, `margins.path` minimises mean_i log(1 + exp(-y_i f(Theta; x_i))) +
-    lambda ||Theta||^2, each from where the last one ended: on data that some net separates, the
-    normalised margin min_i y_i f(x_i) / ||Theta||^a tends to the largest one, as far as the
-    minimisation succeeds. Other data are fitted too, with a negative margin. Several classes are
-    fitted at once, by softmax.
+    Along decreasing lambda, `margins.regularization_path` minimises
+    mean_i log(1 + exp(-y_i f(Theta; x_i))) + lambda ||Theta||^2, each from where the last one
+    ended: on data that some net separates, the normalised margin min_i y_i f(x_i) / ||Theta||^a
+    tends to the largest one, as far as the minimisation succeeds. Other data are fitted too, with a
+    negative margin. Several classes are fitted at once, by softmax.
 
     There is no `predict_proba`: the less the regularisation, the surer such a net is of whatever it
     says.
@@ -71,8 +71,8 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
         True
 
     References:
-        Paper A, its theorem on weak regularisation. The path and the bound: `margins.path` and
-        `margins.upper_bound`, with theirs. The defaults are ours.
+        Paper A, its theorem on weak regularisation. The path and the bound:
+        `margins.regularization_path` and `margins.upper_bound`, with theirs. The defaults are ours.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ def _path(
     steps: int,
     learning_rate: float,
 ) -> Params:
-    """`margins.path` on the first n rows: the net says of all others what their labels want."""
+    """The path on the first n rows: the net says of all others what their labels want."""
     k = model.spec.outputs
     easy = _EASY * (y if k is None else jax.nn.one_hot(y, k, dtype=x.dtype))
     counts = (jnp.arange(len(x)) < n).reshape((-1,) + (1,) * (easy.ndim - 1))
@@ -208,7 +208,7 @@ def _path(
     def apply(params: Params, x: jax.Array) -> jax.Array:
         return jnp.where(counts, model.apply(params, x), easy)
 
-    path = margins.path(
+    path = margins.regularization_path(
         replace(model, apply=apply), params, x, y,
         l2s=l2s, steps=steps, learning_rate=learning_rate,
     )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from kernelgap import datasets, margins, models
 from kernelgap.datasets import Dataset
-from kernelgap.margins import MarginPath
+from kernelgap.margins import RegularizationPath
 from kernelgap.models import Model, Params
 from kernelgap.studies import samples
 from kernelgap.studies.journal import Row
@@ -57,7 +57,7 @@ def run_cell(config: MarginPathConfig, identity: tuple) -> list[Row]:
     return rows
 
 
-def _row(model: Model, path: MarginPath, k: int, x: jax.Array, y: jax.Array) -> Row:
+def _row(model: Model, path: RegularizationPath, k: int, x: jax.Array, y: jax.Array) -> Row:
     """What was recorded at one l2; the optimality conditions of the margin."""
     params = _record(path, k)
     conditions = margins.kkt_residuals(model, params, x, y)
@@ -76,7 +76,7 @@ def _row(model: Model, path: MarginPath, k: int, x: jax.Array, y: jax.Array) -> 
 
 def _certified(
     model: Model,
-    path: MarginPath,
+    path: RegularizationPath,
     x: jax.Array,
     y: jax.Array,
     l2s: tuple[float, ...],
@@ -99,7 +99,7 @@ def _certified(
     return {"lower": lower, "upper": certificate.upper, "loss_gap": gaps}
 
 
-def _record(path: MarginPath, k: int) -> Params:
+def _record(path: RegularizationPath, k: int) -> Params:
     return jax.tree.map(lambda leaf: leaf[k], path.records)
 
 
@@ -135,10 +135,10 @@ def _paths(
     l2s: tuple[float, ...],
     steps: int,
     learning_rate: float,
-) -> MarginPath:
-    def one(key: jax.Array, x: jax.Array, y: jax.Array) -> MarginPath:
+) -> RegularizationPath:
+    def one(key: jax.Array, x: jax.Array, y: jax.Array) -> RegularizationPath:
         params = model.init(key, x.shape[1])
-        return margins.path(
+        return margins.regularization_path(
             model,
             params,
             x,

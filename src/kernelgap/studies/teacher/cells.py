@@ -71,7 +71,7 @@ def _net_bounds(row: Row, n: int, radius: float | None, delta: float) -> Row:
     """Paper A's bound of the first version, for two layers; needs no largest width."""
     if radius is None or row["train_error"] != 0:
         return {"bound": NAN, "leave_one_out": NAN}  # the bounds are for classifiers without error
-    found = bounds.two_layer(row["margin"], n=n, radius=radius, delta=delta)
+    found = bounds.two_layer_margin_bound(row["margin"], n=n, radius=radius, delta=delta)
     return {"bound": float(found.value), "leave_one_out": NAN}
 
 
@@ -79,7 +79,7 @@ def _kernel_bounds(row: Row, n: int, radius: float | None, delta: float) -> Row:
     """The kernel's bound from its margin, and the leave-one-out bound on the mean over samples."""
     if radius is None or not row["margin"] > 0:
         return {"bound": NAN, "leave_one_out": NAN}
-    found = bounds.kernel(row["margin"], n=n, radius=radius, delta=delta)
+    found = bounds.kernel_margin_bound(row["margin"], n=n, radius=radius, delta=delta)
     mean = bounds.leave_one_out(row["margin"], n=n, radius=radius)
     return {"bound": float(found.value), "leave_one_out": float(mean.value)}
 

@@ -174,8 +174,8 @@ def _proof(config: WideMLPConfig, key: jax.Array, width: int) -> list[Row]:
         ends.append(rows.spectrum(gram, f"proof part, width {width}, seed {seed}"))
         loss = float(np.mean((train.y[seed] - np.asarray(outputs[seed])) ** 2) / 2)
         certificates.append(
-            bounds.convergence(
-                loss * (1 + 1e-6), bounds.squared_loss(n), lambda_min=ends[-1].lower,
+            bounds.convergence_certificate(
+                loss * (1 + 1e-6), bounds.squared_loss_constants(n), lambda_min=ends[-1].lower,
                 lambda_max=ends[-1].upper,
                 lipschitz=bounds.tangent_lipschitz(model, _of(params, seed), train.x[seed]),
             )
@@ -191,7 +191,7 @@ def _proof(config: WideMLPConfig, key: jax.Array, width: int) -> list[Row]:
         )
     )  # fmt: skip
     for seed, data in enumerate(samples.each(train)):
-        known = bounds.squared_loss(n)
+        known = bounds.squared_loss_constants(n)
         _, spectra, measured = rows.along_the_run(run, seed, known, sizes[seed])
         point = {
             "part": "proof",
@@ -248,7 +248,8 @@ def _spectrum(config: WideMLPConfig, key: jax.Array, depth: int) -> list[Row]:
     data_key, net_key = jax.random.split(key)
     x = config.d**0.5 * datasets.sphere(data_key, config.n, config.d)
     keys = jax.random.split(net_key, config.spectrum_seeds)
-    limit = bounds.gram_range(kernels.ntk(net(1, depth, config.activation))(x), singular="keep")
+    gram = kernels.ntk(net(1, depth, config.activation))(x)
+    limit = bounds.eigenvalue_enclosure(gram, singular="keep")
     found = []
     for width in config.spectrum_widths:
         model: Model = net(width, depth, config.activation)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from kernelgap import bounds, metrics
-from kernelgap.bounds import Convergence, EigenvalueRange, LossConstants
+from kernelgap.bounds import Convergence, EigenvalueEnclosure, LossConstants
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model, Params
 from kernelgap.studies.journal import Row
@@ -32,10 +32,10 @@ def row(**known: Any) -> Row:
     return blank | dict.fromkeys(_NUMBERS, NAN) | known
 
 
-def spectrum(gram: np.ndarray, where: str) -> EigenvalueRange:
+def spectrum(gram: np.ndarray, where: str) -> EigenvalueEnclosure:
     """Ends of the spectrum at the start; a singular matrix is refused with the place it is from."""
     try:
-        return bounds.gram_range(gram)
+        return bounds.eigenvalue_enclosure(gram)
     except ValueError as error:
         raise ValueError(f"{where}: no linear rate without lambda_min(K_0) > 0. {error}") from error
 
@@ -43,8 +43,8 @@ def spectrum(gram: np.ndarray, where: str) -> EigenvalueRange:
 def constants(name: str, n: int, initial: float, target: float) -> LossConstants:
     """Of the squared loss, or of the logistic loss down to `target` or half its start."""
     if name == "squared":
-        return bounds.squared_loss(n)
-    return bounds.logistic_loss(n, initial_loss=initial, target=min(target, initial / 2))
+        return bounds.squared_loss_constants(n)
+    return bounds.logistic_loss_constants(n, initial_loss=initial, target=min(target, initial / 2))
 
 
 def smoothness(name: str, n: int) -> float:
@@ -54,7 +54,7 @@ def smoothness(name: str, n: int) -> float:
 
 def along_the_run(
     run: Run, seed: int, known: LossConstants, size: float
-) -> tuple[Convergence, list[EigenvalueRange], float]:
+) -> tuple[Convergence, list[EigenvalueEnclosure], float]:
     """The rate from what was measured: (certificate, spectra, nonlinearity with that L).
 
     L is the largest 2 ||f_t - f_lin,t|| / ||Theta_t - Theta_0||^2 of the recorded times: what the
@@ -64,19 +64,19 @@ def along_the_run(
     outputs = np.asarray(run.outputs[seed], np.float64)
     far = np.asarray(run.panel.displacement[seed], np.float64)
     times = _finite_times(run, seed)
-    spectra = [bounds.gram_range(grams[t], singular="keep") for t in range(times)]
+    spectra = [bounds.eigenvalue_enclosure(grams[t], singular="keep") for t in range(times)]
     claimed = spectra[: until(run, seed, known.target, times)]
     change = np.linalg.norm(outputs - outputs[0], axis=1)
     wrong = np.asarray(run.panel.linearization_error[seed], np.float64) * change
     moved = (far > 0) & (np.arange(len(far)) < len(claimed))
     lipschitz = float(np.max(2 * wrong[moved] / far[moved] ** 2, initial=0.0))
-    first = bounds.convergence(
+    first = bounds.convergence_certificate(
         float(run.losses[seed, 0]), known, lambda_min=spectra[0].lower,
         lambda_max=spectra[0].upper, lipschitz=lipschitz,
     )  # fmt: skip
     # Where the run ended early its constants are unknown, and nothing is claimed.
     whole = len(claimed) < times or times == len(far)
-    found = bounds.convergence(
+    found = bounds.convergence_certificate(
         float(run.losses[seed, 0]), known,
         lambda_min=min(s.lower for s in claimed) if whole else 0.0,
         lambda_max=max(s.upper for s in claimed), lipschitz=lipschitz, learning_rate=size,
@@ -113,7 +113,7 @@ def run_rows(
     train: Dataset,
     y_test: np.ndarray,
     certificate: Convergence,
-    spectra: Sequence[EigenvalueRange],
+    spectra: Sequence[EigenvalueEnclosure],
     *,
     loss: LossConstants,
     size: float,
@@ -135,7 +135,7 @@ def run_rows(
     )  # fmt: skip
     drift = bounds.tangent_lipschitz(model, start, train.x)
     # A certificate that cannot exist costs one value of L: all that is wanted is how far off.
-    proven = bounds.convergence(
+    proven = bounds.convergence_certificate(
         losses[0], loss, lambda_min=spectra[0].lower, lambda_max=spectra[0].upper,
         lipschitz=drift, lipschitz_radius=0.0,
     )  # fmt: skip
@@ -211,8 +211,8 @@ def _near_start(
     far = float(panel.displacement[-1])
     curvature = bounds.output_curvature(model, start, train.x)
     return {
-        "bound": float(bounds.near_start(far, curvature=curvature, **given).value),
-        "bound_if_linear": float(bounds.near_start(far, **given).value),
+        "bound": float(bounds.lazy_bound(far, curvature=curvature, **given).value),
+        "bound_if_linear": float(bounds.lazy_bound(far, **given).value),
     }
 
 

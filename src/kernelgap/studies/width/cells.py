@@ -58,7 +58,7 @@ def run_cell(config: WidthConfig, identity: tuple) -> list[Row]:
     rows = []
     for seed in range(config.seeds):
         margin, error, train_error, square = (float(column[seed]) for column in columns)
-        found = bounds.two_layer(
+        found = bounds.two_layer_margin_bound(
             margin, n=config.n, radius=radius, mean_square=square, delta=config.delta
         )
         rows.append(
@@ -92,7 +92,7 @@ def _best_nets(
 
     def one(keys: jax.Array, train: Dataset, test: Dataset) -> tuple[jax.Array, ...]:
         def net(key: jax.Array) -> tuple[jax.Array, ...]:
-            path = margins.path(
+            path = margins.regularization_path(
                 model,
                 model.init(key, train.x.shape[1]),
                 *train,

@@ -1,4 +1,6 @@
-r"""The hard-margin SVM of a net's own tangent features: the least convex combination of gradients.
+r"""KKT multipliers: the hard-margin SVM of a net's own tangent features.
+
+It is the least convex combination of gradients.
 
 Given the margins q_i of a net, find weights p of the simplex and gradients g_i of q_i for which
 ||sum_i p_i g_i|| is least. At a kink of the activation there are many g_i: for a two-layer net with
@@ -23,15 +25,21 @@ from kernelgap._quiet import ignore_warnings
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import homogeneous_degree
 
-_ROUNDS, _ENOUGH = 50, 1e-5  # the squared norm is within this share of the least
+_ROUNDS = 50
+_ENOUGH = 1e-5  # the squared norm is within this share of the least
+_ROUNDING = 1e-10  # of products, in units of the least squared norm without kinks
 Constraints = Callable[[Model, Params, jax.Array, jax.Array], jax.Array]
 
 
 class Combination(NamedTuple):
-    """Weights of the constraints, of the shape of q, and the combination of their gradients."""
+    """Weights of the constraints, of the shape of q, and the combination of their gradients.
+
+    `converged` says that it is the least one, up to the share `_ENOUGH` of its squared norm.
+    """
 
     weights: np.ndarray
     gradient: np.ndarray
+    converged: bool
 
 
 def least_combination(
@@ -45,57 +53,48 @@ def least_combination(
     candidates: int,
     kinks: float,
 ) -> Combination:
-    """The least convex combination of gradients, in float64; constraints with q = inf have none."""
+    """Return the least convex combination of gradients; constraints with q = inf have none."""
     flat = q.ravel()
     chosen = np.argsort(flat, kind="stable")[: min(candidates, int(np.isfinite(flat).sum()))]
     rows, columns = (chosen, None) if q.ndim == 1 else np.divmod(chosen, q.shape[1])
     norm = np.sqrt(
         sum(float(np.sum(np.asarray(w, np.float64) ** 2)) for w in jax.tree.leaves(params))
     )
-    unit = (
-        homogeneous_degree(model) * float(flat.min()) / norm
-    )  # the least norm there can be, without kinks
+    # Without kinks no combination is shorter.
+    unit = homogeneous_degree(model) * float(flat.min()) / norm
     owners = np.arange(len(rows))
     if kinks == 0:
-        found = _gradients(model, constraints, params, x[rows], y[rows], columns)
-        leaves = jax.tree.leaves(found)
+        leaves = jax.tree.leaves(_gradients(model, constraints, params, x[rows], y[rows], columns))
         gradients = [np.asarray(g, np.float64).reshape(len(rows), -1) for g in leaves]
         gradients = np.concatenate(gradients, axis=1)
-        weights = _on_simplex(gradients / unit)
+        weights, converged = shortest_combination(gradients / unit)
     else:
         lower = _lower(model, params, np.asarray(x)[rows], np.asarray(y)[rows], columns, kinks)
         gradients = lower(np.zeros(sum(np.size(w) for w in params)))
-        weights = _on_simplex(gradients / unit)
+        weights, solved = shortest_combination(gradients / unit)
+        converged = False
         for _ in range(_ROUNDS):
             total = weights @ gradients
             fresh = lower(total)
             below = fresh @ total < (1 - _ENOUGH) * (total @ total)
             if not below.any():
+                converged = solved
                 break
             used = weights > 0
             gradients = np.concatenate([gradients[used], fresh[below]])
             owners = np.concatenate([owners[used], np.flatnonzero(below)])
-            weights = _on_simplex(gradients / unit)
-    found = np.zeros(flat.shape)
-    np.add.at(found, chosen[owners], weights)
-    return Combination(found.reshape(q.shape), weights @ gradients)
+            weights, solved = shortest_combination(gradients / unit)
+    by_constraint = np.zeros(flat.shape)
+    np.add.at(by_constraint, chosen[owners], weights)
+    return Combination(by_constraint.reshape(q.shape), weights @ gradients, converged)
 
 
-def _active_set(system: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Least squares over alpha >= 0; 0 where SciPy's solver fails.
+def shortest_combination(vectors: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return the weights of the shortest convex combination of rows, and whether it is one.
 
-    Of vectors that are equal but for rounding it can stop early, and up to SciPy 1.14 meet singular
-    systems.
+    SciPy's `nnls` can stop early on vectors that are equal but for rounding, and up to SciPy 1.14
+    meets singular systems: then another solver takes over. The result is tested in any case.
     """
-    with ignore_warnings(LinAlgWarning):
-        try:
-            return optimize.nnls(system, target, maxiter=30 * system.shape[1])[0]
-        except (RuntimeError, np.linalg.LinAlgError):
-            return np.zeros(system.shape[1])
-
-
-def _on_simplex(vectors: np.ndarray) -> np.ndarray:
-    """Weights of the convex combination of rows with least norm."""
     features = vectors.T
     if features.shape[0] > features.shape[1]:
         features = np.asarray(np.linalg.qr(features, mode="r"))
@@ -103,13 +102,25 @@ def _on_simplex(vectors: np.ndarray) -> np.ndarray:
     system = np.concatenate([features, np.ones((1, features.shape[1]))])
     target = np.zeros(system.shape[0])
     target[-1] = 1
-    alpha = _active_set(system, target)
-    total = vectors.T @ alpha
-    enough = (vectors @ total).min() * alpha.sum() >= (1 - _ENOUGH) * (total @ total)
-    if not (enough and alpha.any()):
-        found = optimize.lsq_linear(system, target, bounds=(0, np.inf), method="bvls", tol=1e-12)
-        alpha = np.maximum(found.x, 0)
-    return alpha / alpha.sum()
+    with ignore_warnings(LinAlgWarning):
+        try:
+            alpha, _ = optimize.nnls(system, target, maxiter=30 * system.shape[1])
+        except (RuntimeError, np.linalg.LinAlgError):
+            alpha = np.zeros(system.shape[1])
+    if not alpha.any() or _excess(vectors, alpha) > 0:
+        options = {"bounds": (0, np.inf), "method": "bvls", "tol": 1e-12}
+        alpha = np.maximum(optimize.lsq_linear(system, target, **options).x, 0)
+    if not alpha.any():
+        return np.full(len(vectors), 1 / len(vectors)), False
+    weights = alpha / alpha.sum()
+    return weights, _excess(vectors, weights) <= _ROUNDING
+
+
+def _excess(vectors: np.ndarray, weights: np.ndarray) -> float:
+    """Return how far the least product with the combination is below its squared norm's share."""
+    total = vectors.T @ weights
+    least = (vectors @ total).min() * weights.sum()
+    return float((1 - _ENOUGH) * (total @ total) - least)
 
 
 @partial(jax.jit, static_argnames=("model", "constraints"))
@@ -121,7 +132,7 @@ def _gradients(
     y: jax.Array,
     columns: np.ndarray | None,
 ) -> Params:
-    """The gradients of q_i for every row of x, or of q_ij with j from `columns`."""
+    """Return the gradients of q_i for every row of x, or of q_ij with j from `columns`."""
 
     def one(params: Params, xi: jax.Array, yi: jax.Array, j: jax.Array | None) -> jax.Array:
         qi = constraints(model, params, xi[None], yi[None])[0]
@@ -139,7 +150,7 @@ def _lower(
     columns: np.ndarray | None,
     kinks: float,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """V -> for every constraint the gradient with the least product with V, of shape (n, len V)."""
+    """Return V -> for every constraint the gradient with the least product with V, (n, len V)."""
     hidden, readout = (np.asarray(w, np.float64) for w in params)
     x = np.asarray(x, np.float64)
     first, second = (factor for _, _, factor, _ in model.spec.layers(x.shape[1]))

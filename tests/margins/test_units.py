@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import assert_close, eps, seeds
-from kernelgap.margins.oracle import ascend
+from kernelgap.margins.search.units import ascend
 
 shapes = st.sampled_from([(1, 3), (12, 2), (30, 5)])
 

@@ -1,4 +1,4 @@
-r"""Minimising the bound of `margins.relaxation`: quasi-Newton steps in stages.
+r"""Minimise the bound of `margins.certify.relaxation` by quasi-Newton steps in stages.
 
 In a stage lambda_max is smoothed by a log-sum-exp and each negative point may transfer to a fixed
 set of partners. Between stages the partners are chosen anew, those whose transfers would lower the
@@ -6,13 +6,13 @@ bound first (column generation), and the smoothing is lowered where it is what l
 Every point met is a valid bound; the best is kept.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
 
 from kernelgap._blas import limit_blas_threads
-from kernelgap.margins.relaxation import (
+from kernelgap.margins.certify.relaxation import (
     Multipliers,
     Relaxation,
     Side,
@@ -32,16 +32,17 @@ _TINY = 1e-100
 _ZERO = 1e-13  # violations below it, in units of the data, are rounding
 
 
-class Found(NamedTuple):
-    """The least bound met, without smoothing, and where."""
+class Minimum(NamedTuple):
+    """The least bound met, without smoothing, where it was met, and how the search ended."""
 
     bound: float
     relaxation: Relaxation
     theta: np.ndarray
+    status: Literal["converged", "max_iterations", "solver_failed"]
 
 
 def first_variables(relaxation: Relaxation, p: np.ndarray) -> np.ndarray:
-    """Variables to start from: weights p, transfers along the correlations."""
+    """Return variables to start from: weights p, transfers along the correlations."""
     x, norms = relaxation.x, relaxation.norms
     theta = np.zeros(relaxation.size)
     theta[: len(x)] = np.log(np.maximum(p, 1e-8 * p.max()))
@@ -59,29 +60,32 @@ def first_variables(relaxation: Relaxation, p: np.ndarray) -> np.ndarray:
 
 def minimise(
     relaxation: Relaxation, theta: np.ndarray, *, steps: int, tol: float, fixed: bool
-) -> tuple[Relaxation, np.ndarray]:
-    """The problem and variables of the least bound met on the way, with p held where `fixed`."""
+) -> Minimum:
+    """Minimise the bound in at most `steps` steps, with p held where `fixed`."""
     rows = relaxation.x.shape[1]
     return limit_blas_threads(rows, lambda: _minimise(relaxation, theta, steps, tol, fixed))
 
 
 def _minimise(
     relaxation: Relaxation, theta: np.ndarray, steps: int, tol: float, fixed: bool
-) -> tuple[Relaxation, np.ndarray]:
-    best = Found(evaluate(relaxation, theta, 1.0).bound, relaxation, theta)
-    relative, gain = _FIRST, np.inf
-    while steps > 0 and best.bound > _ZERO and not (gain < tol and relative <= max(_LAST, tol)):
+) -> Minimum:
+    first = evaluate(relaxation, theta, 1.0).bound
+    best = Minimum(first, relaxation, theta, "max_iterations")
+    relative = _FIRST
+    while steps > 0 and best.bound > _ZERO:
         smoothing = relative * best.bound
-        found, theta, spent = _stage(
+        stage, theta, spent = _stage(
             relaxation, theta, smoothing, best.bound, min(_STAGE, steps), tol, fixed
         )
         steps -= spent
-        gain = (best.bound - found.bound) / max(found.bound, _TINY)
-        best = found if found.bound < best.bound else best
+        gain = (best.bound - stage.bound) / max(stage.bound, _TINY)
+        best = stage if stage.bound < best.bound else best
         if gain < _PATIENCE * relative:
             relative = max(relative / 3, _LAST)
+        if gain < tol and relative <= max(_LAST, tol):
+            return best._replace(status=stage.status)
         relaxation, theta = reprice(relaxation, theta, smoothing)
-    return best.relaxation, best.theta
+    return best._replace(status="max_iterations" if best.bound > _ZERO else "converged")
 
 
 def _stage(
@@ -92,16 +96,16 @@ def _stage(
     steps: int,
     tol: float,
     fixed: bool,
-) -> tuple[Found, np.ndarray, int]:
+) -> tuple[Minimum, np.ndarray, int]:
     """The best of one stage, where it ended, and the steps it took."""
-    best = Found(np.inf, relaxation, theta)
+    best = Minimum(float(np.inf), relaxation, theta, "converged")
     n = len(relaxation.x)
 
     def objective(variables: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best
         value = evaluate(relaxation, variables, smoothing)
         if value.bound < best.bound:
-            best = Found(value.bound, relaxation, variables.copy())
+            best = best._replace(bound=value.bound, theta=variables.copy())
         if fixed:
             value.gradient[:n] = 0
         # Scaled, so that the tolerances of the line search mean the same for all data.
@@ -109,16 +113,18 @@ def _stage(
 
     options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 20,
                "ftol": 1e-3 * min(tol, smoothing / scale), "gtol": 1e-12}  # fmt: skip
-    # A line search may try steps that overflow; what it finds there is not kept.
+    # A line search may try steps that overflow; their bounds are inf or NaN and are not kept.
     with np.errstate(all="ignore"):
-        done = minimize(objective, theta, jac=True, method="L-BFGS-B", options=options)
-    return best, done.x, max(int(done.nit), 1)
+        ended = minimize(objective, theta, jac=True, method="L-BFGS-B", options=options)
+    if ended.status not in (0, 1):  # converged, or as many steps or evaluations as allowed
+        best = best._replace(status="solver_failed")
+    return best, ended.x, max(int(ended.nit), 1)
 
 
 def reprice(
     relaxation: Relaxation, theta: np.ndarray, smoothing: float
 ) -> tuple[Relaxation, np.ndarray]:
-    """New partners: those that carry a transfer, and those whose transfer would lower the bound.
+    """Choose partners anew: those that carry a transfer, and those whose transfer lowers the bound.
 
     Where a share is zero its weight has gradient zero, whether it should grow or not: the shares
     that should, by the sign of their own derivative, are started again at a small value.
@@ -164,7 +170,7 @@ def _derivatives(
 
 
 def candidate(relaxation: Relaxation, theta: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """The most violating among the top eigenvectors of the relaxation, as a unit vector."""
+    """Return the most violating of the relaxation's top eigenvectors, as a unit vector."""
     d = relaxation.x.shape[1]
     units = [np.eye(d)[0]]
     for h in evaluate(relaxation, theta, 1.0).matrices:

@@ -1,4 +1,4 @@
-r"""A generalisation bound for nets that have stayed near their initial parameters."""
+r"""A generalisation bound for lazy training: nets that stay near their initial parameters."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
-from kernelgap.bounds.generalization import Bound, _arguments
+from kernelgap.bounds.bound import Bound, arguments
 from kernelgap.typing import ArrayLike
 
 
-def near_start(
+def lazy_bound(
     distance: ArrayLike,
     *,
     trace: ArrayLike,
@@ -22,7 +22,7 @@ def near_start(
     smallest_radius: ArrayLike = 1.0,
     delta: ArrayLike = 0.05,
 ) -> Bound:
-    r"""Bound on the expected loss of a net within some distance of its initial parameters.
+    r"""Return a bound on the expected loss of a net within some distance of its initial parameters.
 
     For a loss in [0, 1] that is rho-Lipschitz in the output, with R = `smallest_radius` 2^(j-1) the
     first of these radii that is at least the distance, j = 1, 2, ..., and t = `train_loss`,
@@ -53,19 +53,17 @@ def near_start(
         smallest_radius: positive, fixed before seeing the sample.
         delta: probability with which the bound may fail, in (0, 1).
 
-    All but a function may be arrays that broadcast. For nets with one output.
+    All arguments but a function may be arrays that broadcast. For nets with one output.
 
     Returns:
         A `Bound` with status `"derived"`.
 
     Raises:
-        TypeError: if an argument is not numeric, or a function is given and the distances are being
-            traced.
-        ValueError: if one is NaN or out of its range.
+        TypeError: If `curvature` is a function and the distances are being traced.
 
     Example:
         >>> import kernelgap as kg
-        >>> kg.bounds.near_start([0.9, 3.7], trace=2e4, n=20000, curvature=1e-3, train_loss=0.1)
+        >>> kg.bounds.lazy_bound([0.9, 3.7], trace=2e4, n=20000, curvature=1e-3, train_loss=0.1)
         Bound(0 of 2 vacuous, the least 0.147; derived: ...)
 
     References:
@@ -82,7 +80,7 @@ def near_start(
         means = [float(np.mean(np.asarray(curvature(float(r))))) for r in radii.ravel()]
         curvature = np.array(means).reshape(radii.shape)
     distance, trace, n, curvature, loss_lipschitz, train_loss, scale, delta = jnp.broadcast_arrays(
-        *_arguments(
+        *arguments(
             distance=distance,
             trace=trace,
             n=n,
@@ -105,7 +103,7 @@ def near_start(
 
 
 def _radius(distance: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(R, j): the first radius scale 2^(j-1) that is at least the distance."""
+    """Return (R, j): the first radius R = scale 2^(j-1) that is at least the distance."""
     dtype = jnp.result_type(float, jnp.promote_types(distance.dtype, scale.dtype))
     distance, scale = distance.astype(dtype), scale.astype(dtype)
     doublings = jnp.ceil(jnp.log2(jnp.maximum(distance / scale, 1))).astype(jnp.int32)

@@ -1,6 +1,6 @@
 r"""The most violating unit, by local search.
 
-It is a lower bound of
+Its violation is a lower bound on
 
     h(q) = max_{||u|| <= 1} |sum_i q_i relu(u . x_i)|,
 
@@ -21,8 +21,8 @@ from kernelgap import _checks
 from kernelgap._display import compact_repr, html_repr
 from kernelgap.typing import ArrayLike, Key, Scalar
 
-_FIRST_ANGLE = 0.5  # of a first step on the sphere, in radians
-_GROW, _SHRINK = 1.5, 0.5  # of the angle after a step that was taken, and after one that was not
+_FIRST_ANGLE = 0.5  # radians of the first step on the sphere
+_GROW, _SHRINK = 1.5, 0.5  # factors of the angle after a step that was taken, and one that was not
 
 
 class Unit(NamedTuple):
@@ -51,13 +51,13 @@ def most_violating_unit(
     steps: int = 100,
     starts: ArrayLike | None = None,
 ) -> Unit:
-    r"""The best unit found for ``|sum_i q_i relu(u . x_i)|`` over the unit ball, by local ascent.
+    r"""Search for the unit of largest ``|sum_i q_i relu(u . x_i)|`` by local ascent.
 
     Every start climbs by steps along great circles in the direction of the gradient. A step is
     taken only if the value rises; its angle grows after a success and is halved after a failure.
 
-    Its value is a LOWER bound of the maximum h(q), however many restarts: the maximum may sit in a
-    corner that no ascent finds. For an upper bound that is one, see `violation_bound`.
+    Its value is a LOWER bound on the maximum h(q), however many restarts: the maximum may sit in a
+    corner that no ascent finds. For a proven upper bound see `violation_bound`.
 
     Args:
         x: inputs of shape (n, d).
@@ -70,10 +70,6 @@ def most_violating_unit(
 
     Returns:
         A `Unit(direction, value, sign)`. Under `jit` or `vmap`, NaN inputs give a NaN value.
-
-    Raises:
-        TypeError: if x, q or `starts` is not floating, or `key` is no JAX key.
-        ValueError: if shapes disagree, values are not finite, or `restarts`, `steps` < 1.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -102,7 +98,7 @@ def most_violating_unit(
     if starts is not None:
         candidates.append(_checks.inputs(starts, "starts", d=d).astype(x.dtype))
     directions, values, signs = ascend(x, q, jnp.concatenate(candidates), steps=steps)
-    best = jnp.argmax(values)  # of a NaN, if there is one
+    best = jnp.argmax(values)  # a NaN counts as the largest
     return Unit(directions[best], values[best], signs[best])
 
 
@@ -110,7 +106,7 @@ def most_violating_unit(
 def ascend(
     x: Float[Array, "n d"], q: Float[Array, " n"], starts: Float[Array, "k d"], *, steps: int
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"], Float[Array, " k"]]:
-    """Local ascent of |sum_i q_i relu(u . x_i)| from every start: directions, values, signs.
+    """Climb |sum_i q_i relu(u . x_i)| from every start; return directions, values and signs.
 
     A start keeps the sign of its sum, and its value never falls. Zero starts become e_1.
     """

@@ -10,11 +10,13 @@ import kernelgap as kg
 
 bounds = kg.bounds
 MARGIN_BOUNDS = {
-    "two_layer": bounds.two_layer,
-    "deep": lambda margin, **options: bounds.deep(margin, depth=2, **options),
-    "deep, paper": lambda margin, **options: bounds.deep(margin, depth=2, form="paper", **options),
-    "kernel": bounds.kernel,
-    "kernel, trace": lambda margin, *, n, radius, **options: bounds.kernel(
+    "two_layer": bounds.two_layer_margin_bound,
+    "deep": lambda margin, **options: bounds.deep_margin_bound(margin, depth=2, **options),
+    "deep, paper": lambda margin, **options: bounds.deep_margin_bound(
+        margin, depth=2, form="paper", **options
+    ),
+    "kernel": bounds.kernel_margin_bound,
+    "kernel, trace": lambda margin, *, n, radius, **options: bounds.kernel_margin_bound(
         margin, n=n, radius=radius, trace=0.9 * n * radius**2, **options
     ),
 }
@@ -24,21 +26,21 @@ names = st.sampled_from(sorted(MARGIN_BOUNDS))
 def test_by_hand():
     log = np.log
     eps = np.sqrt(log(np.log2(4 * 2 / 0.25)) / 100) + np.sqrt(log(10) / 200)
-    found = bounds.two_layer(0.25, n=100, radius=2.0, mean_square=2.25, delta=0.1)
+    found = bounds.two_layer_margin_bound(0.25, n=100, radius=2.0, mean_square=2.25, delta=0.1)
     np.testing.assert_allclose(found.value, 6 / 0.25 * 1.5 / 10 + eps, rtol=1e-6)
     # depth 3: K^((K-1)/2) = 3.
-    found = bounds.deep(0.25, depth=3, n=100, radius=2.0, delta=0.1, form="paper")
+    found = bounds.deep_margin_bound(0.25, depth=3, n=100, radius=2.0, delta=0.1, form="paper")
     np.testing.assert_allclose(found.value, 2 / (0.25 * 3 * 10) + eps, rtol=1e-6)
     largest = 2 / 3**1.5
     eps = np.sqrt(log(np.log2(2 * largest / 0.25)) / 100) + np.sqrt(log(20) / 200)
     complexity = largest * (1 + np.sqrt(6 * log(2))) / 10
-    found = bounds.deep(0.25, depth=3, n=100, radius=2.0, delta=0.1)
+    found = bounds.deep_margin_bound(0.25, depth=3, n=100, radius=2.0, delta=0.1)
     np.testing.assert_allclose(found.value, 4 / 0.25 * complexity + eps, rtol=1e-6)
     eps = np.sqrt(log(np.log2(2 * 2 / 0.25)) / 100) + np.sqrt(log(20) / 200)
-    found = bounds.kernel(0.25, n=100, radius=2.0, delta=0.1)
+    found = bounds.kernel_margin_bound(0.25, n=100, radius=2.0, delta=0.1)
     np.testing.assert_allclose(found.value, 4 * 2 / (0.25 * 10) + eps, rtol=1e-6)
     eps = 3 * np.sqrt(log(np.log2(2 * 2 / 0.25)) / 100) + 3 * np.sqrt(log(40) / 200)
-    found = bounds.kernel(0.25, n=100, radius=2.0, trace=225.0, delta=0.1)
+    found = bounds.kernel_margin_bound(0.25, n=100, radius=2.0, trace=225.0, delta=0.1)
     np.testing.assert_allclose(found.value, 4 * 15 / (0.25 * 100) + eps, rtol=1e-6)
     np.testing.assert_allclose(bounds.leave_one_out(0.25, n=100, radius=2.0).value, 0.64)
 
@@ -67,7 +69,7 @@ def test_main_terms_agree_over_depths():
     """The explicit form is the paper's times 4 (sqrt(2 log 2) + 1 / sqrt(K)), as n grows."""
     depth, n, margin = np.arange(1, 8), 1e12, 1e-6
     explicit, paper = (
-        bounds.deep(margin, depth=depth, n=n, radius=1.0, form=form).value
+        bounds.deep_margin_bound(margin, depth=depth, n=n, radius=1.0, form=form).value
         for form in ("explicit", "paper")
     )
     expected = 4 * (np.sqrt(2 * np.log(2)) + depth**-0.5)
@@ -83,9 +85,9 @@ def test_largest_output_of_a_unit_net(depth):
     chain = tuple(w.ravel().at[0].set(depth**-0.5).reshape(w.shape) for w in chain)
     most = float(kg.metrics.normalized_margin(model, chain, x, jnp.ones(1)))
     np.testing.assert_allclose(most, 3 * depth ** (-depth / 2), rtol=1e-5)
-    bounds.deep(most, depth=depth, n=10, radius=3.0)  # not refused
+    bounds.deep_margin_bound(most, depth=depth, n=10, radius=3.0)  # not refused
     with pytest.raises(ValueError, match="cannot be above radius \\* depth"):
-        bounds.deep(1.01 * most, depth=depth, n=10, radius=3.0)
+        bounds.deep_margin_bound(1.01 * most, depth=depth, n=10, radius=3.0)
     for key in jax.random.split(jax.random.key(1), 20):
         margin = kg.metrics.normalized_margin(model, model.init(key, 2), x, jnp.ones(1))
         assert margin <= most
@@ -133,28 +135,30 @@ def test_kernel_bounds_hold():
     x, y = draw(jax.random.key(7), 4000, strength=8.0)
     mean = y @ x
     margin = jnp.min(y * (x @ mean)) / jnp.linalg.norm(mean)
-    uniform = bounds.kernel(margin, n=4000, radius=1.0, delta=0.05)
+    uniform = bounds.kernel_margin_bound(margin, n=4000, radius=1.0, delta=0.05)
     fresh, labels = draw(jax.random.key(8), 4000, strength=8.0)
     assert float(jnp.mean(labels * (fresh @ mean) <= 0)) <= float(uniform.value) < 0.2
 
 
 def test_vacuous_is_never_shown_as_a_probability():
-    useful = bounds.kernel(0.5, n=10**5, radius=1.0)
+    useful = bounds.kernel_margin_bound(0.5, n=10**5, radius=1.0)
     assert not useful.vacuous
     assert repr(useful).startswith(f"Bound(error <= {float(useful.value):.3g}; derived: ")
-    useless = bounds.kernel(0.5, n=10, radius=1.0)
+    useless = bounds.kernel_margin_bound(0.5, n=10, radius=1.0)
     assert useless.vacuous
     assert "vacuous" in repr(useless)
     assert "error" not in repr(useless)
-    rate = bounds.deep(0.1, depth=2, n=10**6, radius=1.0, form="paper")
+    rate = bounds.deep_margin_bound(0.1, depth=2, n=10**6, radius=1.0, form="paper")
     assert float(rate.value) < 1
     assert rate.vacuous
     assert repr(rate).startswith("Bound(a rate 0.0")
-    several = bounds.kernel([[0.5, 1e-4]], n=10**5, radius=1.0)
+    several = bounds.kernel_margin_bound([[0.5, 1e-4]], n=10**5, radius=1.0)
     np.testing.assert_array_equal(several.vacuous, [[False, True]])
     assert "1 of 2 vacuous, the least 0.0" in repr(several)
-    assert "a rate of shape (1,)" in repr(bounds.deep([0.1], depth=2, n=9, radius=1, form="paper"))
-    assert "2 of 2 vacuous;" in repr(bounds.kernel([1e-4, 0.0], n=10, radius=1.0))
+    assert "a rate of shape (1,)" in repr(
+        bounds.deep_margin_bound([0.1], depth=2, n=9, radius=1, form="paper")
+    )
+    assert "2 of 2 vacuous;" in repr(bounds.kernel_margin_bound([1e-4, 0.0], n=10, radius=1.0))
 
 
 @pytest.mark.parametrize("name", sorted(MARGIN_BOUNDS))
@@ -165,11 +169,13 @@ def test_without_a_margin_there_is_no_bound(name):
 
 
 def test_broadcast_and_transforms():
-    value = bounds.deep(np.array([0.1, 0.2]), depth=2, n=np.array([[10], [100], [1000]]), radius=1)
+    value = bounds.deep_margin_bound(
+        np.array([0.1, 0.2]), depth=2, n=np.array([[10], [100], [1000]]), radius=1
+    )
     assert value.value.shape == (3, 2)
 
     def bound(margin):
-        return bounds.kernel(margin, n=100, radius=1.0, trace=90.0).value
+        return bounds.kernel_margin_bound(margin, n=100, radius=1.0, trace=90.0).value
 
     margins = jnp.array([0.1, 0.5, -1.0])
     np.testing.assert_allclose(jax.jit(jax.vmap(bound))(margins), bound(margins), rtol=1e-6)
@@ -188,34 +194,34 @@ GOOD = {"margin": 0.1, "n": 10, "radius": 1.0, "delta": 0.1}
         ({"margin": "big"}, TypeError, "`margin` must hold finite numbers; got 'big'"),
         ({"margin": [True]}, TypeError, "`margin` must hold finite numbers; got dtype bool"),
         ({"margin": 1.1}, ValueError, "`margin` cannot be above radius; got 1.1 times that"),
-        ({"n": 0}, ValueError, "`n` must hold numbers >= 1; got \\[0.0\\]"),
-        ({"radius": 0.0}, ValueError, "`radius` must hold positive numbers; got \\[0.0\\]"),
-        ({"delta": 1.0}, ValueError, "`delta` must hold numbers in \\(0, 1\\); got \\[1.0\\]"),
-        ({"delta": [0.5, 0.0]}, ValueError, "`delta` must hold numbers in \\(0, 1\\)"),
-        ({"trace": 0.0}, ValueError, "`trace` must hold positive numbers"),
+        ({"n": 0}, ValueError, "`n` must hold finite numbers >= 1; got \\[0.0\\]"),
+        ({"radius": 0.0}, ValueError, "`radius` must hold finite numbers > 0; got \\[0.0\\]"),
+        ({"delta": 1.0}, ValueError, "`delta` must hold finite numbers > 0 and < 1; got \\[1.0\\]"),
+        ({"delta": [0.5, 0.0]}, ValueError, "`delta` must hold finite numbers > 0 and < 1"),
+        ({"trace": 0.0}, ValueError, "`trace` must hold finite numbers > 0"),
         ({"trace": 11.0}, ValueError, "`trace` belongs to inputs of at most the norm `radius`"),
     ],
 )
 def test_kernel_refuses(change, error, match):
     with pytest.raises(error, match=match):
-        bounds.kernel(**(GOOD | change))
+        bounds.kernel_margin_bound(**(GOOD | change))
 
 
 def test_nets_refuse():
     with pytest.raises(ValueError, match="`margin` cannot be above radius / 2; got 1.2 times"):
-        bounds.two_layer(0.6, n=10, radius=1.0)
+        bounds.two_layer_margin_bound(0.6, n=10, radius=1.0)
     with pytest.raises(ValueError, match="`mean_square` belongs to inputs"):
-        bounds.two_layer(0.1, n=10, radius=1.0, mean_square=1.1)
-    with pytest.raises(ValueError, match="`depth` must hold numbers >= 1; got \\[0.0\\]"):
-        bounds.deep(0.1, n=10, radius=1.0, depth=0)
+        bounds.two_layer_margin_bound(0.1, n=10, radius=1.0, mean_square=1.1)
+    with pytest.raises(ValueError, match="`depth` must hold finite numbers >= 1; got \\[0.0\\]"):
+        bounds.deep_margin_bound(0.1, n=10, radius=1.0, depth=0)
     with pytest.raises(ValueError, match="`form` must be one of 'explicit', 'paper'"):
-        bounds.deep(0.1, n=10, radius=1.0, depth=2, form="tight")
+        bounds.deep_margin_bound(0.1, n=10, radius=1.0, depth=2, form="tight")
     with pytest.raises(ValueError, match="`margin` cannot be above radius"):
         bounds.leave_one_out(2.0, n=10, radius=1.0)
 
 
 def test_numbers_of_samples_beyond_int32():
     assert (
-        bounds.kernel(0.1, n=10**10, radius=1.0).value
-        < bounds.kernel(0.1, n=10**9, radius=1.0).value
+        bounds.kernel_margin_bound(0.1, n=10**10, radius=1.0).value
+        < bounds.kernel_margin_bound(0.1, n=10**9, radius=1.0).value
     )

@@ -1,4 +1,4 @@
-r"""The most violating ReLU unit, found exactly by enumerating activation cells, for d <= 3.
+r"""The most violating ReLU unit for d <= 3, exact by enumeration of activation cells.
 
 F(u) = sum_i q_i relu(u.x_i) is linear, w.u, on each cell of the arrangement of the hyperplanes
 u.x_i = 0, with w the sum of q_i x_i over the active points. Over a cell and the unit sphere, w.u is
@@ -18,16 +18,19 @@ the cell's. The value returned is increased by these amounts: it is an upper bou
 import math
 
 import numpy as np
+from scipy.optimize import linprog
 
-from kernelgap.margins.rounding import gamma
+from kernelgap._numerics.verified import gamma
 
 _PARALLEL = 2e-5
 _NEAR_CIRCLE = 6e-9
 _CHUNK = 4_000_000
+_ROUNDS = 60
+_CUTS = 40  # units added in one round of cutting planes
 
 
 def most_violating(x: np.ndarray, q: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """An upper bound that is h(q) but for rounding, what the best unit attains, and that unit.
+    """Return h(q) rounded up, the violation of the best unit, and that unit.
 
     Args:
         x: (n, d) points, d <= 3, none zero.
@@ -37,15 +40,15 @@ def most_violating(x: np.ndarray, q: np.ndarray) -> tuple[float, float, np.ndarr
     values, units = zip(*candidates, strict=True)
     best = int(np.argmax(values))
     n, d = x.shape
-    size = math.fsum(np.abs(q) * np.linalg.norm(x, axis=1)) * (1 + gamma(n + d))
-    value = max(values) * (1 + (_NEAR_CIRCLE if d == 3 else 0)) + gamma(4 * n + 100) * size
+    size = math.fsum(np.abs(q) * np.linalg.norm(x, axis=1)) * (1 + gamma(2 * (n + d)))
+    value = max(values) * (1 + (_NEAR_CIRCLE if d == 3 else 0)) + gamma(8 * n + 200) * size
     unit = units[best]
     attained = float(abs(q @ np.maximum(x @ unit, 0)))
     return value, attained, unit
 
 
 def local_maxima(x: np.ndarray, q: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """Values and units of +F and -F among which is the largest of |F|.
+    """Return values and units of +F and -F, the largest of |F| among them.
 
     For d = 2 the best unit of every arc, for d = 3 that of every circle and of the best cell.
     """
@@ -56,17 +59,17 @@ def local_maxima(x: np.ndarray, q: np.ndarray) -> list[tuple[float, np.ndarray]]
         return list(zip(values.tolist(), units, strict=True))
     if d == 2:
         angles, sums = _sweep(x, q)
-        found = []
+        maxima = []
         for sign in (1, -1):
             values, directions = _best_on_arcs(angles, sign * sums)
-            found += list(zip(values.tolist(), _unit(directions), strict=True))
-        return found
-    return _three(x, q)
+            maxima += list(zip(values.tolist(), _unit(directions), strict=True))
+        return maxima
+    return _local_maxima_in_space(x, q)
 
 
-def _three(x: np.ndarray, q: np.ndarray) -> list[tuple[float, np.ndarray]]:
+def _local_maxima_in_space(x: np.ndarray, q: np.ndarray) -> list[tuple[float, np.ndarray]]:
     lengths = np.linalg.norm(x, axis=1)
-    found: list[tuple[float, np.ndarray]] = []
+    maxima: list[tuple[float, np.ndarray]] = []
     cells = []
     for i in _distinct_lines(x / lengths[:, None]):
         normal = x[i] / lengths[i]
@@ -77,7 +80,7 @@ def _three(x: np.ndarray, q: np.ndarray) -> list[tuple[float, np.ndarray]]:
         for sign in (1, -1):
             values, directions = _best_on_arcs(angles, sign * sums)
             best = int(np.argmax(values))
-            found.append((float(values[best]), _unit(directions[best]) @ basis))
+            maxima.append((float(values[best]), _unit(directions[best]) @ basis))
         # The cells on both sides of every arc, in full: aligned points follow the side.
         free = np.where(aligned, 0.0, q)
         angles, sums = _sweep(x @ basis.T, free, x)
@@ -87,7 +90,7 @@ def _three(x: np.ndarray, q: np.ndarray) -> list[tuple[float, np.ndarray]]:
     vectors = np.concatenate(cells)
     norms = np.linalg.norm(vectors, axis=1)
     size = float(np.abs(q) @ lengths)
-    best = max(value for value, _ in found)
+    best = max(value for value, _ in maxima)
     # Only cells that hold their own w or -w count; ask in the order of ||w||.
     order = np.argsort(-norms)
     order = order[norms[order] > best]
@@ -97,13 +100,65 @@ def _three(x: np.ndarray, q: np.ndarray) -> list[tuple[float, np.ndarray]]:
         units = vectors[chosen] / norms[chosen, None]
         for sign in (1, -1):
             reached = sign * (np.maximum(sign * units @ x.T, 0) @ q)
-            inside = np.flatnonzero(reached >= norms[chosen] - gamma(8 * len(x) + 100) * size)
+            inside = np.flatnonzero(reached >= norms[chosen] - gamma(16 * len(x) + 200) * size)
             if inside.size:
                 k = inside[0]
-                found.append((float(norms[chosen[k]]), sign * units[k]))
-        if max(value for value, _ in found) >= norms[chosen[-1]]:
+                maxima.append((float(norms[chosen[k]]), sign * units[k]))
+        if max(value for value, _ in maxima) >= norms[chosen[-1]]:
             break
-    return found
+    return maxima
+
+
+def least_violated_weights(x: np.ndarray, y: np.ndarray, tol: float) -> tuple[np.ndarray, bool]:
+    """Minimise h(p o y) over weights p: a linear programme, grown by the most violating units.
+
+    Its value, the least violation of the units so far, is a lower bound on the minimum of h.
+
+    Returns:
+        The best weights met, and False if the solver of the linear programme failed.
+    """
+    n, d = x.shape
+    features = np.maximum(_grid(d) @ x.T, 0) * y
+    best, best_p = np.inf, np.full(n, 1 / n)
+    for _ in range(_ROUNDS):
+        # The solver's tolerances are absolute: scaled so that the least violation is near 1.
+        scale = min(best, np.abs(features).max())
+        solution = _least_violation(features / scale)
+        if solution is None:
+            return best_p, False
+        lowest, p = solution
+        lowest *= scale
+        used = p > 0
+        candidates = local_maxima(x[used], (p * y)[used])
+        candidates.sort(key=lambda pair: -pair[0])
+        if candidates[0][0] < best:
+            best, best_p = candidates[0][0], p
+        if best - lowest <= 0.1 * tol * best or best <= 1e-13:
+            break
+        units = np.array([unit for value, unit in candidates[:_CUTS] if value > lowest])
+        if not len(units):
+            break
+        features = np.concatenate([features, np.maximum(units @ x.T, 0) * y])
+    return best_p, True
+
+
+def _least_violation(features: np.ndarray) -> tuple[float, np.ndarray] | None:
+    """Minimise max_k ``|features_k . p|`` over the simplex; None if the solver fails."""
+    k, n = features.shape
+    both = np.concatenate([features, -features])
+    solution = linprog(
+        np.append(np.zeros(n), 1.0),
+        A_ub=np.concatenate([both, -np.ones((2 * k, 1))], axis=1),
+        b_ub=np.zeros(2 * k),
+        A_eq=np.append(np.ones(n), 0.0)[None],
+        b_eq=np.ones(1),
+        bounds=(0, None),
+        method="highs",
+    )
+    if solution.x is None:
+        return None
+    p = np.maximum(solution.x[:n], 0)
+    return float(solution.fun), p / p.sum()
 
 
 def _sweep(
@@ -163,3 +218,16 @@ def _distinct_lines(normals: np.ndarray) -> np.ndarray:
     leading = np.argmax(np.abs(normals), axis=1)
     signs = np.sign(np.take_along_axis(normals, leading[:, None], axis=1))
     return np.unique(normals * signs, axis=0, return_index=True)[1]
+
+
+def _grid(d: int) -> np.ndarray:
+    """Units to start from, spread over the sphere."""
+    if d == 1:
+        return np.array([[1.0], [-1.0]])
+    if d == 2:
+        angles = np.arange(64) * (2 * np.pi / 64)
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    k = np.arange(256) + 0.5
+    height, turn = 1 - 2 * k / 256, np.pi * (1 + 5**0.5) * k
+    radius = np.sqrt(1 - height**2)
+    return np.stack([radius * np.cos(turn), radius * np.sin(turn), height], axis=1)

@@ -13,7 +13,7 @@ from scipy import optimize
 
 import kernelgap as kg
 from helpers import ACTIVATIONS, assert_close, eps, keys, x64
-from kernelgap.margins import tangent
+from kernelgap.margins import kkt_multipliers
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +68,7 @@ def test_zero_at_solutions_of_any_scale(problem, scale):
     model, params, x, y, multipliers = problem
     scaled = jax.tree.map(lambda w: scale * w, params)
     found = kg.margins.kkt_residuals(model, scaled, x, y)
+    assert found.status == "converged"
     assert found.stationarity < 200 * eps()
     assert 0 <= found.slackness < 200 * eps()
     assert_close(found.margin, kg.metrics.normalized_margin(model, params, x, y))
@@ -297,7 +298,7 @@ def test_residuals_fall_along_the_path():
     x = jax.random.normal(key, (20, 4))
     y = jnp.sign(x[:, 0] * x[:, 1])
     smooth = kg.models.homogeneous_mlp((16,), activation=SQUARE)
-    path = kg.margins.path(
+    path = kg.margins.regularization_path(
         smooth, smooth.init(key, 4), x, y, l2s=[1e-2, 1e-4, 1e-8, 1e-30], steps=1000,
         record=lambda p: p,
     )  # fmt: skip
@@ -316,6 +317,7 @@ def test_without_separation_there_is_only_a_margin():
         assert np.isnan(found.stationarity)
         assert np.isnan(found.slackness)
         assert np.isnan(found.multipliers).all()
+        assert found.status == "not_separated"
         zero = jax.tree.map(jnp.zeros_like, params)
         assert np.isnan(kg.margins.kkt_residuals(model, zero, x, y, multipliers=multipliers).gap)
 
@@ -349,16 +351,33 @@ def test_refuses_what_cannot_be_read():
         kg.margins.kkt_residuals(one, one.init(key, 4), x, jnp.zeros(16, int))
 
 
-@pytest.mark.parametrize("failure", [RuntimeError, np.linalg.LinAlgError, None])
-def test_the_tangent_machine_where_one_solver_fails(monkeypatch, failure):
-    """SciPy's nnls raises or stops early on vectors that are equal but for rounding."""
-
+def _failing(failure):
     def nnls(system, target, maxiter):
         if failure is not None:
             raise failure
         return np.zeros(system.shape[1]), 1.0
 
-    vectors = np.random.default_rng(0).standard_normal((6, 9)) + 1
-    expected = tangent._on_simplex(vectors)
-    monkeypatch.setattr(tangent.optimize, "nnls", nnls)
-    np.testing.assert_allclose(tangent._on_simplex(vectors), expected, atol=1e-9)
+    return nnls
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, np.linalg.LinAlgError, None])
+def test_multipliers_where_one_solver_fails(monkeypatch, failure):
+    """SciPy's nnls raises or stops early on vectors that are equal but for rounding."""
+    params, x, y = _separated(NETS["relu"], key)
+    expected = kg.margins.kkt_residuals(NETS["relu"], params, x, y)
+    assert expected.status == "converged"
+    monkeypatch.setattr(kkt_multipliers.optimize, "nnls", _failing(failure))
+    residuals = kg.margins.kkt_residuals(NETS["relu"], params, x, y)
+    np.testing.assert_allclose(residuals.multipliers, expected.multipliers, atol=1e-5)
+    assert residuals.status == "converged"
+
+
+def test_multipliers_where_all_solvers_fail_are_told(monkeypatch):
+    params, x, y = _separated(NETS["relu"], key)
+    best = kg.margins.kkt_residuals(NETS["relu"], params, x, y)
+    zeros = optimize.OptimizeResult(x=np.zeros(len(x)))
+    monkeypatch.setattr(kkt_multipliers.optimize, "nnls", _failing(RuntimeError))
+    monkeypatch.setattr(kkt_multipliers.optimize, "lsq_linear", lambda *_, **__: zeros)
+    residuals = kg.margins.kkt_residuals(NETS["relu"], params, x, y)
+    assert residuals.status == "solver_failed"
+    assert residuals.gap > best.gap  # those of the multipliers returned

@@ -1,4 +1,4 @@
-r"""Optimality conditions of the maximum margin, for homogeneous nets of any depth.
+r"""KKT residuals of the maximum margin, for homogeneous nets of any depth.
 
 The largest normalised margin solves
 
@@ -21,20 +21,20 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from kernelgap import _checks
 from kernelgap._display import compact_repr, html_repr
 from kernelgap._outputs import check_apply, check_outputs, rival_gaps, signed_outputs
 from kernelgap._trees import squared_norm
-from kernelgap.margins.tangent import least_combination
+from kernelgap.margins.kkt_multipliers import least_combination
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import homogeneous_degree
 from kernelgap.typing import ArrayLike
 
 
 class KKTResiduals(NamedTuple):
-    """How far parameters are from a KKT point of the maximum margin; scale-invariant.
+    """Residuals of the KKT conditions of the maximum margin; scale-invariant.
 
     With Theta rescaled to min_i q_i = 1:
 
@@ -43,12 +43,15 @@ class KKTResiduals(NamedTuple):
         slackness: ``a sum_i alpha_i (q_i - 1) / ||Theta||^2``, at least 0.
         margin: the normalised margin ``min_i q_i / ||Theta||^a``, before rescaling.
         multipliers: alpha, of shape (n,), or (n, k) with zeros at the samples' own classes.
+        converged: False where the solver for the multipliers stopped early: then the residuals are
+            those of the multipliers returned, and better ones may exist.
     """
 
     stationarity: Float[Array, "..."]
     slackness: Float[Array, "..."]
     margin: Float[Array, "..."]
     multipliers: Float[Array, "... n"] | Float[Array, "... n k"]
+    converged: Bool[Array, "..."]
 
     __repr__ = compact_repr
     _repr_html_ = html_repr
@@ -57,6 +60,17 @@ class KKTResiduals(NamedTuple):
     def gap(self) -> Float[Array, "..."]:
         """The duality gap of the tangent SVM over ||Theta||^2 / 2, stationarity^2 + 2 slackness."""
         return self.stationarity**2 + 2 * self.slackness
+
+    @property
+    def status(self) -> Literal["converged", "not_separated", "solver_failed"]:
+        """Say in a word what the residuals are worth, for concrete ones of a single net.
+
+        `"not_separated"`: no multiple of Theta satisfies the constraints, all but `margin` are NaN.
+        `"solver_failed"`: the multipliers may not be the best ones; see `converged`.
+        """
+        if np.isnan(self.stationarity):
+            return "not_separated"
+        return "converged" if self.converged else "solver_failed"
 
 
 def kkt_residuals(
@@ -69,7 +83,7 @@ def kkt_residuals(
     candidates: int = 500,
     kinks: float = 0.0,
 ) -> KKTResiduals:
-    r"""Residuals of the first-order conditions of the maximum margin.
+    r"""Compute residuals of the first-order conditions of the maximum margin.
 
     Both are zero exactly at KKT points, which every solution of the maximum margin is. At kinks of
     the activation the gradient is the one JAX computes, one of many. The best ReLU nets have most
@@ -94,16 +108,13 @@ def kkt_residuals(
             nets. Much larger values excuse too much: <Theta, g> = a q then holds only roughly.
 
     Returns:
-        `KKTResiduals(stationarity, slackness, margin, multipliers)`. Unless all samples are
+        `KKTResiduals`. Unless all samples are
         classified rightly, no multiple of Theta satisfies the constraints: then all but `margin`
         are NaN.
 
     Raises:
-        TypeError: if `model` is no `Model`, x is not floating or `candidates` is no integer.
-        ValueError: if shapes disagree, x is not finite, concrete labels are out of range,
-            `multipliers` is unknown, `candidates` < 1, `kinks` < 0 or not defined for the model and
-            multipliers, the model is not homogeneous, or `"optimal"` is asked for under `jit`,
-            `vmap` or `grad`.
+        ValueError: If `kinks` is not defined for the model and multipliers, the model is not
+            homogeneous, or `"optimal"` is asked for under `jit`, `vmap` or `grad`.
 
     Example:
         The planted network of the XOR distribution has the largest margin on its population:
@@ -114,9 +125,9 @@ def kkt_residuals(
         >>> x = jnp.concatenate([jnp.repeat(signal, 4, axis=0), jnp.tile(noise, (4, 1))], axis=1)
         >>> y = jnp.repeat(jnp.array([1.0, 1.0, -1.0, -1.0]), 4)
         >>> model = kg.models.homogeneous_mlp((4,))
-        >>> found = kg.margins.kkt_residuals(model, kg.datasets.planted_xor(4), x, y)
-        >>> print(f"{found.margin:.3f} {found.stationarity:.2f} {found.slackness:.2f}")
-        0.125 0.00 0.00
+        >>> kkt = kg.margins.kkt_residuals(model, kg.datasets.planted_xor(4), x, y)
+        >>> print(f"{kkt.margin:.3f} {kkt.stationarity:.2f} {kkt.slackness:.2f} {kkt.status}")
+        0.125 0.00 0.00 converged
 
     References:
         K. Lyu, J. Li, "Gradient Descent Maximizes the Margin of Homogeneous Neural Networks", ICLR
@@ -159,11 +170,12 @@ def _optimal(
     """The residuals of the best multipliers, in float64."""
     degree = homogeneous_degree(model)
     theta = np.concatenate([np.asarray(w, np.float64).ravel() for w in jax.tree.leaves(params)])
+    converged = True
     with np.errstate(divide="ignore", invalid="ignore"):
         values = [np.nan, np.nan, q.min() / np.linalg.norm(theta) ** degree]
         multipliers = np.full(q.shape, np.nan)
     if q.min() > 0:
-        weights, gradient = least_combination(
+        weights, gradient, converged = least_combination(
             model, params, x, y, q.astype(np.float64),
             constraints=_constraints, candidates=candidates, kinks=kinks,
         )  # fmt: skip
@@ -179,7 +191,7 @@ def _optimal(
     stationarity, slackness, margin, multipliers = (
         jnp.asarray(v, q.dtype) for v in (*values, multipliers)
     )
-    return KKTResiduals(stationarity, slackness, margin, multipliers)
+    return KKTResiduals(stationarity, slackness, margin, multipliers, jnp.asarray(converged))
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -204,11 +216,12 @@ def _exponential(model: Model, params: Params, x: jax.Array, y: jax.Array) -> KK
         slackness=degree * factor * jnp.sum(weights * excess) / squared + 0 * unit,
         margin=least / squared ** (degree / 2),
         multipliers=factor * weights * unit ** (1 - 2 / degree) + 0 * unit,
+        converged=jnp.ones_like(least, bool),
     )
 
 
 def _constraints(model: Model, params: Params, x: jax.Array, y: ArrayLike) -> jax.Array:
-    """All q_i of shape (n,), or (n, k) with inf at the samples' own classes."""
+    """Return all q_i of shape (n,), or (n, k) with inf at the samples' own classes."""
     outputs = check_outputs(model.apply(params, x))
     if outputs.ndim == 1:
         return signed_outputs(outputs, y)

@@ -1,4 +1,4 @@
-r"""From candidate units to the best network over them: the l1-SVM as a linear programme.
+r"""The best network over given units, by a linear programme, and column generation.
 
 Over units u_1, ..., u_k on the sphere, gamma_l1 = max_{||alpha||_1 <= 1} min_i y_i f(x_i) with
 f = sum_j alpha_j relu(u_j . x). Half of it is the best normalised margin of a two-layer network
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linprog
 
-from kernelgap.margins.oracle import ascend
+from kernelgap.margins.search.units import ascend
 from kernelgap.typing import DTypeLike
 
 _ROWS = 600  # rows up to which the programme is solved with all of them at once
@@ -33,7 +33,7 @@ class L1SVM(NamedTuple):
 
 
 def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
-    """max_{||alpha||_1 <= 1} min_i y_i (features alpha)_i, with the optimal dual weights.
+    """Maximise min_i y_i (features alpha)_i over ||alpha||_1 <= 1; return dual weights as well.
 
     Only rows that matter are given to the solver where there are many: rows that its solution
     violates are added until there are none, which leaves the optimum of all rows.
@@ -55,29 +55,29 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
     if n > _ROWS:
         rows = np.argsort(signed.sum(axis=1))[:_ROWS]
     while True:
-        found = _solve(signed[rows])
-        coef = found.x[:k] - found.x[k : 2 * k]
+        solution = _solve(signed[rows])
+        coef = solution.x[:k] - solution.x[k : 2 * k]
         coef /= max(np.sum(np.abs(coef)), 1.0)
         margins = signed @ coef
-        missed = np.setdiff1d(np.flatnonzero(margins < found.x[-1] - 1e-7), rows)
+        missed = np.setdiff1d(np.flatnonzero(margins < solution.x[-1] - 1e-7), rows)
         if not len(missed):
             break
         rows = np.r_[rows, missed[np.argsort(margins[missed])[:_ROWS]]]
     weights = np.zeros(n)
-    weights[rows] = np.maximum(-found.ineqlin.marginals[:-1], 0)
+    weights[rows] = np.maximum(-solution.ineqlin.marginals[:-1], 0)
     total = weights.sum()
     weights = weights / total if total > 0 else np.full(n, 1 / n)
     return L1SVM(max(float(margins.min()), 0.0), coef, weights)
 
 
 def _solve(signed: np.ndarray) -> Any:
-    """Maximise t with signed (a - b) >= t, sum(a + b) <= 1: SciPy's solution (a, b, t).
+    """Maximise t with signed (a - b) >= t, sum(a + b) <= 1; return SciPy's solution (a, b, t).
 
-    By the first method of HiGHS that does not give up; on degenerate problems some do.
+    Some methods of HiGHS give up on degenerate problems: the first that does not is used.
     """
     n, k = signed.shape
     for method, presolve in (("highs", True), ("highs-ds", False), ("highs-ipm", True)):
-        found = linprog(
+        solution = linprog(
             np.r_[np.zeros(2 * k), -1.0],
             A_ub=np.block([[-signed, signed, np.ones((n, 1))], [np.ones((1, 2 * k)), 0.0]]),
             b_ub=np.r_[np.zeros(n), 1.0],
@@ -85,13 +85,13 @@ def _solve(signed: np.ndarray) -> Any:
             method=method,
             options={"presolve": presolve},
         )
-        if found.status == 0:
-            return found
+        if solution.status == 0:
+            return solution
     raise RuntimeError(f"the linear programme of the l1-SVM with {n} samples and {k} units failed: "
-                       f"{found.message}")  # fmt: skip
+                       f"{solution.message}")  # fmt: skip
 
 
-class Polished(NamedTuple):
+class UnitNetwork(NamedTuple):
     """Units (k, d) of length 1 with coefficients (k,), their l1 margin and dual weights (n,)."""
 
     units: np.ndarray
@@ -100,33 +100,33 @@ class Polished(NamedTuple):
     weights: np.ndarray
 
 
-class Dual(NamedTuple):
+class DualPoint(NamedTuple):
     """Weights p (n,) on the simplex, and the largest violation h(p o y) that a search found."""
 
     weights: np.ndarray
     violation: float
 
 
-def best_over(x: np.ndarray, y: np.ndarray, units: np.ndarray) -> Polished:
-    """The l1-SVM over the directions of the given units; those without weight are dropped."""
+def best_over(x: np.ndarray, y: np.ndarray, units: np.ndarray) -> UnitNetwork:
+    """Solve the l1-SVM over the directions of the given units; drop those without weight."""
     units = distinct(units)
     solved = l1_svm(np.maximum(x @ units.T, 0), y)
     keep = np.abs(solved.coef) > 1e-10
-    return Polished(units[keep], solved.coef[keep], solved.margin, solved.weights)
+    return UnitNetwork(units[keep], solved.coef[keep], solved.margin, solved.weights)
 
 
 def column_generation(
     x: np.ndarray,
     y: np.ndarray,
-    start: Polished,
-    centre: Dual,
+    start: UnitNetwork,
+    centre: DualPoint,
     *,
     key: jax.Array,
     rounds: int,
     dtype: DTypeLike,
     steps: int = 100,
     tol: float = 1e-6,
-) -> tuple[Polished, Dual]:
+) -> tuple[UnitNetwork, DualPoint]:
     """Add violating units and solve again, until the search finds none, gains end or rounds do.
 
     The dual weights of the programme jump from vertex to vertex; units are also looked for at the
@@ -135,13 +135,13 @@ def column_generation(
     Args:
         x: inputs (n, d), float64, of order one.
         y: labels (n,), float64.
-        start: where to begin, from `best_over`.
+        start: the network to begin with, from `best_over`.
         centre: the best dual weights so far.
         key: JAX random key, for the random starts of the search.
-        rounds: most linear programmes solved.
-        dtype: of the search; what it finds is evaluated in float64.
-        steps: of the local ascent.
-        tol: relative violation of the margin that counts.
+        rounds: the largest number of linear programmes.
+        dtype: dtype of the search; its units are evaluated in float64.
+        steps: steps of the local ascent.
+        tol: the relative violation of the margin from which units are added.
 
     Returns:
         The last network, its margin at least that of `start`, and the best dual weights.
@@ -149,17 +149,17 @@ def column_generation(
     current = start
     for round_key in jax.random.split(key, rounds):
         middle = (current.weights + centre.weights) / 2
-        found = []
+        fresh = []
         both = zip((current.weights, middle), jax.random.split(round_key), strict=True)
         for weights, search_key in both:
             units, values = _search(x, y, weights, current.units, search_key, dtype, steps)
             if values[0] < centre.violation:
-                centre = Dual(weights, float(values[0]))
+                centre = DualPoint(weights, float(values[0]))
             violating = units[values > current.margin * (1 + tol)]
-            found.append(distinct(violating[: 8 * _ADDED], _APART)[:_ADDED])
-        if not len(found[0]) + len(found[1]):
+            fresh.append(distinct(violating[: 8 * _ADDED], _APART)[:_ADDED])
+        if not len(fresh[0]) + len(fresh[1]):
             break
-        better = best_over(x, y, np.vstack([current.units, *found]))
+        better = best_over(x, y, np.vstack([current.units, *fresh]))
         gain = better.margin - current.margin
         if gain >= 0:  # or the solver's tolerance made it less
             current = better
@@ -177,7 +177,7 @@ def _search(
     dtype: DTypeLike,
     steps: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Units found for q = p o y from data points, random and active units; the best first."""
+    """Search units for q = p o y from data points, random and active units; best first."""
     q = weights * y
     random_key, row_key = jax.random.split(key)
     points = jnp.asarray(x, dtype)
@@ -187,15 +187,15 @@ def _search(
     padded = np.zeros((_STARTS, x.shape[1]))
     padded[: len(active)] = active[:_STARTS]
     starts = jnp.concatenate([points[rows], random, jnp.asarray(padded, dtype)])
-    found, _, _ = ascend(points, jnp.asarray(q, dtype), starts, steps=steps)
-    units = _unit_rows(np.asarray(found, float))
+    directions, _, _ = ascend(points, jnp.asarray(q, dtype), starts, steps=steps)
+    units = _unit_rows(np.asarray(directions, float))
     values = np.abs(np.maximum(units @ x.T, 0) @ q)
     order = np.argsort(-values)
     return units[order], values[order]
 
 
 def distinct(units: np.ndarray, spread: float = _SAME) -> np.ndarray:
-    """Rows scaled to length 1, zero rows and near repetitions of earlier rows left out."""
+    """Scale rows to length 1; leave out zero rows and near repetitions of earlier rows."""
     units = _unit_rows(units)
     units = units[np.linalg.norm(units, axis=1) > 0.5]
     repeated = np.tril(units @ units.T > 1 - spread, -1).any(axis=1)

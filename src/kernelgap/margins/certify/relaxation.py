@@ -1,4 +1,4 @@
-r"""A convex upper bound on the most violating ReLU unit, smoothed, with its gradient.
+r"""A convex upper bound on the most violating ReLU unit: smoothed, and with rounding errors.
 
 For q in R^n and a sign s let P be the points with s q_i > 0 and N those with s q_j < 0; r_i is the
 norm of x_i and z_i = u.x_i. As ``relu(z) = (z + |z|) / 2``::
@@ -27,16 +27,19 @@ The bound without transfer is the dual of a semidefinite relaxation; the transfe
 inequalities ``sign(z_i) z_j <= |z_j|``. Both are derived for this project.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-# A negative point may transfer to so many positive points, at first the most correlated ones; to
-# fewer where one side would have more transfers than that.
+from kernelgap._numerics.verified import above, gamma, largest_eigenvalue_bound
+
+# The largest number of positive points that a negative one may transfer to, at first the most
+# correlated ones, and of transfers on one side.
 _PARTNERS = 64
 _TRANSFERS = 200_000
-_DEEP = 60.0  # logarithms are cut there, so that no square underflows
+_DEEP = 60.0  # logarithms are clipped there, so that no square underflows
 
 
 class Side(NamedTuple):
@@ -103,13 +106,13 @@ def relax(x: np.ndarray, signs: np.ndarray, *, partners: int | None = None) -> R
 
 
 def multipliers(relaxation: Relaxation, theta: np.ndarray) -> tuple[np.ndarray, list[Multipliers]]:
-    """The weights p and each side's multipliers, read from the variables."""
+    """Read the weights p and each side's multipliers from the variables."""
     p = softmax(theta[: len(relaxation.x)])
     return p, [side_multipliers(relaxation, side, theta, p)[0] for side in relaxation.sides]
 
 
 def evaluate(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> Value:
-    """The bound on h(q), q = p o signs, with lambda_max replaced by a log-sum-exp."""
+    """Evaluate the bound on h(q), q = p o signs, with lambda_max replaced by a log-sum-exp."""
     p = softmax(theta[: len(relaxation.x)])
     parts = [_side(relaxation, side, theta, p, smoothing) for side in relaxation.sides]
     bounds, smooth = [part[1] for part in parts], np.array([part[0] for part in parts])
@@ -118,10 +121,52 @@ def evaluate(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> Val
     return Value(value, gradient, max(bounds), tuple(part[3] for part in parts))
 
 
+def certified_bound(relaxation: Relaxation, p: np.ndarray, multipliers: list[Multipliers]) -> float:
+    """Bound max_s s sum_i q_i relu(u.x_i), q = p o signs, from above, for p taken as exact.
+
+    Multipliers may be any floating-point numbers: what they fail to satisfy is paid for. Errors of
+    sums are bounded by gamma_k times the sum of absolute values, with twice the k that is needed to
+    cover the rounding of these bounds themselves; see `kernelgap._numerics.verified`.
+    """
+    pairs = zip(relaxation.sides, multipliers, strict=True)
+    return max(_certified_side(relaxation, side, p, m) for side, m in pairs)
+
+
+def _certified_side(relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers) -> float:
+    n, d = relaxation.x.shape
+    if len(side.positive) == 0:
+        return 0.0
+    relative = gamma(4 * (n + d + 8))
+    norms = relaxation.norms * (1 + gamma(2 * (d + 4)))
+    own, other = norms[side.positive], norms[side.negative]
+
+    v, h = quadratic_form(relaxation, side, p, m)
+    moved = abs(m.transfer)
+    rows, columns = np.asarray(moved @ other), np.asarray(moved.sum(axis=0))
+    # What the negative terms were charged beyond |q_j|, at most r_j on the ball for each unit.
+    charged = columns + np.abs(m.linear) + m.quadratic * other
+    excess = np.maximum(charged - p[side.negative], 0) + relative * (charged + p[side.negative])
+    # Errors of v_i, of b and of M; the last two are at most their Frobenius norms.
+    v_error = relative * (p[side.positive] * own + rows)
+    lengths = np.sum(v * v, axis=1) / (2 * m.scales)
+    form_error = relative * (lengths.sum() + (m.quadratic * other**2).sum())
+    b_error = relative * ((p * norms).sum() + (np.abs(m.linear) * other).sum())
+
+    # The bound without multipliers, should they be of no use: relu(u.x_i) <= ||x_i||.
+    trivial = above(float(p[side.positive] @ own), 2 * (n + 4))
+    top = max(largest_eigenvalue_bound(h), 0.0)
+    if math.isinf(top):
+        return trivial
+    terms = np.concatenate([m.scales / 2, excess * other, v_error])
+    total = math.fsum([*terms, form_error, b_error, 2 * top, -m.rho])
+    size = float(terms.sum()) + 2 * top + abs(m.rho)
+    return min(max(total + relative * size, 0.0) / 2, trivial)
+
+
 def quadratic_form(
     relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The vectors v_i and the matrix H."""
+    """Return the vectors v_i and the matrix H."""
     x, d = relaxation.x, relaxation.x.shape[1]
     points, others = x[side.positive], x[side.negative]
     v = p[side.positive, None] * points - m.transfer @ others
@@ -138,7 +183,7 @@ def quadratic_form(
 def side_multipliers(
     relaxation: Relaxation, side: Side, theta: np.ndarray, p: np.ndarray
 ) -> tuple[Multipliers, np.ndarray, np.ndarray]:
-    """One side's multipliers, the shares of p_j behind them, and the sums of squared weights."""
+    """Return one side's multipliers, the shares of p_j behind them, and sums of squared weights."""
     logs, rho, weights = views(side, theta)
     squares = np.sum(weights**2, axis=0)
     shares = weights * np.abs(weights) / squares  # signed only where they transfer
@@ -149,14 +194,14 @@ def side_multipliers(
         ((shares[3:] * other).T.ravel(), side.partners.T.ravel(), k * np.arange(n + 1)),
         shape=(len(side.positive), n),
     )
-    found = Multipliers(
+    one_side = Multipliers(
         transfer,
         other * (shares[1] - shares[2]),
         other * shares[0] / relaxation.norms[side.negative],
         p[side.positive] * np.exp(np.clip(logs, -_DEEP, _DEEP)),
         float(rho[0]),
     )
-    return found, shares, squares
+    return one_side, shares, squares
 
 
 def _side(
@@ -202,14 +247,14 @@ def _side(
 
 
 def smooth_eigenvalue(h: np.ndarray, smoothing: float) -> tuple[float, float, np.ndarray]:
-    """Smooth maximum of 0 and the eigenvalues, the largest of them, the gradient of the former."""
+    """Return a smooth maximum of 0 and the eigenvalues, the largest of them, and a gradient."""
     eigenvalues, vectors = np.linalg.eigh(h)
     top, occupation = _smooth_max(np.append(eigenvalues, 0.0), smoothing)
     return top, float(eigenvalues[-1]), (vectors * occupation[:-1]) @ vectors.T
 
 
 def views(side: Side, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Views of one side's variables: logarithms of scales, rho (1,), weights (3 + k, |N|)."""
+    """Return views of one side: logarithms of scales, rho (1,), weights (3 + k, |N|)."""
     part = theta[side.start : side.stop]
     count = len(side.positive)
     return part[:count], part[count : count + 1], part[count + 1 :].reshape(
@@ -218,7 +263,7 @@ def views(side: Side, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Positive weights that sum to one."""
+    """Return positive weights that sum to one."""
     powers = np.exp(np.maximum(logits - logits.max(), -_DEEP))
     return powers / powers.sum()
 

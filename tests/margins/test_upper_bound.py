@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import linprog
+from scipy.optimize import OptimizeResult, linprog
 from threadpoolctl import threadpool_info
 
 import kernelgap as kg
 from helpers import seeds
-from kernelgap.margins import enumeration, relaxation
+from kernelgap.margins.certify import enumeration, minimiser, relaxation
 
 
 def draw(seed, shape):
@@ -263,3 +263,32 @@ def test_the_search_runs_on_one_blas_thread_and_gives_the_others_back(monkeypatc
         kg.margins.upper_bound(x, np.sign(x[:, 0] * x[:, 1]))
     assert seen == [{1}] * 5
     assert threads() == before
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_soft_failures_are_told_and_leave_a_bound(d, monkeypatch):
+    """A linear programme or a line search that fails costs tightness; the status says so."""
+    _, x, y = draw(4, (12, d))
+    best = kg.margins.upper_bound(x, y)
+    assert best.status == best.violation.status == "converged"
+
+    class Failed:
+        x, status, message = None, 4, "numerical difficulties"
+
+    def stops(objective, theta, **options):
+        objective(theta)
+        return OptimizeResult(x=theta, status=2, nit=0)
+
+    monkeypatch.setattr(enumeration, "linprog", lambda *_, **__: Failed)
+    monkeypatch.setattr(minimiser, "minimize", stops)
+    failed = kg.margins.upper_bound(x, y)
+    assert failed.status == "solver_failed"
+    assert np.isfinite(failed.value)
+    assert failed.value >= best.value * (1 - 1e-4)
+
+
+def test_too_few_steps_are_told():
+    _, x, y = draw(5, (30, 6))
+    assert kg.margins.upper_bound(x, y, max_iterations=3).status == "max_iterations"
+    assert kg.margins.violation_bound(x, y / 30, max_iterations=3).status == "max_iterations"
+    assert kg.margins.violation_bound(x, y / 30).status == "converged"

@@ -1,0 +1,1 @@
+"""Numerical tools that several modules share; private to the library."""

@@ -1,0 +1,228 @@
+r"""The best two-layer ReLU network found, with a proof of how far it is from the best of any width.
+
+gamma* = max over networks of any width of min_i y_i f(Theta; x_i) / ||Theta||^2. A network gives a
+lower bound; weights p of the simplex on the samples give an upper bound (`upper_bound`). Both are
+evaluated in float64 with room for rounding, so that lower <= gamma* <= upper.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from kernelgap import _checks
+from kernelgap._display import compact_repr, html_repr
+from kernelgap._extras import progress_bar
+from kernelgap._numerics.verified import gamma
+from kernelgap.margins.certify.weak_duality import bound_margin
+from kernelgap.margins.problem import Problem, prepare_problem
+from kernelgap.margins.search.columns import DualPoint, UnitNetwork
+from kernelgap.margins.search.networks import search_networks
+from kernelgap.models import Params
+from kernelgap.typing import ArrayLike, DTypeLike, Key
+
+
+class MarginCertificate(NamedTuple):
+    """lower <= gamma* <= upper for the best normalised margin gamma* of any width.
+
+    Attributes:
+        lower: normalised margin of `params`, a lower bound in spite of rounding; 0 where no
+            network with a positive margin was found.
+        upper: an upper bound in spite of rounding; inf where none was asked for.
+        ratio: upper / lower: 1 if equal, inf if only lower is 0.
+        params: parameters of `models.homogeneous_mlp((units,))`, ||Theta|| = 1, with balanced
+            units; zero where `lower` is 0, the best network of the unit ball if nothing separates
+            the data.
+        weights: (n,) the weights p of the simplex that prove `upper`; where none was asked for,
+            the dual weights of the linear programme over the network's units.
+        status: how both halves ended. `"converged"`: a network, and an upper bound to its
+            tolerance. `"inseparable"`: a zero row or one point with both labels proves that no
+            network has a positive margin. `"no_network"`: the search met none with a positive
+            margin. `"lower_only"`: no upper bound was asked for, or it was interrupted.
+            `"max_iterations"` or `"solver_failed"`: the minimisation of the upper bound ended so;
+            both bounds hold, and `upper` may be loose.
+    """
+
+    lower: float
+    upper: float
+    ratio: float
+    params: Params
+    weights: Float[np.ndarray, " n"]
+    status: Literal[
+        "converged", "inseparable", "no_network", "lower_only", "max_iterations", "solver_failed"
+    ]
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
+
+    def _entries(self) -> dict[str, Any]:
+        numbers = {"lower": self.lower, "upper": self.upper, "ratio": self.ratio}
+        return numbers | {"units": self.params[1].shape[0], "status": self.status}
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in `max_margin`; carries the best network until then.
+
+    It is a KeyboardInterrupt and ends the program unless it is caught, as Ctrl-C should. In a
+    notebook, where the interrupt ends the cell, `sys.last_value.best` still has the network.
+
+    Attributes:
+        best: the `MarginCertificate` of the best network until then, with `upper` inf: no upper
+            bound was finished.
+    """
+
+    def __init__(self, best: MarginCertificate) -> None:
+        super().__init__(best)
+        self.best = best
+
+    def __str__(self) -> str:
+        return f"the best network until then is `best` of this exception: {self.best!r}"
+
+
+def max_margin(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    key: Key,
+    width: int = 128,
+    restarts: int | None = None,
+    steps: int = 3000,
+    rounds: int = 3,
+    upper: bool = True,
+    progress: bool = False,
+) -> MarginCertificate:
+    r"""Search the two-layer ReLU network of largest normalised margin, and certify it.
+
+    gamma* = max_Theta min_i y_i f(Theta; x_i) / ||Theta||^2 with f = sum_j w_j relu(u_j . x), over
+    all widths. The search:
+
+    1. Networks of random weights climb the smoothed margin (several temperatures and step sizes).
+    2. Over the directions of their units, the l1-SVM is solved as a linear programme.
+    3. `rounds` times: the best few networks climb again from where they are; units that violate
+       the dual solution are added; the programme is solved anew. The margin never falls.
+
+    It runs on the host, in NumPy and SciPy, between compiled stages, and cannot be traced. The
+    upper bound is for two layers and one output; for deeper and multi-class networks only
+    `metrics.normalized_margin` is known.
+
+    Args:
+        x: inputs of shape (n, d).
+        y: (n,) labels, -1 or +1; one class is fine.
+        key: JAX random key.
+        width: hidden units of the networks of step 1; the result has as many as it needs.
+        restarts: number of networks of step 1; None takes 8, or fewer for large data.
+        steps: number of steps of every climb.
+        rounds: number of rounds of step 3, at least 0.
+        upper: False skips the upper bound, which takes half of the time or more.
+        progress: show a bar over the stages on stderr (extra `studies`).
+
+    Returns:
+        A `MarginCertificate`. Data that no network separates (a zero row, equal rows with different
+        labels) have gamma* = 0: `lower` is 0, `params` are zero, and `upper` is 0, or nearly 0
+        where rows are equal up to scaling or rounding only.
+
+    Raises:
+        TypeError: If an argument is traced.
+        RuntimeError: If all solvers of a linear programme of the search fail.
+        Interrupted: On Ctrl-C, once a network has been found; it carries that network.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, kernelgap as kg
+        >>> x, y = jnp.array([[3.0, 4.0]]), jnp.array([1.0])  # one sample: gamma* = ||x|| / 2
+        >>> kg.margins.max_margin(x, y, key=jax.random.key(0), width=8, steps=10)
+        MarginCertificate(lower=2.5, upper=2.5, ratio=1, units=1, status='converged')
+
+    References:
+        Paper A: the margin, and its l1-SVM form (T4). The search and both certificates are ours.
+    """
+    problem = prepare_problem(x, y)
+    n, d = problem.x.shape
+    _checks.random_key(key)
+    if not _checks.is_concrete(key):
+        raise TypeError("`key` is traced: max_margin solves linear programmes on the host. Call it "
+                        "outside of jit, vmap and grad")  # fmt: skip
+    width = _checks.integer(width, "width", minimum=1)
+    if restarts is not None:
+        restarts = _checks.integer(restarts, "restarts", minimum=1)
+    steps = _checks.integer(steps, "steps", minimum=1)
+    rounds = _checks.integer(rounds, "rounds", minimum=0)
+    if problem.conflict is not None:  # there is nothing to search for
+        high = bound_margin(problem).value if upper else float(np.inf)
+        params = _zero_network(d, problem.dtype)
+        weights = problem.conflict.weights
+        return MarginCertificate(0.0, high, _ratio(0.0, high), params, weights, "inseparable")
+    networks = search_networks(
+        problem, key, width=width, steps=steps, rounds=rounds,
+        restarts=restarts or int(np.clip(2**18 // (n * d), 2, 8)),
+    )  # fmt: skip
+    with progress_bar(
+        1 + rounds + bool(upper), "max_margin", unit="stage", enabled=progress
+    ) as stages:
+        best = next(networks)
+        stages.update()
+        try:
+            left = rounds
+            for better in networks:
+                best = better
+                stages.update()
+                left -= 1
+            stages.update(left)  # rounds that the search did not need
+            if not upper:
+                return _lower_half(*best, problem)
+            bound = bound_margin(problem)  # a start from dual weights was slower, not tighter
+            stages.update()
+        except KeyboardInterrupt as stop:
+            raise Interrupted(_lower_half(*best, problem)) from stop
+    lower_half = _lower_half(*best, problem)
+    return lower_half._replace(
+        upper=bound.value,
+        ratio=_ratio(lower_half.lower, bound.value),
+        weights=bound.weights,
+        status=bound.status if lower_half.lower > 0 else "no_network",
+    )
+
+
+def _lower_half(network: UnitNetwork, dual: DualPoint, problem: Problem) -> MarginCertificate:
+    """The certificate of a network for the scaled inputs, without an upper bound."""
+    params, lower = _balanced(network, problem)
+    high = float(np.inf)
+    ratio, status = _ratio(lower, high), "lower_only" if lower > 0 else "no_network"
+    return MarginCertificate(lower * problem.scale, high, ratio, params, dual.weights, status)
+
+
+def _balanced(network: UnitNetwork, problem: Problem) -> tuple[Params, float]:
+    """Balanced parameters of norm 1 in the problem's dtype, and a lower bound of their margin."""
+    size = np.sqrt(np.abs(network.coef) / max(2 * np.sum(np.abs(network.coef)), 1e-300))
+    hidden = jnp.asarray(size[:, None] * network.units, problem.dtype)
+    readout = jnp.asarray(np.sign(network.coef) * size, problem.dtype)
+    lower = margin_below(hidden, readout, problem.x, problem.y) if len(size) else 0.0
+    if not lower > 0:
+        return _zero_network(problem.x.shape[1], problem.dtype), 0.0
+    return (hidden, readout), lower
+
+
+def _zero_network(d: int, dtype: DTypeLike) -> Params:
+    return jnp.zeros((1, d), dtype), jnp.zeros(1, dtype)
+
+
+def margin_below(hidden: ArrayLike, readout: ArrayLike, x: np.ndarray, y: np.ndarray) -> float:
+    """Return min_i y_i f(x_i) / ||Theta||^2 in float64, below the exact value despite rounding.
+
+    An output is a sum of products of sums, d + m + 2 roundings in all: it is off by at most gamma
+    times the sum of the absolute values, which ||x|| sum_j |w_j| ||u_j|| bounds. Twice as many, and
+    some more, leave room for the rounding of these bounds themselves.
+    """
+    u, w = np.asarray(hidden, float), np.asarray(readout, float)
+    outputs = np.maximum(x @ u.T, 0) @ w
+    room = gamma(2 * (x.shape[1] + len(w) + 8))
+    error = room * np.linalg.norm(x, axis=1) * np.sum(np.abs(w) * np.linalg.norm(u, axis=1))
+    worst = np.min(y * outputs - error)
+    squares = np.sum(u * u) + np.sum(w * w)
+    return float(worst / squares * (1 - np.sign(worst) * gamma(2 * (u.size + len(w) + 8))))
+
+
+def _ratio(lower: float, upper: float) -> float:
+    if lower > 0:
+        return upper / lower
+    return 1.0 if upper <= 0 else float(np.inf)

@@ -1,0 +1,1 @@
+"""Prove upper bounds on violations and margins, with every rounding error accounted for."""

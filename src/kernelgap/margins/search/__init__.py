@@ -1,0 +1,1 @@
+"""Find networks of large margin; whatever is found here is evaluated and proved elsewhere."""
