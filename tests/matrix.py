@@ -104,7 +104,7 @@ def cast(data: Data, dtype: Any, *, mixed: Any = None) -> Data:
 
 
 def _svm(p: Any) -> tuple:
-    return p.margin, p.gap < 1e-3
+    return p.margin, p.duality_gap < 1e-3
 
 
 class Row(NamedTuple):

@@ -68,6 +68,8 @@ def test_studies_go_to_other_processes(name):
             jnp.nan,
             jnp.float32(0),
             jnp.int32(3),
+            jnp.int32(0),
+            jnp.int32(2),
         ),
         kg.kernels.empirical_ntk(net, params),
         kg.optim.Trained(params, (), jnp.ones(3), None),

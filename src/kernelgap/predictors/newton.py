@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from kernelgap.predictors.conjugate import Nystroem, nystroem, solve, woodbury
+from kernelgap.predictors.linear import Nystroem, nystroem, solve, woodbury
 from kernelgap.predictors.operators import GramMatrix, Operator
 
-_HALVINGS = 30  # of a Newton step
+_MAX_HALVINGS = 30  # line-search halvings per Newton step
 _PATIENCE = 6  # steps that may fail to lower the gap or the objective
 
 
@@ -80,7 +80,7 @@ def newton(
         def too_long(state: tuple) -> jax.Array:
             length, halvings = state
             value = objective(s.coef + length * change, s.outputs + length * slope)
-            return ~(value <= before) & (halvings < _HALVINGS)
+            return ~(value <= before) & (halvings < _MAX_HALVINGS)
 
         # Rounding may hide the decrease of the last steps.
         before = objective(s.coef, s.outputs) * (1 + 4 * float(jnp.finfo(b.dtype).eps))
