@@ -162,7 +162,10 @@ class KernelPredictor(NamedTuple):
         return jnp.sum(self.coef != 0, axis=0)
 
     def decision_function(self, x: ArrayLike) -> jax.Array:
-        """Return the values of f at the rows of x: shape (n_new,), or (n_new, k)."""
+        """Return the values of f at the rows of x: shape (n_new,), or (n_new, k).
+
+        Those of a fit that failed (see `status`) are NaN.
+        """
         x = _checks.inputs(x, d=self.x.shape[1])
         if x.dtype != self.x.dtype:
             known = jax.dtypes.canonicalize_dtype(self.x.dtype) == self.x.dtype
@@ -171,7 +174,11 @@ class KernelPredictor(NamedTuple):
                 f"`x` must have the dtype of the centres, {self.x.dtype}; got {x.dtype}. "
                 f"{cure if known else 'Set jax_enable_x64, as when they were fitted'}"
             )
-        return kernel_matmul(self.kernel, x, self.coef, x2=self.x)
+        failed = self.status > Status.ABOVE_TOL.value
+        if not _checks.is_concrete(failed) or not np.any(failed):
+            return kernel_matmul(self.kernel, x, self.coef, x2=self.x)
+        values = kernel_matmul(self.kernel, x, jnp.nan_to_num(self.coef), x2=self.x)
+        return jnp.where(failed if failed.ndim == 0 else failed[None, :], jnp.nan, values)
 
     def predict(self, x: ArrayLike) -> jax.Array:
         """Return the labels: the sign of f (0 counts as -1), or the class of the largest output."""
@@ -241,7 +248,7 @@ def _accuracy(values: jax.Array, y: jax.Array) -> jax.Array:
 
 def _r_squared(values: jax.Array, y: jax.Array) -> jax.Array:
     left = jnp.sum(jnp.square(y - values), axis=0)
-    whole = jnp.sum(jnp.square(y - jnp.mean(y, axis=0)), axis=0)
+    whole = jnp.sum(jnp.square(y - jnp.mean(y, axis=0, keepdims=True)), axis=0)
     ratio = 1 - left / jnp.where(whole > 0, whole, 1)
     fit = jnp.mean(jnp.where(whole > 0, ratio, jnp.where(left == 0, 1, left * 0)))
     return fit if len(y) > 1 else not_a_number(values.dtype)

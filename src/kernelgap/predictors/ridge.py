@@ -72,7 +72,7 @@ def kernel_ridge(
             rounding, by LAPACK's general solver where rounding made it indefinite), `Iterative()`
             holds the Gram matrix and uses only products, `MatrixFree()` does not hold it; `"auto"`
             is direct if the Gram matrix fits into memory, else matrix-free. Their
-            `max_iterations` counts refinements, each one linear system, and is 12 by default.
+            `max_iterations` counts refinements of a solution, and is 12 by default.
 
     Returns:
         A `KernelPredictor`; `kkt_residual` is ||(K + l2 I) coef - y|| / ||y||, of the worst output,

@@ -23,6 +23,7 @@ from kernelgap.kernels.functions import (
     checked_inputs,
     checked_kernel,
 )
+from kernelgap.kernels.kernel import widened
 from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, compensated_sum
 from kernelgap.typing import ArrayLike
@@ -88,8 +89,7 @@ def matmul(
     )
     x1, v, x2, kernel = sharding.placed(mesh, x1, v, x2, kernel)
     dtype = v.dtype
-    if dtype.itemsize < 4:  # summed in float32, rounded once
-        x1, x2, v = jax.tree.map(lambda array: array.astype(jnp.float32), (x1, x2, v))
+    x1, x2, v = widened((x1, x2, v))
     if x2 is None:
         return symmetric_matmul(kernel, x1, v, tile, mesh).astype(dtype)
     return _cross_matmul(kernel, x1, x2, v, tile, mesh).astype(dtype)
