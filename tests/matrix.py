@@ -173,8 +173,8 @@ ROWS = {
         least=1e-3, host=True,
     ),
     "kernels.gram": Row(lambda d: kg.kernels.gram(KERNEL, d.x), "x", host=True),
-    "kernels.in_convention": Row(
-        lambda d: kg.kernels.in_convention(KERNEL, "arora")(d.x), "x"
+    "kernels.convert": Row(
+        lambda d: kg.kernels.convert(KERNEL, "arora")(d.x), "x"
     ),
     "kernels.matmul": Row(lambda d: kg.kernels.matmul(KERNEL, d.x, d.f), "x f"),
     "kernels.nearest_pair": Row(

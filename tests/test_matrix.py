@@ -31,7 +31,7 @@ WITHOUT = {
     "bounds.near_start", "bounds.squared_loss", "bounds.two_layer",
     "datasets.digits", "datasets.independent", "datasets.law_moment", "datasets.mnist",
     "datasets.planted_teacher", "datasets.planted_xor", "datasets.sphere", "datasets.teacher",
-    "datasets.xor_noise", "kernels.convention_factor", "kernels.zonal_spectrum",
+    "datasets.xor_noise", "kernels.zonal_spectrum",
     "models.fixed_sign_net", "models.homogeneous_mlp", "models.leaky_relu", "models.mlp",
     "models.relu_power",
 }  # fmt: skip

@@ -35,7 +35,7 @@ ntk = kg.models.homogeneous_mlp((4,), parameterization="ntk")
 KERNELS = {
     "ntk": lambda: kg.kernels.ntk(ntk),
     "nngp": lambda: kg.kernels.nngp(ntk),
-    "arora": lambda: kg.kernels.in_convention(kg.kernels.ntk(ntk), "arora"),
+    "arora": lambda: kg.kernels.convert(kg.kernels.ntk(ntk), "arora"),
     "diversity": kg.kernels.diversity_kernel,
 }
 CONFIGURATIONS = {name: study.config for name, study in STUDIES.items()}

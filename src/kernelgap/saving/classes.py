@@ -117,7 +117,7 @@ def _describe_combined(kernel: Kernel) -> dict[str, Any] | None:
 KERNELS: dict[str, tuple[Callable[..., Kernel], Callable[[Kernel], dict[str, Any] | None]]] = {
     "infinite": (_infinite, _describe_infinite),
     "empirical": (_empirical, _describe_empirical),
-    "converted": (kernels.in_convention, _describe_converted),
+    "converted": (kernels.convert, _describe_converted),
     "diversity": (kernels.diversity_kernel, _describe_diversity),
     "combined": (_combined, _describe_combined),
 }

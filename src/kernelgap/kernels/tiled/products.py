@@ -77,7 +77,18 @@ def matmul(
     v = _checks.targets(v, (x1 if x2 is None else x2).shape[0], "v", columns=True)
     v = v.astype(x1.dtype)
     tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
-    mesh = sharding.checked_mesh(mesh)
+    return multiply(kernel, x1, v, x2, tile, sharding.checked_mesh(mesh))
+
+
+def multiply(
+    kernel: KernelFunction,
+    x1: Float[Array, "n1 d"],
+    v: Float[Array, "n2 *k"],
+    x2: Float[Array, "n2 d"] | None,
+    tile: int | None,
+    mesh: Mesh | None,
+) -> Float[Array, "n1 *k"]:
+    """Return K(x1, x2) @ v for arguments that were checked."""
     device = sharding.first_device(mesh, x1)
     tile = tile or memory.default_tile(device.platform)
     memory.require(
