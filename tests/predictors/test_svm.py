@@ -78,7 +78,7 @@ def test_the_gap_is_the_duality_gap_at_any_point(seed):
     )  # max over c of c 1'alpha - c^2 alpha'Q alpha / 2
     primal = 0.5 * (alpha @ outputs) / outputs.min() ** 2
     assert 1e-3 < (primal - best) / primal < 0.9
-    np.testing.assert_allclose(found.duality_gap, (primal - best) / primal, rtol=1e-3)
+    np.testing.assert_allclose(found.gap, (primal - best) / primal, rtol=1e-3)
     np.testing.assert_allclose(found.margin, (2 * primal) ** -0.5, rtol=1e-4)
     np.testing.assert_allclose(found.upper, (2 * best) ** -0.5, rtol=1e-4)
 
