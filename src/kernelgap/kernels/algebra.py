@@ -18,7 +18,7 @@ MIXED = "mixed"
 
 
 class Combined(NamedTuple):
-    """What is static in a combination.
+    """Static description of a combination.
 
     Attributes:
         operation: `"sum"` or `"product"` of two parts, or `"multiple"` of one.

@@ -24,7 +24,7 @@ _CONVENTIONS = ("neural_tangents", "arora", "eigenpro")
 
 
 class Converted(NamedTuple):
-    """What is static in a converted kernel."""
+    """Static description of a converted kernel."""
 
     kernel: Kernel
     convention: str

@@ -76,7 +76,7 @@ class Kernel:
     def __call__(
         self, x1: ArrayLike, x2: ArrayLike | None = None, get: str | Sequence[str] | None = None
     ) -> Any:
-        """The Gram matrix of x1 (n1, d) and x2 (n2, d); a tuple of them when `get` is a tuple."""
+        """Return the Gram matrix of x1 (n1, d), x2 (n2, d); a tuple of them for a tuple `get`."""
         x1 = self._inputs(x1, "x1")
         if x2 is not None:
             x2 = self._inputs(x2, "x2", x1.shape[1:])
@@ -84,7 +84,7 @@ class Kernel:
         return self._each(get, lambda g: self._values(g, params, x1, x2))
 
     def diag(self, x: ArrayLike, get: str | Sequence[str] | None = None) -> Any:
-        """k(x_i, x_i) for each row of x: shape (n,), without the Gram matrix."""
+        """Return k(x_i, x_i) for each row of x: shape (n,), without the Gram matrix."""
         x, params = sharding.together(self._inputs(x, "x"), self.params)
 
         def checked(get: str) -> jax.Array:
@@ -222,14 +222,14 @@ def _is_extreme(x: jax.Array) -> bool:
 
 
 def _name(function: Callable) -> tuple[str, str] | Callable:
-    """Module and name of a function where they lead back to it, else the function itself."""
+    """Return module and name of a function where they lead back to it, else the function."""
     module, name = function.__module__, function.__qualname__
-    found = getattr(import_module(module), name, None) is function
-    return (module, name) if found else function
+    importable = getattr(import_module(module), name, None) is function
+    return (module, name) if importable else function
 
 
 def _restored(names: dict[str, Any], fields: dict[str, Any]) -> Kernel:
-    """What `Kernel.__reduce__` took apart."""
+    """Return the kernel that `Kernel.__reduce__` took apart."""
     functions = {
         key: getattr(import_module(name[0]), name[1]) if isinstance(name, tuple) else name
         for key, name in names.items()

@@ -23,7 +23,7 @@ _PATIENCE = 3  # exchanges that may fail to lower the count of violations; idle 
 
 
 class Certificate(NamedTuple):
-    """What alpha proves: margin <= best margin <= upper.
+    """Certificate of a dual point alpha: margin <= best margin <= upper.
 
     Attributes:
         margin: min_i y_i f(x_i) / ||f|| of f = sum_i alpha_i y_i K(x_i, .).

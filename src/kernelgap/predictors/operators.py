@@ -38,7 +38,7 @@ def factorises(operator: "Operator", solver: Solver) -> tuple[bool, bool]:
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The product in full precision: TF32 would move kernel values by 1e-3."""
+    """Return the product in full precision: TF32 would move kernel values by 1e-3."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -56,23 +56,23 @@ class GramMatrix:
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Of the entries."""
+        """Dtype of the entries."""
         return self.gram.dtype
 
     def diagonal(self) -> Float[Array, " n"]:
-        """The entries (i, i)."""
+        """Return the entries (i, i)."""
         return jnp.diagonal(self.gram)
 
     def columns(self, index: Int[Array, " r"]) -> Float[Array, "n r"]:
-        """Some columns."""
+        """Return the columns of an index."""
         return self.gram[index].T
 
     def product(self, v: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
-        """K @ v."""
+        """Return K @ v."""
         return matmul(self.gram, v)
 
     def accurate(self, v: Float[Array, " n"], shift: Float[Array, ""]) -> Float[Array, " n"]:
-        """K @ v, exact but for the rounding of what is left when sums cancel; see `summation`."""
+        """Return K @ v by compensated sums, whose error stays small where they cancel."""
         n = self.size
         block = min(256, n)
         largest = jnp.max(jnp.abs(self.diagonal() - shift))  # of a Gram matrix, or near it
@@ -112,23 +112,23 @@ class KernelOperator:
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Of the entries."""
+        """Dtype of the entries."""
         return self.x.dtype
 
     def diagonal(self) -> Float[Array, " n"]:
-        """The entries (i, i)."""
+        """Return the entries (i, i)."""
         return diagonal(self.kernel, self.x) if self.own is None else self.own
 
     def columns(self, index: Int[Array, " r"]) -> Float[Array, "n r"]:
-        """Some columns."""
+        """Return the columns of an index."""
         return checked_block(self.kernel, self.x, self.x[index])
 
     def product(self, v: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
-        """K @ v."""
+        """Return K @ v."""
         return symmetric_matmul(self.kernel, self.x, v, self.tile, self.mesh)
 
     def accurate(self, v: Float[Array, " n"], shift: Float[Array, ""]) -> Float[Array, " n"]:
-        """K @ v by compensated sums; `shift` is near the mean of the entries."""
+        """Return K @ v by compensated sums; `shift` is near the mean of the entries."""
         return accurate_matmul(self.kernel, self.x, v, shift, self.tile, self.mesh)
 
 
@@ -136,9 +136,9 @@ Operator: TypeAlias = GramMatrix | KernelOperator
 
 
 def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0) -> GramMatrix:
-    """The Gram matrix in memory; refuse what cannot fit or is no finite Gram matrix.
+    """Return the Gram matrix in memory; refuse one that cannot fit or is not finite.
 
-    `copies` is the memory that a solver takes in all, in matrices of this size.
+    `copies` is the memory that a solver takes, in matrices of this size.
     """
     concrete = _checks.is_concrete(x)
     memory.require(
@@ -204,12 +204,12 @@ class Multiple:
     factor: Float[Array, ""]
 
     def __call__(self, x1: jax.Array, x2: jax.Array | None = None) -> jax.Array:
-        """The Gram matrix."""
+        """Return the Gram matrix."""
         return self.factor * (self.kernel(x1) if x2 is None else self.kernel(x1, x2))
 
 
 def normalised(operator: Operator) -> tuple[Operator, Float[Array, ""]]:
-    """K / root^2, with entries of order one, and root: a power of two, 1 for ordinary kernels.
+    """Return K / root^2, with entries of order one, and root, a power of two; 1 as a rule.
 
     Solvers square what they are given. Nothing is rounded on the way there and back.
     """
@@ -235,7 +235,7 @@ def _root(operator: Operator) -> jax.Array:
 
 
 def power_of_two(size: jax.Array, *, ordinary: float = 1.0) -> jax.Array:
-    """The power of two next to a positive size; 1 for 0 and for sizes within `ordinary` of 1."""
+    """Return the power of two next to a size; 1 for 0 and for sizes within `ordinary` of 1."""
     size = jax.lax.stop_gradient(size)
     extreme = (size > ordinary) | ((size < 1 / ordinary) & (size > 0))
     _, exponent = jnp.frexp(jnp.where(extreme & jnp.isfinite(size), size, 1))
@@ -243,7 +243,7 @@ def power_of_two(size: jax.Array, *, ordinary: float = 1.0) -> jax.Array:
 
 
 def unscaled(coef: jax.Array, factor: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Coefficients times a power of two; refused where the dtype does not hold them."""
+    """Return coefficients times a power of two; refuse those that the dtype does not hold."""
     scaled = coef * factor
     lost = (coef != 0) & ((scaled == 0) | ~jnp.isfinite(scaled))
     if _checks.is_concrete(lost) and bool(jnp.any(lost)):

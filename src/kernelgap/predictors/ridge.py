@@ -257,7 +257,7 @@ def _accurate(operator: Operator, v: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def _relative(error: jax.Array, y: jax.Array) -> jax.Array:
-    """The size of each column of the error, relative to that of y."""
+    """Return the size of each column of the error, relative to that of y."""
     sizes = jnp.linalg.norm(y, axis=0)
     return jnp.linalg.norm(error, axis=0) / jnp.where(sizes > 0, sizes, 1)
 

@@ -215,7 +215,7 @@ def _fit(
     inverse, regular = factorised(second, ridge, thorough=thorough)
 
     def left(coef: jax.Array) -> jax.Array:
-        """The gradient in orthonormal coordinates, by the values that f itself has."""
+        """Return the gradient in orthonormal coordinates, by the values that f itself has."""
 
         def add(total: jax.Array, item: tuple) -> tuple[jax.Array, None]:
             inputs, wanted, weight = item
@@ -259,7 +259,7 @@ def _fit(
 
 
 def _orthonormalised(gram: jax.Array, thorough: bool) -> tuple[Linear, Linear, jax.Array]:
-    """W with W' W = K^{-1}, as v -> W v and v -> W' v, and whether Cholesky's method sufficed.
+    """Return v -> W v and v -> W' v with W' W = K^{-1}, and whether Cholesky's method sufficed.
 
     Where it does not, and if `thorough`, W' W is the pseudo-inverse.
     """
