@@ -52,7 +52,7 @@ def _against_libsvm(kernel: kg.kernels.Kernel, n: int, d: int, seeds: int) -> No
         beta[theirs.support_] = theirs.dual_coef_[0]
         outputs = labels * (gram_numpy @ beta + theirs.intercept_[0])
         print(f"seed {seed}: margin kernelgap {float(found.margin):.6f} (gap "
-              f"{float(found.gap):.0e}, support {int(found.support_size)}), "
+              f"{float(found.duality_gap):.0e}, support {int(found.support_size)}), "
               f"libsvm {outputs.min() / np.sqrt(beta @ gram_numpy @ beta):.6f}")  # fmt: skip
 
 
@@ -69,7 +69,8 @@ class _Given:
 
 def _without_gram(kernel: kg.kernels.Kernel, n: int, d: int) -> None:
     x, y = kg.datasets.xor_noise(jax.random.key(0), n, d)
-    fit = partial(kg.predictors.hard_margin_svm, kernel, x, y, method="matrix_free")
+    solver = kg.predictors.MatrixFree()
+    fit = partial(kg.predictors.hard_margin_svm, kernel, x, y, solver=solver)
     started = time.perf_counter()
     fit()
     first = time.perf_counter() - started
@@ -79,7 +80,7 @@ def _without_gram(kernel: kg.kernels.Kernel, n: int, d: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"matrix-free, n = {n}, d = {d}: {seconds:.1f} s (first call {first:.1f} s), gap "
-        f"{float(found.gap):.1e}, margin {float(found.margin):.6f}, support "
+        f"{float(found.duality_gap):.1e}, margin {float(found.margin):.6f}, support "
         f"{int(found.support_size)}, {int(found.iterations)} systems, peak {peak:.2f} GiB"
     )
 

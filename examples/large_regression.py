@@ -21,9 +21,9 @@ def main(n: int = 20_000, d: int = 20, out: str | None = None) -> dict[str, floa
     kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((512,), parameterization="ntk"))
 
     l2 = 1e-3 * n  # (K + l2 I) coef = y
-    ridge = kg.predictors.kernel_ridge(kernel, x, y, l2=l2, method="matrix_free")
+    ridge = kg.predictors.kernel_ridge(kernel, x, y, l2=l2, solver=kg.predictors.MatrixFree())
     error = jnp.mean((ridge.decision_function(x_test) - y_test) ** 2) / jnp.var(y_test)
-    print(f"test error {error:.4f} of the variance, residual {ridge.residual:.0e}")
+    print(f"test error {error:.4f} of the variance, residual {ridge.kkt_residual:.0e}")
 
     top = kg.kernels.extreme_eigenvalues(kernel, x, k=min(3, n - 1), which="largest")
     print("largest eigenvalues", ", ".join(f"{value:.1f}" for value in top.values[::-1]))
@@ -33,7 +33,7 @@ def main(n: int = 20_000, d: int = 20, out: str | None = None) -> dict[str, floa
         # `gram` is a memory map: NumPy reads only the rows that it needs.
         fitted = gram[0] @ ridge.coef + l2 * ridge.coef[0]
         print(f"first row of (K + l2 I) coef: {fitted:.4f}; first label: {y[0]:.4f}")
-    results = {"error": error, "largest": top.values[-1], "residual": ridge.residual}
+    results = {"error": error, "largest": top.values[-1], "residual": ridge.kkt_residual}
     return {name: float(value) for name, value in results.items()}
 
 

@@ -34,7 +34,7 @@ def main(d: int = 20, ratio: int = 8) -> dict[str, float]:
     kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((512,), parameterization="ntk"))
     svm = kg.predictors.hard_margin_svm(kernel, x, y)
     kernel_error = error(svm.decision_function(x_test))
-    print(f"NTK SVM: test error {kernel_error:.3f}, duality gap {float(svm.gap):.0e}")
+    print(f"NTK SVM: test error {kernel_error:.3f}, duality gap {float(svm.duality_gap):.0e}")
 
     # %% [markdown]
     # ## The network: logistic loss with weak l2 regularisation

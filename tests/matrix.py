@@ -113,7 +113,7 @@ def cast(data: Data, dtype: Any, *, mixed: Any = None) -> Data:
 
 
 def _svm(p: Any) -> tuple:
-    return p.margin, p.gap < 1e-3
+    return p.margin, p.duality_gap < 1e-3
 
 
 class Row(NamedTuple):
@@ -182,8 +182,8 @@ ROWS = {
         least=1e-3, host=True,
     ),
     "kernels.gram": Row(lambda d: kg.kernels.gram(KERNEL, d.x), "x", host=True),
-    "kernels.in_convention": Row(
-        lambda d: kg.kernels.in_convention(KERNEL, "arora")(d.x), "x"
+    "kernels.convert": Row(
+        lambda d: kg.kernels.convert(KERNEL, "arora")(d.x), "x"
     ),
     "kernels.matmul": Row(lambda d: kg.kernels.matmul(KERNEL, d.x, d.f), "x f"),
     "kernels.nearest_pair": Row(

@@ -123,7 +123,7 @@ for mesh in (explicit, auto):
         where = NamedSharding(place, P()) if isinstance(place, Mesh) else place
         near = rows if place == "rows" else {"x": jax.device_put(x, where), "v": y}
         predictor = kg.predictors.kernel_ridge(
-            kernel, near["x"], near["v"], l2=0.1, mesh=mesh, method="matrix_free"
+            kernel, near["x"], near["v"], l2=0.1, solver=kg.predictors.MatrixFree(mesh=mesh)
         )
         for other in places:
             where = NamedSharding(other, P()) if isinstance(other, Mesh) else other

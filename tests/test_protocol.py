@@ -36,7 +36,7 @@ ntk = kg.models.homogeneous_mlp((4,), parameterization="ntk")
 KERNELS = {
     "ntk": lambda: kg.kernels.ntk(ntk),
     "nngp": lambda: kg.kernels.nngp(ntk),
-    "arora": lambda: kg.kernels.in_convention(kg.kernels.ntk(ntk), "arora"),
+    "arora": lambda: kg.kernels.convert(kg.kernels.ntk(ntk), "arora"),
     "diversity": kg.kernels.diversity_kernel,
 }
 CONFIGURATIONS = {name: study.config for name, study in STUDIES.items()}
@@ -69,6 +69,8 @@ def test_studies_go_to_other_processes(name):
             jnp.nan,
             jnp.float32(0),
             jnp.int32(3),
+            jnp.int32(0),
+            jnp.int32(2),
         ),
         kg.kernels.empirical_ntk(net, params),
         kg.optim.Trained(params, (), jnp.ones(3), None),

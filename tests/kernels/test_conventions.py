@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernelgap as kg
-from kernelgap.kernels import convention_factor, in_convention
+from kernelgap.kernels import convert
 
 D = 7
 X1 = jax.random.normal(jax.random.key(0), (5, D))
@@ -33,9 +33,9 @@ def _stax(depth, activation, first, others, parameterization="ntk"):
 
 def _agree(model, theirs, convention):
     ours = kg.kernels.ntk(model)(X1, X2, KINDS)
-    converted = in_convention(kg.kernels.ntk(model), convention)(X1, X2, KINDS)
+    converted = convert(kg.kernels.ntk(model), convention)(X1, X2, KINDS)
     for kind, mine, wrapped, expected in zip(KINDS, ours, converted, theirs, strict=True):
-        factor = convention_factor(model, D, convention, get=kind)
+        factor = convert(kg.kernels.ntk(model), convention).spec.factor(D, get=kind)
         np.testing.assert_allclose(factor * mine, expected, rtol=3e-5, atol=1e-5)
         np.testing.assert_allclose(wrapped, factor * mine, rtol=1e-6)
 
@@ -90,18 +90,20 @@ def test_arora_of_any_power(depth):
         h = (1 / (moment * h.shape[1])) ** 0.5 * phi(h) @ weights.T
     ratio = (h / model.apply(params, X1)) ** 2
     for kind in KINDS:
-        np.testing.assert_allclose(ratio, convention_factor(model, D, "arora", get=kind), rtol=1e-4)
+        np.testing.assert_allclose(
+            ratio, convert(kg.kernels.ntk(model), "arora").spec.factor(D, get=kind), rtol=1e-4
+        )
     # Weights c times as large have outputs c^a and gradients c^(a - 1) times as large.
     large = _net(depth, phi, init_scale=1.5)
     for kind, exponent in zip(KINDS, (2 * model.degree - 2, 2 * model.degree), strict=True):
-        shrunk = convention_factor(large, D, "arora", get=kind)
+        shrunk = convert(kg.kernels.ntk(large), "arora").spec.factor(D, get=kind)
         assert shrunk * 1.5**exponent == pytest.approx(float(ratio[0]), rel=1e-4)
 
 
 def test_a_converted_kernel_is_a_kernel():
     model = _net(3)
-    kernel = in_convention(kg.kernels.nngp(model), "arora")
-    assert kernel == in_convention(kg.kernels.nngp(model), "arora")
+    kernel = convert(kg.kernels.nngp(model), "arora")
+    assert kernel == convert(kg.kernels.nngp(model), "arora")
     assert "arora" in repr(kernel)
     np.testing.assert_allclose(kernel.diag(X1), jnp.sum(X1**2, axis=1), rtol=1e-6)
     np.testing.assert_array_equal(jnp.diag(kernel(X1)), kernel.diag(X1))
@@ -113,16 +115,13 @@ def test_a_converted_kernel_is_a_kernel():
 
 def test_refuses():
     relu = _net(2)
+    arora = convert(kg.kernels.ntk(relu), "arora").spec
     with pytest.raises(ValueError, match="`convention` must be one of"):
-        convention_factor(relu, D, "lee")
-    with pytest.raises(ValueError, match="`convention` must be one of"):
-        in_convention(kg.kernels.ntk(relu), "lee")
+        convert(kg.kernels.ntk(relu), "lee")
     with pytest.raises(ValueError, match="`get` must be one of"):
-        convention_factor(relu, D, "arora", get="both")
+        arora.factor(D, get="both")
     with pytest.raises(ValueError, match="`d` must be an integer >= 1"):
-        convention_factor(relu, 0, "arora")
-    with pytest.raises(TypeError, match="must be a Model such as"):
-        convention_factor(None, D, "arora")
+        arora.factor(0)
     for net, convention, message in [
         (_net(2, parameterization="standard"), "arora", "parameterization 'ntk' for"),
         (_net(2, parameterization="mean_field"), "neural_tangents", "'ntk' or 'standard'"),
@@ -130,10 +129,8 @@ def test_refuses():
         (_net(2, "abs"), "eigenpro", "is about ReLU"),
     ]:
         with pytest.raises(ValueError, match=message):
-            convention_factor(net, D, convention)
-        with pytest.raises(ValueError, match=message):
-            in_convention(kg.kernels.ntk(net), convention)
+            convert(kg.kernels.ntk(net), convention)
     with pytest.raises(TypeError, match=r"must be a Kernel of kernels\.ntk or kernels\.nngp"):
-        in_convention(kg.kernels.diversity_kernel(), "arora")
+        convert(kg.kernels.diversity_kernel(), "arora")
     with pytest.raises(TypeError, match=r"must be a Kernel of"):
-        in_convention(jnp.dot, "arora")
+        convert(jnp.dot, "arora")

@@ -41,7 +41,7 @@ def test_the_rows_are_named(kernel, x, y, cause):
 @pytest.mark.parametrize(("x", "cause"), [(case[1], case[-1]) for case in CASES[:3]])
 def test_the_rows_are_named_without_a_gram_matrix(x, cause):
     with pytest.raises(ValueError, match=cause):
-        kg.predictors.hard_margin_svm(relu, x, mixed, method="matrix_free")
+        kg.predictors.hard_margin_svm(relu, x, mixed, solver=kg.predictors.MatrixFree())
 
 
 @pytest.mark.parametrize("scale", [0, 1e-25])
@@ -54,7 +54,7 @@ def test_a_kernel_that_vanishes_everywhere_has_no_logistic_fit(scale):
 def test_a_zero_row_is_fitted_by_zero_elsewhere():
     fit = kg.predictors.kernel_logistic(relu, binary, mixed, l2=0.1)
     assert fit.decision_function(binary)[0] == 0
-    assert fit.gap < 1e-5
+    assert fit.duality_gap < 1e-5
 
 
 def test_under_jit_what_is_refused_is_nan_and_its_neighbours_are_right():
@@ -64,7 +64,7 @@ def test_under_jit_what_is_refused_is_nan_and_its_neighbours_are_right():
     fits = fit(x, y)
     right = kg.predictors.hard_margin_svm(relu, repeated, alike)
     assert abs(fits.margin[0] - right.margin) < 1e-5 * right.margin
-    for part in (fits.margin, fits.gap, fits.residual, fits.coef):
+    for part in (fits.margin, fits.duality_gap, fits.kkt_residual, fits.coef):
         assert np.isfinite(part[0]).all()
         assert np.isnan(part[1:]).all()
 

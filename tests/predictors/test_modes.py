@@ -37,14 +37,14 @@ def test_forward_mode_is_right(name):
         assert abs(slope - (margin(step) - margin(-step)) / (2 * step)) < 1e-5
 
 
-@pytest.mark.parametrize("method", ["direct", "iterative"])
-def test_ridge_has_both_modes_whatever_its_loops(method):
+@pytest.mark.parametrize("solver", [kg.predictors.Direct(), kg.predictors.Iterative()])
+def test_ridge_has_both_modes_whatever_its_loops(solver):
     with x64(True):
         x = jax.random.normal(jax.random.key(0), (8, 3))
         y, direction = jax.random.normal(jax.random.key(1), (2, 8))
 
         def value(x, y, l2):
-            fit = kg.predictors.kernel_ridge(kernel, x, y, l2=l2, method=method, tol=1e-12)
+            fit = kg.predictors.kernel_ridge(kernel, x, y, l2=l2, solver=solver, tol=1e-12)
             return fit.decision_function(x) @ direction
 
         def exact(x, y, l2):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax.sharding import Mesh
 
 import kernelgap as kg
 from helpers import assert_close, keys, seeds
+from kernelgap.predictors import Direct, Iterative, MatrixFree
 from kernelgap.predictors.operators import GramMatrix, KernelOperator, prepare
 
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
@@ -68,22 +71,16 @@ def test_accurate_product_of_the_evaluated_matrix():
 def test_prepare_chooses_and_refuses():
     x = jnp.eye(3) + 1.0
     mesh = Mesh(np.array(jax.devices()[:1]), ("rows",))
-    assert isinstance(prepare(ntk, x, "auto", None, None), GramMatrix)
-    assert isinstance(prepare(ntk, x, "direct", None, None), GramMatrix)
-    assert isinstance(prepare(ntk, x, "auto", None, mesh), KernelOperator)
-    assert prepare(ntk, x, "matrix_free", 7, None).tile == 7
-    with pytest.raises(ValueError, match="`mesh` is for method='matrix_free'"):
-        prepare(ntk, x, "iterative", None, mesh)
-    with pytest.raises(TypeError, match=r"`mesh` must be a jax\.sharding\.Mesh"):
-        prepare(ntk, x, "auto", None, 3)
-    with pytest.raises(ValueError, match="`tile` must be an integer >= 1"):
-        prepare(ntk, x, "matrix_free", 0, None)
+    assert isinstance(prepare(ntk, x, "auto"), GramMatrix)
+    assert isinstance(prepare(ntk, x, Direct()), GramMatrix)
+    assert isinstance(prepare(ntk, x, MatrixFree(mesh=mesh)), KernelOperator)
+    assert prepare(ntk, x, MatrixFree(tile=7)).tile == 7
     nothing = jax.tree_util.Partial(lambda a, b=None: jnp.full((3, 3), jnp.nan))
     with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
-        prepare(nothing, x, "direct", None, None)
+        prepare(nothing, x, Direct())
     empty = jax.tree_util.Partial(lambda a, b=None: a @ (a if b is None else b).T * jnp.nan)
     with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
-        prepare(empty, x, "matrix_free", None, None)
+        prepare(empty, x, MatrixFree())
     with pytest.raises(ValueError, match="`kernel` must return shape \\(3, 2\\)"):
         KernelOperator(nothing, x, 3).columns(jnp.arange(2))
 
@@ -91,6 +88,28 @@ def test_prepare_chooses_and_refuses():
 def test_too_large_a_gram_matrix_is_refused(monkeypatch):
     monkeypatch.setattr("kernelgap.kernels.tiled.memory.available_bytes", lambda *_: 1000)
     x = jnp.ones((50, 2)) + jnp.arange(50.0)[:, None]
-    with pytest.raises(MemoryError, match=r"the Gram matrix of 50 inputs.*matrix_free"):
-        prepare(ntk, x, "direct", None, None)
-    assert isinstance(prepare(ntk, x, "auto", None, None), KernelOperator)
+    with pytest.raises(MemoryError, match=r"the Gram matrix of 50 inputs.*MatrixFree"):
+        prepare(ntk, x, Direct())
+    assert isinstance(prepare(ntk, x, "auto"), KernelOperator)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: Direct(max_iterations=0), ValueError, "`max_iterations` must be an integer >= 1"),
+        (lambda: Iterative(max_iterations=1.5), TypeError, "`max_iterations` must be an integer"),
+        (lambda: MatrixFree(tile=0), ValueError, "`tile` must be an integer >= 1"),
+        (lambda: MatrixFree(mesh=3), TypeError, r"`mesh` must be a jax\.sharding\.Mesh"),
+    ],
+)
+def test_solvers_refuse(make, error, match):
+    with pytest.raises(error, match=match):
+        make()
+
+
+def test_solvers_are_static_and_equal_by_their_options():
+    for solver in (Direct(), Iterative(max_iterations=3), MatrixFree(tile=7)):
+        assert jax.tree.leaves(solver) == []
+        assert jax.jit(lambda s: s)(solver) == solver
+        assert len({solver, replace(solver), replace(solver, max_iterations=2)}) == 2
+    assert Direct() != Iterative()

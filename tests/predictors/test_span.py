@@ -6,6 +6,7 @@ from hypothesis import given
 
 import kernelgap as kg
 from helpers import seeds, x64
+from kernelgap.predictors import Iterative, MatrixFree
 
 key = jax.random.key(0)
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
@@ -18,7 +19,9 @@ def test_it_is_the_least_squares_fit(seed):
         split = jax.random.split(jax.random.key(seed))
         centers, _ = kg.datasets.xor_noise(split[0], 15, 6, noise="gaussian")
         x, y = kg.datasets.xor_noise(split[1], 400, 6, noise="gaussian")
-        found = best_in_span(ntk, centers, x, y, tile=64)  # 64 does not divide 400
+        found = best_in_span(
+            ntk, centers, x, y, solver=MatrixFree(tile=64)
+        )  # 64 does not divide 400
         features = np.asarray(ntk(x, centers))
         fitted = features @ np.linalg.lstsq(features, np.asarray(y), rcond=None)[0]
         np.testing.assert_allclose(found.decision_function(x), fitted, atol=1e-5)
@@ -51,12 +54,15 @@ def test_it_beats_every_other_predictor_of_the_span_on_its_sample():
         return float(jnp.mean((scale * outputs - y) ** 2))
 
     assert squared_error(best) < squared_error(svm)
-    assert float(best.residual) < 1e-3
+    assert float(best.kkt_residual) < 1e-3
 
 
 def test_tile_size_does_not_matter():
     x, y = kg.datasets.xor_noise(key, 300, 6, noise="gaussian")
-    a, b = (best_in_span(ntk, x[:20], x, y, tile=tile) for tile in (7, 1000))
+    a, b = (
+        best_in_span(ntk, x[:20], x, y, solver=solver)
+        for solver in (MatrixFree(tile=7), MatrixFree(tile=1000))
+    )
     np.testing.assert_allclose(a.decision_function(x), b.decision_function(x), atol=1e-4)
 
 
@@ -70,7 +76,7 @@ def test_tile_size_does_not_matter():
         ({"x": jnp.ones((5, 3))}, "`x` must have shape \\(n, 2\\)"),
         ({"centers": jnp.ones(3)}, "`centers` must have shape"),
         ({"y": jnp.ones(4)}, "`y` must have shape \\(5,\\)"),
-        ({"tile": 0}, "`tile` must be an integer >= 1"),
+        ({"solver": Iterative()}, "must be 'auto', Direct.* or MatrixFree.*; got Iterative"),
     ],
 )
 def test_refuses(change, match):
@@ -104,7 +110,7 @@ def test_dependent_centres_span_what_the_others_do(extra):
     centers = jnp.concatenate([x[:32], more])
     found = best_in_span(ntk, centers, x, y)
     expected = _in_float64(centers, x, y, x[:50])
-    assert float(found.residual) < 1e-3
+    assert float(found.kkt_residual) < 1e-3
     np.testing.assert_allclose(found.decision_function(x[:50]), expected, atol=2e-3)
 
 
@@ -118,7 +124,7 @@ def test_a_fit_that_float32_does_not_carry_is_not_returned_without_a_warning():
     with x64(True):  # the coefficients as they are, without the rounding of predictions
         values = np.asarray(ntk(np.float64(x), np.float64(x[:64]))) @ np.float64(found.coef)
     distance = np.linalg.norm(values - exact) / np.linalg.norm(exact)
-    assert 0.2 * distance < float(found.residual) < 5 * distance
+    assert 0.2 * distance < float(found.kkt_residual) < 5 * distance
 
 
 @pytest.mark.parametrize(("of_x", "of_y"), [(1e-12, 1e-30), (1e15, 1e30)])

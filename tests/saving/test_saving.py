@@ -124,7 +124,7 @@ def _kernels():
         KERNEL, kg.kernels.nngp(deep), kg.kernels.empirical_ntk(net, params),
         kg.kernels.empirical_ntk(net, params, layers=(0, 2)),
         kg.kernels.ntk(kg.models.homogeneous_mlp((7,)), engine="neural_tangents"),
-        kg.kernels.diversity_kernel(), kg.kernels.in_convention(KERNEL, "arora"),
+        kg.kernels.diversity_kernel(), kg.kernels.convert(KERNEL, "arora"),
         kg.kernels.ntk(kg.models.mlp((3,), activation="tanh")),
     ]  # fmt: skip
 
@@ -356,9 +356,9 @@ def _fields(document):
         (lambda d: [1], {}, "must hold an object; got list"),
         (lambda d: d["content"].update({"class": "Oracle"}), {}, "'Oracle', which this version"),
         (lambda d: d["content"].update({"class": "optax.adam"}), {}, "'optax.adam', which this"),
-        (lambda d: _fields(d).pop("gap") and None, {}, "has the fields .* this version has"),
-        (lambda d: _fields(d).update(gap={"set": []}), {}, "no value has the form"),
-        (lambda d: _fields(d)["gap"].update(array="margin"), {}, "missing, or is used twice"),
+        (lambda d: _fields(d).pop("duality_gap") and None, {}, "has the fields .* this version has"),
+        (lambda d: _fields(d).update(duality_gap={"set": []}), {}, "no value has the form"),
+        (lambda d: _fields(d)["duality_gap"].update(array="margin"), {}, "missing, or is used twice"),
         (lambda d: _fields(d)["x"].update({"as": "torch"}), {}, "of a kind 'torch'"),
         (lambda d: _fields(d)["kernel"]["fields"].update(kind="rbf"), {}, "does not know"),
         (lambda d: _fields(d)["kernel"]["fields"].update(get="rbf"), {}, "called 'rbf'"),

@@ -76,7 +76,7 @@ def test_the_hard_margin_is_the_svm_and_ridge_the_ridge():
     svm = NTKClassifier(predictor="hard_margin", **PLAIN).fit(x, y)
     direct = kg.predictors.hard_margin_svm(svm.predictor_.kernel, jnp.asarray(x), jnp.asarray(y))
     np.testing.assert_allclose(svm.predictor_.margin, direct.margin, rtol=1e-3)
-    assert float(svm.predictor_.gap) < 1e-4
+    assert float(svm.predictor_.duality_gap) < 1e-4
     assert not hasattr(svm, "predict_proba")
     ridge = NTKClassifier(predictor="ridge", l2=1e-2, **PLAIN).fit(x, y)
     gram = np.asarray(svm.predictor_.kernel(jnp.asarray(x)), float)

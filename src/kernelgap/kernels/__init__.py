@@ -1,11 +1,12 @@
-"""Kernels induced by networks, and what they are made of: values, products, spectra.
+"""Kernels induced by networks: their values, products and spectra.
 
 `ntk` and `nngp` are the limits of large width at initialisation; `empirical_ntk` is the tangent
 kernel of one finite net, trained or not; `diversity_kernel` the limit for a first layer of ReLU
 units alone. A `Kernel` is a plain callable, `kernel(x1, x2=None) -> (n1, n2)`, and a pytree, so
 that it passes through `jit` and `vmap`. Two engines evaluate the infinite-width kernels:
 `closed_form`, one fused pass for ReLU-like activations, and `neural_tangents`, the library of that
-name. `in_convention` has their values with the factors of other authors.
+name. `convert` gives them the factors of other authors. `k1 + k2`, `k1 * k2` and
+`2.0 * k` are kernels again.
 
 `gram` and `matmul` take any kernel to any n: by panels, on disk, over devices, as mere products.
 `spectrum` and `extreme_eigenvalues` are the eigenvalues of Gram matrices, `zonal_spectrum` those of
@@ -15,7 +16,7 @@ the kernel itself on the sphere; `nearest_pair` says how well separated the inpu
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kernelgap.kernels.conventions import convention_factor, in_convention
+from kernelgap.kernels.conventions import convert
 from kernelgap.kernels.diversity import diversity_kernel
 from kernelgap.kernels.empirical import empirical_ntk
 from kernelgap.kernels.infinite import nngp, ntk
@@ -35,12 +36,11 @@ __all__ = [
     "NearestPair",
     "Spectrum",
     "ZonalSpectrum",
-    "convention_factor",
+    "convert",
     "diversity_kernel",
     "empirical_ntk",
     "extreme_eigenvalues",
     "gram",
-    "in_convention",
     "matmul",
     "nearest_pair",
     "nngp",

@@ -13,9 +13,8 @@ import jax
 
 from kernelgap import _checks
 from kernelgap.kernels import neural_tangents, recursion
-from kernelgap.kernels.infinite import checked_spec
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.models import Activation, Model
+from kernelgap.models import Activation
 from kernelgap.models.activations import HOMOGENEOUS
 from kernelgap.models.model import MLPSpec
 from kernelgap.typing import PyTree
@@ -25,22 +24,26 @@ _CONVENTIONS = ("neural_tangents", "arora", "eigenpro")
 
 
 class Converted(NamedTuple):
-    """What a converted kernel is made of."""
+    """Static description of a converted kernel."""
 
     kernel: Kernel
     convention: str
+
+    def factor(self, d: int, *, get: Literal["ntk", "nngp"] = "ntk") -> float:
+        """Return the factor from our kernel to theirs for inputs of dimension d, positive."""
+        _checks.choice(get, "get", ("ntk", "nngp"))
+        d = _checks.integer(d, "d", minimum=1)
+        return _factor(self.kernel.spec, d, self.convention, get)
 
     def __repr__(self) -> str:
         return f"{self.kernel}, in the convention {self.convention!r}"
 
 
-def convention_factor(
-    model: Model, d: int, convention: Convention, *, get: Literal["ntk", "nngp"] = "ntk"
-) -> float:
-    r"""What to multiply our kernel by to have it as others write it; divide to come back.
+def convert(kernel: Kernel, convention: Convention) -> Kernel:
+    r"""Return an infinite-width kernel as others write it, for numbers that compare with theirs.
 
-    K_theirs(x, z) = factor * K(x, z) with K = `kernels.ntk(model)`. The forward factors of layers
-    l = 1..K are
+    K_theirs(x, z) = factor * K(x, z); a ridge or an eigenvalue is then in their units. The forward
+    factors of layers l = 1..K are
 
     - ours, `parameterization="ntk"`: 1/sqrt(fan in), weights N(0, c^2) with c = `init_scale`;
     - `"neural_tangents"`: `Dense(W_std=c, parameterization="ntk")` has c/sqrt(fan in) and weights
@@ -53,64 +56,33 @@ def convention_factor(
       for ReLU.
 
     Args:
-        model: a `homogeneous_mlp`, of `parameterization="ntk"`, or `"standard"` towards
-            neural_tangents; smooth activations towards neural_tangents only.
-        d: dimension of the inputs, at least 1.
+        kernel: From `kernels.ntk` or `kernels.nngp`, of a model with `parameterization="ntk"`, or
+            `"standard"` towards neural_tangents; smooth activations towards neural_tangents only.
+            Others are not multiples of each other: other parameterizations weigh the layers
+            differently, and no factor comes out of a smooth activation.
         convention: `"neural_tangents"`, `"arora"` or `"eigenpro"`.
-        get: `"ntk"`, or `"nngp"` for the factor of that kernel.
 
     Returns:
-        The factor, positive. It holds for empirical kernels at initialisation as well.
+        A `Kernel`, for all that takes one. Its `spec.factor(d, get="ntk")` is the factor for inputs
+        of dimension d, which holds for empirical kernels at initialisation as well; divide by it to
+        come back.
 
     Raises:
-        TypeError: if `model` is no multi-layer perceptron or `d` no integer.
-        ValueError: if an option is unknown, `d` < 1, or the two kernels are no multiples of each
-            other: other parameterizations weigh the layers differently, and factors do not come
-            out of a smooth activation.
-
-    Example:
-        >>> import kernelgap as kg
-        >>> model = kg.models.homogeneous_mlp((512, 512), parameterization="ntk")
-        >>> round(kg.kernels.convention_factor(model, 10, "arora"), 6)
-        40.0
-
-    References:
-        S. Arora et al., NeurIPS 2019, Section 3 (recalled); neural_tangents' and EigenPro's from
-        their code. The factors are derived, and checked against neural_tangents.
-    """
-    spec = checked_spec(model)
-    _checks.choice(convention, "convention", _CONVENTIONS)
-    _checks.choice(get, "get", ("ntk", "nngp"))
-    _check(spec, convention)
-    return _factor(spec, _checks.integer(d, "d", minimum=1), convention, get)
-
-
-def in_convention(kernel: Kernel, convention: Convention) -> Kernel:
-    """An infinite-width kernel as others write it, for numbers that compare with theirs.
-
-    The kernel times `convention_factor`; a ridge or an eigenvalue is then in their units.
-
-    Args:
-        kernel: of `kernels.ntk` or `kernels.nngp`.
-        convention: `"neural_tangents"`, `"arora"` or `"eigenpro"`, as in `convention_factor`.
-
-    Returns:
-        A `Kernel`, for all that takes one.
-
-    Raises:
-        TypeError: if `kernel` is no `Kernel` of `ntk` or `nngp`.
-        ValueError: as `convention_factor` does.
+        TypeError: If `kernel` is not a `Kernel` of `ntk` or `nngp`.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
         >>> model = kg.models.homogeneous_mlp((512,), parameterization="ntk")
         >>> x = jnp.array([[3.0, 4.0]])
-        >>> theirs = kg.kernels.in_convention(kg.kernels.ntk(model), "arora")
+        >>> theirs = kg.kernels.convert(kg.kernels.ntk(model), "arora")
         >>> print(theirs(x).round())  # two layers, and each has ||x||^2
         [[50.]]
+        >>> round(theirs.spec.factor(2), 6)
+        4.0
 
     References:
-        See `convention_factor`.
+        S. Arora et al., NeurIPS 2019, Section 3 (recalled); neural_tangents' and EigenPro's from
+        their code. The factors are derived, and checked against neural_tangents.
     """
     _checks.choice(convention, "convention", _CONVENTIONS)
     infinite = (recursion.gram, neural_tangents.gram)
@@ -160,13 +132,11 @@ def _gram(
     spec: Converted, params: PyTree, x1: jax.Array, x2: jax.Array | None, get: str
 ) -> jax.Array:
     inner = spec.kernel
-    return inner.evaluate(inner.spec, params, x1, x2, get) * _factor(
-        inner.spec, x1.shape[1], spec.convention, get
-    )
+    factor = _factor(inner.spec, x1.shape[1], spec.convention, get)
+    return inner.evaluate(inner.spec, params, x1, x2, get) * factor
 
 
 def _diagonal(spec: Converted, params: PyTree, x: jax.Array, get: str) -> Any:
     inner = spec.kernel
-    return inner.evaluate_diag(inner.spec, params, x, get) * _factor(
-        inner.spec, x.shape[1], spec.convention, get
-    )
+    factor = _factor(inner.spec, x.shape[1], spec.convention, get)
+    return inner.evaluate_diag(inner.spec, params, x, get) * factor

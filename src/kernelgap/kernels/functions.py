@@ -1,4 +1,4 @@
-"""Any function of two input sets as a kernel: what tiles, products and predictors ask of it."""
+"""Any function of two input sets as a kernel: the checks of tiles, products and predictors."""
 
 from collections.abc import Callable, Hashable
 
@@ -7,6 +7,7 @@ import jax
 from kernelgap import _checks
 from kernelgap._outputs import check_apply
 from kernelgap.kernels import jacobian
+from kernelgap.kernels.algebra import Combined
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.typing import ArrayLike
 
@@ -15,7 +16,7 @@ KernelFunction = Callable[..., jax.Array]
 
 
 def checked_kernel(kernel: KernelFunction) -> KernelFunction:
-    """The kernel as a pytree, so that it passes through `jit`; refuse what is no function."""
+    """Return the kernel as a pytree, which passes through `jit`; refuse what is not a function."""
     _checks.function(kernel, "kernel", "kernel(x1, x2=None), such as kernels.ntk(model)")
     if not jax.tree_util.all_leaves([kernel]):  # a pytree already, with its parameters as leaves
         return kernel
@@ -28,14 +29,19 @@ def checked_kernel(kernel: KernelFunction) -> KernelFunction:
 def check_rows(kernel: KernelFunction, x: jax.Array) -> None:
     """Refuse the empirical kernel of a net whose outputs are not row by row.
 
-    Evaluations see that too, unless all of them are in compiled code.
+    This is for what is evaluated in compiled code only: other evaluations look themselves.
     """
-    if isinstance(kernel, Kernel) and kernel.evaluate is jacobian.gram:
+    if not isinstance(kernel, Kernel):
+        return
+    if isinstance(kernel.spec, Combined):
+        for part in kernel.params:
+            check_rows(part, x)
+    elif kernel.evaluate is jacobian.gram:
         check_apply(kernel.spec.apply, kernel.params, x)
 
 
 def checked_inputs(x1: ArrayLike, x2: ArrayLike | None) -> tuple[jax.Array, jax.Array | None]:
-    """Two sets of inputs of one dimension and dtype, the second perhaps None."""
+    """Return two sets of inputs of one dimension and dtype, the second perhaps None."""
     x1 = _checks.inputs(x1, "x1")
     if x2 is None:
         return x1, None
@@ -45,7 +51,7 @@ def checked_inputs(x1: ArrayLike, x2: ArrayLike | None) -> tuple[jax.Array, jax.
 
 
 def checked_block(kernel: KernelFunction, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
-    """kernel(x1, x2), refused unless it has one row per row of x1 and one column per row of x2."""
+    """Return kernel(x1, x2); refuse other shapes than one row and column per row of x1 and x2."""
     block = kernel(x1) if x2 is None else kernel(x1, x2)
     shape = (x1.shape[0], (x1 if x2 is None else x2).shape[0])
     found = getattr(block, "shape", type(block).__name__)
@@ -59,7 +65,7 @@ def checked_block(kernel: KernelFunction, x1: jax.Array, x2: jax.Array | None) -
 
 
 def diagonal(kernel: KernelFunction, x: jax.Array) -> jax.Array:
-    """k(x_i, x_i) for each row: what kernel(x) has on its diagonal."""
+    """Return k(x_i, x_i) for each row: the diagonal of kernel(x)."""
     if isinstance(kernel, Kernel):
         return kernel.diag(x)
     return jax.vmap(lambda row: checked_block(kernel, row[None], None)[0, 0])(x)

@@ -5,15 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kernelgap import _checks
+from kernelgap.kernels import algebra
 from kernelgap.kernels.tiled import sharding
 from kernelgap.typing import ArrayLike, PyTree
+
+_T = TypeVar("_T")
 
 
 @partial(
@@ -35,14 +38,29 @@ class Kernel:
 
     The empirical kernel of k outputs has shape (n1, n2, k, k), and its diagonal (n, k, k).
 
+    `k1 + k2`, `k1 * k2` (of values, not of matrices) and `2.0 * k` are kernels again. A factor is
+    positive: a number is a part of the description, a JAX array is a parameter, which may be
+    traced. Both parts get the `get` of the call; parts of different kinds, such as an NTK and an
+    NNGP kernel, are evaluated as what they are.
+
     Attributes:
         evaluate: `evaluate(spec, params, x1, x2, get) -> (n1, n2, ...)`.
         evaluate_diag: `evaluate_diag(spec, params, x, get) -> (n, ...)`.
-        spec: static, hashable description.
-        default: what a call returns when `get` is None.
-        params: arrays the kernel depends on, or None.
-        kinds: the names that `get` may ask for.
-        ndim: number of axes of a set of inputs, 2 for (n, d); None if examples have any shape.
+        spec: Static, hashable description.
+        default: The kind that a call returns when `get` is None.
+        params: Arrays the kernel depends on, or None.
+        kinds: The names that `get` may ask for.
+        ndim: Number of axes of a set of inputs, 2 for (n, d); None if examples have any shape.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> model = kg.models.homogeneous_mlp((512,), parameterization="ntk")
+        >>> x, ntk = jnp.eye(2), kg.kernels.ntk(model)
+        >>> combined = 0.5 * ntk + kg.kernels.nngp(model) * kg.kernels.diversity_kernel()
+        >>> print(combined.diag(x))
+        [0.375 0.375]
+        >>> combined == 0.5 * ntk + kg.kernels.nngp(model) * kg.kernels.diversity_kernel()
+        True
     """
 
     evaluate: Callable[..., jax.Array]
@@ -53,10 +71,12 @@ class Kernel:
     kinds: tuple[str, ...] = ("ntk", "nngp")
     ndim: Literal[2] | None = 2
 
+    __array_ufunc__ = None  # NumPy leaves `np.float64(2) * kernel` to `__rmul__`
+
     def __call__(
         self, x1: ArrayLike, x2: ArrayLike | None = None, get: str | Sequence[str] | None = None
     ) -> Any:
-        """The Gram matrix of x1 (n1, d) and x2 (n2, d); a tuple of them when `get` is a tuple."""
+        """Return the Gram matrix of x1 (n1, d), x2 (n2, d); a tuple of them for a tuple `get`."""
         x1 = self._inputs(x1, "x1")
         if x2 is not None:
             x2 = self._inputs(x2, "x2", x1.shape[1:])
@@ -64,7 +84,7 @@ class Kernel:
         return self._each(get, lambda g: self._values(g, params, x1, x2))
 
     def diag(self, x: ArrayLike, get: str | Sequence[str] | None = None) -> Any:
-        """k(x_i, x_i) for each row of x: shape (n,), without the Gram matrix."""
+        """Return k(x_i, x_i) for each row of x: shape (n,), without the Gram matrix."""
         x, params = sharding.together(self._inputs(x, "x"), self.params)
 
         def checked(get: str) -> jax.Array:
@@ -82,7 +102,7 @@ class Kernel:
                                  f"of {values.dtype}. Scale the inputs, or look at the net's "
                                  "gradients")  # fmt: skip
             return values
-        params, *wide = _widened((params, x1, x2))
+        params, *wide = widened((params, x1, x2))
         values = self.evaluate(self.spec, params, *wide, get).astype(x1.dtype)
         self._check_range(get, values, x1=x1, **({} if x2 is None else {"x2": x2}))
         return values
@@ -90,7 +110,7 @@ class Kernel:
     def _diagonal(self, get: str, params: PyTree, x: jax.Array) -> jax.Array:
         if self.ndim is None:
             return self.evaluate_diag(self.spec, params, x, get)
-        params, wide = _widened((params, x))
+        params, wide = widened((params, x))
         return self.evaluate_diag(self.spec, params, wide, get).astype(x.dtype)
 
     def _check_range(self, get: str, values: jax.Array, **inputs: jax.Array) -> None:
@@ -102,12 +122,12 @@ class Kernel:
             return
         limits, bound = jnp.finfo(values.dtype), 1.0
         for x in (given * 2)[:2]:  # |k(x, z)|^2 <= k(x, x) k(z, z)
-            diagonal = np.asarray(self._diagonal(get, *_widened((self.params, x))), np.float64)
+            diagonal = np.asarray(self._diagonal(get, *widened((self.params, x))), np.float64)
             bound *= float(np.sqrt(np.max(diagonal)))
         least = float(limits.tiny if limits.bits >= 32 else limits.smallest_subnormal)
         if not bound < 0.99 * float(limits.max) and not bool(jnp.all(jnp.isfinite(values))):
             trouble = f"large: values of the kernel exceed {float(limits.max):.2g}"
-        elif bound < least and self.params is None and not bool(jnp.any(values != 0)):
+        elif bound < least and not jax.tree.leaves(self.params) and not bool(jnp.any(values != 0)):
             trouble = f"small: values of the kernel are below {least:.2g}"
         else:
             return
@@ -132,6 +152,34 @@ class Kernel:
         values = tuple(evaluate(name) for name in names)
         return values[0] if get is None or isinstance(get, str) else values
 
+    def __add__(self, other: "Kernel") -> "Kernel":
+        return self._combine("sum", other)
+
+    def __radd__(self, other: int) -> "Kernel":
+        if isinstance(other, int) and other == 0:  # the start of Python's `sum`
+            return self
+        return NotImplemented
+
+    def __mul__(self, other: Any) -> "Kernel":
+        if isinstance(other, Kernel):
+            return self._combine("product", other)
+        if callable(other) or isinstance(other, str | list | tuple | dict | None):
+            return NotImplemented
+        factor, arrays = algebra.checked_factor(other)
+        spec, params = algebra.Combined("multiple", factor), (self, *arrays)
+        return dataclasses.replace(self, evaluate=algebra.gram, evaluate_diag=algebra.diagonal,
+                                   spec=spec, params=params)  # fmt: skip
+
+    __rmul__ = __mul__
+
+    def _combine(self, operation: str, other: Any) -> "Kernel":
+        if not isinstance(other, Kernel):
+            return NotImplemented
+        default, kinds = algebra.common_kinds(self, other)
+        spec, ndim = algebra.Combined(operation), 2 if 2 in (self.ndim, other.ndim) else None
+        parts = self, other
+        return Kernel(algebra.gram, algebra.diagonal, spec, default, parts, kinds, ndim)
+
     def _identity(self) -> tuple:
         # Arrays have no hash and no single truth value: which ones they are decides.
         leaves, tree = jax.tree.flatten(self)
@@ -150,32 +198,38 @@ class Kernel:
         return _restored, (names, fields)
 
     def __repr__(self) -> str:
+        if isinstance(self.spec, algebra.Combined):
+            return self.spec.formula(self.params)
         return f"Kernel({self.default}, {self.spec})"
 
 
-def _widened(arrays: PyTree) -> PyTree:
-    """Arrays of one dtype of half precision as float32: sums are rounded once, at the end."""
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves(arrays)}
-    if len(dtypes) > 1 or min(dtype.itemsize for dtype in dtypes) >= 4:
+def widened(arrays: _T) -> _T:
+    """Return arrays of one dtype of half precision in float32, so that sums are rounded once.
+
+    Other arrays stay as they are, as do those of several dtypes. Scalars, such as the factor of a
+    multiple, do not count.
+    """
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(arrays) if leaf.ndim}
+    if len(dtypes) != 1 or min(dtype.itemsize for dtype in dtypes) >= 4:
         return arrays
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), arrays)
 
 
 def _is_extreme(x: jax.Array) -> bool:
-    """Whether kernel values may leave the range of the dtype."""
+    """Return True if kernel values may leave the range of the dtype."""
     largest = np.max(np.abs(np.asarray(x)))
     return not 1 / 8 < largest < 8 and largest > 0
 
 
 def _name(function: Callable) -> tuple[str, str] | Callable:
-    """Module and name of a function where they lead back to it, else the function itself."""
+    """Return module and name of a function where they lead back to it, else the function."""
     module, name = function.__module__, function.__qualname__
-    found = getattr(import_module(module), name, None) is function
-    return (module, name) if found else function
+    importable = getattr(import_module(module), name, None) is function
+    return (module, name) if importable else function
 
 
 def _restored(names: dict[str, Any], fields: dict[str, Any]) -> Kernel:
-    """What `Kernel.__reduce__` took apart."""
+    """Return the kernel that `Kernel.__reduce__` took apart."""
     functions = {
         key: getattr(import_module(name[0]), name[1]) if isinstance(name, tuple) else name
         for key, name in names.items()

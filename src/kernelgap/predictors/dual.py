@@ -1,11 +1,12 @@
-r"""The dual of the hard-margin SVM: min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha.
+r"""The dual of the hard-margin SVM by factorisations, and what a dual point proves.
 
-Two methods. `_exchange` solves for alpha on a free set and moves every index that violates an
-optimality condition to the other side, which ends after three to five solves when most points
-are support vectors. It may cycle, and needs Q positive definite on the free set; where it stalls,
-`_pivot` moves one index at a time and decreases the objective in every step (Lawson and Hanson's
-method for nonnegative least squares). Last, `_polish` refines on the support. A ridge at rounding
-level keeps factorisations alive; the certificate is always that of Q itself.
+The dual is min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha with Q = (y y') o K. `_exchange` solves
+for alpha on a free set and moves every index that violates an optimality condition to the other
+side, which ends after three to five solves when most points are support vectors. It may cycle, and
+needs Q positive definite on the free set; where it stalls, `_pivot` moves one index at a time and
+decreases the objective in every step (Lawson and Hanson's method for nonnegative least squares).
+Last, `_polish` refines on the support. A ridge at rounding level keeps factorisations alive; the
+certificate is always that of Q itself. `exchange.py` does the same with products alone.
 """
 
 from functools import partial
@@ -16,16 +17,51 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap._checks import is_concrete
-from kernelgap.predictors.certificate import Certificate, certify
 from kernelgap.predictors.operators import GramMatrix, matmul
 
-_PATIENCE = 3  # exchanges that may fail to lower the count of violations, idle pivots
+_PATIENCE = 3  # exchanges that may fail to lower the count of violations; idle pivots
 
 
-def solve(
+class Certificate(NamedTuple):
+    """Certificate of a dual point alpha: margin <= best margin <= upper.
+
+    Attributes:
+        margin: min_i y_i f(x_i) / ||f|| of f = sum_i alpha_i y_i K(x_i, .).
+        upper: ||sum_i p_i y_i K(x_i, .)|| for p = alpha / sum(alpha).
+        gap: 1 - (margin / upper)^2, the relative duality gap; 1 if the margin is not positive.
+        residual: The largest violation of the optimality conditions.
+    """
+
+    margin: Float[Array, ""]
+    upper: Float[Array, ""]
+    gap: Float[Array, ""]
+    residual: Float[Array, ""]
+
+
+def certify(alpha: jax.Array, outputs: jax.Array) -> Certificate:
+    """Return the certificate of alpha >= 0, given outputs = Q alpha = y f."""
+    norm = jnp.sqrt(jnp.maximum(alpha @ outputs, 0))
+    total = jnp.sum(alpha)
+    positive = (norm > 0) & (total > 0)
+    margin = jnp.where(positive, jnp.min(outputs) / jnp.where(positive, norm, 1), 0)
+    upper = jnp.where(total > 0, norm / jnp.where(total > 0, total, 1), jnp.inf)
+    violation = jnp.where(alpha > 0, jnp.abs(outputs - 1), jnp.maximum(1 - outputs, 0))
+    ratio = jnp.maximum(margin, 0) / jnp.where(positive, upper, 1)
+    gap = jnp.maximum(1 - jnp.square(ratio), 0)
+    return Certificate(margin, upper, gap, jnp.max(violation))
+
+
+def violations(
+    free: Bool[Array, " n"], z: Float[Array, " n"], slopes: Float[Array, " n"], slack: jax.Array
+) -> Bool[Array, " n"]:
+    """Say where z >= 0 fails on the free set, or slopes >= 1 off it; NaN violates."""
+    return jnp.where(free, ~(z >= 0), ~(slopes >= 1 - slack))
+
+
+def factorise(
     gram: Float[Array, "n n"], y: Float[Array, " n"], tol: float, max_iterations: int
 ) -> tuple[Float[Array, " n"], Certificate, Int[Array, ""]]:
-    """Find alpha >= 0, its certificate, and the number of linear systems solved."""
+    """Return alpha >= 0, its certificate, and the number of linear systems solved."""
     q = _signed(gram, y)
     # A sample may fall short of its margin by slack without moving the gap beyond tol.
     slack = jnp.asarray(tol / 8, q.dtype)
@@ -60,8 +96,7 @@ def _exchange(q: jax.Array, slack: jax.Array, max_iterations: int) -> _Exchange:
         factor = _factor(q, s.free, _least_ridge(q))
         z = start + _cho_solve(factor, jnp.where(s.free, 1 - matmul(q, start), 0))
         # Samples off the support are judged here once and for all: no rounding beyond slack.
-        outputs = _accurate(q, z)
-        violated = jnp.where(s.free, ~(z >= 0), ~(outputs >= 1 - slack))  # NaN violates
+        violated = violations(s.free, z, _accurate(q, z), slack)
         count = jnp.sum(violated)
         candidate = jnp.maximum(z, 0)
         gap = certify(candidate, matmul(q, candidate)).gap
@@ -81,19 +116,13 @@ def _exchange(q: jax.Array, slack: jax.Array, max_iterations: int) -> _Exchange:
 
     def running(s: _Exchange) -> jax.Array:
         finite = jnp.all(jnp.isfinite(s.point))
-        return ~s.optimal & finite & (s.stalled < _PATIENCE) & (s.iteration < max_iterations)
+        hopeful = finite & (s.stalled < _PATIENCE)
+        return ~s.optimal & hopeful & (s.iteration < max_iterations)
 
-    zeros = jnp.zeros(q.shape[0], q.dtype)
-    start = _Exchange(
-        free=jnp.ones(q.shape[0], bool),
-        point=zeros,
-        alpha=zeros,
-        gap=jnp.ones((), q.dtype),
-        fewest=jnp.asarray(q.shape[0] + 1),
-        stalled=jnp.asarray(0),
-        optimal=jnp.asarray(False),
-        iteration=jnp.asarray(0),
-    )
+    n, none = q.shape[0], jnp.asarray(0)
+    zeros, gap, false = jnp.zeros(n, q.dtype), jnp.ones((), q.dtype), jnp.asarray(False)
+    everywhere = jnp.ones(n, bool)
+    start = _Exchange(everywhere, zeros, zeros, gap, jnp.asarray(n + 1), none, false, none)
     return jax.lax.while_loop(running, step, start)
 
 
@@ -128,33 +157,26 @@ def _pivot(
         certificate = certify(alpha, outputs)
         shortfall = jnp.where(free, -jnp.inf, 1 - outputs)
         worst = jnp.argmax(shortfall)
-        joined = free.at[worst].set(True)
         optimal = inside & ((shortfall[worst] <= slack) | (certificate.gap <= 2 * slack))
-        moved = inside | (length > 0)
-        alpha = jnp.where(jnp.isfinite(certificate.upper), alpha, s.alpha)
+        square = jnp.square(certificate.upper)
         return _Pivot(
-            alpha=alpha,
-            hopeless=~(jnp.square(certificate.upper) > float(jnp.finfo(q.dtype).eps) * _size(q)),
-            free=jnp.where(inside & ~optimal, joined, free),
+            alpha=jnp.where(jnp.isfinite(certificate.upper), alpha, s.alpha),
+            hopeless=~(square > float(jnp.finfo(q.dtype).eps) * _size(q)),
+            free=jnp.where(inside & ~optimal, free.at[worst].set(True), free),
             optimal=optimal,
-            idle=jnp.where(moved, 0, s.idle + 1),
+            idle=jnp.where(inside | (length > 0), 0, s.idle + 1),
             iteration=s.iteration + 1,
         )
 
     def running(s: _Pivot) -> jax.Array:
-        return ~s.optimal & ~s.hopeless & (s.idle < _PATIENCE) & (s.iteration < max_iterations)
+        hopeful = ~s.hopeless & (s.idle < _PATIENCE)
+        return ~s.optimal & hopeful & (s.iteration < max_iterations)
 
     # A point far from optimal has a support far from optimal: then start from nothing.
     near = exchanged.optimal | (exchanged.gap < 0.1)
     alpha = jnp.where(near, exchanged.alpha, 0)
-    start = _Pivot(
-        alpha=alpha,
-        free=alpha > 0,
-        optimal=exchanged.optimal,
-        hopeless=jnp.asarray(False),
-        idle=jnp.asarray(0),
-        iteration=exchanged.iteration,
-    )
+    false, none = jnp.asarray(False), jnp.asarray(0)
+    start = _Pivot(alpha, alpha > 0, exchanged.optimal, false, none, exchanged.iteration)
     s = jax.lax.while_loop(running, step, start)
     ours, theirs = (certify(a, matmul(q, a)) for a in (s.alpha, exchanged.alpha))
     # Where neither separates, keep what shows it best: the smaller upper bound.

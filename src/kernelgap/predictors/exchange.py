@@ -1,9 +1,12 @@
-r"""The dual of the hard-margin SVM for large n: block exchanges with inexact solves.
+r"""The dual of the hard-margin SVM by products alone: exchanges with inexact solves.
 
-min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha, Q = (y y') o K. Each step improves the solution on
-the set of free variables by preconditioned conjugate gradients, by a factor of a hundred, and moves
-every index that violates an optimality condition to the other side. The certificate is that of
-the feasible point max(z, 0), in every step.
+min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha, Q = (y y') o K. Each step
+
+1. improves the solution on the set of free variables by conjugate gradients, by a factor of a
+   hundred (`_improve`);
+2. looks for indices that violate an optimality condition, which change sides (`violations`);
+3. certifies the feasible point max(z, 0) and keeps the best (`_keep_best`);
+4. goes on to another proximal problem where this one is solved or stalls (`_next_problem`).
 
 Exchanges may cycle where Q is nearly singular. There they go on for the proximal problems
 min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha + rho ||alpha - anchor||^2 / 2, which are well
@@ -22,23 +25,43 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kernelgap.predictors.certificate import Certificate, certify
-from kernelgap.predictors.conjugate import nystroem, solve, woodbury
+from kernelgap.predictors.dual import Certificate, certify, violations
+from kernelgap.predictors.linear import Nystroem, Solution, nystroem, solve, woodbury
 from kernelgap.predictors.operators import Operator
 
 _PATIENCE = 6  # exchanges that may fail to lower the count of violations
 _GIVE_UP = 40  # steps without a smaller gap or bound
-_PRODUCTS = 200  # of one inner solve
+_PRODUCTS = 200  # products of one inner solve
 _NEAR = 0.1  # gap below which residuals are computed accurately
 
 
 class Exchange(NamedTuple):
-    """The best feasible point found, its certificate and what it took."""
+    """The best feasible point, its certificate and the work that it took."""
 
     alpha: Float[Array, " n"]
     certificate: Certificate
     iterations: Int[Array, ""]
     products: Int[Array, ""]
+
+
+class _Problem(NamedTuple):
+    """The quadratic form Q, and what approximates it."""
+
+    operator: Operator
+    y: Float[Array, " n"]
+    approximation: Nystroem
+
+    @property
+    def eps(self) -> float:
+        return float(jnp.finfo(self.operator.dtype).eps)
+
+    def signed(self, v: jax.Array) -> jax.Array:
+        """Return Q v."""
+        return self.y * self.operator.product(self.y * v)
+
+    def accurate(self, v: jax.Array) -> jax.Array:
+        """Return Q v by compensated sums."""
+        return self.y * self.operator.accurate(self.y * v, self.approximation.mean)
 
 
 class _State(NamedTuple):
@@ -65,105 +88,118 @@ def exchange(
 
     Below ten times `tol`, which callers are content with, it ends sooner.
     """
-    n, eps = operator.size, float(jnp.finfo(operator.dtype).eps)
-    approximation = nystroem(operator, d)
-    factor = y[:, None] * approximation.factor
-    strong = 1e-3 * approximation.scale
-    slack = jnp.maximum(tol / 8, 4 * eps)
-
-    def signed(v: jax.Array) -> jax.Array:
-        return y * operator.product(y * v)
-
-    def accurate(v: jax.Array) -> jax.Array:
-        return y * operator.accurate(y * v, approximation.mean)
+    problem = _Problem(operator, y, nystroem(operator, d))
+    slack = jnp.maximum(tol / 8, 4 * problem.eps)
 
     def step(s: _State) -> _State:
-        free = s.free.astype(operator.dtype)
-        inverse = woodbury(free[:, None] * factor, jnp.full(n, approximation.rest + s.rho))
-        change = solve(
-            lambda v: free * (signed(v) + s.rho * v),
-            lambda v: free * inverse(v),
-            free * (1 - s.outputs - s.rho * (s.z - s.anchor)),
-            tol=0.01,
-            max_products=_PRODUCTS,
-        )
+        change = _improve(problem, s)
         sound = change.residual < 0.5  # False for NaN
         z = s.z + jnp.where(sound, change.value, 0)
         near = s.certificate.gap < _NEAR
-        outputs = jax.lax.cond(near, accurate, signed, z)
-        slope = outputs + s.rho * (z - s.anchor)
-        violated = jnp.where(s.free, ~(z >= 0), ~(slope >= 1 - slack))  # NaN violates
-        count = jnp.sum(violated)
-        fewer = count < s.fewest
+        outputs = jax.lax.cond(near, problem.accurate, problem.signed, z)
+        violated = violations(s.free, z, outputs + s.rho * (z - s.anchor), slack)
         # What leaves the free set is set to 0, so that the next start is feasible.
         feasible = jnp.maximum(z, 0)
         leaving = jnp.any(feasible != z)
-        outputs = jax.lax.cond(leaving, lambda: outputs + signed(feasible - z), lambda: outputs)
-        found = certify(feasible, outputs)
-        before = s.certificate
-        better = (found.gap < before.gap) | (
-            (found.gap == before.gap) & (found.upper < before.upper)
+        outputs = jax.lax.cond(
+            leaving, lambda: outputs + problem.signed(feasible - z), lambda: outputs
         )
-        progress = better & ((found.gap < 0.7 * before.gap) | (found.upper < 0.7 * before.upper))
-        # The next proximal problem: a weaker one after a solution, a stronger one after a failure.
-        stalled = jnp.where(fewer, 0, s.stalled + 1)
-        failed = (stalled >= _PATIENCE) | ~sound
-        solved = (count == 0) & (s.rho > 0) & ~failed
-        moved = solved | failed
-        least, most = 4 * eps * approximation.scale, jnp.maximum(approximation.rest, strong)
-        rho = jnp.where(failed, jnp.maximum(10 * s.rho, most), s.rho)
-        rho = jnp.where(solved, jnp.maximum(s.rho / 10, least), rho)
-        best = jnp.where(better, feasible, s.best)
-        free = s.free ^ violated
-
-        def restart() -> tuple:
-            # From the best point, with the scale that is best for it.
-            values = accurate(best)
-            square = best @ values
-            scale = jnp.where(square > 0, jnp.sum(best) / jnp.where(square > 0, square, 1), 1)
-            return (best > 0) | (scale * values < 1), scale * best, scale * values
-
-        free, z, outputs = jax.lax.cond(failed, restart, lambda: (free, feasible, outputs))
-        return _State(
-            free=free,
-            z=z,
-            outputs=outputs,
-            anchor=jnp.where(moved, z, s.anchor),
-            rho=rho,
-            best=best,
-            certificate=jax.tree.map(partial(jnp.where, better), found, before),
-            violations=count,
-            fewest=jnp.where(moved, n + 1, jnp.where(fewer, count, s.fewest)),
-            stalled=jnp.where(moved, 0, stalled),
-            idle=jnp.where(progress, 0, s.idle + 1),
-            iteration=s.iteration + 1,
-            products=s.products + change.products + jnp.where(leaving, 2, 1),
+        products = s.products + change.products + jnp.where(leaving, 2, 1)
+        s = _keep_best(s, feasible, outputs)._replace(
+            free=s.free ^ violated, z=feasible, outputs=outputs, products=products
         )
+        return _next_problem(problem, s, jnp.sum(violated), sound)
 
     def running(s: _State) -> jax.Array:
-        hopeless = ~(jnp.square(s.certificate.upper) > eps * approximation.scale)
+        square = jnp.square(s.certificate.upper)
+        hopeless = ~(square > problem.eps * problem.approximation.scale)
         wanted = (s.certificate.gap > tol) & ~hopeless
         # On the right free set, a step that does not help has met rounding.
         patience = jnp.where(s.certificate.gap <= 10 * tol, _PATIENCE, _GIVE_UP)
         patience = jnp.where((s.violations == 0) & (s.rho == 0), 2, patience)
         return wanted & (s.idle < patience) & (s.iteration < max_iterations)
 
+    s = jax.lax.while_loop(running, step, _start(operator))
+    return Exchange(s.best, s.certificate, s.iteration, s.products)
+
+
+def _start(operator: Operator) -> _State:
+    n, none = operator.size, jnp.asarray(0)
     zeros, one = jnp.zeros(n, operator.dtype), jnp.ones((), operator.dtype)
-    nothing = Certificate(0 * one, jnp.inf * one, one, one)
-    start = _State(
+    return _State(
         free=jnp.ones(n, bool),
         z=zeros,
         outputs=zeros,
         anchor=zeros,
         rho=0 * one,
         best=zeros,
-        certificate=nothing,
+        certificate=Certificate(0 * one, jnp.inf * one, one, one),
         violations=jnp.asarray(n),
         fewest=jnp.asarray(n + 1),
-        stalled=jnp.asarray(0),
-        idle=jnp.asarray(0),
-        iteration=jnp.asarray(0),
-        products=jnp.asarray(0),
+        stalled=none,
+        idle=none,
+        iteration=none,
+        products=none,
     )
-    s = jax.lax.while_loop(running, step, start)
-    return Exchange(s.best, s.certificate, s.iteration, s.products)
+
+
+def _improve(problem: _Problem, s: _State) -> Solution:
+    """Return the change of z that solves on the free set, to a hundredth of the residual."""
+    free = s.free.astype(s.z.dtype)
+    factor = free[:, None] * (problem.y[:, None] * problem.approximation.factor)
+    inverse = woodbury(factor, jnp.full(len(free), problem.approximation.rest + s.rho))
+    return solve(
+        lambda v: free * (problem.signed(v) + s.rho * v),
+        lambda v: free * inverse(v),
+        free * (1 - s.outputs - s.rho * (s.z - s.anchor)),
+        tol=0.01,
+        max_products=_PRODUCTS,
+    )
+
+
+def _keep_best(s: _State, feasible: jax.Array, outputs: jax.Array) -> _State:
+    """Keep the better of two certificates, and count the steps without progress."""
+    after, before = certify(feasible, outputs), s.certificate
+    better = (after.gap < before.gap) | ((after.gap == before.gap) & (after.upper < before.upper))
+    progress = better & ((after.gap < 0.7 * before.gap) | (after.upper < 0.7 * before.upper))
+    return s._replace(
+        best=jnp.where(better, feasible, s.best),
+        certificate=jax.tree.map(partial(jnp.where, better), after, before),
+        idle=jnp.where(progress, 0, s.idle + 1),
+        iteration=s.iteration + 1,
+    )
+
+
+def _next_problem(problem: _Problem, s: _State, count: jax.Array, sound: jax.Array) -> _State:
+    """Choose the next proximal problem: a weaker one after a solution, a stronger after a failure.
+
+    After a failure it starts from the best point; else the same problem goes on.
+    """
+    scale, rest = problem.approximation.scale, problem.approximation.rest
+    fewer = count < s.fewest
+    stalled = jnp.where(fewer, 0, s.stalled + 1)
+    failed = (stalled >= _PATIENCE) | ~sound
+    solved = (count == 0) & (s.rho > 0) & ~failed
+    moved = solved | failed
+    least, most = 4 * problem.eps * scale, jnp.maximum(rest, 1e-3 * scale)
+    rho = jnp.where(failed, jnp.maximum(10 * s.rho, most), s.rho)
+    rho = jnp.where(solved, jnp.maximum(s.rho / 10, least), rho)
+
+    def restart() -> tuple:
+        # From the best point, with the scale that is best for it.
+        values = problem.accurate(s.best)
+        square = s.best @ values
+        unit = jnp.where(square > 0, jnp.sum(s.best) / jnp.where(square > 0, square, 1), 1)
+        return (s.best > 0) | (unit * values < 1), unit * s.best, unit * values
+
+    free, z, outputs = jax.lax.cond(failed, restart, lambda: (s.free, s.z, s.outputs))
+    return s._replace(
+        free=free,
+        z=z,
+        outputs=outputs,
+        anchor=jnp.where(moved, z, s.anchor),
+        rho=rho,
+        violations=count,
+        fewest=jnp.where(moved, len(s.z) + 1, jnp.where(fewer, count, s.fewest)),
+        stalled=jnp.where(moved, 0, stalled),
+    )

@@ -2,34 +2,41 @@ r"""l2-regularised kernel logistic regression, and its path to the hard margin.
 
 Over f in the kernel's Hilbert space, minimise reduce_i log(1 + exp(-y_i f(x_i))) + l2 ||f||^2. With
 w = 1/n for means and 1 for sums, and b = 2 l2 / w, that is w times the minimum of
-sum_i log(1 + exp(-y_i f(x_i))) + b ||f||^2 / 2.
-
-The solver and its certificate are in `predictors/newton.py`.
+sum_i log(1 + exp(-y_i f(x_i))) + b ||f||^2 / 2. The solver and its certificate are in `newton.py`.
 """
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from kernelgap import _checks
 from kernelgap._blas import limit_blas_threads
 from kernelgap._modes import forward_only
-from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
+from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.kernels.tiled import sharding
-from kernelgap.predictors.conflicts import refuse_vanishing
+from kernelgap.predictors.interface import (
+    KernelPredictor,
+    Solver,
+    checked_solver,
+    mesh_of,
+    most_iterations,
+    one_versus_rest,
+    outcome,
+    task,
+)
 from kernelgap.predictors.newton import Fit, newton
-from kernelgap.predictors.operators import GramMatrix, normalised, prepare, unscaled
-from kernelgap.predictors.predictor import KernelPredictor, one_versus_rest
+from kernelgap.predictors.operators import (
+    Operator,
+    factorises,
+    normalised,
+    prepare,
+    refuse_vanishing,
+    unscaled,
+)
 from kernelgap.typing import ArrayLike
-
-Method = Literal["auto", "direct", "iterative", "matrix_free"]
-
-_SMALL = 1500  # inputs up to which factorisations are as fast as products
-_FALLBACK = 8000  # inputs up to which factorisations are tried where products failed
 
 
 def kernel_logistic(
@@ -41,12 +48,9 @@ def kernel_logistic(
     reduction: Literal["mean", "sum"] = "mean",
     classes: int | None = None,
     tol: float = 1e-5,
-    max_iterations: int = 200,
-    method: Method = "auto",
-    tile: int | None = None,
-    mesh: Mesh | None = None,
+    solver: Solver = "auto",
 ) -> KernelPredictor:
-    r"""Kernel logistic regression with an l2 penalty.
+    r"""Return the kernel logistic regression with an l2 penalty.
 
     Minimises reduce_i log(1 + exp(-y_i f(x_i))) + l2 ||f||^2 over f in the kernel's Hilbert space.
 
@@ -55,41 +59,37 @@ def kernel_logistic(
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`.
-        x: inputs of shape (n, d).
-        y: (n,) labels, -1 or +1; or, with `classes`, integers 0..classes-1, all present, for one
-            regression per class against the rest.
-        l2: positive; may be traced.
+        x: Inputs of shape (n, d).
+        y: Labels of shape (n,), -1 or +1; or, with `classes`, integers 0..classes-1, all present,
+            for one regression per class against the rest.
+        l2: Positive; may be traced.
         reduction: `"mean"` or `"sum"` over the samples.
-        classes: number of classes, at least 2, or None for labels -1 and +1.
-        tol: relative duality gap (P - D) / P to reach, positive.
-        max_iterations: at most this many Newton steps, each one linear system.
-        method: `"direct"` factorises, `"iterative"` holds the Gram matrix and uses only products,
-            `"matrix_free"` does not hold it; `"auto"` chooses by n and by the memory at hand.
-        tile: largest side of a tile, for `"matrix_free"`; see `kernels.matmul`.
-        mesh: devices that share the products, for `"matrix_free"`.
+        classes: Number of classes, at least 2, or None for labels -1 and +1.
+        tol: Relative duality gap (P - D) / P to reach, positive.
+        solver: `Direct()` factorises, `Iterative()` holds the Gram matrix and uses only products,
+            `MatrixFree()` does not hold it; `"auto"` chooses by n and by the memory at hand. Their
+            `max_iterations` counts Newton steps, each one linear system, and is 200 by default.
 
     Returns:
-        A `KernelPredictor`; `gap` is the relative duality gap, `residual` the largest difference
-        between b y_i coef_i and sigmoid(-y_i f(x_i)), relative to the largest of these, with b =
-        2 l2 for the sum and 2 n l2 for the mean, `margin`
-        the smallest y_i f(x_i) / ||f||, which is negative where a sample is on the wrong side.
-        With `classes`, coef has shape (n, classes) and the rest (classes,).
+        A `KernelPredictor`; `kkt_residual` is the largest difference between b y_i coef_i and
+        sigmoid(-y_i f(x_i)), relative to the largest of these, with b = 2 l2 for the sum and
+        2 n l2 for the mean, `margin` the smallest y_i f(x_i) / ||f||, which is negative where a
+        sample is on the wrong side. With `classes`, coef has shape (n, classes) and the rest
+        (classes,). Under `jit` and `vmap`, inputs that are refused otherwise have the status
+        INVALID. Derivatives pass in forward mode only.
 
     Raises:
-        TypeError: if `kernel` is not callable, x is not float32 or float64, or `mesh` is no mesh.
-        ValueError: if shapes disagree, x is not finite, labels are not what is said above, `l2` or
-            `tol` is not positive, or an option is unknown.
-        MemoryError: if the Gram matrix does not fit and `method` asks for it.
+        MemoryError: If the Gram matrix does not fit and `solver` asks for it.
 
     Warns:
-        RuntimeWarning: if the gap stays above `tol`.
+        RuntimeWarning: If the gap stays above `tol`.
 
     Example:
         >>> import jax, kernelgap as kg
         >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 200, 10)
         >>> kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((512,), parameterization="ntk"))
         >>> fit = kg.predictors.kernel_logistic(kernel, x, y, l2=1e-4)
-        >>> bool(fit.gap < 1e-5), bool((fit.predict(x) == y).all())
+        >>> bool(fit.duality_gap < 1e-5), bool((fit.predict(x) == y).all())
         (True, True)
 
     References:
@@ -98,8 +98,7 @@ def kernel_logistic(
         certificate is derived by this project.
     """
     l2 = _checks.number(l2, "l2", minimum=0, exclusive=True)
-    options = (reduction, classes, tol, max_iterations, method, tile, mesh)
-    return _path(kernel, x, y, [l2], *options)[0]
+    return _path(kernel, x, y, [l2], reduction, classes, tol, solver)[0]
 
 
 def logistic_path(
@@ -111,36 +110,29 @@ def logistic_path(
     reduction: Literal["mean", "sum"] = "mean",
     classes: int | None = None,
     tol: float = 1e-5,
-    max_iterations: int = 200,
-    method: Method = "auto",
-    tile: int | None = None,
-    mesh: Mesh | None = None,
+    solver: Solver = "auto",
 ) -> list[KernelPredictor]:
-    r"""`kernel_logistic` for decreasing `l2s`, each from the solution before it.
+    r"""Return `kernel_logistic` for decreasing `l2s`, each from the solution before it.
 
     On separable data margins rise, as l2 -> 0, to that of `hard_margin_svm`: the theorem on weak
     regularisation of paper A, for functions that are linear in their parameters. The Gram matrix
     is evaluated once.
 
     Args:
-        kernel: as in `kernel_logistic`, like all that follows but `l2s`.
-        x: inputs of shape (n, d).
-        y: (n,) labels.
-        l2s: positive and decreasing.
+        kernel: As in `kernel_logistic`, like all that follows but `l2s`.
+        x: Inputs of shape (n, d).
+        y: Labels of shape (n,).
+        l2s: Positive and decreasing.
         reduction: `"mean"` or `"sum"`.
-        classes: number of classes, or None.
-        tol: relative duality gap, reached for each l2.
-        max_iterations: Newton steps for each l2.
-        method: `"auto"`, `"direct"`, `"iterative"` or `"matrix_free"`.
-        tile: largest side of a tile.
-        mesh: devices that share the products.
+        classes: Number of classes, or None.
+        tol: Relative duality gap, reached for each l2.
+        solver: `"auto"`, `Direct()`, `Iterative()` or `MatrixFree()`, with steps for each l2.
 
     Returns:
         A `KernelPredictor` for each l2.
 
     Raises:
-        TypeError, ValueError, MemoryError: as in `kernel_logistic`, and if `l2s` is no sequence of
-            positive decreasing numbers.
+        MemoryError: If the Gram matrix does not fit and `solver` asks for it.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -155,76 +147,82 @@ def logistic_path(
         Paper A, the theorem on weak regularisation; S. Rosset, J. Zhu, T. Hastie, NeurIPS 2003.
     """
     l2s = _checks.decreasing(l2s, "l2s")
-    return _path(kernel, x, y, l2s, reduction, classes, tol, max_iterations, method, tile, mesh)
+    return _path(kernel, x, y, l2s, reduction, classes, tol, solver)
 
 
 def _path(
     kernel: KernelFunction,
     x: ArrayLike,
     y: ArrayLike,
-    l2s: Sequence,
+    l2s: Sequence[Any],
     reduction: str,
     classes: int | None,
     tol: float,
-    max_iterations: int,
-    method: Method,
-    tile: int | None,
-    mesh: Mesh | None,
+    solver: Solver,
 ) -> list[KernelPredictor]:
     kernel = checked_kernel(kernel)
     x = _checks.solvable(x)
-    check_rows(kernel, x)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
-    max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
-    _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
+    solver = checked_solver(solver)
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     if classes is None:
         signs = _checks.signs(y, x.shape[0]).astype(x.dtype)[:, None]
     else:
         signs = one_versus_rest(y, x, classes)
-    x, signs = sharding.placed(mesh, x, signs)
-    operator = prepare(kernel, x, method, tile, mesh)
+    x, signs = sharding.placed(mesh_of(solver), x, signs)
+    operator = prepare(kernel, x, solver)
     refuse_vanishing(operator, x, any_row=False)
     operator, root = normalised(operator)
-    square = jnp.square(root)
-    n, d = x.shape
-    dense = isinstance(operator, GramMatrix)
-    direct = dense and (method == "direct" or (method == "auto" and n <= _SMALL))
-    fallback = dense and method == "auto" and not direct and n <= _FALLBACK
-    other = "" if direct else "method='direct' or "
-    scale = n if reduction == "mean" else 1
-    starts = [jnp.zeros(n, x.dtype)] * signs.shape[1]
-    fits = []
+    square, scale = jnp.square(root), x.shape[0] if reduction == "mean" else 1
+    starts = [jnp.zeros_like(x[:, 0])] * signs.shape[1]
+    path = []
     for l2 in l2s:
         b = 2 * scale * jnp.asarray(l2, x.dtype) / square
+        fits = []
+        for labels, start in zip(signs.T, starts, strict=True):
+            fits.append(_fit(operator, x, labels, b, start, tol, solver))
+        starts = [fit.coef for fit in fits]
+        fit = fits[0] if classes is None else jax.tree.map(lambda *a: jnp.stack(a, -1), *fits)
+        fit = forward_only(fit, "kernel_logistic")
+        coef = unscaled(fit.coef, 1 / square, x.dtype)
+        margin, gap, residual, iterations = root * fit.margin, *fit[2:]
+        status = outcome(gap, tol), task(classes or 2)
+        path.append(KernelPredictor(kernel, x, coef, margin, gap, residual, iterations, *status))
+    return path
 
-        def fit(y: jax.Array, start: jax.Array, b: jax.Array = b) -> Fit:
-            def run(direct: bool) -> Fit:
-                goal = jnp.asarray(tol, x.dtype)
-                rank = 0 if direct else d  # not used: inputs of every d share what is compiled
-                return limit_blas_threads(
-                    n if direct else 0,
-                    lambda: newton(operator, y, b, start, goal, rank, max_iterations, direct),
-                )
 
-            found = run(direct)
-            failed = _checks.is_concrete(found.gap) and not bool(found.gap <= tol)
-            found = run(True) if failed and fallback else found
-            return _checks.nan_unless(_checks.all_finite(x, y, b), found)
+def _fit(
+    operator: Operator,
+    x: jax.Array,
+    y: jax.Array,
+    b: jax.Array,
+    start: jax.Array,
+    tol: float,
+    solver: Solver,
+) -> Fit:
+    """Fit by products or factorisations, and warn where the gap stays above `tol`."""
+    n, d = x.shape
+    most, goal = most_iterations(solver, 200), jnp.asarray(tol, x.dtype)
 
-        found = [fit(signs[:, j], start) for j, start in enumerate(starts)]
-        starts = [one.coef for one in found]
-        for one in found:
-            if _checks.is_concrete(one.gap) and not bool(one.gap <= tol):
-                warnings.warn(
-                    f"kernel_logistic stopped at a relative duality gap of {float(one.gap):.1e}, "
-                    f"above tol={tol:.1e}, after {int(one.iterations)} Newton steps in {x.dtype}; "
-                    f"{other}float64 (jax_enable_x64) goes further",
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
-        stacked = found[0] if classes is None else jax.tree.map(lambda *a: jnp.stack(a, -1), *found)
-        stacked = forward_only(stacked, "kernel_logistic")
-        coef = unscaled(stacked.coef, 1 / square, x.dtype)
-        fits.append(KernelPredictor(kernel, x, coef, root * stacked.margin, *stacked[2:]))
-    return fits
+    def run(direct: bool) -> Fit:
+        rank = 0 if direct else d  # not used: inputs of every d share what is compiled
+        call = (operator, y, b, start, goal, rank, most, direct)
+        return limit_blas_threads(n if direct else 0, lambda: newton(*call))
+
+    direct, fallback = factorises(operator, solver)
+    fit = run(direct)
+    if not _checks.is_concrete(fit.gap):
+        return _checks.nan_unless(_checks.all_finite(x, y, b), fit)
+    if fallback and not bool(fit.gap <= tol):
+        fit = run(True)
+    fit = _checks.nan_unless(_checks.all_finite(x, y, b), fit)
+    if not bool(fit.gap <= tol):
+        cure = "" if direct else "solver=Direct() or "
+        warnings.warn(
+            f"kernel_logistic stopped at a relative duality gap of {float(fit.gap):.1e}, above "
+            f"tol={tol:.1e}, after {int(fit.iterations)} Newton steps in {x.dtype}; "
+            f"{cure}float64 (jax_enable_x64) goes further",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return fit

@@ -22,15 +22,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from kernelgap.predictors.conjugate import Nystroem, nystroem, solve, woodbury
+from kernelgap.predictors.linear import Nystroem, nystroem, solve, woodbury
 from kernelgap.predictors.operators import GramMatrix, Operator
 
-_HALVINGS = 30  # of a Newton step
+_MAX_HALVINGS = 30  # line-search halvings per Newton step
 _PATIENCE = 6  # steps that may fail to lower the gap or the objective
 
 
 class Fit(NamedTuple):
-    """The coefficients and what they reach, as in `KernelPredictor`."""
+    """Coefficients and their certificate, as in `KernelPredictor`."""
 
     coef: Float[Array, " n"]
     margin: Float[Array, ""]
@@ -80,7 +80,7 @@ def newton(
         def too_long(state: tuple) -> jax.Array:
             length, halvings = state
             value = objective(s.coef + length * change, s.outputs + length * slope)
-            return ~(value <= before) & (halvings < _HALVINGS)
+            return ~(value <= before) & (halvings < _MAX_HALVINGS)
 
         # Rounding may hide the decrease of the last steps.
         before = objective(s.coef, s.outputs) * (1 + 4 * float(jnp.finfo(b.dtype).eps))
@@ -120,7 +120,7 @@ def newton(
 
 
 def _feasible(coef: jax.Array, y: jax.Array, b: jax.Array) -> jax.Array:
-    """The nearest coefficients with q = b y coef in [0, 1]."""
+    """Return the nearest coefficients with q = b y coef in [0, 1]."""
     q = b * y * coef
     return jnp.where(q < 0, 0, jnp.where(q > 1, y / b, coef))
 
@@ -153,7 +153,7 @@ def _solve(
 
 
 def relative_gap(coef: jax.Array, outputs: jax.Array, y: jax.Array, b: jax.Array) -> jax.Array:
-    """sum_i KL(q_i || p_i) / P, at most 1; 1 if q = b y coef is not within [0, 1]."""
+    """Return sum_i KL(q_i || p_i) / P, at most 1; 1 if q = b y coef is not within [0, 1]."""
     q, margins = b * y * coef, y * outputs
     inside = jnp.all((q >= 0) & (q <= 1 + 4 * float(jnp.finfo(q.dtype).eps)))
     q = jnp.clip(q, 0, 1)
@@ -164,7 +164,7 @@ def relative_gap(coef: jax.Array, outputs: jax.Array, y: jax.Array, b: jax.Array
 
 
 def _bregman(q: jax.Array, logit: jax.Array) -> jax.Array:
-    """Q log(q / p) - q + p >= 0, for q >= 0 and p = sigmoid(logit)."""
+    """Return q log(q / p) - q + p >= 0, for q >= 0 and p = sigmoid(logit)."""
     p = jax.nn.sigmoid(logit)
     safe = jnp.maximum(p, float(jnp.finfo(p.dtype).tiny))
     change = (q - safe) / safe

@@ -1,8 +1,9 @@
-"""A kernel's Gram matrix as the solvers see it: held in memory, or evaluated in every product.
+"""The Gram matrix as the solvers see it.
 
-Both forms are pytrees with the same five methods, so that one compiled solver serves both.
-`accurate` compensates its sums: a vector of dual variables has entries whose terms cancel by
-factors of a thousand and more, and in float32 a plain product loses what a certificate is about.
+It is held in memory, or evaluated in every product. Both forms are pytrees with the same five
+methods, so that one compiled solver serves both. `accurate` compensates its sums: a vector of dual
+variables has entries whose terms cancel by factors of a thousand and more, and in float32 a plain
+product loses what a certificate is about.
 """
 
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
@@ -19,12 +21,24 @@ from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
 from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.products import accurate_matmul, symmetric_matmul
 from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum
+from kernelgap.predictors.interface import Direct, Iterative, MatrixFree, Solver, mesh_of
 
-_TRACED = 20_000  # inputs up to which the Gram matrix is held where nothing is known of memory
+_TRACED = 20_000  # inputs up to which the Gram matrix is held where the memory is not known
+SMALL = 1500
+"""Inputs up to which factorisations are as fast as products."""
+FALLBACK = 8000
+"""Inputs up to which factorisations are tried where products failed."""
+
+
+def factorises(operator: "Operator", solver: Solver) -> tuple[bool, bool]:
+    """Say whether to factorise at once, and whether to do so where products fail."""
+    held, free = isinstance(operator, GramMatrix), solver == "auto"
+    at_once = held and (isinstance(solver, Direct) or (free and operator.size <= SMALL))
+    return at_once, held and free and not at_once and operator.size <= FALLBACK
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The product in full precision: TF32 would move kernel values by 1e-3."""
+    """Return the product in full precision: TF32 would move kernel values by 1e-3."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -42,23 +56,23 @@ class GramMatrix:
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Of the entries."""
+        """Dtype of the entries."""
         return self.gram.dtype
 
     def diagonal(self) -> Float[Array, " n"]:
-        """The entries (i, i)."""
+        """Return the entries (i, i)."""
         return jnp.diagonal(self.gram)
 
     def columns(self, index: Int[Array, " r"]) -> Float[Array, "n r"]:
-        """Some columns."""
+        """Return the columns of an index."""
         return self.gram[index].T
 
     def product(self, v: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
-        """K @ v."""
+        """Return K @ v."""
         return matmul(self.gram, v)
 
     def accurate(self, v: Float[Array, " n"], shift: Float[Array, ""]) -> Float[Array, " n"]:
-        """K @ v, exact but for the rounding of what is left when sums cancel; see `summation`."""
+        """Return K @ v by compensated sums, whose error stays small where they cancel."""
         n = self.size
         block = min(256, n)
         largest = jnp.max(jnp.abs(self.diagonal() - shift))  # of a Gram matrix, or near it
@@ -77,7 +91,9 @@ class GramMatrix:
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["kernel", "x"], meta_fields=["tile", "mesh"]
+    jax.tree_util.register_dataclass,
+    data_fields=["kernel", "x", "own"],
+    meta_fields=["tile", "mesh"],
 )
 @dataclass(frozen=True)
 class KernelOperator:
@@ -87,6 +103,7 @@ class KernelOperator:
     x: Float[Array, "n d"]
     tile: int
     mesh: Mesh | None = None
+    own: Float[Array, " n"] | None = None  # the diagonal, where it was evaluated before
 
     @property
     def size(self) -> int:
@@ -95,23 +112,23 @@ class KernelOperator:
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Of the entries."""
+        """Dtype of the entries."""
         return self.x.dtype
 
     def diagonal(self) -> Float[Array, " n"]:
-        """The entries (i, i)."""
-        return diagonal(self.kernel, self.x)
+        """Return the entries (i, i)."""
+        return diagonal(self.kernel, self.x) if self.own is None else self.own
 
     def columns(self, index: Int[Array, " r"]) -> Float[Array, "n r"]:
-        """Some columns."""
+        """Return the columns of an index."""
         return checked_block(self.kernel, self.x, self.x[index])
 
     def product(self, v: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
-        """K @ v."""
+        """Return K @ v."""
         return symmetric_matmul(self.kernel, self.x, v, self.tile, self.mesh)
 
     def accurate(self, v: Float[Array, " n"], shift: Float[Array, ""]) -> Float[Array, " n"]:
-        """K @ v by compensated sums; `shift` is near the mean of the entries."""
+        """Return K @ v by compensated sums; `shift` is near the mean of the entries."""
         return accurate_matmul(self.kernel, self.x, v, shift, self.tile, self.mesh)
 
 
@@ -119,15 +136,15 @@ Operator: TypeAlias = GramMatrix | KernelOperator
 
 
 def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0) -> GramMatrix:
-    """The Gram matrix in memory; refuse what cannot fit or is no finite Gram matrix.
+    """Return the Gram matrix in memory; refuse one that cannot fit or is not finite.
 
-    `copies` is the memory that a solver takes in all, in matrices of this size.
+    `copies` is the memory that a solver takes, in matrices of this size.
     """
     concrete = _checks.is_concrete(x)
     memory.require(
         _bytes(x, copies),
         f"this method with the Gram matrix of {x.shape[0]} inputs",
-        "method='matrix_free' does not hold it",
+        "solver=MatrixFree() does not hold it",
         sharding.first_device(None, x),
         traced=not concrete,
     )
@@ -138,30 +155,44 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
     return GramMatrix(gram)
 
 
-def prepare(
-    kernel: KernelFunction,
-    x: Float[Array, "n d"],
-    method: str,
-    tile: int | None,
-    mesh: Mesh | None,
-) -> Operator:
-    """The Gram matrix in memory or not ("matrix_free"), or what fits ("auto")."""
-    mesh = sharding.checked_mesh(mesh)
-    if mesh is not None and method in ("direct", "iterative"):
-        raise ValueError("`mesh` is for method='matrix_free'; this method holds the Gram matrix")
-    tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
+def prepare(kernel: KernelFunction, x: Float[Array, "n d"], solver: Solver) -> Operator:
+    """Return the Gram matrix in memory or not, as the solver says; for "auto", what fits."""
+    mesh = mesh_of(solver)
     x, kernel = sharding.placed(mesh, x, kernel)
     device = sharding.first_device(mesh, x)
-    if method == "auto":
+    if solver == "auto":
         available = memory.available_bytes(device) if _checks.is_concrete(x) else None
         needed = _bytes(x, 1.2)
         fits = x.shape[0] <= _TRACED if available is None else needed <= 0.8 * available
-        method = "iterative" if fits and mesh is None else "matrix_free"
-    if method != "matrix_free":
-        return dense(kernel, x, copies=3.0 if method == "direct" else 1.2)
-    operator = KernelOperator(kernel, x, tile or memory.default_tile(device.platform), mesh)
-    _refuse_infinite(operator.diagonal())  # the most that is cheap
-    return operator
+        solver = Iterative() if fits else MatrixFree()
+    if not isinstance(solver, MatrixFree):
+        return dense(kernel, x, copies=3.0 if isinstance(solver, Direct) else 1.2)
+    own = diagonal(kernel, x)
+    _refuse_infinite(own)  # the most that is cheap
+    return KernelOperator(kernel, x, solver.tile or memory.default_tile(device.platform), mesh, own)
+
+
+def refuse_vanishing(operator: Operator, x: jax.Array, *, any_row: bool) -> None:
+    """Refuse inputs at which every function of the kernel's span is 0: any of them, or all."""
+    own = operator.diagonal()
+    if not _checks.is_concrete(own, x):
+        return
+    tiny = jnp.finfo(operator.dtype).tiny
+    vanishing = np.abs(np.asarray(own)) < tiny  # XLA takes what is smaller for 0
+    if not (vanishing.any() if any_row else vanishing.all()):
+        return
+    row = int(np.argmax(vanishing))
+    if not np.asarray(x[row]).any():
+        raise ValueError(
+            f"`x` must not be zero where it is to be classified: row {row} is zero, where every "
+            "function of this kernel's span is 0. Drop such rows, or append a constant feature "
+            "to all of them"
+        )
+    raise ValueError(
+        f"`x` must have rows whose kernel value is not 0 in {operator.dtype}; that of row {row}, "
+        "which is not zero, is. Multiply x by a large constant if it is very small, or try "
+        "float64 (jax_enable_x64)"
+    )
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["kernel", "factor"], meta_fields=[])
@@ -173,12 +204,12 @@ class Multiple:
     factor: Float[Array, ""]
 
     def __call__(self, x1: jax.Array, x2: jax.Array | None = None) -> jax.Array:
-        """The Gram matrix."""
+        """Return the Gram matrix."""
         return self.factor * (self.kernel(x1) if x2 is None else self.kernel(x1, x2))
 
 
 def normalised(operator: Operator) -> tuple[Operator, Float[Array, ""]]:
-    """K / root^2, with entries of order one, and root: a power of two, 1 for ordinary kernels.
+    """Return K / root^2, with entries of order one, and root, a power of two; 1 as a rule.
 
     Solvers square what they are given. Nothing is rounded on the way there and back.
     """
@@ -194,7 +225,8 @@ def normalised(operator: Operator) -> tuple[Operator, Float[Array, ""]]:
     factor = 1 / jnp.square(root)
     if isinstance(operator, GramMatrix):
         return GramMatrix(operator.gram * factor), root
-    return replace(operator, kernel=Multiple(operator.kernel, factor)), root
+    own = None if operator.own is None else factor * operator.own
+    return replace(operator, kernel=Multiple(operator.kernel, factor), own=own), root
 
 
 @jax.jit
@@ -203,7 +235,7 @@ def _root(operator: Operator) -> jax.Array:
 
 
 def power_of_two(size: jax.Array, *, ordinary: float = 1.0) -> jax.Array:
-    """The power of two next to a positive size; 1 for 0 and for sizes within `ordinary` of 1."""
+    """Return the power of two next to a size; 1 for 0 and for sizes within `ordinary` of 1."""
     size = jax.lax.stop_gradient(size)
     extreme = (size > ordinary) | ((size < 1 / ordinary) & (size > 0))
     _, exponent = jnp.frexp(jnp.where(extreme & jnp.isfinite(size), size, 1))
@@ -211,7 +243,7 @@ def power_of_two(size: jax.Array, *, ordinary: float = 1.0) -> jax.Array:
 
 
 def unscaled(coef: jax.Array, factor: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Coefficients times a power of two; refused where the dtype does not hold them."""
+    """Return coefficients times a power of two; refuse those that the dtype does not hold."""
     scaled = coef * factor
     lost = (coef != 0) & ((scaled == 0) | ~jnp.isfinite(scaled))
     if _checks.is_concrete(lost) and bool(jnp.any(lost)):

@@ -7,14 +7,25 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap import _checks
 from kernelgap._blas import limit_blas_threads
-from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel
+from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.kernels.tiled import sharding
-from kernelgap.predictors.conjugate import Linear, factorised, nystroem, solve, woodbury
+from kernelgap.predictors.interface import (
+    Direct,
+    KernelPredictor,
+    Solver,
+    checked_solver,
+    mesh_of,
+    most_iterations,
+    not_a_number,
+    one_versus_rest,
+    outcome,
+    task,
+)
+from kernelgap.predictors.linear import Linear, factorised, nystroem, solve, woodbury
 from kernelgap.predictors.operators import (
     GramMatrix,
     Operator,
@@ -23,11 +34,10 @@ from kernelgap.predictors.operators import (
     prepare,
     unscaled,
 )
-from kernelgap.predictors.predictor import KernelPredictor, not_a_number, one_versus_rest
 from kernelgap.typing import ArrayLike
 
-_REFINEMENTS = 12  # each by a factor of a thousand or until rounding
-_PRODUCTS = 1000  # of one of them
+_REFINEMENTS = 12  # each by a factor of a thousand, or until rounding
+_PRODUCTS = 1000  # products of one of them
 
 
 def kernel_ridge(
@@ -39,11 +49,9 @@ def kernel_ridge(
     reduction: Literal["mean", "sum"] = "sum",
     classes: int | None = None,
     tol: float = 1e-5,
-    method: Literal["auto", "direct", "iterative", "matrix_free"] = "auto",
-    tile: int | None = None,
-    mesh: Mesh | None = None,
+    solver: Solver = "auto",
 ) -> KernelPredictor:
-    r"""Kernel ridge regression, or interpolation of least norm.
+    r"""Return the kernel ridge regression, or the interpolant of least norm.
 
     Minimises reduce_i (f(x_i) - y_i)^2 + l2 ||f||^2 over f in the kernel's Hilbert space.
     The solution is f = sum_i coef_i K(., x_i) with (K + l2 I) coef = y. With `l2=0` it is the
@@ -53,36 +61,31 @@ def kernel_ridge(
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`.
-        x: inputs of shape (n, d).
-        y: targets of shape (n,), or (n, k) for k outputs at once; or, with `classes`, integers
+        x: Inputs of shape (n, d).
+        y: Targets of shape (n,), or (n, k) for k outputs at once; or, with `classes`, integers
             0..classes-1, all present, fitted by their indicators minus 1 / classes.
-        l2: ridge >= 0; may be traced.
+        l2: Ridge >= 0; may be traced.
         reduction: `"sum"` or `"mean"` over the samples. The same f needs l2_sum = n * l2_mean.
-        classes: number of classes, at least 2, or None for real targets.
-        tol: relative residual to reach, positive; a direct solution is refined to rounding.
-        method: `"direct"` factorises K + l2 I and refines (by eigenvectors where it is singular to
-            rounding, by LAPACK's general solver where rounding made it indefinite),
-            `"iterative"` holds the Gram matrix and uses only products, `"matrix_free"` does not
-            hold it; `"auto"` is direct if the Gram matrix fits into memory, else matrix-free.
-        tile: largest side of a tile, for `"matrix_free"`; see `kernels.matmul`.
-        mesh: devices that share the products, for `"matrix_free"`.
+        classes: Number of classes, at least 2, or None for real targets.
+        tol: Relative residual to reach, positive; a direct solution is refined to rounding.
+        solver: `Direct()` factorises K + l2 I and refines (by eigenvectors where it is singular to
+            rounding, by LAPACK's general solver where rounding made it indefinite), `Iterative()`
+            holds the Gram matrix and uses only products, `MatrixFree()` does not hold it; `"auto"`
+            is direct if the Gram matrix fits into memory, else matrix-free. Their
+            `max_iterations` counts refinements of a solution, and is 12 by default.
 
     Returns:
-        A `KernelPredictor`; `residual` is ||(K + l2 I) coef - y|| / ||y||, of the worst output,
-        `gap` the relative duality gap for l2 > 0 (NaN for l2 = 0: the dual then says nothing),
+        A `KernelPredictor`; `kkt_residual` is ||(K + l2 I) coef - y|| / ||y||, of the worst output,
+        `duality_gap` the relative one for l2 > 0 (NaN for l2 = 0: the dual then says nothing),
         `margin` min_i y_i f(x_i) / ||f|| where y of shape (n,) holds signs only, else NaN.
         `iterations` is the number of solutions that were added up. The residual is computed with
         compensated sums, from the coefficients as they are.
 
     Raises:
-        TypeError: if `kernel` is not callable, or x, y are not floating, `l2` is no number or
-            `mesh` no mesh.
-        ValueError: if shapes disagree, x or y is not finite, `l2` < 0, `tol` <= 0, or an option is
-            unknown.
-        MemoryError: if the Gram matrix does not fit and `method` asks for it.
+        MemoryError: If the Gram matrix does not fit and `solver` asks for it.
 
     Warns:
-        RuntimeWarning: if the residual stays above `tol`: rounding hides what would lower it, or
+        RuntimeWarning: If the residual stays above `tol`: rounding hides what would lower it, or
             equal inputs have different targets and `l2` is 0.
 
     Example:
@@ -100,7 +103,6 @@ def kernel_ridge(
     """
     kernel = checked_kernel(kernel)
     x = _checks.solvable(x)
-    check_rows(kernel, x)
     if classes is None:
         y = _checks.targets(y, x.shape[0], columns=True).astype(x.dtype)
     else:
@@ -108,18 +110,21 @@ def kernel_ridge(
     l2 = _checks.number(l2, "l2", minimum=0)
     _checks.choice(reduction, "reduction", ("mean", "sum"))
     _checks.number(tol, "tol", minimum=0, exclusive=True)
-    _checks.choice(method, "method", ("auto", "direct", "iterative", "matrix_free"))
-    x, y = sharding.placed(mesh, x, y)
-    operator = prepare(kernel, x, method, tile, mesh)
+    solver = checked_solver(solver)
+    x, y = sharding.placed(mesh_of(solver), x, y)
+    operator = prepare(kernel, x, solver)
     l2 = jnp.asarray(l2, x.dtype) * (x.shape[0] if reduction == "mean" else 1)
-    direct = isinstance(operator, GramMatrix) and method != "iterative"
+    direct = isinstance(operator, GramMatrix) and (solver == "auto" or isinstance(solver, Direct))
     operator, root = normalised(operator)
     unit = power_of_two(jnp.max(jnp.abs(y), axis=0, keepdims=y.ndim == 2))
     goal, d = jnp.asarray(tol, x.dtype), None if direct else x.shape[1]
     problem = operator, y / unit, l2 / jnp.square(root), goal
 
     def run(thorough: bool) -> _Fit:
-        return limit_blas_threads(x.shape[0] if direct else 0, lambda: _fit(*problem, d, thorough))
+        most = most_iterations(solver, _REFINEMENTS)
+        return limit_blas_threads(
+            x.shape[0] if direct else 0, lambda: _fit(*problem, d, thorough, most)
+        )
 
     traced = not _checks.is_concrete(*jax.tree.leaves(problem))
     fit = run(thorough=direct and traced)
@@ -128,7 +133,7 @@ def kernel_ridge(
         fit = run(thorough=True)
     coef = unscaled(fit.coef, unit / jnp.square(root), x.dtype)
     if _checks.is_concrete(fit.residual) and not bool(fit.residual <= tol):
-        other = "" if direct else "method='direct' or "
+        other = "" if direct else "solver=Direct() or "
         warnings.warn(
             f"kernel_ridge stopped at a relative residual of {float(fit.residual):.1e}, above "
             f"tol={tol:.1e}, in {x.dtype}: rounding, or equal inputs with different targets, "
@@ -138,9 +143,9 @@ def kernel_ridge(
             stacklevel=2,
         )
     signs = y.ndim == 1 and jnp.all(jnp.abs(y) == 1)
-    return KernelPredictor(
-        kernel, x, coef, _where(signs, root * fit.margin), _where(l2 > 0, fit.gap), *fit[3:5]
-    )
+    margin, gap = _where(signs, root * fit.margin), _where(l2 > 0, fit.gap)
+    fields = margin, gap, *fit[3:5], outcome(fit.residual, tol), task(classes or 0)
+    return KernelPredictor(kernel, x, coef, *fields)
 
 
 def _where(meaningful: bool | jax.Array, value: jax.Array) -> jax.Array:
@@ -159,9 +164,15 @@ class _Fit(NamedTuple):
     sound: Bool[Array, ""]  # no matrix was singular to rounding, as far as was looked
 
 
-@partial(jax.jit, static_argnames=("d", "thorough"))
+@partial(jax.jit, static_argnames=("d", "thorough", "max_iterations"))
 def _fit(
-    operator: Operator, y: jax.Array, l2: jax.Array, tol: jax.Array, d: int | None, thorough: bool
+    operator: Operator,
+    y: jax.Array,
+    l2: jax.Array,
+    tol: jax.Array,
+    d: int | None,
+    thorough: bool,
+    max_iterations: int,
 ) -> _Fit:
     """Solve (K + l2 I) coef = y: by a factorisation for d None, else by products alone.
 
@@ -207,7 +218,7 @@ def _fit(
 
         # Beside a factorisation corrections cost little: they go on to rounding.
         goal = tol if d is not None else 4 * float(jnp.finfo(b.dtype).eps)
-        coef, error, iterations = _refined(remainder, conjugate, b, goal)
+        coef, error, iterations = _refined(remainder, conjugate, b, goal, max_iterations)
         if not thorough:
             return unit * coef, iterations
 
@@ -216,7 +227,11 @@ def _fit(
             # Rounding may have made K indefinite: LAPACK's solver for any matrix takes it as it is.
             system = unit * frozen.gram * unit.T + jnp.diag(strength * unit[:, 0] ** 2)
             factors = jax.scipy.linalg.lu_factor(system)
-            other = _refined(remainder, lambda v, _: jax.scipy.linalg.lu_solve(factors, v), b, tol)
+
+            def correction(left: jax.Array, _: jax.Array) -> jax.Array:
+                return jax.scipy.linalg.lu_solve(factors, left)
+
+            other = _refined(remainder, correction, b, tol, max_iterations)
             better = other[1] < 0.5 * error
             return jnp.where(better, other[0], coef), iterations + other[2]
 
@@ -244,7 +259,7 @@ def _accurate(operator: Operator, v: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def _relative(error: jax.Array, y: jax.Array) -> jax.Array:
-    """The size of each column of the error, relative to that of y."""
+    """Return the size of each column of the error, relative to that of y."""
     sizes = jnp.linalg.norm(y, axis=0)
     return jnp.linalg.norm(error, axis=0) / jnp.where(sizes > 0, sizes, 1)
 
@@ -254,6 +269,7 @@ def _refined(
     correction: Callable[[jax.Array, jax.Array], jax.Array],
     b: jax.Array,
     tol: float | jax.Array,
+    max_iterations: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Correct by accurate remainders until `tol` or rounding: solution, errors, corrections."""
 
@@ -269,7 +285,7 @@ def _refined(
 
     def running(state: tuple) -> jax.Array:
         _, _, error, progress, iteration = state
-        return jnp.any(error > tol) & progress & (iteration < _REFINEMENTS)
+        return jnp.any(error > tol) & progress & (iteration < max_iterations)
 
     error = jnp.where(jnp.any(b != 0, axis=0), 1, 0).astype(b.dtype)
     start = jnp.zeros_like(b), b, error, jnp.asarray(True), jnp.asarray(0)

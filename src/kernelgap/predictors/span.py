@@ -15,9 +15,20 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap import _checks
 from kernelgap._blas import limit_blas_threads
-from kernelgap.kernels.functions import KernelFunction, check_rows, checked_kernel, diagonal
+from kernelgap.kernels.functions import KernelFunction, checked_kernel, diagonal
 from kernelgap.kernels.tiled import sharding
-from kernelgap.predictors.conjugate import Linear, factorised
+from kernelgap.predictors.interface import (
+    Direct,
+    KernelPredictor,
+    MatrixFree,
+    Solver,
+    checked_solver,
+    most_iterations,
+    not_a_number,
+    outcome,
+    task,
+)
+from kernelgap.predictors.linear import Linear, factorised
 from kernelgap.predictors.operators import (
     GramMatrix,
     Multiple,
@@ -27,10 +38,10 @@ from kernelgap.predictors.operators import (
     power_of_two,
     unscaled,
 )
-from kernelgap.predictors.predictor import KernelPredictor, not_a_number
 from kernelgap.typing import ArrayLike
 
 _REFINEMENTS = 20
+_TILE = 4096  # rows
 
 
 def best_in_span(
@@ -40,9 +51,9 @@ def best_in_span(
     y: ArrayLike,
     *,
     tol: float = 1e-3,
-    tile: int = 4096,
+    solver: Solver = "auto",
 ) -> KernelPredictor:
-    r"""The least-squares fit to (x, y) in the span of K(., c_1), ..., K(., c_n).
+    r"""Return the least-squares fit to (x, y) in the span of K(., c_1), ..., K(., c_n).
 
     Minimises sum_i (f(x_i) - y_i)^2 over f = sum_j coef_j K(., c_j), with a ridge at rounding
     level. With x a large sample of the population this approximates the best predictor of the
@@ -54,24 +65,27 @@ def best_in_span(
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`.
-        centers: the n centres, shape (n, d).
-        x: inputs of shape (N, d), N >= n; N = 16 n is a good choice.
-        y: targets of shape (N,).
-        tol: how far from the values of the best fit those of f may be, relative, positive.
-        tile: rows of x handled at a time, at least 1; memory is n^2 + n * tile.
+        centers: The n centres, shape (n, d).
+        x: Inputs of shape (N, d), N >= n; N = 16 n is a good choice.
+        y: Targets of shape (N,).
+        tol: How far from the values of the best fit those of f may be, relative, positive.
+        solver: `MatrixFree(tile=)` evaluates `tile` rows of K(x, centers) at a time, in memory for
+            n^2 + n tile numbers; `Direct()` all of them at once. `"auto"` is a tile of 4096 rows.
+            The Gram matrix of the centres is factorised in any case. `max_iterations` counts
+            corrections, and is 20 by default.
 
     Returns:
-        A `KernelPredictor` with centres `centers`; `residual` is the root mean square of f - f*
-        over that of f*, the exact minimiser, on the inputs x, computed from the values that f
-        itself has; `margin` and `gap` are NaN. Where the centres' functions are linearly dependent
+        A `KernelPredictor` with centres `centers`; `kkt_residual` is the gradient of the squared
+        error in the norm in which it is a distance of values: the root mean square of f - f* over
+        that of f*, the exact minimiser, on the inputs x, computed from the values that f itself
+        has; `margin` and `duality_gap` are NaN. Where the centres' functions are linearly dependent
         to rounding, as those of repeated or zero centres are, f is the fit in what they span.
 
     Raises:
-        TypeError: if `kernel` is not callable, or arrays are not floating.
-        ValueError: if shapes disagree, N < n, `tol` <= 0, `tile` < 1, or values are not finite.
+        MemoryError: If the Gram matrix of the centres does not fit.
 
     Warns:
-        RuntimeWarning: if `residual` stays above `tol`.
+        RuntimeWarning: If `kkt_residual` stays above `tol`.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -91,23 +105,21 @@ def best_in_span(
     centers = _checks.solvable(centers, "centers")
     x = _checks.solvable(x, d=centers.shape[1])
     _checks.same_dtype(centers, x, "centers", "x")
-    check_rows(kernel, x)
     y = _checks.targets(y, x.shape[0]).astype(x.dtype)
     _checks.number(tol, "tol", minimum=0, exclusive=True)
     x, centers, y, kernel = sharding.together(x, centers, y, kernel)
-    tile = _checks.integer(tile, "tile", minimum=1)
+    tile, most = _rows_at_once(solver, x.shape[0]), most_iterations(solver, _REFINEMENTS)
     if x.shape[0] < centers.shape[0]:
         raise ValueError(f"`x` must have at least as many rows as `centers`; "
                          f"got {x.shape[0]} and {centers.shape[0]}")  # fmt: skip
     operator, root = normalised(dense(kernel, centers))
     assert isinstance(operator, GramMatrix)
     factor, unit = 1 / jnp.square(root), power_of_two(jnp.max(jnp.abs(y)))
-    scaled, tile = Multiple(kernel, factor), min(tile, x.shape[0])
-    goal = jnp.asarray(tol, x.dtype)
+    scaled, goal = Multiple(kernel, factor), jnp.asarray(tol, x.dtype)
     problem = scaled, operator.gram, centers, x, y / unit, goal
 
     def run(thorough: bool) -> tuple:
-        return limit_blas_threads(centers.shape[0], lambda: _fit(*problem, tile, thorough))
+        return limit_blas_threads(centers.shape[0], lambda: _fit(*problem, tile, thorough, most))
 
     traced = not _checks.is_concrete(*jax.tree.leaves(problem))
     coef, residual, iterations, sound = run(thorough=traced)
@@ -134,12 +146,26 @@ def best_in_span(
             stacklevel=2,
         )
     nan = not_a_number(x.dtype)
-    return KernelPredictor(kernel, centers, coef, nan, nan, residual, iterations)
+    fields = nan, nan, residual, iterations, outcome(residual, tol), task(0)
+    return KernelPredictor(kernel, centers, coef, *fields)
+
+
+def _rows_at_once(solver: Solver, n: int) -> int:
+    """Return the rows of x that are handled at a time."""
+    solver = checked_solver(solver)
+    if solver == "auto":
+        return min(_TILE, n)
+    if isinstance(solver, MatrixFree) and solver.mesh is None:
+        return min(solver.tile or _TILE, n)
+    if not isinstance(solver, Direct):
+        raise ValueError(f"`solver` of best_in_span must be 'auto', Direct() or MatrixFree(tile=), "
+                         f"without a mesh; got {solver!r:.60}")  # fmt: skip
+    return n
 
 
 def _warn_of_sizes(kernel: KernelFunction, x: jax.Array, n: int) -> None:
     """Warn where the largest rows hide the others: squares of features are summed."""
-    squares = np.asarray(diagonal(kernel, x), np.float64)
+    squares = np.asarray(_diagonal(kernel, x), np.float64)
     lost = float(jnp.finfo(x.dtype).eps) * np.max(squares) * n
     if lost > 1e-2 * np.sum(np.minimum(squares, np.median(squares))):
         warnings.warn(
@@ -150,7 +176,10 @@ def _warn_of_sizes(kernel: KernelFunction, x: jax.Array, n: int) -> None:
         )
 
 
-@partial(jax.jit, static_argnames=("tile", "thorough"))
+_diagonal = jax.jit(diagonal)
+
+
+@partial(jax.jit, static_argnames=("tile", "thorough", "max_iterations"))
 def _fit(
     kernel: KernelFunction,
     gram: Float[Array, "n n"],
@@ -160,8 +189,9 @@ def _fit(
     tol: Float[Array, ""],
     tile: int,
     thorough: bool,
+    max_iterations: int,
 ) -> tuple[Float[Array, " n"], Float[Array, ""], Int[Array, ""], Bool[Array, ""]]:
-    """Coefficients, relative distance from the best fit, corrections, and whether all was sound."""
+    """Return coefficients, the relative distance from the best fit, corrections, soundness."""
     # Centres of very different size span what those of one size do.
     sizes = jnp.sqrt(jnp.diagonal(gram))
     median = jnp.median(sizes)
@@ -175,8 +205,8 @@ def _fit(
 
     def accumulate(carry: tuple, item: tuple) -> tuple[tuple, None]:
         second, first = carry
-        some, wanted, weight = item
-        features = orthonormal((kernel(some, centers) * unit[None, :]).T) * weight[None, :]
+        inputs, wanted, weight = item
+        features = orthonormal((kernel(inputs, centers) * unit[None, :]).T) * weight[None, :]
         return (second + matmul(features, features.T), first + matmul(features, wanted)), None
 
     zero = jnp.zeros_like(gram), jnp.zeros_like(gram[0])
@@ -185,11 +215,11 @@ def _fit(
     inverse, regular = factorised(second, ridge, thorough=thorough)
 
     def left(coef: jax.Array) -> jax.Array:
-        """The gradient in orthonormal coordinates, by the values that f itself has."""
+        """Return the gradient in orthonormal coordinates, by the values that f itself has."""
 
         def add(total: jax.Array, item: tuple) -> tuple[jax.Array, None]:
-            some, wanted, weight = item
-            block = kernel(some, centers) * unit[None, :]
+            inputs, wanted, weight = item
+            block = kernel(inputs, centers) * unit[None, :]
             return total + matmul(block.T, weight * (wanted - matmul(block, coef))), None
 
         total, _ = jax.lax.scan(add, jnp.zeros_like(coef), (rows, targets, weights))
@@ -217,7 +247,7 @@ def _fit(
 
     def running(state: tuple) -> jax.Array:
         _, _, error, progress, iteration = state
-        return (error > tol) & progress & (iteration < _REFINEMENTS)
+        return (error > tol) & progress & (iteration < max_iterations)
 
     start = jnp.zeros_like(first), best, jnp.ones_like(tol), jnp.asarray(True), jnp.asarray(0)
     coef, _, error, _, iterations = jax.lax.while_loop(running, step, start)
@@ -229,7 +259,7 @@ def _fit(
 
 
 def _orthonormalised(gram: jax.Array, thorough: bool) -> tuple[Linear, Linear, jax.Array]:
-    """W with W' W = K^{-1}, as v -> W v and v -> W' v, and whether Cholesky's method sufficed.
+    """Return v -> W v and v -> W' v with W' W = K^{-1}, and whether Cholesky's method sufficed.
 
     Where it does not, and if `thorough`, W' W is the pseudo-inverse.
     """

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from kernelgap import bounds, datasets, kernels, margins, metrics, models, optim
+from kernelgap.kernels.algebra import Combined
 from kernelgap.kernels.conventions import Converted
 from kernelgap.kernels.empirical import NetworkSpec
 from kernelgap.kernels.functions import KernelFunction, checked_block, checked_kernel
@@ -101,11 +102,24 @@ def _describe_converted(kernel: Kernel) -> dict[str, Any] | None:
     return kernel.spec._asdict() if isinstance(kernel.spec, Converted) else None
 
 
+def _combined(operation: str, factor: float | None, parts: tuple) -> Kernel:
+    if operation == "multiple":
+        return parts[0] * (parts[1] if factor is None else factor)
+    return parts[0] + parts[1] if operation == "sum" else parts[0] * parts[1]
+
+
+def _describe_combined(kernel: Kernel) -> dict[str, Any] | None:
+    if not isinstance(kernel.spec, Combined):
+        return None
+    return {**kernel.spec._asdict(), "parts": kernel.params}
+
+
 KERNELS: dict[str, tuple[Callable[..., Kernel], Callable[[Kernel], dict[str, Any] | None]]] = {
     "infinite": (_infinite, _describe_infinite),
     "empirical": (_empirical, _describe_empirical),
-    "converted": (kernels.in_convention, _describe_converted),
+    "converted": (kernels.convert, _describe_converted),
     "diversity": (kernels.diversity_kernel, _describe_diversity),
+    "combined": (_combined, _describe_combined),
 }
 """How to make a kernel of its fields, and its fields of a kernel: None if it is another kind."""
 

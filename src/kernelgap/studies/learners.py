@@ -128,7 +128,7 @@ def kernel_svm(kernel: Kernel, train: Dataset, test: Dataset) -> Row:
         "error": float(error_rate(svm.decision_function(test.x), test.y)),
         "train_error": 0.0,  # or hard_margin_svm had raised
         "margin": float(svm.margin),
-        "duality_gap": float(svm.gap),
+        "duality_gap": float(svm.duality_gap),
     }
 
 

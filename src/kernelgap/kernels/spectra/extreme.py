@@ -21,12 +21,10 @@ from jaxtyping import Array, Bool, Float
 
 from kernelgap import _checks, _extras
 from kernelgap._display import compact_repr, html_repr
-from kernelgap.kernels.functions import check_rows
-from kernelgap.kernels.kernel import Kernel
+from kernelgap.kernels.functions import check_rows, checked_kernel, diagonal
+from kernelgap.kernels.kernel import widened
 from kernelgap.kernels.spectra.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
 from kernelgap.kernels.spectra.separation import (
-    at_least_single,
-    checked_kernel,
     concrete_inputs,
     pairs_for,
     rounding_error,
@@ -134,8 +132,7 @@ def extreme_eigenvalues(
         estimate of rounding are ours.
     """
     kernel = checked_kernel(kernel)
-    x = at_least_single(concrete_inputs(x, "extreme_eigenvalues"))
-    check_rows(kernel, x)
+    x = widened(concrete_inputs(x, "extreme_eigenvalues"))
     n = x.shape[0]
     k = _checks.integer(k, "k", minimum=1)
     _checks.choice(which, "which", ("smallest", "largest", "both"))
@@ -151,6 +148,7 @@ def extreme_eigenvalues(
     pairs = pairs_for(kernel, x, block // 2)
     dense = n <= max(256, 6 * block)  # LOBPCG wants n >= 5 block
     if dense:
+        check_rows(kernel, x)
         start = basis = spectrum = np.eye(n)
         low = high = gram.ritz(np.linalg.eigh(gram.symmetric())[1])
     else:
@@ -160,8 +158,8 @@ def extreme_eigenvalues(
         top[:, : basis.shape[1]] = basis[:, ::-1][:, :block]
         low = high = gram.ritz(top)
     largest = float(high.values[-1])
-    diagonal = float(np.max(np.asarray(_diagonal(kernel, x))))
-    rounding = rounding_error(x.dtype, largest, diagonal, pairs[0] if pairs else None)
+    top = float(np.max(np.asarray(_diagonal(kernel, x))))
+    rounding = rounding_error(x.dtype, largest, top, pairs[0] if pairs else None)
 
     ends = []
     if which != "largest":
@@ -214,9 +212,4 @@ def _end(ritz: Ritz, part: slice, largest: bool, tol: float, rounding: float) ->
     )
 
 
-@jax.jit
-def _diagonal(kernel: Callable, x: jax.Array) -> jax.Array:
-    """k(x_i, x_i); one by one for a function that is no `Kernel`."""
-    if isinstance(kernel, Kernel):
-        return kernel.diag(x)
-    return jax.lax.map(lambda row: kernel(row[None], None)[0, 0], x)
+_diagonal = jax.jit(diagonal)

@@ -18,8 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.linalg
 
+from kernelgap import _checks
 from kernelgap._quiet import ignore_warnings
-from kernelgap.kernels.tiled.products import matmul
+from kernelgap.kernels.tiled import sharding
+from kernelgap.kernels.tiled.products import multiply
 
 NOISE = 0.125
 """Residuals below this part of the rounding error are noise (measured: about 0.02 of it)."""
@@ -38,7 +40,8 @@ class Gram:
 
     def __init__(self, kernel: Callable, x: jax.Array, block: int, tile: Any, mesh: Any) -> None:
         self.kernel, self.x, self.block = kernel, x, block
-        self.options = {"tile": tile, "mesh": mesh}
+        tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
+        self.how = tile, sharding.checked_mesh(mesh)
         self.products = 0
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
@@ -47,7 +50,7 @@ class Gram:
         width = max(self.block, columns.shape[1])
         padded = np.zeros((len(vectors), width), self.x.dtype)
         padded[:, : columns.shape[1]] = columns
-        found = np.asarray(matmul(self.kernel, self.x, jnp.asarray(padded), **self.options))
+        found = np.asarray(multiply(self.kernel, self.x, jnp.asarray(padded), None, *self.how))
         self.products += 1
         if not np.isfinite(found).all():
             raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")

@@ -153,17 +153,6 @@ def concrete_inputs(x: ArrayLike, name: str) -> jax.Array:
     return x
 
 
-def at_least_single(x: jax.Array) -> jax.Array:
-    """The array in float32 where it came in half precision, which carries no spectrum."""
-    return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
-
-
-def checked_kernel(kernel: Callable) -> Callable:
-    """The kernel as a pytree; refuse what is no function."""
-    _checks.function(kernel, "kernel", "kernel(x1, x2=None), such as kernels.ntk(model)")
-    return kernel if isinstance(kernel, Kernel) else jax.tree_util.Partial(kernel)
-
-
 def pairs_for(kernel: Callable, x: jax.Array, count: int = 1) -> list[NearestPair]:
     """Close pairs as this kernel sees them: by angle where it is that of a homogeneous network."""
     if x.shape[0] < 2:

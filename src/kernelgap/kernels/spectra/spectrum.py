@@ -17,9 +17,9 @@ from jaxtyping import Array, Float
 from kernelgap import _checks, _extras
 from kernelgap._blas import limit_blas_threads
 from kernelgap._display import compact_repr, html_repr
+from kernelgap.kernels.functions import checked_kernel
+from kernelgap.kernels.kernel import widened
 from kernelgap.kernels.spectra.separation import (
-    at_least_single,
-    checked_kernel,
     concrete_inputs,
     pairs_for,
     rounding_error,
@@ -105,7 +105,7 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
         gram, pair = _checked_matrix(kernel), None
     else:
         kernel = checked_kernel(kernel)  # pyright: ignore[reportArgumentType]
-        x = at_least_single(concrete_inputs(x, "spectrum"))
+        x = widened(concrete_inputs(x, "spectrum"))
         gram = kernel(x)
         if gram.shape != (x.shape[0],) * 2:
             raise ValueError(f"`kernel` must return shape ({x.shape[0]}, {x.shape[0]}) for "
@@ -114,10 +114,10 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
     host = np.asarray(gram)
     if not np.isfinite(host).all():
         raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
-    error_dtype, host = host.dtype, np.asarray(at_least_single(gram))
+    error_dtype, host = host.dtype, np.asarray(widened(gram))
     platform = next(iter(gram.devices())).platform
     if solver(host.shape[0], platform) == "device":
-        values = jnp.linalg.eigvalsh(at_least_single(gram))
+        values = jnp.linalg.eigvalsh(widened(gram))
     else:
         values = jnp.asarray(limit_blas_threads(len(host), lambda: np.linalg.eigvalsh(host)))
     smallest, largest = float(values[0]), float(values[-1])

@@ -1,21 +1,7 @@
-r"""The population spectrum of rotation invariant kernels on the sphere.
+"""The population spectrum of rotation invariant kernels on the sphere.
 
-Under the uniform law on S^{d-1}, a kernel kappa(cos(x, z)) has for each degree t one eigenvalue on
-the N(d, t) = (2t+d-2)/t binom(t+d-3, t-1) spherical harmonics of that degree (Funk and Hecke):
-
-    lambda_t = E[kappa(c) P_t(c)],   c of density |S^{d-2}| / |S^{d-1}| (1-c^2)^{(d-3)/2},
-
-with Gegenbauer's polynomial, P_t(1) = 1. Quadrature in the angle has an absolute error near 1e-16
-kappa(1), which says nothing of lambda_t of the order 1 / N(d, t). For kappa(c) = sum_k a_k c^k,
-
-    lambda_t = sum_k a_k m(k, t),  m(t, t) = t! / (d (d+2) ... (d+2t-2)),
-    m(k+2, t) / m(k, t) = (k+2)(k+1) / ((k-t+2)(k+t+d)),  and m(k, t) = 0 for odd k - t or k < t;
-
-with nonnegative a_k nothing cancels, and the error is relative. m follows from Rodrigues' formula
-and is derived by this project; the tests hold it against exact values.
-
-References: K. Atkinson, W. Han, Spherical Harmonics and Approximations on the Unit Sphere, 2012
-(Funk-Hecke, multiplicities, Rodrigues); I. Schoenberg, Duke Math. J. 9, 1942 (a_k >= 0).
+Kernels come as a `Kernel`, as a profile kappa(c) of the cosine, or as its Taylor coefficients; the
+eigenvalues are computed in `harmonics.py`.
 """
 
 import inspect
@@ -31,7 +17,7 @@ from kernelgap import _checks, _extras
 from kernelgap._display import compact_repr, html_repr
 from kernelgap.kernels import diversity, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.kernels.spectra import profiles
+from kernelgap.kernels.spectra import harmonics, profiles
 from kernelgap.models import Activation
 from kernelgap.models.model import MLPSpec
 from kernelgap.typing import ArrayLike
@@ -39,8 +25,6 @@ from kernelgap.typing import ArrayLike
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
-
-_EPS = float(np.finfo(float).eps)
 
 
 class ZonalSpectrum(NamedTuple):
@@ -98,7 +82,7 @@ def zonal_spectrum(
     radius: float = 1.0,
     total: float | None = None,
 ) -> ZonalSpectrum:
-    """The eigenvalues of a rotation invariant kernel under the uniform law on a sphere.
+    """Return the eigenvalues of a rotation invariant kernel under the uniform law on a sphere.
 
     The eigenvalues of the Gram matrix of n uniform inputs, divided by n, tend to these, each
     repeated by its multiplicity.
@@ -142,7 +126,8 @@ def zonal_spectrum(
     References:
         K. Atkinson, W. Han, Spherical Harmonics and Approximations on the Unit Sphere, 2012
         (Funk-Hecke, multiplicities); I. Schoenberg, Duke Math. J. 9, 1942. The moments behind the
-        power series are derived, see `kernelgap.kernels.spectra.zonal`.
+        power series are derived, see
+        `kernelgap.kernels.spectra.harmonics`.
     """
     d = _checks.integer(d, "d", minimum=2)
     degree = _checks.integer(degree, "degree", minimum=0)
@@ -159,93 +144,37 @@ def zonal_spectrum(
             values = profiles.first_layer(d, degree, float(radius))
             found = values, 1e-13 * values
         else:
-            found = _quadrature(_circle(kernel, d, float(radius)), d, degree)
+            found = harmonics.quadrature(_circle(kernel, d, float(radius)), d, degree)
     elif callable(kernel):
         _check_profile(kernel)
-        found = _quadrature(kernel, d, degree)
+        found = harmonics.quadrature(kernel, d, degree)
     else:
         a = _coefficients(kernel)
-        found = _series(a, d, degree, [_rest(a, total)] * 2)
+        found = harmonics.series(a, d, degree, [_rest(a, total)] * 2)
     return _with_multiplicities(d, *found)
 
 
 def _network(spec: MLPSpec, d: int, degree: int, radius: float, get: str) -> tuple:
-    """Power series where it is surer, quadrature where that is: low d, with slow tails."""
+    """Return what is surer for each degree: power series, or quadrature (low d, slow tails)."""
 
     def profile(cosines: np.ndarray) -> np.ndarray:
         return profiles.values(spec, d, radius, get, cosines)
 
-    terms = degree + int(np.clip(32 * _peak(d, degree), 1024, 8192))
+    terms = degree + int(np.clip(32 * harmonics.peak(d, degree), 1024, 8192))
     a = profiles.taylor(spec, d, radius, get, terms)
     there, back = profile(np.array([1.0, -1.0]))
     rests = [
-        max(float(total) - math.fsum(part), 0.0) + 8 * _EPS * float(there)
+        max(float(total) - math.fsum(part), 0.0) + 8 * harmonics.EPS * float(there)
         for total, part in (((there + back) / 2, a[::2]), ((there - back) / 2, a[1::2]))
     ]
-    series = _series(a, d, degree, rests)
-    direct = _quadrature(profile, d, degree)
+    series = harmonics.series(a, d, degree, rests)
+    direct = harmonics.quadrature(profile, d, degree)
     surer = series[1] <= direct[1]
     return tuple(np.where(surer, a, b) for a, b in zip(series, direct, strict=True))
 
 
-def _peak(d: int, t: int) -> float:
-    """The k from which m(k, t) decreases."""
-    return max(((t - 2) * (t + d) + 2) / (d - 1), t)
-
-
-def _series(a: np.ndarray, d: int, degree: int, rests: Sequence[float]) -> tuple:
-    """Eigenvalues and errors; `rests`: the sums of the even and odd coefficients cut off."""
-    values, errors = np.zeros(degree + 1), np.zeros(degree + 1)
-    first = 0.0  # log m(t, t)
-    for t in range(degree + 1):
-        k = np.arange(t, max(len(a), math.ceil(_peak(d, t)) + 1) + 3, 2.0)
-        ratios = (k + 2) * (k + 1) / ((k - t + 2) * (k + t + d))
-        logs = first + np.concatenate([[0.0], np.cumsum(np.log(ratios[:-1]))])
-        own = a[t::2]
-        inside, beyond = logs[: len(own)], logs[len(own) :]
-        some = own != 0
-        parts = np.exp(np.log(np.abs(own[some])) + inside[some])
-        values[t] = math.fsum(np.sign(own[some]) * parts)
-        errors[t] = 1e-12 * float(np.sum(parts)) + rests[t % 2] * math.exp(np.max(beyond))
-        first += math.log((t + 1) / (d + 2 * t))
-    return values, errors
-
-
-def _quadrature(profile: Callable, d: int, degree: int) -> tuple:
-    """Gauss-Legendre on panels of the angle: network kernels are smooth there, not in c."""
-    panels = 2 + math.ceil((d**0.5 * (1 + degree**0.5) + degree) / 6)
-    (coarse, _), (fine, rounding) = (_rule(profile, d, degree, p) for p in (panels, 2 * panels))
-    return fine, np.abs(fine - coarse) + rounding
-
-
-def _rule(profile: Callable, d: int, degree: int, panels: int) -> tuple[np.ndarray, np.ndarray]:
-    nodes, weights = np.polynomial.legendre.leggauss(32)
-    starts = np.arange(panels)[:, None]
-    angles = (np.pi / panels * (starts + (1 + nodes) / 2)).ravel()
-    law = np.tile(weights, panels) * np.sin(angles) ** (d - 2)
-    law /= np.sum(law)
-    c = np.cos(angles)
-    raw = np.asarray(profile(c))
-    if raw.shape != c.shape or not np.issubdtype(raw.dtype, np.floating):
-        raise ValueError(f"`kernel`, as a profile, must map cosines of shape {c.shape} to floating "
-                         f"values of that shape; got {raw.dtype} of shape {raw.shape}")  # fmt: skip
-    if not np.isfinite(raw).all():
-        raise ValueError("`kernel` returned NaN or inf for cosines in [-1, 1]")
-    kappa = raw.astype(float)
-    # Single precision comes from JAX kernels, whose own error is a few units.
-    eps = _EPS if raw.dtype == np.float64 else 8 * float(np.finfo(raw.dtype).eps)
-    values, rounding = np.zeros(degree + 1), np.zeros(degree + 1)
-    below, now = np.zeros_like(c), np.ones_like(c)
-    for t in range(degree + 1):
-        values[t] = (law * kappa) @ now
-        rounding[t] = (4 + t) * eps * float(np.max(np.abs(kappa)) * (law @ np.abs(now)))
-        # (t+d-2) P_{t+1} = (2t+d-2) c P_t - t P_{t-1}; at d = 2, t = 0 it is 0 = 0.
-        below, now = now, c if t == 0 else ((2 * t + d - 2) * c * now - t * below) / (t + d - 2)
-    return values, rounding
-
-
 def _check_profile(kernel: Callable) -> None:
-    """Refuse what cannot be called with cosines alone, such as a kernel of two sets of inputs."""
+    """Refuse functions that cannot be called with cosines alone, such as kernels of inputs."""
     try:
         inspect.signature(kernel).bind(None)
     except TypeError as error:
@@ -258,7 +187,7 @@ def _check_profile(kernel: Callable) -> None:
 
 
 def _circle(kernel: Kernel, d: int, radius: float) -> Callable[[np.ndarray], np.ndarray]:
-    """The profile of a kernel, refused unless random pairs of the same angles agree with it."""
+    """Return the profile of a kernel; refuse it unless random pairs of the same angles agree."""
 
     def along(c: np.ndarray, frame: np.ndarray) -> np.ndarray:
         c, (u, v) = c[:, None], frame
@@ -291,7 +220,7 @@ def _coefficients(series: object) -> np.ndarray:
 
 
 def _rest(a: np.ndarray, total: float | None) -> float:
-    """What the coefficients leave of kappa(1)."""
+    """Return the part of kappa(1) that the coefficients leave."""
     if total is None:
         return 0.0
     if np.any(a < 0):
@@ -301,7 +230,7 @@ def _rest(a: np.ndarray, total: float | None) -> float:
     if rest < -1e-10 * total:
         raise ValueError(f"`total` must be kappa(1), at least the sum of the coefficients "
                          f"{math.fsum(a):.8g}; got {total:.8g}")  # fmt: skip
-    return max(rest, 0.0) + 8 * _EPS * total
+    return max(rest, 0.0) + 8 * harmonics.EPS * total
 
 
 def _with_multiplicities(d: int, values: np.ndarray, errors: np.ndarray) -> ZonalSpectrum:

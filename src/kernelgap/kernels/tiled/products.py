@@ -23,6 +23,7 @@ from kernelgap.kernels.functions import (
     checked_inputs,
     checked_kernel,
 )
+from kernelgap.kernels.kernel import widened
 from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, compensated_sum
 from kernelgap.typing import ArrayLike
@@ -76,7 +77,18 @@ def matmul(
     v = _checks.targets(v, (x1 if x2 is None else x2).shape[0], "v", columns=True)
     v = v.astype(x1.dtype)
     tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
-    mesh = sharding.checked_mesh(mesh)
+    return multiply(kernel, x1, v, x2, tile, sharding.checked_mesh(mesh))
+
+
+def multiply(
+    kernel: KernelFunction,
+    x1: Float[Array, "n1 d"],
+    v: Float[Array, "n2 *k"],
+    x2: Float[Array, "n2 d"] | None,
+    tile: int | None,
+    mesh: Mesh | None,
+) -> Float[Array, "n1 *k"]:
+    """Return K(x1, x2) @ v for arguments that were checked."""
     device = sharding.first_device(mesh, x1)
     tile = tile or memory.default_tile(device.platform)
     memory.require(
@@ -88,8 +100,7 @@ def matmul(
     )
     x1, v, x2, kernel = sharding.placed(mesh, x1, v, x2, kernel)
     dtype = v.dtype
-    if dtype.itemsize < 4:  # summed in float32, rounded once
-        x1, x2, v = jax.tree.map(lambda array: array.astype(jnp.float32), (x1, x2, v))
+    x1, x2, v = widened((x1, x2, v))
     if x2 is None:
         return symmetric_matmul(kernel, x1, v, tile, mesh).astype(dtype)
     return _cross_matmul(kernel, x1, x2, v, tile, mesh).astype(dtype)

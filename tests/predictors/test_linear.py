@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import eps, seeds, x64
-from kernelgap.predictors.conjugate import nystroem, solve, woodbury
+from kernelgap.predictors.linear import nystroem, solve, woodbury
 from kernelgap.predictors.operators import GramMatrix
 
 pytestmark = pytest.mark.slow

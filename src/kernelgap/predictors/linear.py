@@ -1,4 +1,4 @@
-r"""Conjugate gradients for Gram matrices, preconditioned by their few large eigenvalues.
+r"""Linear systems with Gram matrices: conjugate gradients, their preconditioner, factorisations.
 
 Kernels of neural networks have a few very large eigenvalues (of constant and linear functions, in
 the main) above a bulk. With columns C = K[:, S] of r landmarks S and W = K[S, S], the Nystroem
@@ -8,8 +8,9 @@ mean of what F F' leaves of the diagonal, and systems with F F' + D, D diagonal,
     (F F' + D)^{-1} = D^{-1} - D^{-1} F (I + F' D^{-1} F)^{-1} F' D^{-1}.
 
 References: C. Williams, M. Seeger, NeurIPS 2000 (Nystroem); Z. Frangella, J. Tropp, M. Udell,
-SIAM J. Matrix Anal. Appl. 2023 (as a preconditioner). SciPy's and JAX's own cg report neither how
-many products they took nor what they reached, and take one right-hand side.
+SIAM J. Matrix Anal. Appl. 2023 (as a preconditioner). The conjugate gradients are our own because
+SciPy's, JAX's and lineax's count no products, take one right-hand side, and return the last iterate
+of a singular system instead of the best.
 """
 
 from collections.abc import Callable
@@ -31,10 +32,10 @@ class Nystroem(NamedTuple):
     """K ~ factor factor' + rest I.
 
     Attributes:
-        factor: shape (n, r).
-        rest: the mean of what is left of the diagonal, positive.
-        mean: of the entries of K between landmarks.
-        scale: the median of the diagonal of K.
+        factor: Shape (n, r).
+        rest: The mean of what is left of the diagonal, positive.
+        mean: The mean of the entries of K between landmarks.
+        scale: The median of the diagonal of K.
     """
 
     factor: Float[Array, "n r"]
@@ -44,7 +45,7 @@ class Nystroem(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """What `solve` found: the solution, products used, and the relative residual reached."""
+    """The solution of `solve`, the number of products, and the relative residual reached."""
 
     value: Float[Array, "n *k"]
     products: Int[Array, ""]
@@ -52,7 +53,7 @@ class Solution(NamedTuple):
 
 
 def nystroem(operator: Operator, d: int) -> Nystroem:
-    """The Nystroem approximation from evenly spaced inputs, three for each of d dimensions."""
+    """Return the approximation from evenly spaced inputs, three for each of d dimensions."""
     n, eps = operator.size, float(jnp.finfo(operator.dtype).eps)
     rank = min(max(128, 3 * d), 1024, n)
     index = jnp.asarray((np.arange(rank) * n) // rank, jnp.int32)  # no overflow for large n
@@ -71,7 +72,7 @@ def nystroem(operator: Operator, d: int) -> Nystroem:
 
 
 def woodbury(factor: Float[Array, "n r"], diagonal: Float[Array, " n"]) -> Linear:
-    """V -> (factor factor' + diag(diagonal))^{-1} v."""
+    """Return the function v -> (factor factor' + diag(diagonal))^{-1} v."""
     inverse = 1 / diagonal
     weighted = factor * inverse[:, None]
     eye = jnp.eye(factor.shape[1], dtype=factor.dtype)
@@ -89,7 +90,7 @@ def woodbury(factor: Float[Array, "n r"], diagonal: Float[Array, " n"]) -> Linea
 def factorised(
     gram: Float[Array, "n n"], l2: Float[Array, ""] | Float[Array, "n 1"], *, thorough: bool
 ) -> tuple[Linear, Bool[Array, ""]]:
-    """Factorise K + l2 I, or K + diag(l2): its inverse, and whether Cholesky's method sufficed.
+    """Return the inverse of K + l2 I, or K + diag(l2), and whether Cholesky's method sufficed.
 
     Where rounding hides the least pivot it does not: a factor exists there often and solves
     nothing. If `thorough`, the inverse is by eigenvectors then. Of those below rounding it is the
@@ -131,7 +132,7 @@ def solve(
     tol: float | jax.Array,
     max_products: int | jax.Array,
 ) -> Solution:
-    """Preconditioned conjugate gradients from 0, until ||b - A x|| <= tol ||b|| in every column.
+    """Run conjugate gradients from 0, until ||b - A x|| <= tol ||b|| in every column.
 
     `precondition` must be linear. The solution is the iterate of least residual: where the system
     has none, as a singular one may, iterates go astray after the best. `residual` is that of the

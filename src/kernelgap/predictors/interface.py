@@ -1,0 +1,286 @@
+"""The types that kernel methods share: solvers to choose, the result, and its status."""
+
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from kernelgap import _checks
+from kernelgap._display import compact_repr, html_repr
+from kernelgap.kernels import matmul as kernel_matmul
+from kernelgap.kernels.functions import KernelFunction
+from kernelgap.kernels.tiled import sharding
+from kernelgap.typing import ArrayLike, Scalar
+
+
+@dataclass(frozen=True)
+class _Solver:
+    """Options that all solvers share, checked when they are made."""
+
+    max_iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_iterations", "tile"):
+            value = getattr(self, name, None)
+            if value is not None:
+                object.__setattr__(self, name, _checks.integer(value, name, minimum=1))
+        sharding.checked_mesh(getattr(self, "mesh", None))
+
+
+@dataclass(frozen=True)
+class Direct(_Solver):
+    """Hold the Gram matrix and factorise it: n^2 numbers of memory, n^3 time.
+
+    Args:
+        max_iterations: At most this many linear systems; by default as many as the method says.
+
+    Example:
+        >>> from kernelgap.predictors import Direct
+        >>> Direct(max_iterations=10)
+        Direct(max_iterations=10)
+    """
+
+
+@dataclass(frozen=True)
+class Iterative(_Solver):
+    """Hold the Gram matrix and use only products with it, n^2 each.
+
+    Args:
+        max_iterations: At most this many linear systems, each of some products.
+    """
+
+
+@dataclass(frozen=True)
+class MatrixFree(_Solver):
+    """Evaluate the kernel tile by tile in every product: memory for vectors and tiles only.
+
+    Args:
+        max_iterations: At most this many linear systems, each of some products.
+        tile: Largest side of a tile, at least 1; see `kernels.matmul`.
+        mesh: Devices that share the products, a `jax.sharding.Mesh`.
+    """
+
+    tile: int | None = None
+    mesh: Mesh | None = None
+
+
+Solver: TypeAlias = Direct | Iterative | MatrixFree | Literal["auto"]
+for _cls in (Direct, Iterative, MatrixFree):  # without leaves: static where they pass through jit
+    _names = [field.name for field in fields(_cls)]
+    jax.tree_util.register_dataclass(_cls, data_fields=[], meta_fields=_names)
+
+
+def checked_solver(solver: Solver) -> Solver:
+    """Refuse anything but a solver object or "auto"."""
+    if isinstance(solver, _Solver) or (isinstance(solver, str) and solver == "auto"):
+        return solver
+    came = f"the class {solver.__name__}" if isinstance(solver, type) else f"{solver!r:.40}"
+    raise TypeError("`solver` must be 'auto', Direct(), Iterative() or MatrixFree(), of "
+                    f"kernelgap.predictors; got {came}")  # fmt: skip
+
+
+def mesh_of(solver: Solver) -> Mesh | None:
+    """Return the devices that share the work."""
+    return solver.mesh if isinstance(solver, MatrixFree) else None
+
+
+def most_iterations(solver: Solver, default: int) -> int:
+    """Return the largest number of linear systems."""
+    return (None if solver == "auto" else solver.max_iterations) or default
+
+
+class Status(IntEnum):
+    """Outcome of a kernel method, as `KernelPredictor.status` holds it.
+
+    Attributes:
+        CONVERGED: 0. The tolerance was reached.
+        ABOVE_TOL: 1. The result is right within its own `duality_gap` or `kkt_residual`, which is
+            above the tolerance: `max_iterations` or rounding ended the iteration.
+        INSEPARABLE: 2. The kernel does not separate the data; numbers are NaN.
+        INDEFINITE: 3. The Gram matrix is not positive definite to rounding, so that neither a
+            margin nor its absence was found; numbers are NaN.
+        INVALID: 4. The inputs are refused outside of `jit` and `vmap`, or overflowed within;
+            numbers are NaN.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((8,)))
+        >>> x, y = jnp.array([[1.0, 2.0], [1.0, 2.0]]), jnp.array([1.0, -1.0])
+        >>> svm = kg.predictors.hard_margin_svm(kernel, x, y, throw=False)
+        >>> kg.predictors.Status(int(svm.status)).name
+        'INSEPARABLE'
+    """
+
+    CONVERGED = 0
+    ABOVE_TOL = 1
+    INSEPARABLE = 2
+    INDEFINITE = 3
+    INVALID = 4
+
+
+class KernelPredictor(NamedTuple):
+    """The function f(x) = sum_i coef_i K(x, x_i).
+
+    One machine per class against the rest has `margin` and the fields below it of shape (k,),
+    `classes` excepted.
+
+    Attributes:
+        kernel: The kernel.
+        x: Centres x_i, shape (n, d).
+        coef: Coefficients, shape (n,) or (n, k).
+        margin: min_i y_i f(x_i) / ||f|| in the norm of the kernel's Hilbert space; NaN where the
+            targets are not signs.
+        duality_gap: Relative duality gap (P - D) / P of the optimisation problem; NaN where the
+            method has none (then see `kkt_residual`).
+        kkt_residual: Violation of the optimality conditions, relative; each method says in which
+            norm.
+        iterations: Number of linear systems solved.
+        status: A `Status`: an int32 code that survives `jit` and `vmap`.
+        classes: The task, which `score` depends on: 0 for real targets, 2 for signs, k for k
+            classes.
+    """
+
+    kernel: KernelFunction
+    x: jax.Array
+    coef: jax.Array
+    margin: Scalar
+    duality_gap: Scalar
+    kkt_residual: Scalar
+    iterations: jax.Array
+    status: Int[Array, "*k"]
+    classes: Int[Array, ""]
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
+
+    @property
+    def support_size(self) -> jax.Array:
+        """Number of coefficients that are not 0, shape () or (k,)."""
+        return jnp.sum(self.coef != 0, axis=0)
+
+    def decision_function(self, x: ArrayLike) -> jax.Array:
+        """Return the values of f at the rows of x: shape (n_new,), or (n_new, k).
+
+        Those of a fit that failed (see `status`) are NaN.
+        """
+        x = _checks.inputs(x, d=self.x.shape[1])
+        if x.dtype != self.x.dtype:
+            known = jax.dtypes.canonicalize_dtype(self.x.dtype) == self.x.dtype
+            cure = f"Convert it, for example with x.astype({str(self.x.dtype)!r})"
+            raise TypeError(
+                f"`x` must have the dtype of the centres, {self.x.dtype}; got {x.dtype}. "
+                f"{cure if known else 'Set jax_enable_x64, as when they were fitted'}"
+            )
+        failed = self.status > Status.ABOVE_TOL.value
+        if not _checks.is_concrete(failed) or not np.any(failed):
+            return kernel_matmul(self.kernel, x, self.coef, x2=self.x)
+        values = kernel_matmul(self.kernel, x, jnp.nan_to_num(self.coef), x2=self.x)
+        return jnp.where(failed if failed.ndim == 0 else failed[None, :], jnp.nan, values)
+
+    def predict(self, x: ArrayLike) -> jax.Array:
+        """Return the labels: the sign of f (0 counts as -1), or the class of the largest output."""
+        return _labels(self.decision_function(x))
+
+    def score(self, x: ArrayLike, y: ArrayLike) -> jax.Array:
+        """Return the accuracy of a classifier, or R^2 of a regression, as scikit-learn does.
+
+        R^2 = 1 - sum_i (y_i - f(x_i))^2 / sum_i (y_i - mean(y))^2, averaged over several outputs.
+        Targets that are constant have R^2 = 1 if f meets them and 0 else.
+
+        Args:
+            x: Inputs of shape (n_new, d).
+            y: What was fitted: labels -1 and +1, integer classes, or real targets of shape
+                (n_new,) or (n_new, k). A value of f that is NaN counts as an error.
+
+        Returns:
+            A scalar in the dtype of x. R^2 of a single sample is NaN.
+
+        Example:
+            >>> import jax, kernelgap as kg
+            >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 100, 10)
+            >>> kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((8,), parameterization="ntk"))
+            >>> print(kg.predictors.hard_margin_svm(kernel, x, y).score(x, y))
+            1.0
+        """
+        values = self.decision_function(x)
+        n, k = values.shape[0], values.shape[1:]
+        task = int(self.classes) if _checks.is_concrete(self.classes) else None
+        if task or (task is None and jnp.issubdtype(jnp.asarray(y).dtype, jnp.integer)):
+            y = _checks.classes(y, n, k[0]) if k else _checks.signs(y, n).astype(values.dtype)
+            return _accuracy(values, y)
+        targets = _checks.targets(y, n, columns=bool(k)).astype(values.dtype)
+        if targets.shape != values.shape:
+            raise ValueError(f"`y` must have shape {values.shape}, that of the values; "
+                             f"got {targets.shape}")  # fmt: skip
+        fit = _r_squared(values, targets)
+        if task == 0:
+            return fit
+        # The task is traced. Several classes have integer labels, which were met above.
+        return jnp.where(self.classes == 0, fit, jnp.nan if k else _accuracy(values, targets))
+
+    def _entries(self) -> dict:
+        entries = self._asdict()
+        if _checks.is_concrete(self.status):
+            names = [Status(code).name for code in np.ravel(self.status).tolist()]
+            entries["status"] = names[0] if np.ndim(self.status) == 0 else tuple(names)
+        return entries
+
+
+def _labels(values: jax.Array) -> jax.Array:
+    if values.ndim == 2:
+        return jnp.argmax(values, axis=1)
+    return jnp.where(values > 0, 1, -1).astype(values.dtype)
+
+
+def _accuracy(values: jax.Array, y: jax.Array) -> jax.Array:
+    valued = ~jnp.any(jnp.isnan(values.reshape(len(values), -1)), axis=1)
+    labels = _labels(values)
+    right = jnp.mean(((labels == y.astype(labels.dtype)) & valued).astype(values.dtype))
+    if jnp.issubdtype(y.dtype, jnp.floating):  # a traced label that is not a sign is NaN
+        return _checks.nan_unless(_checks.all_finite(y), right)
+    return right if _checks.is_concrete(y) else _checks.nan_unless(
+        jnp.all(y < values.shape[1]), right
+    )  # fmt: skip
+
+
+def _r_squared(values: jax.Array, y: jax.Array) -> jax.Array:
+    left = jnp.sum(jnp.square(y - values), axis=0)
+    whole = jnp.sum(jnp.square(y - jnp.mean(y, axis=0, keepdims=True)), axis=0)
+    ratio = 1 - left / jnp.where(whole > 0, whole, 1)
+    fit = jnp.mean(jnp.where(whole > 0, ratio, jnp.where(left == 0, 1, left * 0)))
+    return fit if len(y) > 1 else not_a_number(values.dtype)
+
+
+def outcome(reached: jax.Array, tol: float) -> Int[Array, "*k"]:
+    """Return the status of a residual or gap that was to reach `tol`; that of NaN is INVALID."""
+    code = jnp.where(reached <= tol, Status.CONVERGED.value, Status.ABOVE_TOL.value)
+    return jnp.where(jnp.isnan(reached), Status.INVALID.value, code).astype(jnp.int32)
+
+
+def task(classes: int) -> Int[Array, ""]:
+    """Return the field `classes` of a predictor."""
+    return jnp.asarray(classes, jnp.int32)
+
+
+def not_a_number(dtype: np.dtype) -> jax.Array:
+    """Return the NaN of a field that has no meaning, which `jax_debug_nans` lets pass."""
+    return jax.device_put(np.asarray(np.nan, dtype))
+
+
+def one_versus_rest(y: ArrayLike, x: jax.Array, classes: int) -> jax.Array:
+    """Return signs of shape (n, classes): +1 where the label is the class, -1 elsewhere."""
+    classes = _checks.integer(classes, "classes", minimum=2)
+    y = _checks.classes(y, x.shape[0], classes)
+    if _checks.is_concrete(y):
+        missing = sorted(set(range(classes)) - set(np.unique(np.asarray(y)).tolist()))
+        if missing:
+            raise ValueError(f"`y` must hold every class 0..{classes - 1}; missing: {missing[:5]}")
+    own = y[:, None] == jnp.arange(classes, dtype=y.dtype)[None, :]
+    signs = jnp.where(own, 1, -1).astype(x.dtype)
+    valid = True if _checks.is_concrete(y) else jnp.all(jnp.any(own, axis=0)) & jnp.all(y < classes)
+    return _checks.nan_unless(valid, signs)
