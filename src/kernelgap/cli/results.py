@@ -10,7 +10,7 @@ from typing import Any
 
 from kernelgap.studies import Result, Study, compare
 from kernelgap.studies.execution import describe_environment, version
-from kernelgap.studies.options import choices
+from kernelgap.studies.options import annotations, choices
 from kernelgap.studies.store import encode, find_results
 from kernelgap.studies.study import load
 
@@ -81,7 +81,8 @@ def _list(studies: Studies, arguments: argparse.Namespace) -> int:
 def _describe(study: Study) -> dict[str, Any]:
     options = []
     for field in dataclasses.fields(study.config):
-        allowed = {"choices": choices(field)} if choices(field) else {}
+        strings = choices(annotations(study.config)[field.name])
+        allowed = {"choices": strings} if strings else {}
         options.append({"name": field.name, "default": field.default, **field.metadata, **allowed})
     described = {name: getattr(study, name) for name in ("name", "title", "about", "presets")}
     return described | {"options": options}

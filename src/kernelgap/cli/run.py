@@ -10,7 +10,7 @@ from typing import Any
 
 from kernelgap.cli.results import add_command, add_path, described, print_json
 from kernelgap.studies import STUDIES, Result, Study
-from kernelgap.studies.options import about_options, kind
+from kernelgap.studies.options import about_options, annotations, choices
 from kernelgap.studies.report import write_report
 from kernelgap.studies.store import prepare_folder
 from kernelgap.studies.study import checked_workers
@@ -58,13 +58,14 @@ def _add_study(names: Any, name: str, study: Study) -> None:
     )
     _add_how(parser, list(study.presets), f"{study.name}-results")
     options = parser.add_argument_group("configuration, on top of the preset")
+    kinds = annotations(study.config)
     for field in dataclasses.fields(study.config):
         many = isinstance(field.default, tuple)
         default = " ".join(map(str, field.default)) if many else str(field.default)
         options.add_argument(
             "--" + field.name.replace("_", "-"),
             dest=field.name,
-            type=kind(field),
+            type=str if choices(kinds[field.name]) else kinds[field.name],
             nargs="+" if many else None,
             default=argparse.SUPPRESS,
             metavar="X" if many else field.name.upper(),

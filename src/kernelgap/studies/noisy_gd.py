@@ -120,7 +120,7 @@ def _run_cell(config: NoisyGDConfig, identity: tuple) -> list[Row]:
     )
     data = seeds.xor(train_keys, config.n, config.d)
     model = two_layer_net(width)
-    params = over_seeds(_start, start_keys, static=(model, config.d, start))
+    params = over_seeds(start_on_the_sphere, start_keys, static=(model, config.d, start))
     point = {"method": method, "start": start, "width": width}
     if method == "reference":
         best = jax.device_get(over_seeds(_reference, params, data, static=(model, config.l2)))
@@ -153,7 +153,7 @@ def _row(
     return {"seed": seed, "step": step} | {k: float(v) for k, v in numbers.items()}
 
 
-def _start(model: Model, d: int, start: str, key: jax.Array) -> Params:
+def start_on_the_sphere(model: Model, d: int, start: str, key: jax.Array) -> Params:
     """Put neurons on their sphere: uniform, or with output weights w_j = +||u_j||."""
     assert model.neurons is not None
     pack, unpack, radius = model.neurons

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from kernelgap import _checks
 
@@ -20,21 +21,20 @@ def option(
     length: int | None = None,
     increasing: bool = False,
     decreasing: bool = False,
-    multiple_of: int = 1,
-    divides: str = "",
-    at_most: str = "",
+    multiple_of: int | None = None,
+    divides: str | None = None,
+    at_most: str | None = None,
 ) -> Any:
     """Declare one field of a `Config`, with the values that it accepts.
 
-    Values have the type of the default: a string, an integer, a float (integers are accepted), or
-    a non-empty tuple of distinct entries of one of these types. An annotation `Literal[...]`, or
-    `tuple[Literal[...], ...]`, says which strings are accepted. Constraints on the value hold for
-    every entry of a tuple.
+    The annotation says what it holds: `str`, one of the strings of a `Literal`, `int`, `float`, or
+    `tuple[T, ...]`, a non-empty tuple of distinct entries of one of these types. Constraints on the
+    value hold for every entry of a tuple.
 
     Args:
         default: value of the preset "default".
         help: text that `kernelgap run NAME --help` shows.
-        minimum: smallest value.
+        minimum: smallest value; that of integers is 0 unless another one is given.
         maximum: largest value.
         above: number that the value must exceed.
         length: number of entries of a tuple.
@@ -55,12 +55,17 @@ def option(
         ValueError: `throws` must be an integer >= 1; got 0
     """
     rules = {
-        "minimum": minimum, "maximum": maximum, "above": above,
-        "length": length, "increasing": increasing, "decreasing": decreasing,
-        "multiple_of": multiple_of, "divides": divides, "at_most": at_most,
-    }  # fmt: skip
-    unset = option.__kwdefaults__
-    declared = {k: v for k, v in rules.items() if v != unset[k]}
+        "minimum": minimum,
+        "maximum": maximum,
+        "above": above,
+        "length": length,
+        "increasing": increasing or None,
+        "decreasing": decreasing or None,
+        "multiple_of": multiple_of,
+        "divides": divides,
+        "at_most": at_most,
+    }
+    declared = {name: rule for name, rule in rules.items() if rule is not None}
     return dataclasses.field(default=default, metadata={"help": help, **declared})
 
 
@@ -76,7 +81,7 @@ class Config:
         """Check all options."""
         for field in dataclasses.fields(self):
             try:
-                _check(field, getattr(self, field.name))
+                _check(field, annotations(type(self))[field.name], getattr(self, field.name))
             except (TypeError, ValueError) as error:
                 raise about_options(error, field.name) from None
         for field in dataclasses.fields(self):
@@ -101,15 +106,20 @@ def about_options(error: Error, *names: str) -> Error:
     return error
 
 
-def kind(field: dataclasses.Field) -> type:
-    """Return the type of an option's value, or of the entries of its tuple."""
-    entries = field.default if isinstance(field.default, tuple) else (field.default,)
-    return float if any(isinstance(entry, float) for entry in entries) else type(entries[0])
+@lru_cache(maxsize=64)
+def annotations(config: type) -> dict[str, Any]:
+    """Return what each option of a configuration, or each entry of its tuple, is annotated with."""
+    hints, fields = get_type_hints(config), dataclasses.fields(config)
+    return {
+        field.name: get_args(hints[field.name])[0]
+        if isinstance(field.default, tuple)
+        else hints[field.name]
+        for field in fields
+    }
 
 
-def choices(field: dataclasses.Field) -> tuple[str, ...]:
-    """Return the strings that the annotation of an option allows; any are when it is empty."""
-    annotation = get_args(field.type)[0] if isinstance(field.default, tuple) else field.type
+def choices(annotation: Any) -> tuple[str, ...]:
+    """Return the strings that an annotation allows; any are when it is empty."""
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
@@ -118,10 +128,10 @@ def from_json(config: type[Any], values: Mapping[str, Any]) -> Any:
     return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def _check(field: dataclasses.Field, value: Any) -> None:
+def _check(field: dataclasses.Field, annotation: Any, value: Any) -> None:
     name, rules = field.name, field.metadata
     if not isinstance(field.default, tuple):
-        _check_entry(field, value)
+        _check_entry(field, annotation, value)
         return
     if not isinstance(value, tuple) or not value:
         example = ", ".join(map(repr, field.default[:3]))
@@ -129,7 +139,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
             f"`{name}` must be a non-empty tuple such as ({example}); got {value!r:.40}"
         )
     for entry in value:
-        _check_entry(field, entry)
+        _check_entry(field, annotation, entry)
     if len(set(value)) < len(value):
         raise ValueError(f"`{name}` must not repeat an entry; got {value}")
     if len(value) != rules.get("length", len(value)):
@@ -140,26 +150,23 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         raise ValueError(f"`{name}` must decrease strictly; got {value}")
 
 
-def _check_entry(field: dataclasses.Field, value: Any) -> None:
+def _check_entry(field: dataclasses.Field, annotation: Any, value: Any) -> None:
     name, rules = field.name, field.metadata
-    if kind(field) is str:
-        if allowed := choices(field):
-            _checks.choice(value, name, allowed)
-        elif not isinstance(value, str):
+    if allowed := choices(annotation):
+        _checks.choice(value, name, allowed)
+    elif annotation is str:
+        if not isinstance(value, str):
             raise TypeError(f"`{name}` must be a string; got {value!r:.40}")
-        return
-    if kind(field) is int:
-        _checks.integer(value, name, minimum=rules["minimum"])
+    elif annotation is int:
+        _checks.integer(value, name, minimum=rules.get("minimum", 0))
         if value > (maximum := rules.get("maximum", value)):
             raise ValueError(f"`{name}` must be an integer <= {maximum}; got {value}")
         if value % (factor := rules.get("multiple_of", 1)):
             raise ValueError(f"`{name}` must be a multiple of {factor}; got {value}")
-        return
-    ends = {"maximum": rules["maximum"]} if "maximum" in rules else {}
-    if "above" in rules:
-        _checks.number(value, name, minimum=rules["above"], exclusive=True, **ends)
     else:
-        _checks.number(value, name, minimum=rules.get("minimum", -float("inf")), **ends)
+        exclusive, maximum = "above" in rules, rules.get("maximum", float("inf"))
+        minimum = rules["above"] if exclusive else rules.get("minimum", -float("inf"))
+        _checks.number(value, name, minimum=minimum, maximum=maximum, exclusive=exclusive)
 
 
 def _check_against(config: Config, field: dataclasses.Field) -> None:

@@ -70,6 +70,13 @@ def _line(entry: dict[str, Any]) -> bytes:
     return json.dumps(encode(entry), allow_nan=False).encode() + b"\n"
 
 
+def document_text(document: dict[str, Any]) -> bytes:
+    """Return the content of NAME.json, with an estimate on each line."""
+    lines = ",\n    ".join(json.dumps(estimate) for estimate in document["estimates"])
+    text = json.dumps(document | {"estimates": []}, indent=2)
+    return text.replace('"estimates": []', f'"estimates": [\n    {lines}\n  ]').encode() + b"\n"
+
+
 class Journal(contextlib.AbstractContextManager):
     """Finished cells of a run, a line each, synced to disk one by one.
 

@@ -9,7 +9,6 @@ import csv
 import dataclasses
 import importlib.util
 import io
-import json
 import os
 import threading
 import time
@@ -197,7 +196,7 @@ class Result(NamedTuple):
         contents = {
             f"{name}.journal.jsonl": store.journal_text(header, self.cells.items()),
             f"{name}.csv": _csv(self.rows).encode(),
-            f"{name}.json": (json.dumps(self.document(), indent=2) + "\n").encode(),
+            f"{name}.json": store.document_text(self.document()),
             f"{name}.png": panels.png(panels.figure(self), dpi=160),
         }
         for file, content in contents.items():

@@ -50,7 +50,7 @@ _GEOMETRIC = dict.fromkeys(
     POSITIVE,
 )  # fmt: skip
 _MEANS = dict.fromkeys(("test_error", "train_clipped", "test_clipped"), SHARE)
-_MEANS |= dict.fromkeys(("test_loss", "lambda_min", "fourth_moment"), POSITIVE)
+_MEANS |= dict.fromkeys(("test_loss", "lambda_min"), POSITIVE)
 _MEANS |= dict.fromkeys(("kernel_alignment", "target_alignment"), (-1.0, 1.0))
 SCALING = (
     "relative_displacement", "linearization_error", "activation_change", "kernel_change",
@@ -66,11 +66,9 @@ def summarize(config: "WideMLPConfig", rows: list[Row]) -> list[Estimate]:
     estimates: list[Estimate] = []
     if runs := parts.get("train"):
         ends = _ends(config, runs)
-        curves = dict.fromkeys(("loss", "certified_loss"), POSITIVE)
-        named = [r | {"loss_at": r["train_loss"]} for r in runs]
-        estimates += means(named, (*_PROBLEM, "time"), {"loss_at": POSITIVE, "certified_loss":
-                                                        POSITIVE}, of=_geometric)  # fmt: skip
-        del curves
+        curves = [r | {"loss_at": r["train_loss"]} for r in runs]
+        ranges = dict.fromkeys(("loss_at", "certified_loss"), POSITIVE)
+        estimates += means(curves, (*_PROBLEM, "time"), ranges, of=_geometric)
         estimates += _at_the_end(ends, _PROBLEM) + _counts(ends, _PROBLEM, "claimed", "kept")
         estimates += exponents(ends, ("data", "loss", "depth"), SCALING, rng)
         diverged = {(*(r[k] for k in _PROBLEM), r["seed"]): r["diverged_at"] for r in runs}
@@ -87,8 +85,8 @@ def summarize(config: "WideMLPConfig", rows: list[Row]) -> list[Estimate]:
         estimates += [_renamed(e, "proof") for e in proof]
     if laws := parts.get("moments"):
         ends = _ends(config, laws)
-        moments = _at_the_end(ends, ("data", "depth"))
-        moments += means(ends, ("data", "depth"), {"lambda_min_limit": POSITIVE})
+        place = ("data", "fourth_moment", "depth")
+        moments = _at_the_end(ends, place) + means(ends, place, {"lambda_min_limit": POSITIVE})
         estimates += [_renamed(e, "law") for e in moments]
     if tries := parts.get("steps"):
         stable = [r | {"loss_of_step": r["train_loss"]} for r in tries if r["diverged_at"] < 0]
@@ -346,14 +344,24 @@ def _spectra(depths: list[int], config: "WideMLPConfig") -> Panel:
 
 
 def _laws(depths: list[int], config: "WideMLPConfig") -> Panel:
-    """Show lambda_min by distribution, in the order of the fourth moments."""
+    """Show lambda_min of infinite nets by the fourth moment, not all that distributions differ in."""
     curves = [
         Curve("lambda_min_limit_of_law", {"depth": depth}, f"depth {depth}", COLORS[(k + 1) % 6],
               MARKERS[k % 6], "", intervals="bars")
         for k, depth in enumerate(depths)
     ]  # fmt: skip
-    return Panel("input distributions", "data", curves, "distribution of the coordinates",
-                 "smallest eigenvalue, infinite width")  # fmt: skip
+    return Panel("input distributions", "fourth_moment", curves,
+                 "fourth moment of a coordinate, variance 1",
+                 "smallest eigenvalue, infinite width", draw=_names)  # fmt: skip
+
+
+def _names(ax: "Axes", result: "Result") -> None:
+    for keys in (e.keys for e in result.select("lambda_min_limit_of_law")):
+        place, look = (keys["fourth_moment"], 0.98), {"fontsize": 8, "rotation": 90}
+        if keys["depth"] == result.config.depths[0]:
+            ax.annotate(keys["data"], place, xycoords=("data", "axes fraction"), color=GREY,
+                        ha="center", va="top", **look)  # fmt: skip
+    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])
 
 
 def _fit(ax: "Axes", result: "Result") -> None:
