@@ -201,7 +201,9 @@ def test_ctrl_c_of_the_real_command(tmp_path):
 
 def test_a_study_of_ones_own_by_its_module(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "throws_of_mine.py").write_text("import coins\nMINE = coins.COINS._replace(name='mine')\n")
+    (tmp_path / "throws_of_mine.py").write_text(
+        "import coins\nMINE = coins.COINS._replace(name='mine')\n"
+    )
     assert cli.main(["run", "throws_of_mine:MINE", "--out", "mine", "--seeds", "3"]) == 0
     assert "mine: throws" in capsys.readouterr().out
     assert cli.main(["show", "mine", "--study", "throws_of_mine:MINE", "--json"]) == 0

@@ -217,7 +217,7 @@ def test_arrangements():
     for w in (
         parts.random_units(key, 12, 5),
         parts.clustered_units(key, 12, 5, clusters=3, spread=0.01),
-        over_seeds(parts.spread_out, parts.random_units(key, 12, 5)[None], static=(5,))[0],
+        over_seeds(parts.spread_out, (parts.random_units(key, 12, 5)[None],), static=(5,))[0],
     ):
         np.testing.assert_allclose(np.linalg.norm(w, axis=1), 5**0.5, rtol=1e-5)
     w = np.asarray(parts.clustered_units(key, 12, 5, clusters=3, spread=0.01)) / 5**0.5
@@ -226,7 +226,7 @@ def test_arrangements():
     start = parts.random_units(key, 12, 5)
     before, after = (
         float(kg.objectives.diversity_penalty(w))
-        for w in (start, over_seeds(parts.spread_out, start[None], static=(300,))[0])
+        for w in (start, over_seeds(parts.spread_out, (start[None],), static=(300,))[0])
     )
     # No less than uniform units have; most of what random ones lack is gained.
     least = 1 / 16 + 0.4903577561 / (8 * np.pi**2)

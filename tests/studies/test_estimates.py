@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from kernelgap.studies import (
+from kernelgap.studies import Table
+from kernelgap.studies.estimates import (
     POSITIVE,
     REAL,
     SHARE,
     Estimate,
-    Table,
     bootstrap,
     bootstrap_crossings,
     crossing,

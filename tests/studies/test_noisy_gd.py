@@ -72,7 +72,9 @@ def test_starts_lie_on_the_sphere_and_trapped_ones_are_balanced():
     model = homogeneous_mlp((2000,))
     keys = jax.random.split(jax.random.key(0), 2)
     for start in noisy_gd.STARTS:
-        hidden, readout = over_seeds(noisy_gd.start_on_the_sphere, keys, static=(model, 7, start))
+        hidden, readout = over_seeds(
+            noisy_gd.start_on_the_sphere, (keys,), static=(model, 7, start)
+        )
         norms = np.linalg.norm(hidden, axis=2)
         np.testing.assert_allclose(norms**2 + np.square(readout), 1 / 2000, rtol=1e-5)
         if start == "trapped":

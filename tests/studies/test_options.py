@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 
 import coins
-from kernelgap.studies import STUDIES, Config, about_options, option
-from kernelgap.studies.options import annotations, choices
+from kernelgap.studies import STUDIES, Config, option
+from kernelgap.studies.options import about_options, annotations, choices
 
 CONFIGS = {name: study.config for name, study in STUDIES.items()} | {"coins": coins.CoinsConfig}
 

@@ -211,7 +211,7 @@ def test_laws_of_the_inputs():
     assert (column(result.rows, "lambda_min_limit") > 0).all()
     result.plot()
     keys = jax.random.split(jax.random.key(0), (2, 2))
-    x, y = over_seeds(parts.law_data, *keys, static=(3000, 4, 2, (("law", "uniform"),)))
+    x, y = over_seeds(parts.law_data, tuple(keys), static=(3000, 4, 2, (("law", "uniform"),)))
     np.testing.assert_allclose(datasets.even_moments(x[1], (2, 4)), [1, 9 / 5], atol=0.05)
     hidden, readout = datasets.planted_teacher(keys[0, 1], 4, units=2)
     np.testing.assert_allclose(y[1], np.maximum(x[1] @ hidden.T, 0) @ readout, atol=1e-4)

@@ -17,22 +17,9 @@ from kernelgap.studies import (
     width,
 )
 from kernelgap.studies.comparison import Comparison, compare
-from kernelgap.studies.estimates import (
-    POSITIVE,
-    REAL,
-    SHARE,
-    Estimate,
-    bootstrap,
-    bootstrap_crossings,
-    crossing,
-    mean_interval,
-    means,
-    percentile_interval,
-    select,
-    slope,
-)
+from kernelgap.studies.estimates import POSITIVE, REAL, SHARE, Estimate, means
 from kernelgap.studies.execution import Cell
-from kernelgap.studies.options import Config, about_options, option
+from kernelgap.studies.options import Config, option
 from kernelgap.studies.panels import Curve, Panel
 from kernelgap.studies.seeds import over_seeds
 from kernelgap.studies.study import Result, Study
@@ -68,6 +55,8 @@ def load(path: str | os.PathLike, own: Study | None = None) -> Result:
         ...     load(folder).table() == result.table()
         True
     """
+    if own is not None and not isinstance(own, Study):
+        raise TypeError(f"`own` must be a Study, or None; got {type(own).__name__}")
     return study.load(path, STUDIES if own is None else {own.name: own})
 
 
@@ -85,24 +74,16 @@ __all__ = [
     "Result",
     "Study",
     "Table",
-    "about_options",
-    "bootstrap",
-    "bootstrap_crossings",
     "compare",
-    "crossing",
     "diversity",
     "gap",
     "load",
     "margin_path",
-    "mean_interval",
     "means",
     "noisy_gd",
     "option",
     "over_seeds",
-    "percentile_interval",
     "regularization",
-    "select",
-    "slope",
     "teacher",
     "wide_mlp",
     "width",

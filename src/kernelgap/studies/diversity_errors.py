@@ -164,7 +164,7 @@ def draw_problem(config: "DiversityConfig", data: str, keys: jax.Array) -> Probl
     used, test = config.n_train + config.n_validation, None
     if data == "teacher":
         size = (used + config.n_test, config.teacher_d, config.teacher_units)
-        drawn = over_seeds(_teacher, keys, static=(*size, used, config.noise))
+        drawn = over_seeds(_teacher, (keys,), static=(*size, used, config.noise))
     elif data == "digits":
         drawn = seeds.digits(keys, _CLASSES)
     else:

@@ -127,11 +127,11 @@ def discrepancy_rows(config: "DiversityConfig") -> list[Row]:
     groups = [("random", NAN, drawn)]
     for spread in config.spreads:
         groups.append(("clustered", spread, clustered(config, spread)[:, None]))
-    best = over_seeds(spread_out, drawn[:, 0], static=(config.spreading,))
+    best = over_seeds(spread_out, (drawn[:, 0],), static=(config.spreading,))
     groups.append(("optimised", NAN, best[:, None]))
     rows = []
     for case, spread, w in groups:
-        s_min, discrepancy = jax.device_get(over_seeds(_measure, w, x))
+        s_min, discrepancy = jax.device_get(over_seeds(_measure, (w, x)))
         rows += [
             {"case": case, "spread": spread, "draw": draw, "seed": seed}
             | {"s_min": s_min[seed, draw], "discrepancy": discrepancy[seed, draw]}
@@ -158,12 +158,12 @@ def training_rows(config: "DiversityConfig", case: str) -> list[Row]:
     if not case.startswith("clustered"):
         w = jax.vmap(lambda key: random_units(key, config.units, config.d))(keys_of(config, 1))
     if case == "optimised":
-        w = over_seeds(spread_out, w, static=(config.spreading,))
+        w = over_seeds(spread_out, (w,), static=(config.spreading,))
     strength = config.penalty if case.endswith("penalised") else 0.0
     every = config.steps // config.records
     model = models.fixed_sign_net(config.units)
     static = (model, strength, config.learning_rate, config.steps, every)
-    looks = jax.device_get(over_seeds(_train, w, x, y, static=static))
+    looks = jax.device_get(over_seeds(_train, (w, x, y), static=static))
     refuse_violations(looks.loss, looks.certificate)
     return [
         {"case": case, "strength": strength, "seed": seed, "step": k * every}
@@ -188,7 +188,7 @@ def refuse_violations(loss: np.ndarray, certificate: np.ndarray) -> None:
 
 
 def rounding_floor(dtype: np.dtype) -> float:
-    """Return the loss below which residuals, of targets of size 1, are rounding and nothing else."""
+    """Return the loss below which residuals, of targets of size 1, are mere rounding."""
     return (100 * float(np.finfo(dtype).eps)) ** 2
 
 

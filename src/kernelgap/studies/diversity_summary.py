@@ -1,4 +1,4 @@
-"""Estimates and panels of the diversity study: by degree, by arrangement, in training, of errors."""
+"""Estimates and panels of the diversity study."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -291,8 +291,7 @@ def _draw_arrangements(ax: "Axes", result: "Result") -> None:
         groups.setdefault(arrangement(row), []).append(row)
     shades = iter(np.linspace(1, 0.4, len(result.config.spreads)))
     for name, mine in groups.items():
-        look: dict[str, Any] = {"random": {"color": BLUE, "marker": "o"},
-                                "optimised": {"color": GREEN, "marker": "^"}}.get(name, {})  # fmt: skip
-        look = look or {"color": ORANGE, "marker": "s", "alpha": next(shades)}
+        color, marker = {"random": (BLUE, "o"), "optimised": (GREEN, "^")}.get(name, (ORANGE, "s"))
+        alpha = next(shades) if color == ORANGE else 1
         x, y = [r["discrepancy"] for r in mine], [r["s_min"] ** 2 for r in mine]
-        ax.plot(x, y, ms=4, ls="none", mew=0, label=name, **look)
+        ax.plot(x, y, ms=4, ls="", mew=0, label=name, color=color, marker=marker, alpha=alpha)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from kernelgap import _checks
+
 Row = dict[str, Any]
 Range = tuple[float, float]
 
@@ -59,7 +61,7 @@ def select(
     """Return the estimates of one metric that agree with the given keys, in their order.
 
     Example:
-        >>> from kernelgap.studies import Estimate, select
+        >>> from kernelgap.studies.estimates import Estimate, select
         >>> summary = [Estimate("error", {"learner": k, "n": 5}, 0.25) for k in ("net", "svm")]
         >>> select(summary, "error", {"learner": "svm"})[0].name
         'error learner=svm n=5'
@@ -76,7 +78,7 @@ def mean_interval(values: Any, within: Range = REAL) -> Interval:
         within: the smallest and the largest value that is possible.
 
     Example:
-        >>> from kernelgap.studies import SHARE, mean_interval
+        >>> from kernelgap.studies.estimates import SHARE, mean_interval
         >>> [round(float(v), 3) for v in mean_interval([0.1, 0.2, 0.3])]
         [0.2, -0.048, 0.448]
         >>> mean_interval([0.1, 0.2, 0.3], SHARE).low
@@ -99,9 +101,10 @@ def grouped(rows: Iterable[Row], by: Sequence[str]) -> dict[tuple, list[Row]]:
 
 
 def means(
-    rows: Iterable[Row],
+    rows: Sequence[Row],
     by: Sequence[str],
     metrics: Mapping[str, Range],
+    *,
     of: Callable[[Any, Range], Interval] = mean_interval,
 ) -> list[Estimate]:
     """Return means with intervals over the rows that agree in the columns `by`.
@@ -118,6 +121,13 @@ def means(
         >>> means(rows, ["n"], {"error": SHARE})[0]
         Estimate(metric='error', keys={'n': 5}, value=0.25, low=0.0, high=1.0)
     """
+    if not isinstance(rows, list | tuple) or not all(isinstance(row, dict) for row in rows):
+        raise TypeError(f"`rows` must be a list of dicts; got {rows!r:.40}")
+    if not isinstance(by, list | tuple):
+        raise TypeError(f"`by` must be a list of columns; got {by!r:.40}")
+    if not isinstance(metrics, Mapping) or not all(np.shape(v) == (2,) for v in metrics.values()):
+        raise TypeError(f"`metrics` must map columns to (lowest, highest); got {metrics!r:.40}")
+    _checks.function(of, "of", "(values, range) -> Interval")
     return [
         Estimate(name, dict(zip(by, group, strict=True)), *of([r[name] for r in members], within))
         for group, members in grouped(rows, by).items()
@@ -137,7 +147,7 @@ def crossing(sizes: Any, errors: Any, target: float) -> np.ndarray:
         Shape (...): NaN where the curve starts at or below the target, inf where it stays above.
 
     Example:
-        >>> from kernelgap.studies import crossing
+        >>> from kernelgap.studies.estimates import crossing
         >>> print(crossing([10, 100], [[0.3, 0.1], [0.3, 0.2], [0.1, 0.0]], 0.2).round(2))
         [ 31.62 100.     nan]
     """
@@ -172,7 +182,7 @@ def bootstrap_crossings(
 
     Example:
         >>> import numpy as np
-        >>> from kernelgap.studies import bootstrap_crossings
+        >>> from kernelgap.studies.estimates import bootstrap_crossings
         >>> errors = np.array([[0.4, 0.4], [0.1, 0.1]])
         >>> value, resampled = bootstrap_crossings([10, 40], errors, 0.25, np.random.default_rng(0))
         >>> round(value, 6), resampled.shape
@@ -204,7 +214,7 @@ def slope(dims: Any, n: Any) -> np.ndarray:
         Shape (...); NaN where an n is not finite.
 
     Example:
-        >>> from kernelgap.studies import slope
+        >>> from kernelgap.studies.estimates import slope
         >>> print(slope([10, 20, 40], [100, 400, 1600]).round(3))
         2.0
     """
@@ -241,7 +251,7 @@ def bootstrap(
 
     Example:
         >>> import numpy as np
-        >>> from kernelgap.studies import bootstrap
+        >>> from kernelgap.studies.estimates import bootstrap
         >>> interval = bootstrap(np.arange(50.0), np.mean, np.random.default_rng(0))
         >>> interval.value, bool(19 < interval.low < 22 < 27 < interval.high < 30)
         (24.5, True)

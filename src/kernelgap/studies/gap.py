@@ -252,7 +252,7 @@ _LEARNERS: dict[str, dict[str, Any]] = {
 def _panels(result: Result) -> list[Panel]:
     config: GapConfig = result.config
     if config.data == "digits":
-        look: dict[str, Any] = {"xlabel": "training images n", "log": "x", "ticks": config.sizes}
+        look: dict[str, Any] = {"xlabel": "training images n", "log": "x"}
         errors, margins = (
             [Curve(metric, {"learner": k}, **_LEARNERS[k]) for k in ("net", "svm")]
             for metric in ("error", "margin")
@@ -280,7 +280,7 @@ def _panels(result: Result) -> list[Panel]:
         Panel("against n/d: the net's curves fall together", _over_d, xlabel="n / d", **look),
         Panel("against n/d²: the kernel's curves do", _over_square, xlabel="n / d²", **look),
         Panel(f"samples at {config.target:.0%} test error", "d", sizes, xlabel="d", ylabel="n",
-              log="xy", ticks=config.dims, draw=_fits, legend="upper left"),
+              log="xy", draw=_fits, legend="upper left"),
     ]  # fmt: skip
 
 

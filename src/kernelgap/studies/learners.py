@@ -71,9 +71,9 @@ def annealed_nets(
     params = initial(model, keys, train.x.shape[-1])
     path = jnp.asarray(l2s, train.x.dtype)
     static = (model, steps, learning_rate)
-    params = over_seeds(_anneal, params, train, static=static, shared=(path,))
-    errors = (over_seeds(_error, params, data, static=(model,)) for data in (test, train))
-    margins = over_seeds(_margin, params, train, static=(model,))
+    params = over_seeds(_anneal, (params, train), static=static, shared=(path,))
+    errors = (over_seeds(_error, (params, data), static=(model,)) for data in (test, train))
+    margins = over_seeds(_margin, (params, train), static=(model,))
     return [
         {"error": float(a), "train_error": float(b), "margin": float(c), "duality_gap": NAN}
         for a, b, c in zip(*errors, margins, strict=True)
@@ -82,7 +82,7 @@ def annealed_nets(
 
 def initial(model: Model, keys: jax.Array, d: int, *, wide: bool = False) -> Params:
     """Return initial parameters of all seeds. By itself: random draws take long to compile."""
-    return over_seeds(_initial, keys, static=(model, d), wide=wide)
+    return over_seeds(_initial, (keys,), static=(model, d), wide=wide)
 
 
 def _initial(model: Model, d: int, key: jax.Array) -> Params:

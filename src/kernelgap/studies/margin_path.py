@@ -116,7 +116,7 @@ def _run_cell(config: MarginPathConfig, identity: tuple) -> list[Row]:
     outputs = 10 if part == "digits" else None
     model = models.homogeneous_mlp((config.width,) * (depth - 1), outputs=outputs)
     how = (model, config.l2s, config.steps, config.learning_rate)
-    paths = over_seeds(_path, net_keys, data, static=how)
+    paths = over_seeds(_path, (net_keys, data), static=how)
     rows = []
     for seed, (x, y) in enumerate(seeds.each(data)):
         path = jax.tree.map(lambda leaf, s=seed: leaf[s], paths)
@@ -250,7 +250,7 @@ _NAMES = {"xor": "XOR distribution", "line": "points on a line", "digits": "digi
 
 def _panels(result: Result) -> list[Panel]:
     config: MarginPathConfig = result.config
-    look: dict[str, Any] = {"xlabel": "λ", "log": "x"}
+    look: dict[str, Any] = {"xlabel": "λ", "log": "x", "ticks": None}
     panels = []
     for part in ("xor", "line"):
         if part in config.parts and 2 in config.depths:

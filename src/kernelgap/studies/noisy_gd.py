@@ -120,10 +120,10 @@ def _run_cell(config: NoisyGDConfig, identity: tuple) -> list[Row]:
     )
     data = seeds.xor(train_keys, config.n, config.d)
     model = two_layer_net(width)
-    params = over_seeds(start_on_the_sphere, start_keys, static=(model, config.d, start))
+    params = over_seeds(start_on_the_sphere, (start_keys,), static=(model, config.d, start))
     point = {"method": method, "start": start, "width": width}
     if method == "reference":
-        best = jax.device_get(over_seeds(_reference, params, data, static=(model, config.l2)))
+        best = jax.device_get(over_seeds(_reference, (params, data), static=(model, config.l2)))
         rows = []
         for seed, (x, y) in enumerate(seeds.each(data)):
             net = jax.tree.map(lambda leaf, seed=seed: leaf[seed], best)
@@ -138,7 +138,7 @@ def _run_cell(config: NoisyGDConfig, identity: tuple) -> list[Row]:
         config.resample_rate if method == "perturbed" else 0.0,
     )
     static = (model, config.l2, config.learning_rate, *noise, config.steps, every)
-    columns = jax.device_get(over_seeds(_train, params, data, noise_keys, static=static))
+    columns = jax.device_get(over_seeds(_train, (params, data, noise_keys), static=static))
     return [
         point | _row(seed, i * every, *(column[seed, i] for column in columns), lower=NAN)
         for seed in range(config.seeds)

@@ -54,6 +54,18 @@ def option(
         Traceback (most recent call last):
         ValueError: `throws` must be an integer >= 1; got 0
     """
+    entries = default if isinstance(default, tuple) else (default,)
+    if not entries or not all(isinstance(entry, str | int | float) for entry in entries):
+        raise TypeError(f"`default` must be a string, a number, or a tuple; got {default!r:.40}")
+    if not isinstance(help, str):
+        raise TypeError(f"`help` must be a string; got {help!r:.40}")
+    numbers = {"minimum": minimum, "maximum": maximum, "above": above}
+    for name, value in (numbers | {"length": length, "multiple_of": multiple_of}).items():
+        if value is not None:
+            _checks.number(value, name)
+    for name, value in {"divides": divides, "at_most": at_most}.items():
+        if not isinstance(value, str | None):
+            raise TypeError(f"`{name}` must be the name of an option; got {value!r:.40}")
     rules = {
         "minimum": minimum,
         "maximum": maximum,
@@ -74,7 +86,7 @@ class Config:
     """Base class of the configurations of studies: frozen dataclasses whose fields are `option`s.
 
     Creating one checks every option against what it declares. Overwrite `check` for what cannot be
-    declared, and raise the error that `about_options` returns.
+    declared.
     """
 
     def __post_init__(self) -> None:
@@ -98,7 +110,7 @@ def about_options(error: Error, *names: str) -> Error:
     The command line writes them the way its users type them.
 
     Example:
-        >>> from kernelgap.studies import about_options
+        >>> from kernelgap.studies.options import about_options
         >>> about_options(ValueError("`n_test` is too small"), "n_test").options
         ('n_test',)
     """

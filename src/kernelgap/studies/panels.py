@@ -56,7 +56,8 @@ class Panel(NamedTuple):
         xlabel: label of the horizontal axis.
         ylabel: label of the vertical axis.
         log: logarithmic axes: "", "x", "y" or "xy".
-        ticks: the only ticks of a logarithmic horizontal axis; matplotlib's own when empty.
+        ticks: the only ticks of the horizontal axis; those of the points of a logarithmic axis
+            when empty, matplotlib's own when None.
         bottom: where the vertical axis begins; left to the curves when None.
         draw: draws what curves cannot say, after them, before the legend.
         legend: matplotlib's place of the legend.
@@ -68,7 +69,7 @@ class Panel(NamedTuple):
     xlabel: str = ""
     ylabel: str = ""
     log: Literal["", "x", "y", "xy"] = ""
-    ticks: Sequence[float] = ()
+    ticks: Sequence[float] | None = ()
     bottom: float | None = None
     draw: "Callable[[Axes, Result], None] | None" = None
     legend: str = "best"
@@ -109,8 +110,12 @@ def _draw(ax: "Axes", panel: Panel, result: "Result") -> None:
         ax.set_xscale("log")
     if "y" in panel.log:
         ax.set_yscale("log")
-    if panel.ticks:
-        ax.set_xticks(list(panel.ticks), [f"{value:g}" for value in panel.ticks])
+    ticks = panel.ticks
+    if ticks == () and "x" in panel.log and isinstance(panel.x, str):
+        points = (e for c in panel.curves for e in result.select(c.metric, c.where))
+        ticks = sorted({e.keys[panel.x] for e in points})
+    if ticks:
+        ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
         ax.set_xticks([], minor=True)
     if panel.bottom is not None:
         ax.set_ylim(bottom=panel.bottom)

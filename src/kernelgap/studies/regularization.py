@@ -112,13 +112,13 @@ def _run_cell(config: RegularizationConfig, identity: tuple) -> list[Row]:
         found = [kernel_svm(kernel, *pair) for pair in pairs]
         return [_row(learner, seed, NAN, row) for seed, row in enumerate(found)]
     half = two_layer_net(config.width // 2)
-    params = over_seeds(_paired, net_keys, static=(half, train.x.shape[-1]))
+    params = over_seeds(_paired, (net_keys,), static=(half, train.x.shape[-1]))
     params = jax.tree.map(lambda leaf: config.init_scale * leaf, params)
     l2 = jnp.asarray(config.l2 if learner == "regularised" else 0.0, train.x.dtype)
     every = config.steps // config.records
-    start = over_seeds(_look, params, params, train, test, static=(model,))
+    start = over_seeds(_look, (params, params, train, test), static=(model,))
     how = (model, config.learning_rate, config.momentum, config.steps, every)
-    records = over_seeds(_train, params, train, test, static=how, shared=(l2,))
+    records = over_seeds(_train, (params, train, test), static=how, shared=(l2,))
     start, records = jax.device_get((start, records))
     rows = []
     for seed in range(config.seeds):

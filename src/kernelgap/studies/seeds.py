@@ -11,14 +11,15 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from kernelgap import datasets
+from kernelgap import _checks, datasets
 from kernelgap.datasets import Dataset
 from kernelgap.studies.options import about_options
 
 
 def over_seeds(
     function: Callable[..., Any],
-    *arguments: Any,
+    arguments: tuple,
+    *,
     static: tuple = (),
     shared: tuple = (),
     wide: bool = False,
@@ -29,7 +30,7 @@ def over_seeds(
 
     Args:
         function: function for one seed; of a module, so that it is the same in all calls.
-        arguments: trees of arrays with the seeds along their first axis.
+        arguments: trees of arrays with the seeds along their first axis, at least one.
         static: what is known when it is compiled, such as models and numbers of steps.
         shared: trees of arrays that all seeds share.
         wide: run the seeds one after the other, for their memory, and not as one batch.
@@ -39,10 +40,15 @@ def over_seeds(
         >>> from kernelgap.studies import over_seeds
         >>> def power(exponent, x):
         ...     return x**exponent
-        >>> print(over_seeds(power, jnp.arange(4.0), static=(2,)))
+        >>> print(over_seeds(power, (jnp.arange(4.0),), static=(2,)))
         [0. 1. 4. 9.]
     """
-    return _over_seeds(function, static, wide, shared, arguments)
+    _checks.function(function, "function", "(*static, *shared, *arguments)")
+    given = {"arguments": arguments, "static": static, "shared": shared}
+    for name, value in given.items():
+        if not isinstance(value, tuple):
+            raise TypeError(f"`{name}` must be a tuple; got {value!r:.40}")
+    return _over_seeds(function, static, bool(wide), shared, arguments)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -82,7 +88,7 @@ def xor(
     flip: float = 0.0,
 ) -> Dataset:
     """Return `datasets.xor_noise` for each key, on the host: x of shape (seeds, n, d)."""
-    return jax.device_get(over_seeds(_xor, keys, static=(n, d, signal, noise, flip)))
+    return jax.device_get(over_seeds(_xor, (keys,), static=(n, d, signal, noise, flip)))
 
 
 def _xor(
@@ -107,7 +113,7 @@ def teacher(
     settings of a net serve both.
     """
     static = (n, d, units, inputs, labels)
-    return jax.device_get(over_seeds(_teacher, teacher_keys, keys, static=static))
+    return jax.device_get(over_seeds(_teacher, (teacher_keys, keys), static=static))
 
 
 def _teacher(
@@ -127,7 +133,7 @@ def _teacher(
 
 def digits(keys: jax.Array, classes: tuple[int, ...]) -> Dataset:
     """Return `datasets.digits` in an order of its own for each key: x of shape (seeds, n, 64)."""
-    return jax.device_get(over_seeds(_shuffled, keys, shared=(datasets.digits(classes),)))
+    return jax.device_get(over_seeds(_shuffled, (keys,), shared=(datasets.digits(classes),)))
 
 
 def _shuffled(data: Dataset, key: jax.Array) -> Dataset:
@@ -136,7 +142,7 @@ def _shuffled(data: Dataset, key: jax.Array) -> Dataset:
 
 
 def leave_some(largest: int, classes: tuple[int, ...], *names: str) -> None:
-    """Refuse training sets that leave no digits for testing; `names` are the options they come of."""
+    """Refuse training sets, which come of the options `names`, that leave no digits for testing."""
     available = len(datasets.digits(classes).y)
     if largest >= available:
         options = " + ".join(f"`{name}`" for name in names)

@@ -145,7 +145,7 @@ def _run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
         size = None if radius is None else float(kernel.diag(test.x[0, :1])[0]) ** 0.5
         rows = [row | _kernel_bounds(row, n, size, config.delta) for row in rows]
     static = (two_layer_net(config.units), config.d, config.units)
-    planted = jax.device_get(over_seeds(_planted_margin, teacher_keys, train, static=static))
+    planted = jax.device_get(over_seeds(_planted_margin, (teacher_keys, train), static=static))
     point = {"learner": learner, "n": n}
     return [
         point | {"seed": seed} | row | {"teacher_margin": float(planted[seed])}
@@ -218,7 +218,7 @@ def _panels(result: Result) -> list[Panel]:
             )
             for learner, style in _LEARNERS.items()
         ]
-        look = {"log": "x", "xlabel": "training samples n", "ticks": config.sizes} | look
+        look = {"log": "x", "xlabel": "training samples n"} | look
         return Panel(title, "n", curves, ylabel=ylabel, **look)
 
     certainty = f"bound from the margin, at {1 - config.delta:.0%}"

@@ -61,7 +61,7 @@ def _moments(config: "WideMLPConfig", key: jax.Array, depth: int) -> list[Row]:
         form |= {"fourth": config.fourth} if law == "mixture" else {}
         keys = jax.random.split(jax.random.fold_in(key, LAWS.index(law)), (3, config.seeds))
         static = (config.n + config.n_test, config.law_d, config.units, tuple(form.items()))
-        both = jax.device_get(over_seeds(law_data, *keys[:2], static=static))
+        both = jax.device_get(over_seeds(law_data, tuple(keys[:2]), static=static))
         train, test = seeds.split(both, config.n)
         limits = [float(np.linalg.eigvalsh(np.asarray(kernel(x), np.float64))[0]) for x in train.x]
         point = {"part": "moments", "data": law, "loss": "squared", "depth": depth}
@@ -116,7 +116,7 @@ def _run(
 
 
 def loss_constants(name: str, n: int, initial: float, target: float) -> bounds.LossConstants:
-    """Return those of the squared loss, or of the logistic one down to `target` or half its start."""
+    """Return those of the squared loss, or of the logistic one down to `target` or half way."""
     if name == "squared":
         return bounds.squared_loss(n)
     return bounds.logistic_loss(n, initial_loss=initial, target=min(target, initial / 2))
@@ -185,7 +185,7 @@ def _steps(config: "WideMLPConfig", key: jax.Array, form: str, width: int) -> li
         shared = (train, jnp.asarray(size, train.x.dtype))
         static, wide = (model, config.transfer_steps), runs.is_wide(model)
         losses = jax.device_get(
-            over_seeds(_losses_with_step, params, static=static, shared=shared, wide=wide)
+            over_seeds(_losses_with_step, (params,), static=static, shared=shared, wide=wide)
         )
         ends = np.asarray(metrics.divergence_step(losses))
         point = {"part": "steps", "data": "sphere", "loss": "squared", "parameterization": form}

@@ -104,7 +104,7 @@ def loss_of(model: Model, name: str) -> Loss:
 
 def starts(model: Model, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return outputs (seeds, n) and Gram matrices (seeds, n, n), x of shape (seeds, n, d)."""
-    return over_seeds(_start, params, x, static=(model,), wide=is_wide(model))
+    return over_seeds(_start, (params, x), static=(model,), wide=is_wide(model))
 
 
 def _start(model: Model, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -125,7 +125,7 @@ def descend(
     """Return gradient descent from `params` with the step sizes (seeds,), recorded at times."""
     static = (model, loss, steps, records)
     arguments = (params, train, x_test, sizes)
-    runs = jax.device_get(over_seeds(_descend, *arguments, static=static, wide=is_wide(model)))
+    runs = jax.device_get(over_seeds(_descend, arguments, static=static, wide=is_wide(model)))
     return [jax.tree.map(lambda leaf, k=k: leaf[k], runs) for k in range(len(sizes))]
 
 
@@ -182,7 +182,7 @@ def path_length() -> optax.GradientTransformation:
 
 
 def spectrum(gram: np.ndarray, where: str) -> EigenvalueRange:
-    """Return the ends of the spectrum at the start; a singular matrix is refused, with its place."""
+    """Return the ends of the spectrum at the start; refuse a singular matrix with its place."""
     try:
         return bounds.gram_range(gram)
     except ValueError as error:

@@ -89,9 +89,6 @@ def summarize(config: "WideMLPConfig", rows: list[Row]) -> list[Estimate]:
         moments = _at_the_end(ends, place) + means(ends, place, {"lambda_min_limit": POSITIVE})
         estimates += [_renamed(e, "law") for e in moments]
     if tries := parts.get("steps"):
-        stable = [r | {"loss_of_step": r["train_loss"]} for r in tries if r["diverged_at"] < 0]
-        place = ("parameterization", "width", "step_size")
-        estimates += means(stable, place, {"loss_of_step": POSITIVE}, of=_geometric)
         estimates += _stable_steps(tries)
     if spectra := parts.get("spectrum"):
         estimates += _spectrum(spectra, rng)
@@ -166,16 +163,13 @@ def _stable_steps(rows: Sequence[Row]) -> list[Estimate]:
         keys = {"parameterization": form, "width": width}
         bad = [r for r in mine if r["diverged_at"] >= 0]
         first = min((r["step_size"] for r in bad), default=np.inf)
-        good = sorted({r["step_size"] for r in mine if r["step_size"] < first})
-        losses = {
-            s: float(np.mean([r["train_loss"] for r in mine if r["step_size"] == s])) for s in good
-        }
+        good = [r | {"loss_of_step": r["train_loss"]} for r in mine if r["step_size"] < first]
+        place = ("parameterization", "width", "step_size")
+        estimates += means(good, place, {"loss_of_step": POSITIVE}, of=_geometric)
         if good:
-            largest.setdefault(form, {})[width] = good[-1]
-            estimates += [
-                Estimate("largest_stable_step", keys, good[-1]),
-                Estimate("best_step", keys, min(losses, key=lambda s: losses[s])),
-            ]
+            stable = max(r["step_size"] for r in good)
+            largest.setdefault(form, {})[width] = stable
+            estimates.append(Estimate("largest_stable_step", keys, stable))
         if bad:
             at = min(r["diverged_at"] for r in bad if r["step_size"] == first)
             estimates += [
@@ -317,6 +311,7 @@ def _nonlinearity(result: "Result", what: str, shown: dict[str, Any]) -> Panel:
 
 
 def _against_width(title: str, curves: list[Curve], ylabel: str, **look: Any) -> Panel:
+    """Show curves against the width; the ticks are the widths that were run."""
     return Panel(title, "width", curves, "width", ylabel, "x", **{"draw": _fit} | look)
 
 
@@ -340,11 +335,11 @@ def _spectra(depths: list[int], config: "WideMLPConfig") -> Panel:
         for k, depth in enumerate(depths)
     ]  # fmt: skip
     return Panel("at the start, each initialisation a dot", "width", curves, "width",
-                 "smallest eigenvalue of the NTK", "x", config.spectrum_widths, 0, _dots)  # fmt: skip
+                 "smallest eigenvalue of the NTK", "x", bottom=0, draw=_dots)  # fmt: skip
 
 
 def _laws(depths: list[int], config: "WideMLPConfig") -> Panel:
-    """Show lambda_min of infinite nets by the fourth moment, not all that distributions differ in."""
+    """Show lambda_min by the fourth moment, which is not all that distributions differ in."""
     curves = [
         Curve("lambda_min_limit_of_law", {"depth": depth}, f"depth {depth}", COLORS[(k + 1) % 6],
               MARKERS[k % 6], "", intervals="bars")

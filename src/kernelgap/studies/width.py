@@ -131,7 +131,7 @@ def _run_cell(config: WidthConfig, identity: tuple) -> list[Row]:
         return [_certificate(seed, key, data) for seed, (key, data) in enumerate(pairs)]
     keys = jax.vmap(partial(jax.random.split, num=config.restarts))(net_keys)
     static = (two_layer_net(width), config.l2s, config.steps, config.learning_rate)
-    columns = jax.device_get(over_seeds(_best_net, keys, train, test, static=static))
+    columns = jax.device_get(over_seeds(_best_net, (keys, train, test), static=static))
     # The largest norm under the distribution: of the sphere; of 64 pixels in [0, 1].
     radius = 8.0 if config.data == "digits" else config.d**0.5
     rows = []
@@ -224,7 +224,7 @@ def _tables(config: WidthConfig) -> list[Table]:
 
 def _panels(result: Result) -> list[Panel]:
     config: WidthConfig = result.config
-    look: dict[str, Any] = {"xlabel": "width", "log": "x", "ticks": config.widths}
+    look: dict[str, Any] = {"xlabel": "width", "log": "x"}
     nets = [
         Curve("running", label="largest found up to this width", marker="o"),
         Curve("margin", {}, "nets of this width", SKY, ".", ":", intervals="none"),
