@@ -41,7 +41,7 @@ class CoinsConfig(Config):
     bias: float = option(0.5, "probability of heads", minimum=0, maximum=1)
     seeds: int = option(4, "coins, 100% fair", minimum=1)
     seed: int = option(0, "base of all random numbers", minimum=0)
-    word: Literal["calm", "fail", "stop", "dropped"] = option("calm", "calm, fail, stop, dropped")
+    word: Literal["calm", "fail", "stop", "dropped", "late"] = option("calm", "what happens")
 
 
 def run_cell(config, identity):

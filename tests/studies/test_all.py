@@ -101,7 +101,7 @@ def test_table_and_figure(finished):
     assert result.table() in repr(result)
     for ax in result.plot().axes:
         assert ax.get_title() or ax.get_ylabel()
-        assert ax.lines or ax.collections
+        assert ax.lines or ax.collections or ax.patches
 
 
 def test_it_comes_back_from_disk(finished):

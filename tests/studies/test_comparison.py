@@ -6,6 +6,7 @@ import pytest
 
 import coins
 from kernelgap.studies import Estimate, compare
+from kernelgap.studies.comparison import Pair
 
 NAN = float("nan")
 

@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 from kernelgap import __version__
 from kernelgap._extras import missing_extra
@@ -67,9 +68,7 @@ def own_study(words: Sequence[str]) -> dict[str, Study]:
     if words[:1] == ["run"]:
         names = [word for word in words[1:2] if ":" in word]
     else:
-        names = [
-            word for before, word in zip(words, words[1:], strict=False) if before == "--study"
-        ]
+        names = [word for before, word in pairwise(words) if before == "--study"]
     studies = {}
     for name in names:
         module, _, attribute = name.partition(":")

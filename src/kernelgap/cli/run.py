@@ -10,10 +10,10 @@ from typing import Any
 
 from kernelgap.cli.results import add_command, add_path, described, print_json
 from kernelgap.studies import STUDIES, Result, Study
+from kernelgap.studies.execution import checked_workers
 from kernelgap.studies.options import about_options, annotations, choices
 from kernelgap.studies.report import write_report
 from kernelgap.studies.store import prepare_folder
-from kernelgap.studies.study import checked_workers
 
 
 def add_run_commands(commands: Any, studies: Mapping[str, Study]) -> None:

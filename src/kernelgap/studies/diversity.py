@@ -17,12 +17,7 @@ References:
 import dataclasses
 from typing import Any, Literal
 
-from kernelgap.studies.diversity_errors import (
-    LEAST_UNITS,
-    check_data,
-    error_cells,
-    error_rows,
-)
+from kernelgap.studies.diversity_errors import LEAST_UNITS, check_data, error_cells, error_rows
 from kernelgap.studies.diversity_parts import (
     TRAINING,
     discrepancy_rows,
@@ -169,7 +164,6 @@ def _check(config: DiversityConfig) -> None:
 
 
 def _cells(config: DiversityConfig) -> list[Cell]:
-    """Return a cell per dimension, arrangement or net; those that decompose matrices run alone."""
     rest = {
         "spectrum": [(d,) for d in config.dims],
         "discrepancy": [()],
@@ -182,7 +176,6 @@ def _cells(config: DiversityConfig) -> list[Cell]:
 
 
 def _run_cell(config: DiversityConfig, identity: tuple) -> list[Row]:
-    """Return a row per seed and whatever else the part counts."""
     part, *place = identity
     return [_row(part, row) for row in _ROWS[part](config, *place)]
 
@@ -197,7 +190,6 @@ def _row(part: str, known: dict[str, Any]) -> Row:
 
 
 def _tables(config: DiversityConfig) -> list[Table]:
-    """Return some tables for each part."""
     ends = {0, config.steps}
     spectrum = {"multiplicity": ".6g", "population": ".3e", "least_ratio": ".2f"}
     training = dict.fromkeys(("loss", "gradient", "s_min", "certificate"), ".2e")
@@ -225,10 +217,6 @@ def _tables(config: DiversityConfig) -> list[Table]:
     ]
 
 
-def _caption(config: DiversityConfig) -> str:
-    return f"{config.seeds} seeds; bands: 95% intervals, quartiles in training"
-
-
 STUDY = Study(
     name="diversity",
     title="diverse units: spectrum, singular values, certificates, test errors",
@@ -241,6 +229,6 @@ STUDY = Study(
     summarize=summarize,
     tables=_tables,
     panels=panels,
-    caption=_caption,
+    caption="{seeds} seeds; bands: 95% intervals, quartiles in training",
 )
 """The study; `STUDY.run(config)` runs it."""

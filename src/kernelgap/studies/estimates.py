@@ -138,13 +138,8 @@ def means(
 def crossing(sizes: Any, errors: Any, target: float) -> np.ndarray:
     """Return the n at which a curve of errors first falls to `target`, interpolated in log n.
 
-    Args:
-        sizes: increasing n, shape (grid,).
-        errors: shape (..., grid).
-        target: the error to reach.
-
-    Returns:
-        Shape (...): NaN where the curve starts at or below the target, inf where it stays above.
+    Of errors of shape (..., grid) it has shape (...): NaN where the curve starts at or below the
+    target, inf where it stays above.
 
     Example:
         >>> from kernelgap.studies.estimates import crossing
@@ -169,24 +164,8 @@ def bootstrap_crossings(
 ) -> tuple[float, np.ndarray]:
     """Return the crossing of the mean curve, and those of 2000 means of resampled seeds.
 
-    A seed is resampled as a whole curve: its training sets are nested, so its errors go together.
-
-    Args:
-        sizes: increasing n, shape (grid,).
-        errors: shape (grid, seeds).
-        target: the error to reach.
-        rng: source of the resampling.
-
-    Returns:
-        The crossing, and resampled crossings of shape (2000,).
-
-    Example:
-        >>> import numpy as np
-        >>> from kernelgap.studies.estimates import bootstrap_crossings
-        >>> errors = np.array([[0.4, 0.4], [0.1, 0.1]])
-        >>> value, resampled = bootstrap_crossings([10, 40], errors, 0.25, np.random.default_rng(0))
-        >>> round(value, 6), resampled.shape
-        (20.0, (2000,))
+    A seed is resampled as a whole curve, errors being of shape (grid, seeds): its training sets are
+    nested, so its errors go together.
     """
     seeds = errors.shape[1]
     drawn = rng.integers(seeds, size=(RESAMPLES, seeds))
@@ -206,12 +185,7 @@ def n_at_target(
 def slope(dims: Any, n: Any) -> np.ndarray:
     """Return the least-squares slope of log n against log d: the exponent of n in d.
 
-    Args:
-        dims: shape (dims,), at least two different.
-        n: shape (..., dims).
-
-    Returns:
-        Shape (...); NaN where an n is not finite.
+    Of n of shape (..., dims) it has shape (...): NaN where an n is not finite.
 
     Example:
         >>> from kernelgap.studies.estimates import slope
@@ -243,18 +217,7 @@ def bootstrap(
     """Return a function of all seeds' values, with the percentile interval of resampled seeds.
 
     SciPy's bootstrap gives a NaN interval as soon as one resample is infinite; this one does not.
-
-    Args:
-        values: shape (seeds, ...).
-        function: maps arrays of this shape to a number.
-        rng: source of the resampling.
-
-    Example:
-        >>> import numpy as np
-        >>> from kernelgap.studies.estimates import bootstrap
-        >>> interval = bootstrap(np.arange(50.0), np.mean, np.random.default_rng(0))
-        >>> interval.value, bool(19 < interval.low < 22 < 27 < interval.high < 30)
-        (24.5, True)
+    The values have the seeds along their first axis.
     """
     values = np.asarray(values, float)
     drawn = rng.integers(len(values), size=(RESAMPLES, len(values)))

@@ -1,6 +1,7 @@
 """Running cells on threads, a Ctrl-C that is not lost, and the environment of a run."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import signal
@@ -13,6 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kernelgap import _checks
+from kernelgap._extras import missing_extra
+from kernelgap.studies.options import about_options
+
 
 class Cell(NamedTuple):
     """One unit of work of a study.
@@ -24,6 +29,24 @@ class Cell(NamedTuple):
 
     identity: tuple
     alone: bool = False
+
+
+def checked_workers(
+    out: str | os.PathLike | None, *, resume: bool, overwrite: bool, workers: int | None
+) -> int:
+    """Refuse options that no run can work with, and return the number of workers."""
+    if resume and overwrite:
+        error = ValueError("`resume` and `overwrite` exclude each other; got both")
+        raise about_options(error, "resume", "overwrite")
+    if out is None and (resume or overwrite):
+        raise ValueError("`resume` and `overwrite` need `out`, the folder of the run; got None")
+    if out is not None and importlib.util.find_spec("matplotlib") is None:
+        raise missing_extra("figures need", "matplotlib")
+    default = min(2, os.cpu_count() or 1)
+    try:
+        return _checks.integer(default if workers is None else workers, "workers", minimum=1)
+    except (TypeError, ValueError) as error:
+        raise about_options(error, "workers") from None
 
 
 def run_cells(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 
 from kernelgap import kernels
 from kernelgap.datasets import Dataset
-from kernelgap.studies import seeds
+from kernelgap.studies import learners, seeds
 from kernelgap.studies.estimates import (
     REAL,
     SHARE,
@@ -36,14 +36,6 @@ from kernelgap.studies.estimates import (
     slope,
 )
 from kernelgap.studies.execution import Cell
-from kernelgap.studies.learners import (
-    ALONE_FROM,
-    KERNEL_NET,
-    annealed_nets,
-    kernel_span,
-    kernel_svm,
-    two_layer_net,
-)
 from kernelgap.studies.options import Config, option
 from kernelgap.studies.panels import BLUE, GREEN, ORANGE, Curve, Panel
 from kernelgap.studies.study import Result, Study
@@ -139,7 +131,6 @@ def _check(config: GapConfig) -> None:
 
 
 def _cells(config: GapConfig) -> list[Cell]:
-    """Return a cell per learner, dimension and n; those with a large Gram matrix run alone."""
     if config.data == "digits":
         return [Cell((learner, 64, n)) for learner in ("net", "svm") for n in config.sizes]
     span_dims = [d for d in config.dims if d <= config.span_limit]
@@ -152,13 +143,12 @@ def _cells(config: GapConfig) -> list[Cell]:
         (learner, d, max(2, round(n))) for learner, grid in grids.items() for d, n in grid
     ]
     return [
-        Cell(identity, alone=identity[0] != "net" and identity[2] >= ALONE_FROM)
+        Cell(identity, alone=identity[0] != "net" and identity[2] >= learners.ALONE_FROM)
         for identity in dict.fromkeys(identities)
     ]
 
 
 def _run_cell(config: GapConfig, identity: tuple) -> list[Row]:
-    """Return a row per seed of one learner at one d and n."""
     learner, d, n = identity
     train_keys, test_keys, other_keys = jax.random.split(
         jax.random.fold_in(jax.random.key(config.seed), d), (3, config.seeds)
@@ -169,24 +159,18 @@ def _run_cell(config: GapConfig, identity: tuple) -> list[Row]:
         train = _sample(config, train_keys, n, d, config.flip)
         test = _sample(config, test_keys, config.n_test, d)
     if learner == "net":
-        rows = annealed_nets(
-            two_layer_net(config.width),
-            other_keys,
-            train,
-            test,
-            l2s=config.l2s,
-            steps=config.steps,
-            learning_rate=config.learning_rate,
+        rows = learners.annealed_nets(
+            learners.two_layer_net(config.width), other_keys, train, test, config
         )
     else:
-        kernel = kernels.ntk(KERNEL_NET)
+        kernel = kernels.ntk(learners.KERNEL_NET)
         sets = zip(seeds.each(train), seeds.each(test), strict=True)
         if learner == "svm":
-            rows = [kernel_svm(kernel, *pair) for pair in sets]
+            rows = [learners.kernel_svm(kernel, *pair) for pair in sets]
         else:
             pool = seeds.each(_sample(config, other_keys, config.population * n, d))
             rows = [
-                kernel_span(kernel, *pair, population)
+                learners.kernel_span(kernel, *pair, population)
                 for pair, population in zip(sets, pool, strict=True)
             ]
     point = {"learner": learner, "d": d, "n": n}
@@ -206,7 +190,6 @@ def _sample(config: GapConfig, keys: jax.Array, n: int, d: int, flip: float = 0.
 
 
 def _summarize(config: GapConfig, rows: list[Row]) -> list[Estimate]:
-    """Return mean errors and margins, n at the target error, and its exponent in d."""
     by = ("learner", "d", "n")
     estimates = means(rows, by, {"error": SHARE, "train_error": SHARE, "margin": REAL})
     estimates += [
@@ -235,7 +218,6 @@ def _summarize(config: GapConfig, rows: list[Row]) -> list[Estimate]:
 
 
 def _tables(config: GapConfig) -> list[Table]:
-    """Return sample sizes at the target error with exponents, or learning curves on digits."""
     if config.data == "digits":
         return [Table({"error": ".3f", "margin": ".3f"})]
     title = f"samples at {config.target:.0%} test error, and their exponent in d"
@@ -301,23 +283,13 @@ def _fits(ax: "Axes", result: Result) -> None:
     """Draw the power laws of the exponents, and leave room for the legend."""
     for learner, look in _LEARNERS.items():
         points = result.select("n_at_target", {"learner": learner})
-        d, n = ([v for v, e in zip(values, points, strict=True) if np.isfinite(e.value)]
-                for values in ([e.keys["d"] for e in points], [e.value for e in points]))  # fmt: skip
+        points = [e for e in points if np.isfinite(e.value)]
+        d, n = [e.keys["d"] for e in points], [e.value for e in points]
         if len(d) > 1:
             fit = np.polyfit(np.log(d), np.log(n), 1)
             ax.plot(d, np.exp(np.polyval(fit, np.log(d))), color=look["color"], lw=1)
     low, high = ax.get_ylim()
     ax.set_ylim(low, high * (high / low) ** 0.35)
-
-
-def _caption(config: GapConfig) -> str:
-    if config.data == "digits":
-        return f"{config.seeds} seeds, 95% intervals"
-    dims = ", ".join(map(str, config.dims))
-    return (
-        f"XOR with d − 2 noise coordinates, d = {dims} (light to dark), {config.seeds} seeds, "
-        "95% intervals"
-    )
 
 
 STUDY = Study(
@@ -332,6 +304,6 @@ STUDY = Study(
     summarize=_summarize,
     tables=_tables,
     panels=_panels,
-    caption=_caption,
+    caption="{data}, {seeds} seeds, 95% intervals; light to dark: d from small to large",
 )
 """The study; `STUDY.run(config)` runs it."""

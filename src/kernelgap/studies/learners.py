@@ -5,6 +5,8 @@ compiling costs more than running in small studies. Errors count every sample wi
 margin, so that a NaN is an error, never a success.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,10 +26,7 @@ KERNEL_NET = models.homogeneous_mlp((1,), parameterization="ntk")
 
 
 def two_layer_net(
-    width: int,
-    *,
-    parameterization: models.Parameterization = "standard",
-    init_scale: float = 1.0,
+    width: int, *, parameterization: models.Parameterization = "standard", init_scale: float = 1.0
 ) -> Model:
     """Return a ReLU net of one hidden layer."""
     return models.homogeneous_mlp(
@@ -46,10 +45,7 @@ def annealed_nets(
     keys: jax.Array,
     train: Dataset,
     test: Dataset,
-    *,
-    l2s: tuple[float, ...],
-    steps: int,
-    learning_rate: float,
+    config: Any,
 ) -> list[Row]:
     """Train nets by Adam on the regularised logistic loss along a path of decreasing l2.
 
@@ -61,16 +57,14 @@ def annealed_nets(
         keys: shape (seeds,), for the initial parameters.
         train: training sets, x of shape (seeds, n, d).
         test: test sets, x of shape (seeds, n_test, d).
-        l2s: decreasing strengths of the weight decay.
-        steps: Adam steps for each.
-        learning_rate: Adam learning rate.
+        config: has l2s, which decrease, the Adam steps for each, and the learning_rate.
 
     Returns:
         A row per seed: error, train_error, margin (normalised, l2), duality_gap (NaN).
     """
     params = initial(model, keys, train.x.shape[-1])
-    path = jnp.asarray(l2s, train.x.dtype)
-    static = (model, steps, learning_rate)
+    path = jnp.asarray(config.l2s, train.x.dtype)
+    static = (model, config.steps, config.learning_rate)
     params = over_seeds(_anneal, (params, train), static=static, shared=(path,))
     errors = (over_seeds(_error, (params, data), static=(model,)) for data in (test, train))
     margins = over_seeds(_margin, (params, train), static=(model,))
@@ -90,12 +84,7 @@ def _initial(model: Model, d: int, key: jax.Array) -> Params:
 
 
 def _anneal(
-    model: Model,
-    steps: int,
-    learning_rate: float,
-    l2s: jax.Array,
-    params: Params,
-    train: Dataset,
+    model: Model, steps: int, learning_rate: float, l2s: jax.Array, params: Params, train: Dataset
 ) -> Params:
     optimizer = optax.adam(learning_rate)
 

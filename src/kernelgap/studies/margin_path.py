@@ -9,6 +9,7 @@ References:
 """
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -98,7 +99,6 @@ def _check(config: MarginPathConfig) -> None:
 
 
 def _cells(config: MarginPathConfig) -> list[Cell]:
-    """Return a cell for each data set and depth."""
     return [
         Cell((part, depth))
         for part in config.parts
@@ -108,7 +108,6 @@ def _cells(config: MarginPathConfig) -> list[Cell]:
 
 
 def _run_cell(config: MarginPathConfig, identity: tuple) -> list[Row]:
-    """Return a row per seed and l2 of one data set and depth."""
     part, depth = identity
     key = jax.random.fold_in(jax.random.key(config.seed), _PARTS.index(part))
     data_keys, net_keys, search_keys = jax.random.split(key, (3, config.seeds))
@@ -206,7 +205,6 @@ def _path(
 
 
 def _summarize(config: MarginPathConfig, rows: list[Row]) -> list[Estimate]:
-    """Return means with intervals over seeds for each data set, depth and l2."""
     rows = [
         row
         | {
@@ -234,7 +232,6 @@ def _summarize(config: MarginPathConfig, rows: list[Row]) -> list[Estimate]:
 
 
 def _tables(config: MarginPathConfig) -> list[Table]:
-    """Return the ends and the middle of each path."""
     shown = {config.l2s[0], config.l2s[len(config.l2s) // 2], config.l2s[-1]}
     columns = {"margin": ".4f", "of_upper": ".3f", "kkt_gap": ".1e", "loss_gap": ".1e"}
     return [
@@ -260,7 +257,7 @@ def _panels(result: Result) -> list[Panel]:
                 Curve("upper", where, color=GREY, intervals="none"),
                 Curve("margin", where, "trained net", color, "o"),
             ]
-            draw = _xor_band if part == "xor" else _line_band
+            draw = partial(_band, part)
             title = f"{_NAMES[part]}, two layers"
             panels.append(Panel(title, "l2", curves, ylabel="normalised margin", draw=draw,
                                 legend="lower right", **look))  # fmt: skip
@@ -285,7 +282,7 @@ def _reverse(ax: "Axes", result: Result) -> None:
     ax.invert_xaxis()
 
 
-def _band(ax: "Axes", result: Result, part: str) -> None:
+def _band(part: str, ax: "Axes", result: Result) -> None:
     """Draw where the largest margin of any width lies."""
     ends = (result.select(metric, {"part": part, "depth": 2}) for metric in ("lower", "upper"))
     lower, upper = ([e.value for e in end] for end in ends)
@@ -294,18 +291,6 @@ def _band(ax: "Axes", result: Result, part: str) -> None:
     ax.fill_between(l2s, lower, upper, color=GREY, alpha=0.3, lw=0, label=label)
     ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
     _reverse(ax, result)
-
-
-def _xor_band(ax: "Axes", result: Result) -> None:
-    _band(ax, result, "xor")
-
-
-def _line_band(ax: "Axes", result: Result) -> None:
-    _band(ax, result, "line")
-
-
-def _caption(config: MarginPathConfig) -> str:
-    return f"means of {config.seeds} seeds; bands: 95% intervals"
 
 
 STUDY = Study(
@@ -320,6 +305,6 @@ STUDY = Study(
     summarize=_summarize,
     tables=_tables,
     panels=_panels,
-    caption=_caption,
+    caption="means of {seeds} seeds; bands: 95% intervals",
 )
 """The study; `STUDY.run(config)` runs it."""

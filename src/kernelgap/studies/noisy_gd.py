@@ -103,7 +103,6 @@ _PRESETS: dict[str, dict[str, Any]] = {
 
 
 def _cells(config: NoisyGDConfig) -> list[Cell]:
-    """Return a cell for each method, start and width, after the reference for the best loss."""
     return [Cell(("reference", "random", _REFERENCE_WIDTH))] + [
         Cell((method, start, width))
         for method in METHODS
@@ -113,7 +112,6 @@ def _cells(config: NoisyGDConfig) -> list[Cell]:
 
 
 def _run_cell(config: NoisyGDConfig, identity: tuple) -> list[Row]:
-    """Return a row per seed and recorded step; a row per seed of the reference."""
     method, start, width = identity
     train_keys, start_keys, noise_keys = jax.random.split(
         jax.random.key(config.seed), (3, config.seeds)
@@ -213,7 +211,6 @@ def _reference(model: Model, l2: float, params: Params, data: Dataset) -> Params
 
 
 def _summarize(config: NoisyGDConfig, rows: list[Row]) -> list[Estimate]:
-    """Return curves of the certified excess loss, of the current and of the best iterate."""
     level = {row["seed"]: row["lower"] for row in rows if row["method"] == "reference"}
     least = {seed: min(row["best"] for row in rows if row["seed"] == seed) for seed in level}
     curves = [
@@ -239,7 +236,6 @@ def _summarize(config: NoisyGDConfig, rows: list[Row]) -> list[Estimate]:
 
 
 def _tables(config: NoisyGDConfig) -> list[Table]:
-    """Return the excess loss of the best iterate and negative output weights at the end."""
     return [
         Table(
             {"best_excess": ".5f", "negative": ".3f"},
@@ -258,7 +254,6 @@ _LOOKS: dict[str, dict[str, Any]] = {
 
 
 def _panels(result: Result) -> list[Panel]:
-    """Return the excess loss against time: a row of panels per start, a column per width."""
     places = [(start, width) for start in STARTS for width in result.config.widths]
     return [
         Panel(
@@ -288,15 +283,6 @@ def _level(ax: "Axes", result: Result) -> None:
     ax.axhspan(low, gap.value, color=GREY, alpha=0.2, lw=0)
 
 
-def _caption(config: NoisyGDConfig) -> str:
-    return (
-        "loss above a certified lower bound of L*: best iterate (bold), current one (pale); "
-        "below the grey level no net was found\n"
-        f"XOR, d = {config.d}, n = {config.n}, λ = {config.l2:g}, {config.seeds} seeds, "
-        "95% intervals"
-    )
-
-
 STUDY = Study(
     name="noisy-gd",
     title="excess loss of gradient descent, the perturbed flow and Langevin dynamics",
@@ -308,6 +294,7 @@ STUDY = Study(
     summarize=_summarize,
     tables=_tables,
     panels=_panels,
-    caption=_caption,
+    caption="XOR, d = {d}, n = {n}, λ = {l2:g}, {seeds} seeds, 95% intervals\nloss above a "
+    "certified lower bound: best iterate (bold), current one (pale); grey: no net was found",
 )
 """The study; `STUDY.run(config)` runs it."""

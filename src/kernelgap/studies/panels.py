@@ -1,5 +1,6 @@
 """Figures of studies: panels of curves with bands, declared by what they show."""
 
+import dataclasses
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -98,8 +99,8 @@ def figure(result: "Result", *, shown: bool = False) -> "Figure":
         _draw(ax, panel, result)
     for ax in axes[len(panels) :]:
         ax.remove()
-    if result.study.caption is not None:
-        made.suptitle(result.study.caption(result.config), fontsize=10)
+    options = dataclasses.asdict(result.config)
+    made.suptitle(result.study.caption.format_map(options), fontsize=10)
     return made
 
 

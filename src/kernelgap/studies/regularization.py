@@ -89,12 +89,10 @@ def _check(config: RegularizationConfig) -> None:
 
 
 def _cells(config: RegularizationConfig) -> list[Cell]:
-    """Return a cell for each learner, with all its seeds."""
     return [Cell((learner,)) for learner in (*_NETS, "ntk")]
 
 
 def _run_cell(config: RegularizationConfig, identity: tuple) -> list[Row]:
-    """Return a row per seed and recorded step of a net; a row per seed of the NTK's predictor."""
     (learner,) = identity
     train_keys, test_keys, net_keys = jax.random.split(
         jax.random.key(config.seed), (3, config.seeds)
@@ -188,7 +186,6 @@ def _train(
 
 
 def _summarize(config: RegularizationConfig, rows: list[Row]) -> list[Estimate]:
-    """Return means over seeds at every recorded step, and of the kernel's predictor."""
     errors = {"error": SHARE, "train_error": SHARE, "margin": REAL}
     others = {"activation_change": SHARE, "norm": POSITIVE, "loss": POSITIVE}
     nets = [row for row in rows if row["learner"] != "ntk"]
@@ -197,7 +194,6 @@ def _summarize(config: RegularizationConfig, rows: list[Row]) -> list[Estimate]:
 
 
 def _tables(config: RegularizationConfig) -> list[Table]:
-    """Return where the nets start and end, and the kernel's predictor."""
     ends = {0, config.steps}
     columns = {"error": ".3f", "margin": ".4f", "activation_change": ".3f"}
     return [Table(columns, where=lambda keys: keys.get("step", 0) in ends)]
@@ -232,15 +228,6 @@ def _lines(ax: "Axes", result: Result) -> None:
         ax.axhline(planted, color=GREEN, lw=1.3, ls="-.", label="planted network")
 
 
-def _caption(config: RegularizationConfig) -> str:
-    digits = f"digits {config.classes[0]} against {config.classes[1]}"
-    what = f"XOR, d = {config.d}" if config.data == "xor" else digits
-    return (
-        f"{what}, n = {config.n}, {config.width} units from the same initialisation scaled by "
-        f"{config.init_scale:g}, λ = {config.l2:g} or 0, {config.seeds} seeds, 95% intervals"
-    )
-
-
 STUDY = Study(
     name="regularization",
     title="with and without weight decay from the same lazy start, against the tangent kernel",
@@ -253,6 +240,7 @@ STUDY = Study(
     summarize=_summarize,
     tables=_tables,
     panels=_panels,
-    caption=_caption,
+    caption="{data}, n = {n}, {width} units from the same initialisation scaled by {init_scale:g}, "
+    "λ = {l2:g} or 0, {seeds} seeds, 95% intervals",
 )
 """The study; `STUDY.run(config)` runs it."""

@@ -5,11 +5,13 @@ estimates and the provenance; NAME.csv and NAME.png are exports that nothing rea
 """
 
 import contextlib
+import csv
+import io
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,6 +77,16 @@ def document_text(document: dict[str, Any]) -> bytes:
     lines = ",\n    ".join(json.dumps(estimate) for estimate in document["estimates"])
     text = json.dumps(document | {"estimates": []}, indent=2)
     return text.replace('"estimates": []', f'"estimates": [\n    {lines}\n  ]').encode() + b"\n"
+
+
+def csv_text(rows: Sequence[Row]) -> bytes:
+    """Return the content of NAME.csv, in which NaN is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: "" if v != v else v for k, v in row.items()})  # NaN != NaN
+    return text.getvalue().encode()
 
 
 class Journal(contextlib.AbstractContextManager):

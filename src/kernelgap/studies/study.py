@@ -5,10 +5,7 @@ order, on several threads, and be taken from the journal of an interrupted run w
 number.
 """
 
-import csv
 import dataclasses
-import importlib.util
-import io
 import os
 import threading
 import time
@@ -16,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from kernelgap import _checks
 from kernelgap._display import Html, escaped
 from kernelgap._display import table as html_table
 from kernelgap._extras import bar, missing_extra
@@ -24,7 +20,7 @@ from kernelgap._files import write_atomically
 from kernelgap.studies import execution, panels, store, tables
 from kernelgap.studies.estimates import Estimate, Row, select
 from kernelgap.studies.execution import Cell
-from kernelgap.studies.options import about_options, from_json
+from kernelgap.studies.options import from_json
 from kernelgap.studies.panels import Panel
 from kernelgap.studies.store import CellResult, Journal
 from kernelgap.studies.tables import Table
@@ -49,7 +45,7 @@ class Study(NamedTuple, Generic[Settings]):
         panels: from a result to the panels of its figure.
         presets: name -> the options that it changes.
         about: what the study shows, in paragraphs.
-        caption: from a configuration to the line above the figure.
+        caption: line above the figure, with options in braces, as in "{seeds} seeds".
         check: refuses, before any work, a configuration that the data at hand cannot serve.
     """
 
@@ -63,7 +59,7 @@ class Study(NamedTuple, Generic[Settings]):
     panels: Callable[["Result"], Sequence[Panel]]
     presets: Mapping[str, Mapping[str, Any]] = {"default": {}}
     about: str = ""
-    caption: Callable[[Any], str] | None = None
+    caption: str = ""
     check: Callable[[Any], None] | None = None
 
     def __repr__(self) -> str:
@@ -110,7 +106,9 @@ class Study(NamedTuple, Generic[Settings]):
         if not isinstance(config, self.config):
             expected, given = self.config.__name__, type(config).__name__
             raise TypeError(f"`config` must be a {expected}; got {given}")
-        workers = checked_workers(out, resume=resume, overwrite=overwrite, workers=workers)
+        workers = execution.checked_workers(
+            out, resume=resume, overwrite=overwrite, workers=workers
+        )
         if self.check is not None:
             self.check(config)
         started = time.perf_counter()
@@ -195,7 +193,7 @@ class Result(NamedTuple):
         header = store.journal_header(name, dataclasses.asdict(self.config), x64)
         contents = {
             f"{name}.journal.jsonl": store.journal_text(header, self.cells.items()),
-            f"{name}.csv": _csv(self.rows).encode(),
+            f"{name}.csv": store.csv_text(self.rows),
             f"{name}.json": store.document_text(self.document()),
             f"{name}.png": panels.png(panels.figure(self), dpi=160),
         }
@@ -256,24 +254,6 @@ def _run(
         return journal.done
 
 
-def checked_workers(
-    out: str | os.PathLike | None, *, resume: bool, overwrite: bool, workers: int | None
-) -> int:
-    """Refuse options that no run can work with, and return the number of workers."""
-    if resume and overwrite:
-        error = ValueError("`resume` and `overwrite` exclude each other; got both")
-        raise about_options(error, "resume", "overwrite")
-    if out is None and (resume or overwrite):
-        raise ValueError("`resume` and `overwrite` need `out`, the folder of the run; got None")
-    if out is not None and importlib.util.find_spec("matplotlib") is None:
-        raise missing_extra("figures need", "matplotlib")
-    default = min(2, os.cpu_count() or 1)
-    try:
-        return _checks.integer(default if workers is None else workers, "workers", minimum=1)
-    except (TypeError, ValueError) as error:
-        raise about_options(error, "workers") from None
-
-
 def load(path: str | os.PathLike, studies: Mapping[str, Study]) -> Result:
     """Return the one result at a path; see `kernelgap.studies.load`."""
     files = store.find_results(path, studies)
@@ -302,12 +282,3 @@ def load(path: str | os.PathLike, studies: Mapping[str, Study]) -> Result:
         ) from None
     estimates = [Estimate(**estimate) for estimate in document["estimates"]]
     return Result(study, config, cells, estimates, document["provenance"])
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: "" if v != v else v for k, v in row.items()})  # NaN != NaN
-    return text.getvalue()

@@ -20,7 +20,7 @@ import numpy as np
 from kernelgap import bounds, datasets, kernels, metrics
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model
-from kernelgap.studies import seeds
+from kernelgap.studies import learners, seeds
 from kernelgap.studies.estimates import (
     NAN,
     POSITIVE,
@@ -34,13 +34,6 @@ from kernelgap.studies.estimates import (
     percentile_interval,
 )
 from kernelgap.studies.execution import Cell
-from kernelgap.studies.learners import (
-    ALONE_FROM,
-    KERNEL_NET,
-    annealed_nets,
-    kernel_svm,
-    two_layer_net,
-)
 from kernelgap.studies.options import Config, option
 from kernelgap.studies.panels import BLUE, ORANGE, PURPLE, Curve, Panel, mark_vacuous
 from kernelgap.studies.seeds import over_seeds
@@ -109,16 +102,14 @@ _LEARNERS: dict[str, dict[str, Any]] = {
 
 
 def _cells(config: TeacherConfig) -> list[Cell]:
-    """Return a cell for each learner and n; those that hold a large Gram matrix run alone."""
     return [
-        Cell((learner, n), alone=learner != "net" and n >= ALONE_FROM)
+        Cell((learner, n), alone=learner != "net" and n >= learners.ALONE_FROM)
         for learner in _LEARNERS
         for n in config.sizes
     ]
 
 
 def _run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
-    """Return a row per seed of one learner at one n."""
     learner, n = identity
     keys = jax.random.split(jax.random.key(config.seed), (4, config.seeds))
     teacher_keys, train_keys, test_keys, net_keys = keys
@@ -128,23 +119,21 @@ def _run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
     train = seeds.first(stream, n)
     radius = config.d**0.5 if config.inputs == "sphere" else None
     if learner == "net":
-        rows = annealed_nets(
-            two_layer_net(config.width),
-            net_keys,
-            train,
-            test,
-            l2s=config.l2s,
-            steps=config.steps,
-            learning_rate=config.learning_rate,
+        rows = learners.annealed_nets(
+            learners.two_layer_net(config.width), net_keys, train, test, config
         )
         rows = [row | _net_bounds(row, n, radius, config.delta) for row in rows]
     else:
-        kernel = kernels.ntk(KERNEL_NET) if learner == "ntk" else kernels.nngp(KERNEL_NET)
+        kernel = (
+            kernels.ntk(learners.KERNEL_NET)
+            if learner == "ntk"
+            else kernels.nngp(learners.KERNEL_NET)
+        )
         pairs = zip(seeds.each(train), seeds.each(test), strict=True)
-        rows = [kernel_svm(kernel, *pair) for pair in pairs]
+        rows = [learners.kernel_svm(kernel, *pair) for pair in pairs]
         size = None if radius is None else float(kernel.diag(test.x[0, :1])[0]) ** 0.5
         rows = [row | _kernel_bounds(row, n, size, config.delta) for row in rows]
-    static = (two_layer_net(config.units), config.d, config.units)
+    static = (learners.two_layer_net(config.units), config.d, config.units)
     planted = jax.device_get(over_seeds(_planted_margin, (teacher_keys, train), static=static))
     point = {"learner": learner, "n": n}
     return [
@@ -179,7 +168,6 @@ def _planted_margin(
 
 
 def _summarize(config: TeacherConfig, rows: list[Row]) -> list[Estimate]:
-    """Return means with intervals over teachers, and n at the target error."""
     shares = dict.fromkeys(("error", "train_error"), SHARE)
     others = {"bound": POSITIVE, "leave_one_out": POSITIVE, "margin": REAL, "teacher_margin": REAL}
     estimates = means(rows, ("learner", "n"), shares | others)
@@ -200,7 +188,6 @@ def _summarize(config: TeacherConfig, rows: list[Row]) -> list[Estimate]:
 
 
 def _tables(config: TeacherConfig) -> list[Table]:
-    """Return errors, margins and bounds of each learner, and n at the target error."""
     columns = {"error": ".4f", "margin": ".4f", "error_above_the_net": "+.4f", "bound": ".3g"}
     return [
         Table(columns, f"bounds hold with probability {1 - config.delta:.0%}"),
@@ -244,13 +231,6 @@ def _net_line(ax: "Axes", result: Result) -> None:
     ax.axhline(0, color=BLUE, lw=1.3)
 
 
-def _caption(config: TeacherConfig) -> str:
-    return (
-        f"teacher with {config.units} ReLU units, d = {config.d}, {config.inputs} inputs, "
-        f"{config.seeds} seeds, 95% intervals"
-    )
-
-
 STUDY = Study(
     name="teacher",
     title="a net, its tangent kernel and its last-layer kernel on a small ReLU teacher",
@@ -262,6 +242,6 @@ STUDY = Study(
     summarize=_summarize,
     tables=_tables,
     panels=_panels,
-    caption=_caption,
+    caption="{units} ReLU units, d = {d}, {inputs} inputs, {seeds} seeds, 95% intervals",
 )
 """The study; `STUDY.run(config)` runs it."""

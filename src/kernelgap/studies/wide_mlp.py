@@ -18,8 +18,9 @@ from kernelgap.studies.execution import Cell
 from kernelgap.studies.options import Config, option
 from kernelgap.studies.study import Study
 from kernelgap.studies.tables import Table
+from kernelgap.studies.wide_mlp_panels import panels
 from kernelgap.studies.wide_mlp_parts import LAWS, PARTS, run_cell
-from kernelgap.studies.wide_mlp_summary import panels, summarize
+from kernelgap.studies.wide_mlp_summary import summarize
 
 __all__ = ["STUDY", "WideMLPConfig"]
 
@@ -138,7 +139,6 @@ def _check(config: WideMLPConfig) -> None:
 
 
 def _cells(config: WideMLPConfig) -> list[Cell]:
-    """Return a cell for each problem and net."""
     problems = [(data, loss) for data in config.data for loss in config.losses]
     places = {
         "train": [
@@ -162,7 +162,6 @@ def _cells(config: WideMLPConfig) -> list[Cell]:
 
 
 def _tables(config: WideMLPConfig) -> list[Table]:
-    """Return a few tables for each part."""
     ends = dict.fromkeys(("train_loss", "displacement", "kernel_change", "nonlinearity"), ".2g")
     rates = {"claimed": ".0f", "kept": ".0f"}
     steps = {"largest_stable_step": "g", "next_step": "g", "diverged_at_step": ".0f"}
@@ -178,10 +177,6 @@ def _tables(config: WideMLPConfig) -> list[Table]:
     ]
 
 
-def _caption(config: WideMLPConfig) -> str:
-    return f"{config.activation} nets, n = {config.n}, {config.seeds} seeds; bands: 95% intervals"
-
-
 STUDY = Study(
     name="wide-mlp",
     title="rates, paths, laziness and step sizes of deep nets as they widen",
@@ -194,6 +189,6 @@ STUDY = Study(
     summarize=summarize,
     tables=_tables,
     panels=panels,
-    caption=_caption,
+    caption="{activation} nets, n = {n}, {seeds} seeds; bands: 95% intervals",
 )
 """The study; `STUDY.run(config)` runs it."""

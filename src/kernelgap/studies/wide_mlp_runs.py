@@ -32,15 +32,10 @@ _NUMBERS = (
 
 
 class Run(NamedTuple):
-    """A run of gradient descent; times are those of the start and of the records.
+    """A run of gradient descent; `times` are those of the start and of the records.
 
-    Attributes:
-        losses: (steps,), the loss before each step.
-        last: (), the loss at the end.
-        path: (times,), the length of the path.
-        panel: laziness, each entry (times, ...).
-        outputs: (times, n), on the training samples.
-        tested: (n_test,), at the end.
+    Shapes: losses (steps,), each before its step, last (), path (times,), entries of the panel of
+    laziness (times, ...), outputs (times, n) on the training samples, tested (n_test,) at the end.
     """
 
     losses: Any
@@ -52,19 +47,7 @@ class Run(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """A run with what it was made of.
-
-    Attributes:
-        model: the network.
-        start: its initial parameters.
-        train: the training set.
-        y_test: targets of the test set.
-        run: the run.
-        loss: constants of the loss.
-        squared: the loss is the squared one, not the logistic one.
-        signs: targets are -1 and +1.
-        size: step size.
-    """
+    """A run with what it was made of; `signs`: targets are -1 and +1; `size`: of the steps."""
 
     model: Model
     start: Params
@@ -206,25 +189,19 @@ def along_the_run(descent: Descent) -> tuple[Convergence, list[EigenvalueRange],
     wrong = error * np.linalg.norm(outputs - outputs[0], axis=1)
     moved = (far > 0) & (np.arange(len(far)) < len(claimed))
     lipschitz = float(np.max(2 * wrong[moved] / far[moved] ** 2, initial=0.0))
-    first = bounds.convergence(
-        float(run.losses[0]),
-        loss,
-        lambda_min=spectra[0].lower,
-        lambda_max=spectra[0].upper,
-        lipschitz=lipschitz,
-    )
+    loss0, ends = float(run.losses[0]), _ends(spectra[:1])
+    first = bounds.convergence(loss0, loss, lipschitz=lipschitz, **ends)
     # Where the run ended early its constants are unknown, and nothing is claimed.
     whole = len(claimed) < times or times == len(far)
-    certificate = bounds.convergence(
-        float(run.losses[0]),
-        loss,
-        lambda_min=min(s.lower for s in claimed) if whole else 0.0,
-        lambda_max=max(s.upper for s in claimed),
-        lipschitz=lipschitz,
-        learning_rate=descent.size,
-        constants="run",
-    )
+    ends = _ends(claimed) | ({} if whole else {"lambda_min": 0.0})
+    how: dict[str, Any] = {"learning_rate": descent.size, "constants": "run"}
+    certificate = bounds.convergence(loss0, loss, lipschitz=lipschitz, **ends, **how)
     return certificate, spectra, float(first.nonlinearity)
+
+
+def _ends(spectra: Sequence[EigenvalueRange]) -> dict[str, float]:
+    ends = min(s.lower for s in spectra), max(s.upper for s in spectra)
+    return dict(zip(("lambda_min", "lambda_max"), ends, strict=True))
 
 
 def until(run: Run, target: float, times: int) -> int:
@@ -260,20 +237,13 @@ def run_rows(
     every = len(run.losses) // (len(run.path) - 1)
     times = every * np.arange(len(run.path))
     claimed = max(until(run, loss.target, len(spectra)) - (loss.target > 0), 1)
-    check = bounds.check_run(
-        certificate,
-        run.losses,
-        path_lengths=run.path[:claimed],
-        displacements=panel.displacement[:claimed],
-    )
+    paths, far = run.path[:claimed], panel.displacement[:claimed]
+    check = bounds.check_run(certificate, run.losses, path_lengths=paths, displacements=far)
     # A certificate that cannot exist costs one value of L: all that is wanted is how far off.
+    lipschitz = bounds.tangent_lipschitz(model, start, train.x)
+    ends = _ends(spectra[:1])
     proven = bounds.convergence(
-        run.losses[0],
-        loss,
-        lambda_min=spectra[0].lower,
-        lambda_max=spectra[0].upper,
-        lipschitz=bounds.tangent_lipschitz(model, start, train.x),
-        lipschitz_radius=0.0,
+        run.losses[0], loss, lipschitz=lipschitz, lipschitz_radius=0.0, **ends
     )
     gram, residuals = np.asarray(panel.gram)[0], np.asarray(train.y) - run.outputs[0]
     unknown = np.full(len(times), NAN)

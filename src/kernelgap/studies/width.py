@@ -109,13 +109,11 @@ def _check(config: WidthConfig) -> None:
 
 
 def _cells(config: WidthConfig) -> list[Cell]:
-    """Return a cell for each width, and one for the certificate."""
     certificate = [Cell(("any", 0))] if config.certified else []
     return [Cell(("net", width)) for width in config.widths] + certificate
 
 
 def _run_cell(config: WidthConfig, identity: tuple) -> list[Row]:
-    """Return a row per seed: of the best net of a width, or of the certificate for any width."""
     learner, width = identity
     teacher_keys, train_keys, test_keys, net_keys = jax.random.split(
         jax.random.key(config.seed), (4, config.seeds)
@@ -184,7 +182,6 @@ def _best_net(
 
 
 def _summarize(config: WidthConfig, rows: list[Row]) -> list[Estimate]:
-    """Return means over seeds; margins also relative to the best of any width."""
     best: dict[int, float] = {}
     running = []
     for row in sorted((r for r in rows if r["learner"] == "net"), key=lambda row: row["width"]):
@@ -213,7 +210,6 @@ def _summarize(config: WidthConfig, rows: list[Row]) -> list[Estimate]:
 
 
 def _tables(config: WidthConfig) -> list[Table]:
-    """Return margins, errors and bounds against the width."""
     columns = {"margin": ".4f", "running": ".4f", "of_upper_bound": ".3f", "error": ".3f"}
     seeds = min(config.certified, config.seeds)
     return [
@@ -250,13 +246,6 @@ def _any_width(ax: "Axes", result: Result) -> None:
     ax.axhline(0, color=GREY, lw=0.6)
 
 
-def _caption(config: WidthConfig) -> str:
-    what = f"digits {config.classes[0]} against {config.classes[1]}"
-    if config.data == "teacher":
-        what = f"teacher with {config.units} ReLU units, d = {config.d}"
-    return f"{what}, n = {config.n}, {config.seeds} seeds, 95% intervals"
-
-
 STUDY = Study(
     name="width",
     title="margin, test error and bound against the width, with the best margin of any width",
@@ -269,6 +258,6 @@ STUDY = Study(
     summarize=_summarize,
     tables=_tables,
     panels=_panels,
-    caption=_caption,
+    caption="{data}, n = {n}, {seeds} seeds, 95% intervals",
 )
 """The study; `STUDY.run(config)` runs it."""
