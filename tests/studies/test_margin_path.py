@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from kernelgap.studies import margin_path
-from kernelgap.studies.margin_path import MarginPathConfig, line
+from kernelgap.studies.margin_path import MarginPathConfig
+from kernelgap.studies.seeds import line
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from kernelgap.datasets import Dataset
 from kernelgap.studies import over_seeds, seeds, wide_mlp
 from kernelgap.studies import wide_mlp_parts as parts
 from kernelgap.studies import wide_mlp_runs as runs
-from kernelgap.studies.learners import initial
+from kernelgap.studies.learners import initial, path_length
 from kernelgap.studies.wide_mlp import WideMLPConfig
 from kernelgap.studies.wide_mlp_summary import SCALING, exponents
 
@@ -90,7 +90,7 @@ def test_wide_nets_run_one_by_one_to_the_same_numbers():
 
 
 def test_path_length_adds_norms():
-    optimizer = optax.chain(optax.sgd(0.5), runs.path_length())
+    optimizer = optax.chain(optax.sgd(0.5), path_length())
     params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
     state = optimizer.init(params)
     for gradient in ([3.0, 0.0, 4.0], [0.0, -2.0, 0.0]):

@@ -60,8 +60,9 @@ def _add_study(names: Any, name: str, study: Study) -> None:
     options = parser.add_argument_group("configuration, on top of the preset")
     kinds = annotations(study.config)
     for field in dataclasses.fields(study.config):
-        many = isinstance(field.default, tuple)
-        default = " ".join(map(str, field.default)) if many else str(field.default)
+        value: Any = field.default
+        many = isinstance(value, tuple)
+        default = " ".join(map(str, value)) if many else str(value)
         options.add_argument(
             "--" + field.name.replace("_", "-"),
             dest=field.name,

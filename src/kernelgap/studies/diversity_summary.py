@@ -160,7 +160,8 @@ def _quartiles(values: Any, within: Range) -> Interval:
 def _errors(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
     """Return errors by learner, the strength chosen on the validation set for each seed."""
     rng = np.random.default_rng(config.seed)
-    ranges = dict.fromkeys(("error", "discrepancy_at_the_end", "strength"), POSITIVE)
+    names = ("error", "discrepancy_at_the_end", "strength")
+    ranges: dict[str, Range] = dict.fromkeys(names, POSITIVE)
     rows = [row | {"discrepancy_at_the_end": row["discrepancy"]} for row in rows]
     place = ("data", "start", "width")
     best = choose(rows, (*place, "case", "seed"))
@@ -230,7 +231,7 @@ def panels(result: "Result") -> list[Panel]:
             for k, (name, start) in enumerate(series)
         ]  # fmt: skip
         found.append(Panel("diversity penalty against none, paired", "width", curves, "units",
-                           "relative change of the test error", "x", config.widths,
+                           "relative change of the test error", "x",
                            draw=_draw_zero))  # fmt: skip
     return found
 
@@ -251,17 +252,17 @@ def _training_panel(metric: str, title: str, **look: Any) -> Panel:
 
 
 def _error_panel(config: "DiversityConfig", data: str) -> Panel:
-    curves = [
-        Curve("error", {"data": data, "start": start, "case": case}, **look)
-        if k == 0
-        else Curve("error", {"data": data, "start": start, "case": case}, style="--",
-                   intervals="none", **look | {"label": f"{start} start" * (case == "none")})
-        for case, look in _LEARNERS.items()
-        for k, start in enumerate(config.starts)
-    ]  # fmt: skip
+    curves = []
+    for case, look in _LEARNERS.items():
+        first, *others = ({"data": data, "start": start, "case": case} for start in config.starts)
+        curves.append(Curve("error", first, **look))
+        for where in others:
+            label = f"{where['start']} start" if case == "none" else ""
+            color, marker = look["color"], look["marker"]
+            curves.append(Curve("error", where, label, color, marker, "--", intervals="none"))
     name = "test error over variance" if data == "teacher" else "test error"
     return Panel(f"{data}, n = {config.n_train}", "width", curves, "units", name, "x",
-                 config.widths, 0)  # fmt: skip
+                 bottom=0)  # fmt: skip
 
 
 def _draw_zero(ax: "Axes", result: "Result") -> None:

@@ -16,6 +16,7 @@ References:
 """
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -39,7 +40,7 @@ from kernelgap.studies.execution import Cell
 from kernelgap.studies.options import Config, option
 from kernelgap.studies.panels import BLUE, GREEN, ORANGE, Curve, Panel
 from kernelgap.studies.study import Result, Study
-from kernelgap.studies.tables import Table
+from kernelgap.studies.tables import Table, interval_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -234,44 +235,45 @@ _LEARNERS: dict[str, dict[str, Any]] = {
 def _panels(result: Result) -> list[Panel]:
     config: GapConfig = result.config
     if config.data == "digits":
-        look: dict[str, Any] = {"xlabel": "training images n", "log": "x"}
         errors, margins = (
             [Curve(metric, {"learner": k}, **_LEARNERS[k]) for k in ("net", "svm")]
             for metric in ("error", "margin")
         )
         title = f"digits {config.classes[0]} against {config.classes[1]}"
-        name = "normalised margin, each in its own norm"
+        x, name = "training images n", "normalised margin, each in its own norm"
         return [
-            Panel(title, "n", errors, ylabel="test error", bottom=0, **look),
-            Panel("margins on the training set", "n", margins, ylabel=name, **look | {"log": "xy"}),
+            Panel(title, "n", errors, x, "test error", log="x", bottom=0),
+            Panel("margins on the training set", "n", margins, x, name, log="xy"),
         ]
+    alphas = dict(zip(config.dims, np.linspace(0.35, 1, len(config.dims)), strict=True))
     curves = [
-        Curve("error", {"learner": k, "d": d}, alpha=alpha, **v | {"label": ""})
+        Curve("error", {"learner": k, "d": d}, "", v["color"], v["marker"], alpha=alpha)
         for k, v in _LEARNERS.items()
-        for alpha, d in zip(np.linspace(0.35, 1, len(config.dims)), config.dims, strict=True)
+        for d, alpha in alphas.items()
     ]
-    sizes = [
-        Curve("n_at_target", {"learner": k}, style="", intervals="bars", **_LEARNERS[k] | {
-            "label": _LEARNERS[k]["label"] + "".join(
-                f"\n  n ~ d^{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]"
-                for e in result.select("exponent", {"learner": k}) if np.isfinite(e.value))})
-        for k in _LEARNERS
-    ]  # fmt: skip
-    look = {"curves": curves, "ylabel": "test error", "log": "x", "draw": _chance}
+    sizes = []
+    for k, v in _LEARNERS.items():
+        fits = [e for e in result.select("exponent", {"learner": k}) if np.isfinite(e.value)]
+        text = "".join(f"\n  n ~ d^{interval_text(e, '.2f')}" for e in fits)
+        how = v["label"] + text, v["color"], v["marker"]
+        sizes.append(Curve("n_at_target", {"learner": k}, *how, style="", intervals="bars"))
+    title = f"samples at {config.target:.0%} test error"
+    look: dict[str, Any] = {"ylabel": "test error", "log": "x", "draw": _chance}
     return [
-        Panel("against n/d: the net's curves fall together", _over_d, xlabel="n / d", **look),
-        Panel("against n/d²: the kernel's curves do", _over_square, xlabel="n / d²", **look),
-        Panel(f"samples at {config.target:.0%} test error", "d", sizes, xlabel="d", ylabel="n",
-              log="xy", draw=_fits, legend="upper left"),
-    ]  # fmt: skip
+        Panel(
+            "against n/d: the net's curves fall together",
+            partial(_over, 1),
+            curves,
+            "n / d",
+            **look,
+        ),
+        Panel("against n/d²: the kernel's curves do", partial(_over, 2), curves, "n / d²", **look),
+        Panel(title, "d", sizes, "d", "n", log="xy", draw=_fits, legend="upper left"),
+    ]
 
 
-def _over_d(keys: Any) -> float:
-    return keys["n"] / keys["d"]
-
-
-def _over_square(keys: Any) -> float:
-    return keys["n"] / keys["d"] ** 2
+def _over(power: int, keys: Any) -> float:
+    return keys["n"] / keys["d"] ** power
 
 
 def _chance(ax: "Axes", result: Result) -> None:
@@ -280,7 +282,6 @@ def _chance(ax: "Axes", result: Result) -> None:
 
 
 def _fits(ax: "Axes", result: Result) -> None:
-    """Draw the power laws of the exponents, and leave room for the legend."""
     for learner, look in _LEARNERS.items():
         points = result.select("n_at_target", {"learner": learner})
         points = [e for e in points if np.isfinite(e.value)]

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from kernelgap import metrics, models, objectives, optim, predictors
+from kernelgap._trees import safe_power, squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
 from kernelgap.models import Model, Params
@@ -135,3 +136,16 @@ def kernel_span(kernel: Kernel, train: Dataset, test: Dataset, population: Datas
         "margin": NAN,
         "duality_gap": NAN,
     }
+
+
+def path_length() -> optax.GradientTransformation:
+    """Return a transformation that changes nothing, and adds up the norms of the updates."""
+
+    def init(params: optax.Params) -> jax.Array:
+        return jnp.zeros((), jax.tree.leaves(params)[0].dtype)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple:
+        del params
+        return updates, state + safe_power(squared_norm(updates), 0.5)
+
+    return optax.GradientTransformation(init, update)

@@ -21,7 +21,7 @@ from kernelgap.datasets import Dataset
 from kernelgap.margins import MarginPath
 from kernelgap.models import Model
 from kernelgap.studies import seeds
-from kernelgap.studies.estimates import NAN, POSITIVE, REAL, SHARE, Estimate, Row, means
+from kernelgap.studies.estimates import NAN, POSITIVE, REAL, SHARE, Estimate, Range, Row, means
 from kernelgap.studies.execution import Cell
 from kernelgap.studies.options import Config, about_options, option
 from kernelgap.studies.panels import BLUE, GREEN, GREY, ORANGE, Curve, Panel
@@ -160,29 +160,18 @@ def _row(model: Model, path: MarginPath, k: int, params: Any, x: jax.Array, y: j
 
 
 def _loss_gap(model: Model, params: Any, x: jax.Array, y: jax.Array, l2: float) -> float:
-    """Return (L - lower bound of L*) / L."""
+    # (L - lower bound of L*) / L
     bounded = margins.duality_gap(model, params, x, y, l2=l2, steps=0)
     return bounded.gap / bounded.loss
 
 
 def _data(config: MarginPathConfig, part: str, keys: jax.Array) -> Dataset:
-    """Return training sets of all seeds, x of shape (seeds, n, d)."""
     if part == "xor":
         return seeds.xor(keys, config.n, config.d)
     if part == "line":
-        x, y = line(config.line_n)
+        x, y = seeds.line(config.line_n)
         return Dataset(*(jnp.broadcast_to(a, (config.seeds, *a.shape)) for a in (x, y)))
     return seeds.first(seeds.digits(keys, tuple(range(10))), config.digits_n)
-
-
-def line(n: int) -> Dataset:
-    """Return points t on [-1, 1] as inputs (t, 1), labelled + + - - + + and so on.
-
-    With d = 2 the largest margin of any width is known exactly, by enumeration.
-    """
-    t = jnp.linspace(-1, 1, n)
-    y = jnp.where(jnp.arange(n) // 2 % 2 == 0, 1, -1).astype(t.dtype)
-    return Dataset(jnp.stack([t, jnp.ones_like(t)], axis=1), y)
 
 
 def _path(
@@ -215,11 +204,11 @@ def _summarize(config: MarginPathConfig, rows: list[Row]) -> list[Estimate]:
         for row in rows
     ]
     # No margin is above the largest one: `lower` includes the margins of the path.
-    at_most_one = dict.fromkeys(("of_upper", "of_lower"), (-np.inf, 1.0))
-    shares = dict.fromkeys(("train_error", "loss_gap"), SHARE) | at_most_one
-    reals = dict.fromkeys(("margin", "lower", "upper"), REAL)
-    positive = dict.fromkeys(("kkt_gap", "stationarity", "norm"), POSITIVE)
-    estimates = means(rows, ("part", "depth", "l2"), shares | reals | positive)
+    ranges: dict[str, Range] = dict.fromkeys(("train_error", "loss_gap"), SHARE)
+    ranges |= dict.fromkeys(("of_upper", "of_lower"), (-np.inf, 1.0))
+    ranges |= dict.fromkeys(("margin", "lower", "upper"), REAL)
+    ranges |= dict.fromkeys(("kkt_gap", "stationarity", "norm"), POSITIVE)
+    estimates = means(rows, ("part", "depth", "l2"), ranges)
     last = {(e.keys["part"], e.keys["depth"]): e.value for e in estimates if e.metric == "margin"}
     estimates += [
         Estimate("of_last", e.keys, e.value / last[e.keys["part"], e.keys["depth"]])
@@ -248,6 +237,7 @@ _NAMES = {"xor": "XOR distribution", "line": "points on a line", "digits": "digi
 def _panels(result: Result) -> list[Panel]:
     config: MarginPathConfig = result.config
     look: dict[str, Any] = {"xlabel": "λ", "log": "x", "ticks": None}
+    both: dict[str, Any] = look | {"log": "xy"}
     panels = []
     for part in ("xor", "line"):
         if part in config.parts and 2 in config.depths:
@@ -274,7 +264,7 @@ def _panels(result: Result) -> list[Panel]:
         Panel("every depth", "l2", relative, ylabel="margin over that at the last λ", bottom=0,
               draw=_reverse, **look),
         Panel("optimality conditions of the margin", "l2", residual,
-              ylabel="KKT gap (0: a KKT point)", draw=_reverse, **look | {"log": "xy"}),
+              ylabel="KKT gap (0: a KKT point)", draw=_reverse, **both),
     ]  # fmt: skip
 
 

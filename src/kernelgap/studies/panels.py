@@ -125,7 +125,7 @@ def _draw(ax: "Axes", panel: Panel, result: "Result") -> None:
     if panel.draw is not None:
         panel.draw(ax, result)
     if ax.get_legend_handles_labels()[1]:
-        ax.legend(frameon=False, fontsize=8, loc=panel.legend)
+        ax.legend(frameon=False, fontsize=8, loc=panel.legend)  # type: ignore[arg-type]
 
 
 def draw_curve(

@@ -77,7 +77,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "large": {"d": 40, "n": 400, "width": 1024, "steps": 12_000},
 }
-_NETS = {
+_NETS: dict[str, dict[str, Any]] = {
     "regularised": {"color": BLUE, "label": "regularised"},
     "unregularised": {"color": ORANGE, "style": "--", "label": "unregularised"},
 }

@@ -201,9 +201,13 @@ def _panels(result: Result) -> list[Panel]:
     def panel(metric: str, title: str, ylabel: str, **look: Any) -> Panel:
         curves = [
             Curve(
-                metric, {"learner": learner}, **style | ({} if metric == "error" else {"label": ""})
+                metric,
+                {"learner": k},
+                v["label"] if metric == "error" else "",
+                v["color"],
+                v["marker"],
             )
-            for learner, style in _LEARNERS.items()
+            for k, v in _LEARNERS.items()
         ]
         look = {"log": "x", "xlabel": "training samples n"} | look
         return Panel(title, "n", curves, ylabel=ylabel, **look)

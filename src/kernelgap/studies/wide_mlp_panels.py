@@ -136,7 +136,8 @@ def _nonlinearity(result: "Result", what: str, shown: dict[str, Any]) -> Panel:
 
 def _against_width(title: str, curves: list[Curve], ylabel: str, **look: Any) -> Panel:
     """Show curves against the width; the ticks are the widths that were run."""
-    return Panel(title, "width", curves, "width", ylabel, "x", **{"draw": _fit} | look)
+    how: dict[str, Any] = {"draw": _fit} | look
+    return Panel(title, "width", curves, "width", ylabel, "x", **how)
 
 
 def _step_sizes(result: "Result", widths: list[int]) -> Panel:
@@ -176,7 +177,8 @@ def _laws(depths: list[int], config: "WideMLPConfig") -> Panel:
 
 def _names(ax: "Axes", result: "Result") -> None:
     for keys in (e.keys for e in result.select("lambda_min_limit_of_law")):
-        place, look = (keys["fourth_moment"], 0.98), {"fontsize": 8, "rotation": 90}
+        place = keys["fourth_moment"], 0.98
+        look: dict[str, Any] = {"fontsize": 8, "rotation": 90}
         if keys["depth"] == result.config.depths[0]:
             ax.annotate(keys["data"], place, xycoords=("data", "axes fraction"), color=GREY,
                         ha="center", va="top", **look)  # fmt: skip

@@ -98,7 +98,7 @@ def _run(
     params = initial(model, keys, train.x.shape[2], wide=runs.is_wide(model))
     grams = jax.device_get(runs.starts(model, params, jnp.asarray(train.x))[1])
     where = "{part} part, {data}, depth {depth}, width {width}".format_map(point)
-    ends = [runs.spectrum(gram, f"{where}, seed {seed}") for seed, gram in enumerate(grams)]
+    ends = [spectrum(gram, f"{where}, seed {seed}") for seed, gram in enumerate(grams)]
     # Lambda, the smoothness, does not depend on where the loss is.
     sizes = [config.step_share / ((1 if squared else 1 / 4) / n * end.upper) for end in ends]
     how: dict[str, Any] = {"loss": loss, "steps": config.steps, "records": config.records}
@@ -113,6 +113,14 @@ def _run(
         about = point | {"parameterization": "ntk", "nonlinearity_of_run": measured, "seed": seed}
         rows += runs.run_rows(descent, rate, spectra, delta=config.delta, **about)
     return rows
+
+
+def spectrum(gram: np.ndarray, where: str) -> bounds.EigenvalueRange:
+    """Return the ends of the spectrum at the start; refuse a singular matrix with its place."""
+    try:
+        return bounds.gram_range(gram)
+    except ValueError as error:
+        raise ValueError(f"{where}: no linear rate without lambda_min(K_0) > 0. {error}") from error
 
 
 def loss_constants(name: str, n: int, initial: float, target: float) -> bounds.LossConstants:
@@ -137,7 +145,7 @@ def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
     train = jax.device_get(Dataset(x, outputs + config.proof_residual * noise))
     certificates, sizes = [], []
     for seed, gram in enumerate(jax.device_get(grams)):
-        end = runs.spectrum(gram, f"proof part, width {width}, seed {seed}")
+        end = spectrum(gram, f"proof part, width {width}, seed {seed}")
         loss = float(np.mean((train.y[seed] - np.asarray(outputs[seed])) ** 2) / 2)
         certificate = bounds.convergence(
             loss * (1 + 1e-6),
@@ -230,7 +238,7 @@ def _spectrum(config: "WideMLPConfig", key: jax.Array, depth: int) -> list[Row]:
         grams = jax.device_get(runs.starts(model, params, many)[1])
         where = f"spectrum part, depth {depth}, width {width}"
         for seed, gram in enumerate(grams):
-            end = runs.spectrum(gram, f"{where}, seed {seed}")
+            end = spectrum(gram, f"{where}, seed {seed}")
             known = {"lambda_min": end.smallest, "lambda_max": end.largest}
             known |= {"lambda_min_limit": limit.smallest, "time": 0}
             rows.append(runs.row(**point, width=width, seed=seed, **known))

@@ -9,12 +9,12 @@ import numpy as np
 import optax
 
 from kernelgap import bounds, kernels, metrics, models, objectives, optim
-from kernelgap._trees import safe_power, squared_norm
 from kernelgap.bounds import Convergence, EigenvalueRange, LossConstants
 from kernelgap.datasets import Dataset
 from kernelgap.metrics import Laziness
 from kernelgap.models import Model, Params
 from kernelgap.studies.estimates import NAN, Row
+from kernelgap.studies.learners import path_length
 from kernelgap.studies.seeds import over_seeds
 from kernelgap.typing import Loss
 
@@ -151,27 +151,6 @@ def _descend(
     return Run(losses[:-1].reshape(steps), last, path, panels, outputs, tested)
 
 
-def path_length() -> optax.GradientTransformation:
-    """Return a transformation that changes nothing, and adds up the norms of the updates."""
-
-    def init(params: optax.Params) -> jax.Array:
-        return jnp.zeros((), jax.tree.leaves(params)[0].dtype)
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple:
-        del params
-        return updates, state + safe_power(squared_norm(updates), 0.5)
-
-    return optax.GradientTransformation(init, update)
-
-
-def spectrum(gram: np.ndarray, where: str) -> EigenvalueRange:
-    """Return the ends of the spectrum at the start; refuse a singular matrix with its place."""
-    try:
-        return bounds.gram_range(gram)
-    except ValueError as error:
-        raise ValueError(f"{where}: no linear rate without lambda_min(K_0) > 0. {error}") from error
-
-
 def along_the_run(descent: Descent) -> tuple[Convergence, list[EigenvalueRange], float]:
     """Return the rate from what was measured: (certificate, spectra, nonlinearity with that L).
 
@@ -199,7 +178,7 @@ def along_the_run(descent: Descent) -> tuple[Convergence, list[EigenvalueRange],
     return certificate, spectra, float(first.nonlinearity)
 
 
-def _ends(spectra: Sequence[EigenvalueRange]) -> dict[str, float]:
+def _ends(spectra: Sequence[EigenvalueRange]) -> dict[str, Any]:
     ends = min(s.lower for s in spectra), max(s.upper for s in spectra)
     return dict(zip(("lambda_min", "lambda_max"), ends, strict=True))
 
@@ -266,7 +245,7 @@ def run_rows(
         "certified_loss": certificate.curve(len(times), every=every) if holds else unknown,
         "path_length": run.path,
         "linear_displacement": lengths(gram, residuals, times, size) if squared else unknown,
-        "activation_change": np.mean(panel.activation_change, axis=1),
+        "activation_change": np.mean(np.asarray(panel.activation_change), axis=1),
         "lambda_min": [s.smallest for s in spectra],
         "lambda_max": [s.largest for s in spectra],
     }

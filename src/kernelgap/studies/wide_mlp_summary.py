@@ -24,7 +24,7 @@ from kernelgap.studies.estimates import (
 if TYPE_CHECKING:
     from kernelgap.studies.wide_mlp import WideMLPConfig
 
-_GEOMETRIC = dict.fromkeys(
+_GEOMETRIC: dict[str, Range] = dict.fromkeys(
     (
         "train_loss", "path_length", "displacement", "path_bound", "min_norm_distance",
         "linear_displacement", "relative_displacement", "linearization_error", "activation_change",
@@ -33,7 +33,7 @@ _GEOMETRIC = dict.fromkeys(
     ),
     POSITIVE,
 )  # fmt: skip
-_MEANS = dict.fromkeys(("test_error", "train_clipped", "test_clipped"), SHARE)
+_MEANS: dict[str, Range] = dict.fromkeys(("test_error", "train_clipped", "test_clipped"), SHARE)
 _MEANS |= dict.fromkeys(("test_loss", "lambda_min"), POSITIVE)
 _MEANS |= dict.fromkeys(("kernel_alignment", "target_alignment"), (-1.0, 1.0))
 SCALING = (
@@ -51,7 +51,7 @@ def summarize(config: "WideMLPConfig", rows: list[Row]) -> list[Estimate]:
     if runs := parts.get("train"):
         ends = _ends(config, runs)
         curves = [r | {"loss_at": r["train_loss"]} for r in runs]
-        ranges = dict.fromkeys(("loss_at", "certified_loss"), POSITIVE)
+        ranges: dict[str, Range] = dict.fromkeys(("loss_at", "certified_loss"), POSITIVE)
         estimates += means(curves, (*_PROBLEM, "time"), ranges, of=_geometric)
         estimates += _at_the_end(ends, _PROBLEM) + _counts(ends, _PROBLEM, "claimed", "kept")
         estimates += exponents(ends, ("data", "loss", "depth"), SCALING, rng)
@@ -176,7 +176,8 @@ def _spectrum(rows: Sequence[Row], rng: np.random.Generator) -> list[Estimate]:
         | {"deviation": abs(r["lambda_min"] / r["lambda_min_limit"] - 1)}
         for r in rows
     ]
-    ranges = dict.fromkeys(("lambda_min_at_the_start", "deviation"), POSITIVE)
+    names = ("lambda_min_at_the_start", "deviation")
+    ranges: dict[str, Range] = dict.fromkeys(names, POSITIVE)
     estimates = means(rows, by, ranges | {"lambda_min_limit": REAL})
     for place, members in grouped(rows, by).items():
         values = [r["lambda_min"] for r in members]
