@@ -138,7 +138,7 @@ def test_columns_of_tables_never_meet():
     title, head, *lines = text(estimates, table).splitlines()
     assert title == "title"
     assert head.split("  ")[0] == "learner"
-    assert "gap, d 3" in head
+    assert "d=3" in head
     assert len(lines) == 5
     for line in lines:
         assert "]-" not in line

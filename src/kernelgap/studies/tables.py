@@ -14,7 +14,7 @@ class Table(NamedTuple):
     Attributes:
         metrics: metrics to show, each with the format of its numbers, such as ".3f".
         title: line above the table.
-        across: key whose values are spread over columns.
+        across: key whose values are spread over columns; one metric has it, which the title names.
         where: tells from its keys whether an estimate is shown; all are when None.
     """
 
@@ -45,7 +45,7 @@ def text(estimates: Iterable[Estimate], table: Table) -> str:
         place = {k: v for k, v in e.keys.items() if k != table.across}
         head = e.metric.replace("_", " ")
         if table.across in e.keys:
-            head = f"{head}, {table.across} {plain(e.keys[table.across])}"
+            head = f"{table.across}={plain(e.keys[table.across])}"
         columns[e.metric] += [] if head in columns[e.metric] else [head]
         keys |= {k: not isinstance(v, str) and keys.get(k, True) for k, v in place.items()}
         line = lines.setdefault(tuple(place.items()), {k: plain(v) for k, v in place.items()})
