@@ -33,6 +33,7 @@ _GEOMETRIC: dict[str, Range] = dict.fromkeys(
     ),
     POSITIVE,
 )  # fmt: skip
+_GEOMETRIC["activation_change"] = SHARE
 _MEANS: dict[str, Range] = dict.fromkeys(("test_error", "train_clipped", "test_clipped"), SHARE)
 _MEANS |= dict.fromkeys(("test_loss", "lambda_min"), POSITIVE)
 _MEANS |= dict.fromkeys(("kernel_alignment", "target_alignment"), (-1.0, 1.0))
@@ -94,7 +95,7 @@ def _geometric(values: Any, within: Range) -> Interval:
     logs = np.log([value for value in values if value > 0])
     if not len(logs):
         return Interval(np.nan)
-    return Interval(*(float(np.exp(end)) for end in mean_interval(logs)))
+    return Interval(*(float(np.clip(np.exp(end), *within)) for end in mean_interval(logs)))
 
 
 def _at_the_end(rows: Sequence[Row], by: tuple[str, ...]) -> list[Estimate]:
