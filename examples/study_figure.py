@@ -10,7 +10,7 @@ from kernelgap.studies import STUDIES, Result
 def main(name: str = "gap", folder: str = ".", **changes: Any) -> Result:
     """Run the quick preset of a study, with some fields changed, and save its figure."""
     study = STUDIES[name]
-    config = study.config(**(study.presets["quick"] | changes))
+    config = study.config(**{**study.presets["quick"], **changes})
     result = study.run(config, progress=True)
     print(result.table())
     result.plot().savefig(Path(folder) / f"{name}.png", dpi=160)

@@ -5,11 +5,6 @@ It has a list,
 - of <one> item with `code`;
 - and another.
 
-`run` returns a `Result`, which is left out.
-
-Example:
-    >>> 1 + 1
-
 References:
     None & none.
 """
@@ -17,30 +12,40 @@ References:
 import contextlib
 import dataclasses
 import signal
+from typing import Literal
 
 import numpy as np
 
-from kernelgap.studies import STUDIES, Study, statistics
-from kernelgap.studies.options import at_least, option, sequence
-from kernelgap.studies.study import Cell
+from kernelgap.studies import (
+    SHARE,
+    STUDIES,
+    Cell,
+    Config,
+    Curve,
+    Estimate,
+    Panel,
+    Study,
+    Table,
+    means,
+    option,
+)
+
+CALLS = []  # identities of the cells that were run
 
 
 @dataclasses.dataclass(frozen=True)
-class CoinsConfig:
-    """What is thrown."""
+class CoinsConfig(Config):
+    """Coins."""
 
-    flips: tuple[int, ...] = option((5, 50), "throws of <b>each</b> coin")
-    bias: float = option(0.5, "probability of heads")
-    seeds: int = option(4, "coins, 100% fair")
-    seed: int = option(0, "base of all random numbers")
-    word: str = option("calm", "calm, fail, stop or dropped")
-
-    def __post_init__(self):
-        sequence(self, "flips", at_least(1))
-        at_least(1)(self.seeds, "seeds")
+    flips: tuple[int, ...] = option((5, 50), "throws of <b>each</b> coin", minimum=1)
+    bias: float = option(0.5, "probability of heads", minimum=0, maximum=1)
+    seeds: int = option(4, "coins, 100% fair", minimum=1)
+    seed: int = option(0, "base of all random numbers", minimum=0)
+    word: Literal["calm", "fail", "stop", "dropped", "late"] = option("calm", "what happens")
 
 
 def run_cell(config, identity):
+    CALLS.append(identity)
     (flips,) = identity
     if flips != config.flips[0]:
         if config.word == "fail":
@@ -59,38 +64,34 @@ def run_cell(config, identity):
 
 
 def summarize(config, rows):
-    points = statistics.group_means(rows, ("kind", "flips"), ("heads", "odd"))
-    largest = max(row["heads"] for row in rows)
-    return {"points": points, "first": points[0], "overall": points[0]["heads"],
-            "largest": largest, "none_found": float("nan"),
-            "limits": {"deep": [{"a": 1.0, "more": [{"b": -np.inf}]}], "track": {"t": [1, 2]}}}  # fmt: skip
+    heads = max(row["heads"] for row in rows)
+    return [
+        *means(rows, ("kind", "flips"), {"heads": SHARE, "odd": SHARE}),
+        Estimate("largest", {}, heads),
+        Estimate("never_seen", {}, float("nan")),
+        Estimate("depth", {"at": "sea"}, -np.inf),
+    ]
 
 
-def table(config, summary):
-    lines = [f"{'flips <n>':12}heads"]
-    lines += [f"{p['flips']:<12}{p['heads']['value']:.4f} {p['odd']['value']}"
-              for p in summary["points"]]  # fmt: skip
-    return "\n".join([*lines, f"largest {summary['largest']:.3f} of {config.bias:.0%}"])
+def tables(config):
+    return [Table({"heads": ".4f", "odd": ".1f"}, "coins <n>"), Table({"largest": ".3f"})]
 
 
-def figure(config, rows, summary):
-    from matplotlib.figure import Figure
-
-    made = Figure(figsize=(3, 2))
-    made.subplots().plot([row["flips"] for row in rows], [row["heads"] for row in rows], "o")
-    return made
+def panels(result):
+    return [Panel("coins", "flips", [Curve("heads", marker="o")], "throws", "heads")]
 
 
 COINS = Study(
     name="coins",
     title='throws & "heads" <script>alert(1)</script>',
+    about=__doc__,
     config=CoinsConfig,
     presets={"quick": {"flips": (2, 3)}, "default": {}, "own": {"seeds": 2}},
     cells=lambda config: [Cell((flips,)) for flips in config.flips],
     run_cell=run_cell,
     summarize=summarize,
-    table=table,
-    figure=figure,
+    tables=tables,
+    panels=panels,
 )
 
 

@@ -17,7 +17,7 @@ ROOMS = (
     "predictors", "saving", "studies", "testing",
 )  # fmt: skip
 FLAGS = {  # anything is true or false
-    "gated", "keep_gram", "overwrite", "progress", "resume", "smooth", "squared", "upper",
+    "decreasing", "gated", "increasing", "keep_gram", "overwrite", "progress", "resume", "smooth", "squared", "upper", "wide",
 }  # fmt: skip
 WORDS = {"path", "out"}  # for which a string is right
 
@@ -42,7 +42,7 @@ of_grams = {"gram0": gram, "gram": gram}
 def _result():
     config = kg.studies.noisy_gd.NoisyGDConfig()
     study = kg.studies.STUDIES["noisy-gd"]
-    return kg.studies.Result(study, config, [], {}, {})
+    return kg.studies.Result(study, config, {}, [], {})
 
 
 # What a call needs; arguments that are not here are left at their defaults.
@@ -139,6 +139,9 @@ GIVEN = {
     "saving.save": {"path": "net.npz", "obj": params},
     "studies.compare": {"first": _result(), "second": _result()},
     "studies.load": {"path": "results"},
+    "studies.means": {"rows": [{"n": 1, "a": 0.5}], "by": ["n"], "metrics": {"a": (0, 1)}},
+    "studies.option": {"default": 1, "help": "a number"},
+    "studies.over_seeds": {"function": jnp.sin, "arguments": (x,)},
     "testing.activations": {},
     "testing.assert_close": {"actual": x, "expected": x},
     "testing.assert_homogeneous": {"apply": net.apply, "params": params, "x": x, "degree": 2},
@@ -194,7 +197,10 @@ CASES = [
     for nonsense in (object(), "nonsense", {"a": 1})
     if not (argument in WORDS and isinstance(nonsense, str))
 ]
-OTHERWISE = {("saving.save", "obj")}  # strings and dicts are fine
+OTHERWISE = {  # strings and dicts are fine
+    ("saving.save", "obj"), ("studies.option", "default"), ("studies.option", "help"),
+    ("studies.option", "divides"), ("studies.option", "at_most"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "function"), list(_functions()), ids=lambda v: v)

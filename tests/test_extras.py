@@ -10,7 +10,7 @@ import pytest
 
 import kernelgap as kg
 from kernelgap import _extras
-from kernelgap.studies.study import Result
+from kernelgap.studies import Result
 
 
 class Bars(list):

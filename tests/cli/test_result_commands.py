@@ -10,7 +10,7 @@ from kernelgap import cli
 
 
 @pytest.fixture
-def two(monkeypatch, tmp_path, capsys):
+def two(monkeypatch, tmp_path):
     """Folders of two runs of one study, and of another study."""
     dice = coins.COINS._replace(name="dice")
     coins.register(monkeypatch, coins.COINS, dice)
@@ -27,7 +27,7 @@ def test_show(two, capsys):
         assert cli.main(["show", path]) == 0
         out = capsys.readouterr().out
         assert result.table() in out
-        assert "8 rows; compiled 0 s" in out
+        assert "8 rows; cells took 0 s on" in out
         assert "float32" in out or "float64" in out
     assert cli.main(["show", two[0], "--json"]) == 0
     document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
@@ -53,7 +53,7 @@ def test_provenance_that_says_little(two, capsys):
     file = Path(two[0], "coins.json")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"provenance": {}}))
     assert cli.main(["show", two[0]]) == 0
-    assert "compiled ? s, ran ? s on ? threads" in capsys.readouterr().out
+    assert "cells took ? s on ? threads, ? s in all" in capsys.readouterr().out
 
 
 def test_compare(two, capsys):
@@ -61,8 +61,8 @@ def test_compare(two, capsys):
     out = capsys.readouterr().out
     assert f"first: {two[0]}\nsecond: {two[1]}\n" in out
     assert "bias: 0.5 | 0.99" in out
-    assert "flips=5: heads" in out
-    assert "only in the second: 2, such as points kind=a<b flips=400" in out
+    assert "heads kind=a<b flips=5" in out
+    assert "only in the second: 2, such as heads kind=a<b flips=400" in out
     assert cli.main(["compare", *two[:2], "--json"]) == 0
     document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert document["study"] == "coins"
@@ -75,7 +75,7 @@ def test_compare(two, capsys):
         (["show", "nowhere"], "kernelgap show: error: there is no result 'nowhere'"),
         (["compare", 0, "nowhere"], "kernelgap compare: error: there is no result 'nowhere'"),
         (["compare", 0, 2], "results of one study can be compared; got coins and dice"),
-        (["show", "empty"], "holds no result of a study"),
+        (["show", "empty"], "does not hold a result of a study"),
     ],
 )
 def test_errors(two, capsys, tmp_path, monkeypatch, command, match):

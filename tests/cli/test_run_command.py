@@ -39,7 +39,7 @@ def test_run(capsys, tmp_path):
         (["--dims", "ten"], "argument --dims: invalid int value: 'ten'"),
         (["--net-ratios", "0"], "--net-ratios must be a finite number > 0; got 0"),
         (["--data", "mnist"], "--data must be one of 'xor', 'digits'; got 'mnist'"),
-        (["--data", "digits", "--classes", "3", "3"], "--classes must be two different digits"),
+        (["--data", "digits", "--classes", "3", "3"], "--classes must not repeat an entry"),
         (["--workers", "0"], "--workers must be an integer >= 1; got 0"),
         (["--resume", "--overwrite"], "--resume and --overwrite exclude each other"),
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
@@ -73,7 +73,8 @@ def test_json_of_a_run(capsys, monkeypatch, tmp_path):
     captured = capsys.readouterr()
     document = json.loads(captured.out, parse_constant=pytest.fail)
     assert document["config"]["bias"] == 0.25
-    assert document["summary"]["none_found"] is None
+    assert {"metric": "never_seen", "keys": {}, "value": None, "low": None, "high": None} in (
+        document["estimates"])  # fmt: skip
     assert [os.path.isfile(name) for name in document["files"]] == [True] * 3
     assert "2/2" in captured.err  # the bar is on stderr
 
@@ -106,7 +107,7 @@ def test_run_all(capsys, monkeypatch, tmp_path):
     assert cli.main(arguments) == 0
     captured = capsys.readouterr()
     assert f"wrote {out / 'report.html'}" in captured.out
-    assert captured.out.count("flips <n>") == 2
+    assert captured.out.count("coins <n>") == 2
     assert {path.name for path in out.iterdir()} == {"coins", "dice", "report.html"}
     assert studies.load(out / "coins").config.flips == (2, 3)  # each study's own preset
     assert studies.load(out / "dice").config.seeds == 2
@@ -196,3 +197,27 @@ def test_ctrl_c_of_the_real_command(tmp_path):
     assert "finished cells are safe in" in err
     assert "Traceback" not in err
     assert len(journal.read_text().splitlines()) >= 1
+
+
+def test_a_study_of_ones_own_by_its_module(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "throws_of_mine.py").write_text(
+        "import coins\nMINE = coins.COINS._replace(name='mine')\n"
+    )
+    assert cli.main(["run", "throws_of_mine:MINE", "--out", "mine", "--seeds", "3"]) == 0
+    assert "mine: throws" in capsys.readouterr().out
+    assert cli.main(["show", "mine", "--study", "throws_of_mine:MINE", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"]["seeds"] == 3
+    compared = ["compare", "mine", "mine/mine.json", "--study", "throws_of_mine:MINE"]
+    assert cli.main(compared) == 0
+    assert "configuration: the same" in capsys.readouterr().out
+    for words, match in (
+        (["run", "nowhere_at_all:MINE"], "No module named 'nowhere_at_all'"),
+        (["run", "coins:register"], "'coins:register' must name a kernelgap.studies.Study; got"),
+        (["run", "throws_of_mine:MINE", "--seeds", "0"], "--seeds must be an integer >= 1; got 0"),
+        (["show", "mine"], "does not hold a result of a study"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(words)
+        assert stop.value.code == 2
+        assert match in capsys.readouterr().err

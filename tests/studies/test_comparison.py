@@ -5,9 +5,8 @@ import json
 import pytest
 
 import coins
-from kernelgap.studies import compare
-from kernelgap.studies.comparison import _estimates, _verdict
-from kernelgap.studies.statistics import Estimate
+from kernelgap.studies import Estimate, compare
+from kernelgap.studies.comparison import Pair
 
 NAN = float("nan")
 
@@ -16,9 +15,8 @@ def _run(**options):
     return coins.COINS.run(coins.CoinsConfig(**options))
 
 
-def test_a_result_equals_itself():
-    result = _run()
-    found = compare(result, result)
+def test_two_runs_of_one_configuration_are_the_same():
+    found = compare(_run(), _run())
     assert found.config == found.environment == {}
     assert {pair.verdict for pair in found.numbers} == {"same"}
     assert found.only_first == found.only_second == []
@@ -30,14 +28,14 @@ def test_differences_are_found_and_nothing_else():
     found = compare(fair, forged)
     assert found.config == {"flips": ([5, 400], [50, 400]), "bias": (0.5, 0.9)}
     verdicts = {pair.name: pair for pair in found.numbers}
-    pair = verdicts["points kind=a<b flips=400: heads"]
+    pair = verdicts["heads kind=a<b flips=400"]
     assert pair.verdict == "apart"
     assert pair.first.high < 0.7 < pair.second.low
-    assert pair.first.value == fair.summary["points"][1]["heads"]["value"]
+    assert pair.first.value == fair.select("heads", {"flips": 400})[0].value
     assert verdicts["largest"].verdict in ("differ", "same")
-    assert verdicts["none_found"].verdict == "same"
-    assert "points kind=a<b flips=5: heads" in found.only_first
-    assert "points kind=a<b flips=50: heads" in found.only_second
+    assert verdicts["never_seen"].verdict == "same"
+    assert "heads kind=a<b flips=5" in found.only_first
+    assert "heads kind=a<b flips=50" in found.only_second
     table = found.table()
     assert "flips: [5, 400] | [50, 400]" in table
     assert "only in the first: " in table
@@ -48,7 +46,7 @@ def test_versions_and_device_count_but_timings_do_not():
     result = _run()
     other = json.loads(json.dumps(result.provenance))
     other["versions"]["jax"] = "0.0.1"
-    other["seconds"]["run"] = 1e6
+    other["seconds"]["cells"] = 1e6
     other["dtype"] = "float16"
     found = compare(result, result._replace(provenance=other))
     jax_version = result.provenance["versions"]["jax"]
@@ -77,42 +75,8 @@ def test_results_of_different_studies():
     ],
 )
 def test_verdicts(first, second, verdict):
-    assert _verdict(Estimate(*first), Estimate(*second)) == verdict
-
-
-def test_every_form_of_a_summary():
-    interval = {"value": 1.0, "low": 0.0, "high": 2.0}
-    summary = {
-        "points": [{"learner": "net", "l2": 1e-3, "seeds": 4, "error": interval, "gap": 0.5}],
-        "n_at_target": [{"learner": "net", "d": 10, **interval}],
-        "counts": [{"method": "flow", "width": 8, "seeds": 3}],
-        "level": interval,
-        "line": {"learner": "ntk", "seeds": 4, "error": interval},
-        "largest": 7,
-        "bare": [{"learner": "net", "rounds": 3}],
-        "words": "none",
-        "deep": {"dims": [{"d": 4, "degrees": [{"share": 0.5}], "smallest": 0.25}]},
-        "track": {"step": [0, 10], "loss": [interval]},
-        "flag": True,
-    }
-    found = dict(_estimates(summary))
-    assert set(found) == {
-        "points learner=net l2=0.001: error",
-        "points learner=net l2=0.001: gap",
-        "n_at_target learner=net d=10",
-        "counts method=flow width=8: seeds",
-        "level",
-        "line learner=ntk: error",
-        "largest",
-        "bare learner=net: rounds",
-        "deep: dims d=4: degrees[0]: share",
-        "deep: dims d=4: smallest",
-        "track: step[0]",
-        "track: step[1]",
-        "track: loss[0]",
-    }
-    assert found["level"] == found["n_at_target learner=net d=10"] == Estimate(1.0, 0.0, 2.0)
-    assert found["largest"].value == 7
+    estimates = (Estimate("error", {}, *ends) for ends in (first, second))
+    assert Pair(*estimates).verdict == verdict
 
 
 def test_it_shows_itself():
@@ -131,4 +95,4 @@ def test_as_json():
     document = json.loads(text)
     assert document["config"] == {"seeds": [4, 3]}
     assert set(document["numbers"][0]) == {"name", "first", "second", "verdict"}
-    assert set(document["numbers"][0]["first"]) == {"value", "low", "high"}
+    assert set(document["numbers"][0]["first"]) == {"metric", "keys", "value", "low", "high"}

@@ -12,7 +12,7 @@ def _rows(result, **wanted):
 
 @pytest.fixture(scope="module")
 def lazy():
-    return regularization.run(
+    return regularization.STUDY.run(
         regularization.RegularizationConfig(
             d=10, n=64, width=128, seeds=3, n_test=2000, steps=2400, records=8, l2=5e-3
         )
@@ -20,17 +20,22 @@ def lazy():
 
 
 def test_regularisation_ends_the_lazy_regime(lazy):
-    end = {p["learner"]: p for p in lazy.summary["curves"] if p["step"] == 2400}
-    kept, left = end["unregularised"], end["regularised"]
-    assert left["error"]["value"] < 0.03 < 0.2 < kept["error"]["value"]
-    assert left["margin"]["low"] > 10 * kept["margin"]["high"]
-    assert kept["activation_change"]["high"] < 0.05 < 0.15 < left["activation_change"]["low"]
-    assert lazy.summary["ntk"]["error"]["value"] > 0.2
+    def ends(metric):
+        places = ({"learner": k, "step": 2400} for k in ("unregularised", "regularised"))
+        return (lazy.select(metric, place)[0] for place in places)
+
+    kept, left = ends("error")
+    assert left.value < 0.03 < 0.2 < kept.value
+    kept, left = ends("margin")
+    assert left.low > 10 * kept.high
+    kept, left = ends("activation_change")
+    assert kept.high < 0.05 < 0.15 < left.low
+    assert lazy.select("error", {"learner": "ntk"})[0].value > 0.2
 
 
 def test_both_nets_start_at_zero_from_the_same_weights(lazy):
     for seed in range(3):
-        first = [_rows(lazy, learner=k, seed=seed, step=0)[0] for k in regularization.cells.LEARNERS[:2]]  # fmt: skip
+        first = [_rows(lazy, learner=k, seed=seed, step=0)[0] for k in ("regularised", "unregularised")]  # fmt: skip
         assert first[0]["norm"] == first[1]["norm"]
         for row in first:
             assert row["loss"] == pytest.approx(np.log(2), rel=1e-5)
@@ -41,7 +46,7 @@ def test_a_vanishing_decay_changes_nothing():
     config = regularization.RegularizationConfig(
         d=4, n=16, width=8, seeds=2, n_test=50, steps=40, records=2, l2=1e-20
     )
-    result = regularization.run(config)
+    result = regularization.STUDY.run(config)
     for with_decay in _rows(result, learner="regularised"):
         (without,) = _rows(
             result, learner="unregularised", seed=with_decay["seed"], step=with_decay["step"]

@@ -6,8 +6,12 @@ import pytest
 
 from kernelgap import bounds, cli, datasets, kernels, metrics
 from kernelgap.datasets import Dataset
-from kernelgap.studies import samples, wide_mlp
-from kernelgap.studies.wide_mlp import WideMLPConfig, cells, rows, runs, summary
+from kernelgap.studies import over_seeds, seeds, wide_mlp
+from kernelgap.studies import wide_mlp_parts as parts
+from kernelgap.studies import wide_mlp_runs as runs
+from kernelgap.studies.learners import initial, path_length
+from kernelgap.studies.wide_mlp import WideMLPConfig
+from kernelgap.studies.wide_mlp_summary import SCALING, exponents
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +25,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def small():
-    return wide_mlp.run(WideMLPConfig(**SMALL))
+    return wide_mlp.STUDY.run(WideMLPConfig(**SMALL))
 
 
 def column(found, name, **wanted):
@@ -51,18 +55,18 @@ def test_a_run_is_gradient_descent():
     x = jax.random.normal(jax.random.key(1), (2, n, d))
     train, x_test = Dataset(x, jnp.sin(x.sum(axis=2))), 2 * x[:, :3]
     sizes = jnp.array([0.3, 0.1])
-    start = runs.initial(model, keys, d)
-    run = runs.descend(model, start, train, x_test, sizes, loss="squared", steps=6, records=3)
-    for seed in range(2):
+    start = initial(model, keys, d)
+    made = runs.descend(model, start, train, x_test, sizes, loss="squared", steps=6, records=3)
+    for seed, run in enumerate(made):
         first = here = model.init(keys[seed], d)
-        data = samples.each(train)[seed]
+        data = seeds.each(train)[seed]
         value = jax.jit(lambda p, data=data: jnp.mean((model.apply(p, data.x) - data.y) ** 2) / 2)
         path, gram0 = 0.0, kernels.empirical_ntk(model, first)(data.x)
         slopes = jax.jit(jax.grad(value))
         for t in range(7):
             if t % 2 == 0:
-                seen = jax.tree.map(lambda leaf, s=seed, k=t // 2: leaf[s, k], run.panel)
-                np.testing.assert_allclose(run.path[seed, t // 2], path, rtol=1e-5)
+                seen = jax.tree.map(lambda leaf, k=t // 2: leaf[k], run.panel)
+                np.testing.assert_allclose(run.path[t // 2], path, rtol=1e-5)
                 far = metrics.displacement(first, here)
                 np.testing.assert_allclose(seen.displacement, far, rtol=1e-5)
                 gram = kernels.empirical_ntk(model, here)(data.x)
@@ -70,25 +74,23 @@ def test_a_run_is_gradient_descent():
                 change = metrics.kernel_change(gram0, gram)
                 np.testing.assert_allclose(seen.kernel_change, change, rtol=1e-3, atol=1e-6)
                 outputs = model.apply(here, data.x)
-                np.testing.assert_allclose(run.outputs[seed, t // 2], outputs, atol=1e-5)
-            loss = run.losses[seed, t] if t < 6 else run.last[seed]
+                np.testing.assert_allclose(run.outputs[t // 2], outputs, atol=1e-5)
+            loss = run.losses[t] if t < 6 else run.last
             np.testing.assert_allclose(loss, value(here), rtol=1e-5)
             there = jax.tree.map(lambda w, g, s=seed: w - sizes[s] * g, here, slopes(here))
             path += float(metrics.displacement(here, there))
             here = there if t < 6 else here
-        np.testing.assert_allclose(run.tested[seed], model.apply(here, x_test[seed]), atol=1e-5)
+        np.testing.assert_allclose(run.tested, model.apply(here, x_test[seed]), atol=1e-5)
 
 
-def test_wide_nets_run_one_by_one_to_the_same_numbers(monkeypatch):
+def test_wide_nets_run_one_by_one_to_the_same_numbers():
     model, keys = runs.net(4, 2, "tanh"), jax.random.split(jax.random.key(0), 3)
-    together = runs.over_seeds(lambda key: model.init(key, 3), (keys,), 4)
-    monkeypatch.setattr(runs, "_TOGETHER", 3)
-    alone = runs.over_seeds(lambda key: model.init(key, 3), (keys,), 4)
+    together, alone = (initial(model, keys, 3, wide=wide) for wide in (False, True))
     jax.tree.map(np.testing.assert_array_equal, together, alone)
 
 
 def test_path_length_adds_norms():
-    optimizer = optax.chain(optax.sgd(0.5), runs.path_length())
+    optimizer = optax.chain(optax.sgd(0.5), path_length())
     params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
     state = optimizer.init(params)
     for gradient in ([3.0, 0.0, 4.0], [0.0, -2.0, 0.0]):
@@ -108,7 +110,7 @@ def test_lengths_of_the_linearised_net():
             far.append(np.linalg.norm(w))
         w -= size * features.T @ (features @ w - r) / 4
     gram = features @ features.T
-    found = rows.lengths(gram, r, np.array([0, 3, 2000]), size)
+    found = runs.lengths(gram, r, np.array([0, 3, 2000]), size)
     np.testing.assert_allclose(found, far, rtol=1e-6)
     nearest = metrics.min_norm_distance(jnp.asarray(gram, float), jnp.asarray(r, float))
     np.testing.assert_allclose(found[-1], nearest, rtol=1e-4)
@@ -126,7 +128,7 @@ def test_no_claim_is_broken(small):
     proof = [r for r in small.rows if r["part"] == "proof"]
     assert (column(proof, "nonlinearity") < 1).all()
     assert np.isfinite(column(proof, "decrease")).all()
-    assert {p["claimed"] for p in small.summary["proof"]} == {2}
+    assert [e.value for e in small.select("proven")] == [2]
     squared = [r for r in small.rows if r["part"] == "train" and r["loss"] == "squared"]
     assert (column(squared, "nonlinearity") > column(squared, "nonlinearity_of_run")).all()
     assert (column(squared, "displacement") <= column(squared, "path_length") * (1 + 1e-5)).all()
@@ -145,64 +147,73 @@ def test_wide_nets_are_lazy_and_stay_near_the_linearised_one(small):
     )  # fmt: skip
     assert wide < narrow
     assert wide < 0.2
-    found = {e["of"]: e for e in small.summary["exponents"] if e["loss"] == "squared"}
-    assert found["kernel_change"]["high"] < 0
-    assert set(found) == set(summary.SCALING)
+    for name in SCALING:
+        (exponent,) = small.select(f"exponent_of_{name}", {"loss": "squared"})
+        assert exponent.low <= exponent.value <= exponent.high
+        assert exponent.high < 0 or name != "kernel_change"
 
 
 def test_step_sizes_transfer_in_the_ntk_parameterization_only(small):
     tried = [r for r in small.rows if r["part"] == "steps"]
     assert np.isfinite(column(tried, "train_loss")).all()
-    largest = {(p["parameterization"], p["width"]): p for p in small.summary["stable"]}
-    ntk, standard = ([largest[form, w]["largest"] for w in (16, 256)] for form in
-                     ("ntk", "standard"))  # fmt: skip
+    largest = {tuple(e.keys.values()): e.value for e in small.select("largest_stable_step")}
+    ntk, standard = ([largest[form, w] for w in (16, 256)] for form in ("ntk", "standard"))
     assert ntk[1] / ntk[0] in (0.5, 1, 2, 4)
     assert standard[1] / standard[0] <= 1 / 4
-    for p in largest.values():
-        assert p["next"] == 2 * p["largest"]
-        first = column(tried, "diverged_at", parameterization=p["parameterization"],
-                       width=p["width"], step_size=p["next"])  # fmt: skip
-        assert p["diverged_at"] == min(v for v in first if v >= 0)
-        mine = [r for r in tried if (r["parameterization"], r["width"]) ==
-                (p["parameterization"], p["width"])]  # fmt: skip
+    for (form, width), stable in largest.items():
+        keys = {"parameterization": form, "width": width}
+        (following,) = small.select("next_step", keys)
+        assert following.value == 2 * stable
+        first = column(tried, "diverged_at", step_size=following.value, **keys)
+        (at,) = small.select("diverged_at_step", keys)
+        assert at.value == min(v for v in first if v >= 0)
+        mine = [r for r in tried if (r["parameterization"], r["width"]) == (form, width)]
         sizes = sorted(set(column(mine, "step_size")))
         hopeless = [bool((column(mine, "diverged_at", step_size=s) >= 0).all()) for s in sizes]
         assert hopeless[-3:] == [False, True, True]  # two in turn, then no more are tried
-        assert sizes[0] == (0.25 if p["parameterization"] == "ntk" else 0.25 / 64)
-    assert small.summary["stable_exponents"]["standard"] < -0.4
+        assert sizes[0] == (0.25 if form == "ntk" else 0.25 / 64)
+    (exponent,) = small.select("exponent_of_largest_stable_step", {"parameterization": "standard"})
+    assert exponent.value < -0.4
 
 
 def test_smallest_eigenvalues_concentrate_at_the_limit(small):
-    narrow, wide = small.summary["spectrum"]
-    assert wide["deviation"]["value"] < narrow["deviation"]["value"]
-    assert wide["spread"] < narrow["spread"]
-    assert abs(wide["lambda_min"]["value"] / wide["lambda_min_limit"]["value"] - 1) < 0.2
-    (exponent,) = small.summary["spectrum_exponents"]
-    assert exponent["value"] < 0
+    for metric in ("deviation", "spread"):
+        narrow, wide = small.select(metric)
+        assert wide.value < narrow.value
+    lambda_min, limit = (
+        small.select(name, {"depth": 2, "width": 1024})[0].value
+        for name in ("lambda_min_at_the_start", "lambda_min_limit")
+    )
+    assert abs(lambda_min / limit - 1) < 0.2
+    (exponent,) = small.select("exponent_of_deviation")
+    assert exponent.value < 0
 
 
 def test_divergence_is_a_result_with_its_step():
     config = WideMLPConfig(**(SMALL | {"parts": ("train",), "losses": ("squared",),
                                        "widths": (16,), "step_share": 300.0}))  # fmt: skip
-    result = wide_mlp.run(config)
+    result = wide_mlp.STUDY.run(config)
     assert (column(result.rows, "diverged_at") >= 0).all()
     assert np.isnan(column(result.rows, "decrease")).all()
     for name in ("train_loss", "displacement", "lambda_min", "kernel_change"):
         assert np.isfinite(column(result.rows, name)).all()
-    assert len(result.summary["diverged"]) == 2
-    assert result.table().count("diverged: sphere-squared 2x16") == 2
+    place = {"data": "sphere", "loss": "squared", "depth": 2, "width": 16}
+    assert [e.keys for e in result.select("diverged_at")] == [place | {"seed": s} for s in (0, 1)]
+    assert "diverged, at step" in result.table()
     result.plot()
 
 
 def test_laws_of_the_inputs():
     config = WideMLPConfig(**(SMALL | {"parts": ("moments",), "law_d": 12, "law_width": 16,
                                        "laws": ("mixture",), "fourth": 4.5}))  # fmt: skip
-    result = wide_mlp.run(config)
+    result = wide_mlp.STUDY.run(config)
     assert set(column(result.rows, "fourth_moment", data="mixture")) == {4.5}
     assert (column(result.rows, "lambda_min_limit") > 0).all()
     result.plot()
     keys = jax.random.split(jax.random.key(0), (2, 2))
-    x, y = cells._law_data(*keys, 3000, 4, 2, (("distribution", "uniform"),))
+    x, y = over_seeds(
+        parts.law_data, tuple(keys), static=(3000, 4, 2, (("distribution", "uniform"),))
+    )
     np.testing.assert_allclose(datasets.even_moments(x[1], (2, 4)), [1, 9 / 5], atol=0.05)
     hidden, readout = datasets.planted_teacher(keys[0, 1], 4, units=2)
     np.testing.assert_allclose(y[1], np.maximum(x[1] @ hidden.T, 0) @ readout, atol=1e-4)
@@ -213,13 +224,13 @@ def test_equal_inputs_are_refused_with_their_place():
     config = WideMLPConfig(**(SMALL | change))
     with pytest.raises(ValueError, match=r"moments part, sign, depth 2, width 16, seed \d: no "
                        r"linear rate without lambda_min.*singular.*Samples \d and \d"):  # fmt: skip
-        wide_mlp.run(config)
+        wide_mlp.STUDY.run(config)
 
 
 def test_clipped_losses():
     f, y = np.array([2.0, 0.25, -3.0]), np.array([1.0, 1.0, 1.0])
-    assert rows.clipped(f, y, True) == pytest.approx((0 + 0.75 + 1) / 3)
-    assert rows.clipped(f, np.array([2.5, 0.25, 0.0]), False) == pytest.approx((0.5 + 0 + 1) / 3)
+    assert runs.clipped(f, y, True) == pytest.approx((0 + 0.75 + 1) / 3)
+    assert runs.clipped(f, np.array([2.5, 0.25, 0.0]), False) == pytest.approx((0.5 + 0 + 1) / 3)
 
 
 def test_bounds_on_fresh_loss_are_those_of_near_start(small):
@@ -235,7 +246,7 @@ def test_bounds_take_the_training_loss_and_the_start():
     start, x = model.init(jax.random.key(0), 4), jax.random.normal(jax.random.key(1), (5, 4))
     far = np.array([0.0, 1.5])
     panel = metrics.Laziness(far, far, far, gram=np.stack([2 * np.eye(5)] * 2))  # type: ignore[arg-type]
-    found = rows._near_start(model, start, Dataset(x, x[:, 0]), panel, 0.7, 0.1)
+    found = runs.near_start(model, start, Dataset(x, x[:, 0]), panel, 0.7, 0.1)
     linear = bounds.lazy_bound(1.5, trace=10.0, n=5, train_loss=0.7, delta=0.1)
     assert found["bound_if_linear"] == pytest.approx(float(linear.value), rel=1e-6)
     curvature = np.mean(bounds.output_curvature(model, start, x)(2.0))  # 2: the next radius
@@ -243,23 +254,25 @@ def test_bounds_take_the_training_loss_and_the_start():
 
 
 def test_claims_count_until_the_target():
-    losses = np.array([[4.0, 3.0, 2.0, 1.0, 0.5, 0.2]])
-    run = runs.Run(losses, np.array([0.1]), np.zeros((1, 4)), None, None, None)  # type: ignore[arg-type]
-    assert [rows.until(run, 0, target, 4) for target in (5.0, 2.0, 0.3, 0.0)] == [1, 2, 4, 4]
-    assert rows.until(run, 0, 0.3, 2) == 2
-    known = rows.constants("logistic", 8, 0.7, 0.5)
+    losses = np.array([4.0, 3.0, 2.0, 1.0, 0.5, 0.2])
+    run = runs.Run(losses, np.array(0.1), np.zeros(4), None, None, None)  # type: ignore[arg-type]
+    assert [runs.until(run, target, 4) for target in (5.0, 2.0, 0.3, 0.0)] == [1, 2, 4, 4]
+    assert runs.until(run, 0.3, 2) == 2
+    known = parts.loss_constants("logistic", 8, 0.7, 0.5)
     assert known == bounds.logistic_loss_constants(8, initial_loss=0.7, target=0.35)
-    assert rows.smoothness("logistic", 8) == known.smoothness
+    assert known.smoothness == 1 / 4 / 8  # as in the step sizes
+    assert parts.loss_constants("squared", 8, 0.7, 0.5).smoothness == 1 / 8
 
 
 def test_nothing_is_claimed_of_a_run_that_broke_off():
     def claims(last):
-        gram = np.stack([np.eye(2), last * np.eye(2)])[None]
-        zeros, far = np.zeros((1, 2)), np.array([[0.0, 1.0]])
-        panel = metrics.Laziness(far, far, zeros, gram=gram)  # type: ignore[arg-type]
-        run = runs.Run(np.array([[1.0, 0.5]]), np.array([0.2]), far, panel,
-                       np.zeros((1, 2, 2)), None)  # type: ignore[arg-type] # fmt: skip
-        rate, spectra, _ = rows.along_the_run(run, 0, bounds.squared_loss_constants(2), 0.5)
+        gram = np.stack([np.eye(2), last * np.eye(2)])
+        far = np.array([0.0, 1.0])
+        panel = metrics.Laziness(far, far, np.zeros(2), gram=gram)  # type: ignore[arg-type]
+        run = runs.Run(np.array([1.0, 0.5]), np.array(0.2), far, panel, np.zeros((2, 2)), None)
+        loss = bounds.squared_loss_constants(2)
+        descent = runs.Descent(None, None, None, None, run, loss, True, False, 0.5)  # type: ignore[arg-type]
+        rate, spectra, _ = runs.along_the_run(descent)
         return bool(rate.holds), len(spectra)
 
     assert claims(1.0) == (True, 2)
@@ -272,10 +285,10 @@ def test_exponents_of_power_laws():
         for w in (4, 16, 64) for s in range(5)
     ]  # fmt: skip
     rng = np.random.default_rng(0)
-    exact, noisy = summary._exponents(made, ("part",), ("a", "b"), rng)
-    np.testing.assert_allclose([exact[k] for k in ("value", "low", "high")], -0.5, atol=1e-9)
-    assert noisy["low"] < noisy["value"] < noisy["high"]
-    assert summary._exponents(made[1:], ("part",), ("a",), rng) == []
+    exact, noisy = exponents(made, ("part",), ("a", "b"), rng)
+    np.testing.assert_allclose([exact.value, exact.low, exact.high], -0.5, atol=1e-9)
+    assert noisy.low < noisy.value < noisy.high
+    assert exponents(made[1:], ("part",), ("a",), rng) == []
 
 
 def test_digits_and_the_command_line(tmp_path, capsys):
@@ -284,43 +297,9 @@ def test_digits_and_the_command_line(tmp_path, capsys):
             "--depth", "2", "--n", "6", "--seeds", "2", "--steps", "4", "--records", "2"]  # fmt: skip
     assert cli.main([*command, *tiny]) == 0
     out = capsys.readouterr().out
-    assert "digits-logistic 2x8" in out
+    assert "digits  logistic" in out
     assert (tmp_path / "wide-mlp.png").exists()
     with pytest.raises(SystemExit) as stop:
         cli.main([*command, "--widths", "0", "8"])
     assert stop.value.code == 2
     assert "--widths must be an integer >= 1; got 0" in " ".join(capsys.readouterr().err.split())
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "match"),
-    [
-        ({"widths": (0, 8)}, ValueError, "`widths` must be an integer >= 1; got 0"),
-        ({"widths": ()}, TypeError, "`widths` must be a non-empty tuple"),
-        ({"widths": (8, 8)}, ValueError, "`widths` must not repeat an entry"),
-        ({"depths": (0, 2)}, ValueError, "`depths` must be an integer >= 2; got 0"),
-        ({"depth": 1}, ValueError, "`depth` must be an integer >= 2"),
-        ({"parts": ("all",)}, ValueError, "`parts` must be one of 'train'"),
-        ({"data": ("mnist",)}, ValueError, "`data` must be one of"),
-        ({"losses": ("hinge",)}, ValueError, "`losses` must be one of"),
-        ({"laws": ("cauchy",)}, ValueError, "`laws` must be one of"),
-        ({"activation": "relu"}, ValueError, "`activation` must be one of 'gelu'"),
-        ({"classes": (3, 3)}, ValueError, "two different digits"),
-        ({"records": 7}, ValueError, "`records` must divide `steps`"),
-        ({"seeds": 1}, ValueError, "`seeds` must be an integer >= 2"),
-        ({"step_share": 0.0}, ValueError, "`step_share`"),
-        ({"freedom": 2.0}, ValueError, "`freedom`"),
-        ({"fourth": 0.5}, ValueError, "`fourth`"),
-        ({"delta": 0.7}, ValueError, "`delta`"),
-        ({"transfer_seeds": 6}, ValueError, "`transfer_seeds` must be at most `seeds`; got 6"),
-        ({"largest_step": 0.1}, ValueError, "`largest_step` must be at least `smallest_step`"),
-    ],
-)
-def test_configurations_refuse(change, error, match):
-    with pytest.raises(error, match=match):
-        WideMLPConfig(**change)
-
-
-def test_digits_leave_some_for_testing():
-    with pytest.raises(ValueError, match="`n` must stay below the 357 images"):
-        wide_mlp.run(WideMLPConfig(n=357, parts=("train",)))

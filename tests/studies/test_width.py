@@ -16,7 +16,7 @@ def widths():
     config = width.WidthConfig(
         d=3, n=16, units=4, widths=(2, 8, 32, 64), seeds=3, n_test=500, steps=200, certified=1
     )
-    return width.run(config)
+    return width.STUDY.run(config)
 
 
 def test_no_net_of_any_width_exceeds_the_certified_margin(widths):
@@ -29,11 +29,12 @@ def test_no_net_of_any_width_exceeds_the_certified_margin(widths):
 
 
 def test_the_margin_reaches_the_best_from_width_n_on(widths):
-    running = [p["running"]["value"] for p in widths.summary["points"]]
+    running = [e.value for e in widths.select("running")]
+    assert len(running) == 4
     assert (np.diff(running) >= 0).all()
-    shares = {p["width"]: p["of_best_found"]["value"] for p in widths.summary["shares"]}
+    shares = {e.keys["width"]: e.value for e in widths.select("of_best_found")}
     assert shares[2] < shares[64]
-    assert "best margin of any width, 1 seeds" in widths.table()
+    assert "certified, 1 seeds" in widths.table()
     assert "best of any width" in str(widths.plot().axes[0].get_legend_handles_labels())
     assert min(shares[32], shares[64]) > 0.9
     for row in _rows(widths, learner="net"):
@@ -48,7 +49,7 @@ def test_width_on_digits():
     config = width.WidthConfig(
         data="digits", n=20, widths=(8,), seeds=2, restarts=1, steps=60, certified=0
     )
-    result = width.run(config)
-    assert "any_width" not in result.summary
+    result = width.STUDY.run(config)
+    assert result.select("best_margin_of_any_width") == []
     assert all(row["error"] < 0.3 for row in result.rows)
     assert "digits 3 against 8" in result.plot().get_suptitle()

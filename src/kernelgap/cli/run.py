@@ -1,80 +1,77 @@
-"""`kernelgap run STUDY`, and `kernelgap run all` with its page for all of them."""
+"""`kernelgap run STUDY` or `run MODULE:NAME`, and `run all` with its page for all of them."""
 
 import argparse
 import dataclasses
 import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kernelgap.cli.common import add_command, folder, print_json
-from kernelgap.cli.results import described
+from kernelgap.cli.results import add_command, add_path, described, print_json
 from kernelgap.studies import STUDIES, Result, Study
-from kernelgap.studies.journal import prepare_folder
+from kernelgap.studies.execution import checked_workers
+from kernelgap.studies.options import about_options, annotations, choices
 from kernelgap.studies.report import write_report
-from kernelgap.studies.study import checked_options, execute
-
-_HOW = frozenset({"out", "resume", "overwrite", "workers"})  # options of every run
-ALL = "all"
+from kernelgap.studies.store import prepare_folder
 
 
-def add_commands(commands: Any) -> None:
-    """`run`, with a command for each study and one for all."""
-    run = commands.add_parser("run", help="run a study and write its figure, CSV and JSON")
-    studies = run.add_subparsers(required=True, metavar="STUDY")
-    for study in STUDIES.values():
-        _add_study(studies, study)
+def add_run_commands(commands: Any, studies: Mapping[str, Study]) -> None:
+    """Add `run`, with a command for each study and one for all."""
+    summary = "run a study, or MODULE:NAME of your own, and write its figure, CSV and JSON"
+    run = commands.add_parser("run", help=summary, description=summary)
+    names = run.add_subparsers(required=True, metavar="STUDY")
+    for name, study in studies.items():
+        _add_study(names, name, study)
     parser = add_command(
-        studies,
-        ALL,
+        names,
+        "all",
         _run_all,
-        summary="every study, and a page report.html with all figures",
+        summary="run every study, and write a page report.html with all figures",
         text="Run every study, each into a folder of its own, and write report.html: one page "
         "with all figures, tables and texts, which opens offline.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    shared = set.intersection(*(set(study.presets) for study in STUDIES.values()))
-    presets = [preset for preset in next(iter(STUDIES.values())).presets if preset in shared]
-    _add_how(parser, presets, "kernelgap-report")
-    parser.set_defaults(options=_HOW)
+    first, *others = STUDIES.values()
+    common = [preset for preset in first.presets if all(preset in s.presets for s in others)]
+    _add_how(parser, common, "kernelgap-report")
 
 
-def _add_how(parser: argparse.ArgumentParser, presets: list[str], out: str) -> None:
+def _add_how(parser: argparse.ArgumentParser, presets: Sequence[str], out: str) -> None:
     parser.add_argument(
         "--preset", choices=presets, default="default", help="a ready configuration"
     )
-    folder(parser.add_argument("--out", default=out, metavar="DIR", help="folder for all files"))
+    add_path(parser, "--out", folder=True, default=out, metavar="DIR", help="folder for all files")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="start anew over a run in --out")
     parser.add_argument("--workers", type=int, metavar="N", help="cells at a time; default: 2")
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
 
-def _add_study(studies: Any, study: Study) -> None:
+def _add_study(names: Any, name: str, study: Study) -> None:
     parser = add_command(
-        studies,
-        study.name,
-        lambda arguments: _run(study, arguments),
+        names,
+        name,
+        partial(_run, study),
         summary=study.title,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_how(parser, list(study.presets), f"{study.name}-results")
     options = parser.add_argument_group("configuration, on top of the preset")
-    fields = dataclasses.fields(study.config)
-    for field in fields:
-        default = field.default
-        many = isinstance(default, tuple)
-        kind = float if many and any(isinstance(v, float) for v in default) else None
+    kinds = annotations(study.config)
+    for field in dataclasses.fields(study.config):
+        value: Any = field.default
+        many = isinstance(value, tuple)
+        default = " ".join(map(str, value)) if many else str(value)
         options.add_argument(
             "--" + field.name.replace("_", "-"),
             dest=field.name,
-            type=kind or type(default[0] if many else default),
+            type=str if choices(kinds[field.name]) else kinds[field.name],
             nargs="+" if many else None,
             default=argparse.SUPPRESS,
-            metavar=field.name.upper() if not many else "X",
-            help=f"{field.metadata['help']}; preset default: "
-            + (" ".join(map(str, default)) if many else str(default)).replace("%", "%%"),
+            metavar="X" if many else field.name.upper(),
+            help=f"{field.metadata['help']}; preset default: {default}".replace("%", "%%"),
         )
-    parser.set_defaults(options=_HOW | {field.name for field in fields})
 
 
 def _run(study: Study, arguments: argparse.Namespace) -> int:
@@ -97,9 +94,8 @@ def _run(study: Study, arguments: argparse.Namespace) -> int:
 def _execute(
     study: Study, chosen: dict[str, Any], arguments: argparse.Namespace, out: str | Path
 ) -> Result:
-    return execute(
-        study,
-        study.config(**(study.presets[arguments.preset] | chosen)),
+    return study.run(
+        study.config(**{**study.presets[arguments.preset], **chosen}),
         out=out,
         resume=arguments.resume,
         overwrite=arguments.overwrite,
@@ -118,16 +114,17 @@ def _interrupted(out: str) -> int:
 
 
 def _run_all(arguments: argparse.Namespace) -> int:
-    """Every study in turn; one that fails does not keep the others from running."""
+    """Run every study in turn; one that fails does not keep the others from running."""
     how = {name: getattr(arguments, name) for name in ("resume", "overwrite", "workers")}
-    checked_options(arguments.out, **how)
+    checked_workers(arguments.out, **how)
     out = prepare_folder(arguments.out)
     begun = [name for name in STUDIES if (out / name / f"{name}.journal.jsonl").exists()]
     if begun and not (arguments.resume or arguments.overwrite):
-        raise FileExistsError(
+        error = FileExistsError(
             f"`out` {str(out)!r} holds runs already ({', '.join(begun)}): `resume` them, "
             "`overwrite` them, or choose another folder"
         )
+        raise about_options(error, "out", "resume", "overwrite")
     results: list[Result] = []
     missing = dict.fromkeys(STUDIES, "not run yet")
     title = f"kernelgap: every study, preset {arguments.preset}"

@@ -134,12 +134,12 @@ def _gradients(
 ) -> Params:
     """Return the gradients of q_i for every row of x, or of q_ij with j from `columns`."""
 
-    def one(params: Params, xi: jax.Array, yi: jax.Array, j: jax.Array | None) -> jax.Array:
+    def constraint(params: Params, xi: jax.Array, yi: jax.Array, j: jax.Array | None) -> jax.Array:
         qi = constraints(model, params, xi[None], yi[None])[0]
         return qi if j is None else qi[j]
 
     axes = (None, 0, 0, None if columns is None else 0)
-    return jax.vmap(jax.grad(one), axes)(params, x, y, columns)
+    return jax.vmap(jax.grad(constraint), axes)(params, x, y, columns)
 
 
 def _lower(

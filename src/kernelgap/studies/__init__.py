@@ -1,6 +1,6 @@
-"""Experiments, a room each: configuration, cells, summary, figure.
+"""Experiments that can be resumed, read back and compared; a file each, and a way to write yours.
 
-Every study has a `run(config, *, out=None, ...) -> Result` and a command, `kernelgap run NAME`.
+Every study is a `Study` with a `run`, and a command, `kernelgap run NAME`.
 """
 
 import os
@@ -11,35 +11,37 @@ from kernelgap.studies import (
     margin_path,
     noisy_gd,
     regularization,
-    saved,
+    study,
     teacher,
     wide_mlp,
     width,
 )
 from kernelgap.studies.comparison import Comparison, compare
-from kernelgap.studies.study import Result
-from kernelgap.studies.study import Study as Study
+from kernelgap.studies.estimates import POSITIVE, REAL, SHARE, Estimate, means
+from kernelgap.studies.execution import Cell
+from kernelgap.studies.options import Config, option
+from kernelgap.studies.panels import Curve, Panel
+from kernelgap.studies.seeds import over_seeds
+from kernelgap.studies.study import Result, Study
+from kernelgap.studies.tables import Table
 
 STUDIES: dict[str, Study] = {
-    room.STUDY.name: room.STUDY
-    for room in (gap, margin_path, width, regularization, noisy_gd, teacher, diversity, wide_mlp)
+    module.STUDY.name: module.STUDY
+    for module in (gap, margin_path, width, regularization, noisy_gd, teacher, diversity, wide_mlp)
 }
 """All studies by name, as the command line lists them."""
 
 
-def load(path: str | os.PathLike) -> Result:
-    """A result of any study, read from where it was written; nothing is run.
+def load(path: str | os.PathLike, own: Study | None = None) -> Result:
+    """Return the result of a study, read from where it was written; nothing is run.
 
     Args:
         path: the folder that was `out`, or the file NAME.json in it.
-
-    Returns:
-        The `Result`, with rows, summary and provenance as written; None in a summary is NaN.
+        own: the study, if it is not one of `STUDIES`.
 
     Raises:
-        FileNotFoundError: if there is no such file or folder, or NAME.csv is missing beside
-            NAME.json.
-        TypeError: if `path` is no name.
+        FileNotFoundError: if there is no such file or folder, or NAME.journal.jsonl is missing
+            beside NAME.json.
         ValueError: if there is no result, or there are several; if a file is broken, of an unknown
             study, of a newer version, or the two files are not of the same run.
 
@@ -49,23 +51,38 @@ def load(path: str | os.PathLike) -> Result:
         >>> tiny = noisy_gd.NoisyGDConfig(
         ...     d=3, n=10, widths=(4,), steps=10, records=2, seeds=2)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     result = noisy_gd.run(tiny, out=folder)
+        ...     result = noisy_gd.STUDY.run(tiny, out=folder)
         ...     load(folder).table() == result.table()
         True
     """
-    return saved.load(path, STUDIES)
+    if own is not None and not isinstance(own, Study):
+        raise TypeError(f"`own` must be a Study, or None; got {type(own).__name__}")
+    return study.load(path, STUDIES if own is None else {own.name: own})
 
 
 __all__ = [
+    "POSITIVE",
+    "REAL",
+    "SHARE",
     "STUDIES",
+    "Cell",
     "Comparison",
+    "Config",
+    "Curve",
+    "Estimate",
+    "Panel",
     "Result",
+    "Study",
+    "Table",
     "compare",
     "diversity",
     "gap",
     "load",
     "margin_path",
+    "means",
     "noisy_gd",
+    "option",
+    "over_seeds",
     "regularization",
     "teacher",
     "wide_mlp",

@@ -5,7 +5,7 @@ compiling costs more than running in small studies. Errors count every sample wi
 margin, so that a NaN is an error, never a success.
 """
 
-from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,13 @@ import numpy as np
 import optax
 
 from kernelgap import metrics, models, objectives, optim, predictors
+from kernelgap._trees import safe_power, squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
 from kernelgap.models import Model, Params
-from kernelgap.studies.journal import Row
+from kernelgap.studies.estimates import NAN, Row
+from kernelgap.studies.seeds import over_seeds
 
-NAN = float("nan")
 ALONE_FROM = 4000  # training points from which a dense kernel cell wants the memory to itself
 
 # What kernels are made of: in this parameterization both layers count alike, whatever the width.
@@ -26,12 +27,9 @@ KERNEL_NET = models.homogeneous_mlp((1,), parameterization="ntk")
 
 
 def two_layer_net(
-    width: int,
-    *,
-    parameterization: models.Parameterization = "standard",
-    init_scale: float = 1.0,
+    width: int, *, parameterization: models.Parameterization = "standard", init_scale: float = 1.0
 ) -> Model:
-    """A ReLU net of one hidden layer."""
+    """Return a ReLU net of one hidden layer."""
     return models.homogeneous_mlp(
         (width,), parameterization=parameterization, init_scale=init_scale
     )
@@ -39,7 +37,7 @@ def two_layer_net(
 
 @jax.jit
 def error_rate(outputs: jax.Array, y: jax.Array) -> jax.Array:
-    """Share of samples without a positive margin."""
+    """Return the share of samples without a positive margin."""
     return jnp.mean((~(metrics.output_margins(outputs, y) > 0)).astype(outputs.dtype))
 
 
@@ -48,12 +46,9 @@ def annealed_nets(
     keys: jax.Array,
     train: Dataset,
     test: Dataset,
-    *,
-    l2s: tuple[float, ...],
-    steps: int,
-    learning_rate: float,
+    config: Any,
 ) -> list[Row]:
-    """Nets trained by Adam on the regularised logistic loss along a path of decreasing l2.
+    """Train nets by Adam on the regularised logistic loss along a path of decreasing l2.
 
     Each l2 gets `steps` full-batch steps from the parameters of the one before: the weakly
     regularised minimiser of paper A, approached with warm starts. The protocol is ours.
@@ -63,60 +58,54 @@ def annealed_nets(
         keys: shape (seeds,), for the initial parameters.
         train: training sets, x of shape (seeds, n, d).
         test: test sets, x of shape (seeds, n_test, d).
-        l2s: decreasing strengths of the weight decay.
-        steps: Adam steps for each.
-        learning_rate: of Adam.
+        config: has l2s, which decrease, the Adam steps for each, and the learning_rate.
 
     Returns:
         A row per seed: error, train_error, margin (normalised, l2), duality_gap (NaN).
     """
-    params = _initial(model, keys, train.x.shape[-1])
-    params = _anneal(model, params, train, jnp.asarray(l2s, train.x.dtype), steps, learning_rate)
-    errors, train_errors = (_errors(model, params, data) for data in (test, train))
+    params = initial(model, keys, train.x.shape[-1])
+    path = jnp.asarray(config.l2s, train.x.dtype)
+    static = (model, config.steps, config.learning_rate)
+    params = over_seeds(_anneal, (params, train), static=static, shared=(path,))
+    errors = (over_seeds(_error, (params, data), static=(model,)) for data in (test, train))
+    margins = over_seeds(_margin, (params, train), static=(model,))
     return [
         {"error": float(a), "train_error": float(b), "margin": float(c), "duality_gap": NAN}
-        for a, b, c in zip(errors, train_errors, _margins(model, params, train), strict=True)
+        for a, b, c in zip(*errors, margins, strict=True)
     ]
 
 
-@partial(jax.jit, static_argnames=("model", "d"))
-def _initial(model: Model, keys: jax.Array, d: int) -> Params:
-    return jax.vmap(lambda key: model.init(key, d))(keys)
+def initial(model: Model, keys: jax.Array, d: int, *, wide: bool = False) -> Params:
+    """Return initial parameters of all seeds. By itself: random draws take long to compile."""
+    return over_seeds(_initial, (keys,), static=(model, d), wide=wide)
 
 
-@partial(jax.jit, static_argnames=("model", "steps", "learning_rate"))
+def _initial(model: Model, d: int, key: jax.Array) -> Params:
+    return model.init(key, d)
+
+
 def _anneal(
-    model: Model,
-    params: Params,
-    train: Dataset,
-    l2s: jax.Array,
-    steps: int,
-    learning_rate: float,
+    model: Model, steps: int, learning_rate: float, l2s: jax.Array, params: Params, train: Dataset
 ) -> Params:
     optimizer = optax.adam(learning_rate)
 
-    def path(params: Params, train: Dataset) -> Params:
-        def stage(params: Params, l2: jax.Array) -> tuple[Params, None]:
-            loss = objectives.regularized_logistic(model.apply, l2=l2)
-            return optim.train(loss, params, train, optimizer, steps=steps).params, None
+    def stage(params: Params, l2: jax.Array) -> tuple[Params, None]:
+        loss = objectives.regularized_logistic(model.apply, l2=l2)
+        return optim.train(loss, params, train, optimizer, steps=steps).params, None
 
-        return jax.lax.scan(stage, params, l2s)[0]
-
-    return jax.vmap(path)(params, train)
+    return jax.lax.scan(stage, params, l2s)[0]
 
 
-@partial(jax.jit, static_argnames=("model",))
-def _errors(model: Model, params: Params, data: Dataset) -> jax.Array:
-    return jax.vmap(lambda p, xy: error_rate(model.apply(p, xy.x), xy.y))(params, data)
+def _error(model: Model, params: Params, data: Dataset) -> jax.Array:
+    return error_rate(model.apply(params, data.x), data.y)
 
 
-@partial(jax.jit, static_argnames=("model",))
-def _margins(model: Model, params: Params, data: Dataset) -> jax.Array:
-    return jax.vmap(lambda p, xy: metrics.normalized_margin(model, p, *xy))(params, data)
+def _margin(model: Model, params: Params, data: Dataset) -> jax.Array:
+    return metrics.normalized_margin(model, params, *data)
 
 
 def kernel_svm(kernel: Kernel, train: Dataset, test: Dataset) -> Row:
-    """The hard-margin SVM of a kernel on one training set.
+    """Return a row about the hard-margin SVM of a kernel on one training set.
 
     A training set of a single class gets the constant classifier of that class.
     """
@@ -133,17 +122,30 @@ def kernel_svm(kernel: Kernel, train: Dataset, test: Dataset) -> Row:
 
 
 def kernel_span(kernel: Kernel, train: Dataset, test: Dataset, population: Dataset) -> Row:
-    """The best predictor in the span of the training inputs' kernel functions.
+    """Return a row about the best predictor in the span of the training inputs' kernel functions.
 
     `train_error` is the error on (a part of) the population sample it was fitted on.
     """
     best = predictors.best_in_span(kernel, train.x, population.x, population.y)
-    some = slice(test.x.shape[0])  # enough to see how far the fit flatters itself
+    part = slice(test.x.shape[0])  # enough to see how far the fit flatters itself
     return {
         "error": float(error_rate(best.decision_function(test.x), test.y)),
         "train_error": float(
-            error_rate(best.decision_function(population.x[some]), population.y[some])
+            error_rate(best.decision_function(population.x[part]), population.y[part])
         ),
         "margin": NAN,
         "duality_gap": NAN,
     }
+
+
+def path_length() -> optax.GradientTransformation:
+    """Return a transformation that changes nothing, and adds up the norms of the updates."""
+
+    def init(params: optax.Params) -> jax.Array:
+        return jnp.zeros((), jax.tree.leaves(params)[0].dtype)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple:
+        del params
+        return updates, state + safe_power(squared_norm(updates), 0.5)
+
+    return optax.GradientTransformation(init, update)

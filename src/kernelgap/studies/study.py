@@ -1,101 +1,73 @@
-"""The harness of all studies: independent cells, a journal on disk, a result with its provenance.
+"""A study and its result: independent cells, a journal on disk, estimates with their provenance.
 
-A study is a list of cells. A cell is a pure function of the configuration and its own identity, so
-that cells can run in any order, on several threads, and be taken from the journal of an
-interrupted run without changing a number.
+A cell is a pure function of the configuration and its own identity, so that cells can run in any
+order, on several threads, and be taken from the journal of an interrupted run without changing a
+number.
 """
 
-import csv
 import dataclasses
-import importlib.util
-import inspect
-import io
-import json
 import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import jax
-import jax.monitoring
-
-from kernelgap import _checks
-from kernelgap._display import Html, escape, table
+from kernelgap._display import Html, escape
+from kernelgap._display import table as html_table
 from kernelgap._extras import missing_extra, progress_bar
 from kernelgap._files import write_atomically
-from kernelgap.studies import environment, figures
-from kernelgap.studies.interrupts import remembered
-from kernelgap.studies.journal import (
-    CellResult,
-    Journal,
-    Row,
-    jsonable,
-    prepare_folder,
-)
+from kernelgap.studies import execution, panels, store, tables
+from kernelgap.studies.estimates import Estimate, Row, select
+from kernelgap.studies.execution import Cell
+from kernelgap.studies.options import from_json
+from kernelgap.studies.panels import Panel
+from kernelgap.studies.store import CellResult, Journal
+from kernelgap.studies.tables import Table
 
-FORMAT = 1  # of NAME.json with NAME.csv; raised when a reader of the last one would misread it
+Settings = TypeVar("Settings")
 
 
-class Cell(NamedTuple):
-    """One unit of work.
+class Study(NamedTuple, Generic[Settings]):
+    """An experiment that can be interrupted, resumed, read back and compared.
 
-    Attributes:
-        identity: what makes it this cell; of strings and numbers.
-        alone: needs the machine for itself, for its memory.
-    """
-
-    identity: tuple
-    alone: bool = False
-
-
-Config = TypeVar("Config")
-
-
-class Study(NamedTuple, Generic[Config]):
-    """What the harness needs to know of a study.
+    All functions must be deterministic; those of a module can be sent to other processes.
 
     Attributes:
-        name: as on the command line.
+        name: name on the command line and of the files.
         title: one line for listings.
-        config: frozen dataclass type, which checks itself and whose fields have a `help` metadata.
-        presets: name -> the fields it changes.
-        cells: config -> cells, in the order of their rows.
-        run_cell: (config, identity) -> rows.
-        summarize: (config, rows) -> JSON-able summary.
-        table: (config, summary) -> a short text table.
-        figure: (config, rows, summary) -> matplotlib Figure.
+        config: a subclass of `Config`.
+        cells: from a configuration to its cells, in the order of their rows.
+        run_cell: from a configuration and the identity of a cell to its rows, which are dicts of
+            strings and numbers with the same columns in all cells.
+        summarize: from a configuration and all rows to the estimates.
+        tables: from a configuration to the text tables.
+        panels: from a result to the panels of its figure.
+        presets: name -> the options that it changes.
+        about: what the study shows, in paragraphs.
+        caption: line above the figure, with options in braces, as in "{seeds} seeds".
+        check: refuses, before any work, a configuration that the data at hand cannot serve.
     """
 
     name: str
     title: str
-    config: type[Config]
-    presets: dict[str, dict[str, Any]]
-    cells: Callable[[Any], list[Cell]]
+    config: type[Settings]
+    cells: Callable[[Any], Sequence[Cell]]
     run_cell: Callable[[Any, tuple], list[Row]]
-    summarize: Callable[[Any, list[Row]], dict[str, Any]]
-    table: Callable[[Any, dict[str, Any]], str]
-    figure: Callable[[Any, list[Row], dict[str, Any]], Any]
+    summarize: Callable[[Any, list[Row]], list[Estimate]]
+    tables: Callable[[Any], Sequence[Table]]
+    panels: Callable[["Result"], Sequence[Panel]]
+    presets: Mapping[str, Mapping[str, Any]] = {"default": {}}
+    about: str = ""
+    caption: str = ""
+    check: Callable[[Any], None] | None = None
 
     def __repr__(self) -> str:
         return f"Study({self.name}: {self.title})"
 
-    @property
-    def about(self) -> str:
-        """What the study shows, in words. The docstring of its package, without the example."""
-        module = self.config.__module__
-        package = sys.modules[module.rpartition(".")[0] or module]
-        paragraphs = (inspect.getdoc(package) or self.title).split("\n\n")
-        unwanted = ("Example:", "`run` returns")
-        return "\n\n".join(p for p in paragraphs if not p.startswith(unwanted))
-
     def run(
         self,
-        config: Config | None = None,
+        config: Settings | None = None,
         *,
         out: str | os.PathLike | None = None,
         resume: bool = False,
@@ -103,11 +75,11 @@ class Study(NamedTuple, Generic[Config]):
         progress: bool = False,
         workers: int | None = None,
     ) -> "Result":
-        """Run the study: all cells that are not on disk, then the summary.
+        """Run all cells that are not on disk, and summarise them.
 
         Args:
-            config: what to run; the study's default when None. `Config(**PRESETS["quick"])`, with
-                the study's own configuration, is quick.
+            config: the configuration; the default one when None.
+                `STUDY.config(**STUDY.presets["quick"])` is a quick one.
             out: folder for NAME.csv, NAME.json, NAME.png and the journal; nothing is written when
                 None.
             resume: go on from the journal of an interrupted run of the same configuration.
@@ -117,59 +89,86 @@ class Study(NamedTuple, Generic[Config]):
                 linear algebra within a cell uses all cores by itself. What JAX's context managers
                 set belongs to the calling thread, and reaches the cells for workers=1 only.
 
-        Returns:
-            A `Result`, with `rows`, `summary`, `table()`, `plot()`, `to_pandas()` and `save(out)`.
-
         Raises:
-            TypeError, ValueError: if the configuration or an option is wrong.
             FileExistsError: if `out` holds a run and neither `resume` nor `overwrite` is set.
             NotADirectoryError, PermissionError: if `out` cannot be written.
             ImportError: if matplotlib or tqdm is needed and missing (extra `studies`).
+
+        Example:
+            >>> from kernelgap.studies import noisy_gd
+            >>> tiny = noisy_gd.NoisyGDConfig(
+            ...     d=3, n=10, widths=(4,), steps=10, records=2, seeds=2)
+            >>> result = noisy_gd.STUDY.run(tiny)
+            >>> len(result.rows)  # 3 methods, 2 starts, 2 seeds, 3 steps; 2 references
+            38
         """
-        return execute(
-            self,
-            self.config() if config is None else config,
-            out=out,
-            resume=resume,
-            overwrite=overwrite,
-            progress=progress,
-            workers=workers,
+        config = self.config() if config is None else config
+        if not isinstance(config, self.config):
+            expected, given = self.config.__name__, type(config).__name__
+            raise TypeError(f"`config` must be a {expected}; got {given}")
+        workers = execution.checked_workers(
+            out, resume=resume, overwrite=overwrite, workers=workers
         )
+        if self.check is not None:
+            self.check(config)
+        started = time.perf_counter()
+        done = _run(self, config, out, resume, overwrite, progress, workers)
+        cells = {cell.identity: done[cell.identity] for cell in self.cells(config)}
+        provenance = execution.describe_environment() | {
+            "seconds": {
+                "wall_of_this_call": time.perf_counter() - started,
+                "cells": sum(cell.seconds for cell in cells.values()),
+            },
+            "workers": workers,
+        }
+        rows = [row for cell in cells.values() for row in cell.rows]
+        result = Result(self, config, cells, self.summarize(config, rows), provenance)
+        if out is not None:
+            result.save(out)
+        return result
 
 
 class Result(NamedTuple):
-    """What a study returns.
+    """Rows and estimates of a study.
 
     Attributes:
-        study: the study it comes from.
+        study: the study that was run.
         config: its configuration.
-        rows: one dict per learner, grid point and seed.
-        summary: estimates with intervals.
+        cells: identity of each cell -> its rows, and the seconds that it took.
+        estimates: the summary, a line per metric and place.
         provenance: versions, device, dtype, timings.
     """
 
     study: Study
     config: Any
-    rows: list[Row]
-    summary: dict[str, Any]
+    cells: dict[tuple, CellResult]
+    estimates: list[Estimate]
     provenance: dict[str, Any]
 
+    @property
+    def rows(self) -> list[Row]:
+        """One dict per learner, grid point and seed."""
+        return [row for cell in self.cells.values() for row in cell.rows]
+
+    def select(self, metric: str, keys: Mapping[str, Any] | None = None) -> list[Estimate]:
+        """Return the estimates of one metric that agree with the given keys."""
+        return select(self.estimates, metric, keys)
+
     def table(self) -> str:
-        """The summary as a short text table."""
-        return self.study.table(self.config, self.summary)
+        """Return the main estimates as short text tables."""
+        specifications = self.study.tables(self.config)
+        texts = (tables.text(self.estimates, table) for table in specifications)
+        return "\n\n".join(text for text in texts if text)
 
     def plot(self) -> Any:
-        """The figure of the study, of several panels, as a matplotlib Figure (extra `studies`).
+        """Return the figure, of several panels, as a matplotlib Figure (extra `studies`).
 
         Its panels are `plot().axes`. It takes no `ax`: the panels have a common layout and legend.
         """
-        figure = self.study.figure(self.config, self.rows, self.summary)
-        # Notebooks know how to display figures of pyplot only, which keeps them all in memory.
-        figure._repr_png_ = partial(figures.png, figure)
-        return figure
+        return panels.figure(self, shown=True)
 
     def to_pandas(self) -> Any:
-        """The rows as a pandas DataFrame (extra `studies`)."""
+        """Return the rows as a pandas DataFrame (extra `studies`)."""
         try:
             import pandas
         except ImportError as error:
@@ -177,25 +176,26 @@ class Result(NamedTuple):
         return pandas.DataFrame(self.rows)
 
     def document(self) -> dict[str, Any]:
-        """All but the rows, as NAME.json has it."""
-        return jsonable(
+        """Return all but the rows, as NAME.json has it."""
+        header = store.journal_header(self.study.name, dataclasses.asdict(self.config), False)
+        return {k: header[k] for k in ("format", "study", "config")} | store.encode(
             {
-                "format": FORMAT,
-                "study": self.study.name,
-                "config": dataclasses.asdict(self.config),
-                "summary": self.summary,
+                "estimates": [estimate._asdict() for estimate in self.estimates],
                 "provenance": self.provenance,
                 "rows": len(self.rows),
             }
         )
 
     def save(self, out: str | os.PathLike) -> list[Path]:
-        """Write NAME.csv, NAME.json and NAME.png into the folder `out`, each atomically."""
-        folder, name = prepare_folder(out), self.study.name
+        """Write NAME.journal.jsonl, .csv, .json and .png into a folder, each atomically."""
+        folder, name = store.prepare_folder(out), self.study.name
+        x64 = bool(self.provenance.get("x64"))
+        header = store.journal_header(name, dataclasses.asdict(self.config), x64)
         contents = {
-            f"{name}.csv": _csv(self.rows).encode(),
-            f"{name}.json": (json.dumps(self.document(), indent=2) + "\n").encode(),
-            f"{name}.png": figures.png(self.plot(), dpi=160),
+            f"{name}.journal.jsonl": store.journal_text(header, self.cells.items()),
+            f"{name}.csv": store.csv_text(self.rows),
+            f"{name}.json": store.document_text(self.document()),
+            f"{name}.png": panels.png(panels.figure(self), dpi=160),
         }
         for file, content in contents.items():
             write_atomically(folder / file, content)
@@ -205,7 +205,7 @@ class Result(NamedTuple):
         return f"{self.study.name} study, {len(self.rows)} rows\n{self.table()}"
 
     def _repr_html_(self) -> str:
-        config = table(dataclasses.asdict(self.config).items(), caption="configuration")
+        config = html_table(dataclasses.asdict(self.config).items(), caption="configuration")
         return Html(
             f"<p><b>{escape(self.study.name)}</b>: {escape(self.study.title)}; "
             f"{len(self.rows)} rows</p><pre>{escape(self.table())}</pre>"
@@ -213,134 +213,72 @@ class Result(NamedTuple):
         )
 
 
-def execute(
+def _run(
     study: Study,
     config: Any,
-    *,
-    out: str | os.PathLike | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    progress: bool = False,
-    workers: int | None = None,
-) -> Result:
-    """Run all cells of a study and summarise them; see `Study.run` for the arguments."""
-    if not isinstance(config, study.config):
-        raise TypeError(f"`config` must be a {study.config.__name__}; got {type(config).__name__}")
-    workers = checked_options(out, resume=resume, overwrite=overwrite, workers=workers)
-    cells = study.cells(config)
-    started = time.perf_counter()
-    header = {
-        "study": study.name,
-        "x64": environment.x64(),
-        "config": jsonable(dataclasses.asdict(config)),
-    }
+    out: str | os.PathLike | None,
+    resume: bool,
+    overwrite: bool,
+    progress: bool,
+    workers: int,
+) -> dict[tuple, CellResult]:
+    """Run the cells that the journal in `out` does not have, and return all."""
+    cells, lock = study.cells(config), threading.Lock()
+    header = store.journal_header(study.name, dataclasses.asdict(config), execution.x64())
     with Journal(out, header, resume=resume, overwrite=overwrite) as journal:
         missing = [cell for cell in cells if cell.identity not in journal.done]
-        shown = progress_bar(
-            len(cells), study.name, unit="cell", done=len(cells) - len(missing), enabled=progress
-        )
-        with shown, remembered() as check:
-            lock = threading.Lock()
+        done = len(cells) - len(missing)
+        shown = progress_bar(len(cells), study.name, unit="cell", done=done, enabled=progress)
+        with shown, execution.interrupt_check() as check:
 
             def work(cell: Cell) -> None:
                 check()
-                result = _timed(study, config, cell)
+                started = time.perf_counter()
+                rows = study.run_cell(config, cell.identity)
                 with lock:
-                    journal.add(cell.identity, result)
+                    journal.add(cell.identity, CellResult(rows, time.perf_counter() - started))
                     shown.update()
 
             try:
-                _run_cells(work, missing, workers)
+                execution.run_cells(work, missing, workers)
                 check()
             except KeyboardInterrupt as stop:
-                stop.add_note(_what_is_kept(len(journal.done), len(cells), out))
+                finished = f"{len(journal.done)} of {len(cells)} cells"
+                if out is None:
+                    stop.add_note(f"{finished} were finished and are lost: runs with `out` keep "
+                                  "them")  # fmt: skip
+                else:
+                    stop.add_note(f"{finished} are safe in {os.fspath(out)!r}: run again with "
+                                  "resume=True")  # fmt: skip
                 raise
-        results = [journal.done[cell.identity] for cell in cells]
-    rows = [row for result in results for row in result.rows]
-    provenance = environment.describe_environment() | {
-        "seconds": {
-            "wall_of_this_call": time.perf_counter() - started,
-            "compile": sum(r.compile_s for r in results),
-            "run": sum(r.run_s for r in results),
-        },
-        "workers": workers,
-    }
-    result = Result(study, config, rows, study.summarize(config, rows), provenance)
-    if out is not None:
-        result.save(out)
-    return result
+        return journal.done
 
 
-def checked_options(
-    out: str | os.PathLike | None, *, resume: bool, overwrite: bool, workers: int | None
-) -> int:
-    """Refuse what no run can work with, before any work; the number of workers."""
-    if resume and overwrite:
-        raise ValueError("`resume` and `overwrite` exclude each other; got both")
-    if out is None and (resume or overwrite):
-        raise ValueError("`resume` and `overwrite` need `out`, the folder of the run; got None")
-    if out is not None and importlib.util.find_spec("matplotlib") is None:
-        raise missing_extra("figures need", "matplotlib")
-    default = min(2, os.cpu_count() or 1)
-    return _checks.integer(default if workers is None else workers, "workers", minimum=1)
-
-
-def _what_is_kept(done: int, cells: int, out: str | os.PathLike | None) -> str:
-    if out is None:
-        return f"{done} of {cells} cells were finished and are lost: runs with `out` keep them"
-    return f"{done} of {cells} cells are safe in {os.fspath(out)!r}: run again with resume=True"
-
-
-def _run_cells(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int) -> None:
-    """Run cells on threads, then those that need the machine alone, one by one.
-
-    Threads, because compiling and running release the interpreter lock. When a cell fails or the
-    user interrupts, cells under way on threads are finished and kept, and no further one starts.
-    """
-    shared = [] if workers == 1 else [cell for cell in cells if not cell.alone]
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, cell) for cell in shared]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    for cell in cells:
-        if workers == 1 or cell.alone:
-            work(cell)
-
-
-class _CompileClock(threading.local):
-    seconds = 0.0
-
-
-_compile_clock = _CompileClock()
-
-
-@lru_cache(maxsize=1)
-def _start_compile_clock() -> None:
-    """Have JAX report what it spends on tracing and compiling, to the thread that does it."""
-
-    def listen(event: str, duration_secs: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
-            _compile_clock.seconds += duration_secs
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-
-
-def _timed(study: Study, config: Any, cell: Cell) -> CellResult:
-    _start_compile_clock()
-    started, compiled = time.perf_counter(), _compile_clock.seconds
-    rows = study.run_cell(config, cell.identity)
-    compile_s = _compile_clock.seconds - compiled
-    return CellResult(rows, compile_s, time.perf_counter() - started - compile_s)
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: "" if v != v else v for k, v in row.items()})  # NaN != NaN
-    return text.getvalue()
+def load(path: str | os.PathLike, studies: Mapping[str, Study]) -> Result:
+    """Return the one result at a path; see `kernelgap.studies.load`."""
+    files = store.find_results(path, studies)
+    if len(files) > 1:
+        raise ValueError(f"{os.fspath(path)!r} holds results of several studies, "
+                         f"{', '.join(files)}: name the JSON file of one")  # fmt: skip
+    (file,) = files.values()
+    document = store.read_document(file)
+    name = document["study"]
+    if name not in studies:
+        raise ValueError(f"{str(file)!r} is of a study {name!r}, which this version does not know; "
+                         f"it has {', '.join(studies)}")  # fmt: skip
+    study = studies[name]
+    _, done, _ = store.read_journal(file.with_suffix(".journal.jsonl"))
+    try:
+        config = from_json(study.config, document["config"])
+        cells = {cell.identity: done[cell.identity] for cell in study.cells(config)}
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the configuration in {str(file)!r} does not fit this version: {error}"
+        ) from error
+    except KeyError as error:
+        raise ValueError(
+            f"{str(file)!r} and the journal beside it are not of the same run: the cell "
+            f"{error} is missing"
+        ) from None
+    estimates = [Estimate(**estimate) for estimate in document["estimates"]]
+    return Result(study, config, cells, estimates, document["provenance"])

@@ -1,0 +1,204 @@
+"""Test errors of nets with fixed signs: no penalty, weight decay, or the diversity penalty.
+
+Each seed draws data and initial units. Each net is looked at after some numbers of steps; that
+number and the strength of the penalty are chosen on a validation set, for every learner alike.
+Errors are the mean squared error over the variance of the targets (teacher), or the share of
+samples that are not classified rightly.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kernelgap import datasets, metrics, models, objectives, optim
+from kernelgap.datasets import Dataset
+from kernelgap.models import Model
+from kernelgap.studies import seeds
+from kernelgap.studies.diversity_parts import clustered_units, random_units
+from kernelgap.studies.estimates import Row
+from kernelgap.studies.learners import error_rate
+from kernelgap.studies.options import about_options
+from kernelgap.studies.seeds import over_seeds
+
+if TYPE_CHECKING:
+    from kernelgap.studies.diversity import DiversityConfig
+
+_CLASSES = tuple(range(10))
+LEAST_UNITS = 16  # for which the signs of ten outputs are orthogonal
+_SOURCES = ("teacher", "digits", "mnist")
+
+
+class Problem(NamedTuple):
+    """Data of all seeds; `test` has no axis of seeds where all share it."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    shared: bool
+
+
+def error_cells(config: "DiversityConfig") -> list[tuple]:
+    """Return the data set, the start and the width of each net."""
+    return [
+        (data, start, width)
+        for data in ((*config.data, "mnist") if config.mnist else config.data)
+        for start in config.starts
+        for width in config.widths
+        if data == "teacher" or width >= LEAST_UNITS
+    ]
+
+
+def check_data(config: "DiversityConfig") -> None:
+    """Refuse what would fail later: missing files, more samples than there are."""
+    used = config.n_train + config.n_validation
+    if "digits" in config.data:
+        seeds.leave_some(used, _CLASSES, "n_train", "n_validation")
+    if config.mnist and used > (images := len(_mnist(config.mnist).train.y)):
+        error = ValueError(f"`n_train` + `n_validation` must be at most {images}, the training "
+                           f"images of MNIST; got {used}")  # fmt: skip
+        raise about_options(error, "n_train", "n_validation")
+
+
+def error_rows(config: "DiversityConfig", data: str, start: str, width: int) -> list[Row]:
+    """Return a row per seed, kind of penalty and strength, at the number of steps chosen for it."""
+    key = jax.random.fold_in(jax.random.key(config.seed), 1000 + _SOURCES.index(data))
+    data_keys, start_keys = jax.random.split(key, (2, config.seeds))
+    problem = draw_problem(config, data, data_keys)
+    draw: Callable = partial(random_units, n=width, d=problem.train.x.shape[-1])
+    if start == "clustered":
+        form = {"clusters": config.clusters, "spread": config.spread}
+        draw = partial(clustered_units, n=width, d=problem.train.x.shape[-1], **form)
+    w = jax.vmap(draw)(start_keys)
+    model = models.fixed_sign_net(width, outputs=None if data == "teacher" else len(_CLASSES))
+    tried = [("none", 0.0), *(("l2", l2) for l2 in config.l2s)]
+    tried += [("diversity", penalty) for penalty in config.penalties]
+    strengths = np.array([strength for _, strength in tried])
+    diverse = np.array([case == "diversity" for case, _ in tried])
+    chosen = jax.device_get(
+        _fit(
+            model,
+            w,
+            *problem[:3],
+            jnp.asarray(np.where(diverse, 0, strengths), w.dtype),
+            jnp.asarray(np.where(diverse, strengths, 0), w.dtype),
+            shared=problem.shared,
+            steps=config.adam_steps,
+            every=config.adam_steps // config.stops,
+            learning_rate=config.adam_rate,
+        )
+    )
+    return [
+        {"data": data, "start": start, "width": width}
+        | {"case": case, "strength": strength, "seed": seed}
+        | {name: values[i, seed] for name, values in chosen._asdict().items()}
+        for i, (case, strength) in enumerate(tried)
+        for seed in range(config.seeds)
+    ]
+
+
+class _Chosen(NamedTuple):
+    """The look at one net that has the least validation error."""
+
+    step: jax.Array
+    validation: jax.Array
+    error: jax.Array
+    discrepancy: jax.Array
+
+
+@partial(jax.jit, static_argnames=("model", "shared", "steps", "every", "learning_rate"))
+def _fit(
+    model: Model,
+    w: jax.Array,
+    train: Dataset,
+    validation: Dataset,
+    test: Dataset,
+    l2s: jax.Array,
+    penalties: jax.Array,
+    *,
+    shared: bool,
+    steps: int,
+    every: int,
+    learning_rate: float,
+) -> _Chosen:
+    """Return, for each pair of strengths and each seed, the chosen look: (strengths, seeds)."""
+    optimizer = optax.adam(learning_rate)
+
+    def net(
+        strengths: tuple, w: jax.Array, train: Dataset, validation: Dataset, test: Dataset
+    ) -> _Chosen:
+        l2, penalty = strengths
+        loss = objectives.regularized_squared(model.apply, l2=l2)
+        loss = objectives.with_diversity(loss, strength=penalty)
+
+        def look(params: tuple) -> tuple:
+            errors = (_error(model.apply(params, part.x), part.y) for part in (validation, test))
+            return (*errors, metrics.slice_discrepancy(params[0]))
+
+        targets = train.y
+        if model.spec.outputs is not None:
+            targets = jax.nn.one_hot(train.y, model.spec.outputs, dtype=train.x.dtype)
+        looks = optim.train(
+            loss, (w,), (train.x, targets), optimizer, steps=steps, record=look, record_every=every
+        ).records
+        first = jnp.argmin(jnp.where(jnp.isnan(looks[0]), jnp.inf, looks[0]))
+        return _Chosen((first + 1) * every, *(values[first] for values in looks))
+
+    nets = jax.vmap(net, (None, 0, 0, 0, None if shared else 0))
+    # One after the other: the seeds fill the machine, and memory holds them once.
+    return jax.lax.map(lambda pair: nets(pair, w, train, validation, test), (l2s, penalties))
+
+
+def _error(outputs: jax.Array, y: jax.Array) -> jax.Array:
+    if outputs.ndim == 1:
+        return jnp.mean(jnp.square(outputs - y)) / jnp.var(y)
+    return error_rate(outputs, y)
+
+
+def draw_problem(config: "DiversityConfig", data: str, keys: jax.Array) -> Problem:
+    """Return training, validation and test sets of all seeds; inputs have norm 1."""
+    used, test = config.n_train + config.n_validation, None
+    if data == "teacher":
+        size = (used + config.n_test, config.teacher_d, config.teacher_units)
+        drawn = over_seeds(_teacher, (keys,), static=(*size, used, config.noise))
+    elif data == "digits":
+        drawn = seeds.digits(keys, _CLASSES)
+    else:
+        files = _mnist(config.mnist)
+        drawn, test = _drawn(files.train, keys, used), Dataset(_unit(files.test.x), files.test.y)
+    train, rest = seeds.split(Dataset(_unit(drawn.x), drawn.y), config.n_train)
+    validation, own = seeds.split(rest, config.n_validation)
+    return Problem(train, validation, own if test is None else test, test is not None)
+
+
+def _teacher(n: int, d: int, units: int, noisy: int, noise: float, key: jax.Array) -> Dataset:
+    """Return a teacher's values over their deviation, the first `noisy` of them with noise."""
+    key, noise_key = jax.random.split(key)
+    x, y = datasets.teacher(key, n, d, units=units, inputs="sphere", labels="value")
+    y = y / jnp.std(y)
+    disturbed = jnp.arange(n) < noisy
+    return Dataset(x, y + noise * jnp.where(disturbed, jax.random.normal(noise_key, (n,)), 0))
+
+
+@lru_cache(maxsize=1)
+def _mnist(path: str) -> datasets.Split:
+    try:
+        return datasets.mnist(path)
+    except (OSError, ValueError) as error:
+        raise about_options(type(error)(f"`mnist`: {error}"), "mnist") from error
+
+
+def _drawn(data: Dataset, keys: jax.Array, n: int) -> Dataset:
+    """Draw images for each seed, without replacement."""
+    x, y = np.asarray(data.x), np.asarray(data.y)
+    order = [np.asarray(jax.random.permutation(key, len(y))[:n]) for key in keys]
+    return Dataset(jnp.asarray(x[np.stack(order)]), jnp.asarray(y[np.stack(order)]))
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    norms = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return jnp.asarray(x) / jnp.where(norms > 0, norms, 1)

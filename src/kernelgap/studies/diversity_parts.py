@@ -1,0 +1,233 @@
+"""Spectra, arrangements of units, and training, for the diversity study.
+
+Units have norm sqrt(d), about that of Gaussian ones: arrangements differ in directions only.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kernelgap import datasets, kernels, metrics, models, objectives, optim
+from kernelgap.models import Model
+from kernelgap.studies.estimates import NAN, Row
+from kernelgap.studies.seeds import over_seeds
+from kernelgap.typing import Loss
+
+if TYPE_CHECKING:
+    from kernelgap.studies.diversity import DiversityConfig
+
+TRAINING = ("random", "clustered", "optimised", "clustered, penalised")
+DEGREE = 50  # of the population spectra
+
+
+def random_units(key: jax.Array, n: int, d: int) -> jax.Array:
+    """Draw independent uniform directions."""
+    return _scaled(jax.random.normal(key, (n, d)))
+
+
+def clustered_units(key: jax.Array, n: int, d: int, *, clusters: int, spread: float) -> jax.Array:
+    """Draw directions around random ones, in turn; a large spread makes them independent."""
+    centres_key, noise_key = jax.random.split(key)
+    centres = jax.random.normal(centres_key, (clusters, d))
+    noise = jax.random.normal(noise_key, (n, d))
+    return _scaled(centres[jnp.arange(n) % clusters] + spread * noise)
+
+
+def spread_out(steps: int, w: jax.Array) -> jax.Array:
+    """Move units by Adam to lower the diversity penalty, with a learning rate that falls to 0."""
+    # In radians, nearly: Adam's steps do not depend on the scale of the penalty.
+    size = jnp.sqrt(jnp.asarray(w.shape[1], w.dtype))
+    optimizer = optax.adam(optax.linear_schedule(0.05, 0.0, steps))
+
+    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+        u, state = carry
+        gradient = jax.grad(objectives.diversity_penalty)(u)
+        with jax.numpy_dtype_promotion("standard"):  # optax does not know the strict mode
+            updates, state = optimizer.update(gradient, state)
+        return (optax.apply_updates(u, updates), state), None
+
+    u = w / size
+    (u, _), _ = jax.lax.scan(step, (u, optimizer.init(u)), length=steps)
+    return _scaled(u)
+
+
+def _scaled(w: jax.Array) -> jax.Array:
+    norms = jnp.linalg.norm(w, axis=1, keepdims=True)
+    return w * (jnp.sqrt(jnp.asarray(w.shape[1], w.dtype)) / norms)
+
+
+def keys_of(config: "DiversityConfig", purpose: int) -> jax.Array:
+    """Return a key per seed, the same for the same purpose."""
+    key = jax.random.fold_in(jax.random.key(config.seed), purpose)
+    return jax.random.split(key, config.seeds)
+
+
+def inputs(config: "DiversityConfig") -> jax.Array:
+    """Return the inputs of all seeds: shape (seeds, n, d), on the unit sphere."""
+    return jax.vmap(lambda key: datasets.sphere(key, config.n, config.d))(keys_of(config, 0))
+
+
+def clustered(config: "DiversityConfig", spread: float) -> jax.Array:
+    """Return clustered units of all seeds: shape (seeds, units, d)."""
+    draw = partial(
+        clustered_units, n=config.units, d=config.d, clusters=config.clusters, spread=spread
+    )
+    return jax.vmap(draw)(keys_of(config, 2))
+
+
+def targets(config: "DiversityConfig", x: jax.Array) -> jax.Array:
+    """Return a random teacher's outputs for each seed, scaled to variance 1."""
+
+    def of_seed(key: jax.Array, x: jax.Array) -> jax.Array:
+        params = datasets.planted_teacher(key, x.shape[1], units=config.teacher_units)
+        y = models.homogeneous_mlp((config.teacher_units,)).apply(params, x)
+        return y / jnp.std(y)
+
+    return jax.vmap(of_seed)(keys_of(config, 3), x)
+
+
+def spectrum_rows(config: "DiversityConfig", d: int) -> list[Row]:
+    """Return eigenvalues of the Gram matrix over n at some ranks, and the population's there."""
+    kernel, n = kernels.diversity_kernel(), config.gram_n
+    expected = population(d, n)
+    ends = np.flatnonzero(np.diff(expected)) + 1  # of the degrees
+    spaced = np.round(np.geomspace(1, n, 80)).astype(int)
+    ranks = np.unique(np.concatenate([spaced, ends, ends + 1]))
+    rows = []
+    for seed in range(config.gram_seeds):
+        key = jax.random.fold_in(jax.random.key(config.seed), seed)
+        x = datasets.sphere(key, n, d)
+        values = np.asarray(kernels.spectrum(kernel, x).values)[::-1] / n
+        columns = zip(ranks, values[ranks - 1], expected[ranks - 1], strict=True)
+        rows += [
+            {"d": d, "seed": seed, "rank": rank, "eigenvalue": value, "population": limit}
+            for rank, value, limit in columns
+        ]
+    return rows
+
+
+def population(d: int, n: int) -> np.ndarray:
+    """Return the n largest eigenvalues of g on the sphere, repeated by their multiplicities."""
+    spectrum = kernels.zonal_spectrum(kernels.diversity_kernel(), d, degree=DEGREE)
+    order = np.argsort(-spectrum.values)
+    counts = [min(spectrum.multiplicities[t], n) for t in order]
+    values = np.repeat(spectrum.values[order], counts)[:n]
+    return np.pad(values, (0, n - len(values)), constant_values=np.nan)
+
+
+def discrepancy_rows(config: "DiversityConfig") -> list[Row]:
+    """Return s_min and discrepancy of all arrangements on the same inputs of each seed."""
+    x = inputs(config)
+    draws = jax.vmap(lambda key: jax.random.split(key, config.draws))(keys_of(config, 1))
+    drawn = jax.vmap(jax.vmap(lambda key: random_units(key, config.units, config.d)))(draws)
+    groups = [("random", NAN, drawn)]
+    for spread in config.spreads:
+        groups.append(("clustered", spread, clustered(config, spread)[:, None]))
+    best = over_seeds(spread_out, (drawn[:, 0],), static=(config.spreading,))
+    groups.append(("optimised", NAN, best[:, None]))
+    rows = []
+    for case, spread, w in groups:
+        s_min, discrepancy = jax.device_get(over_seeds(_measure, (w, x)))
+        rows += [
+            {"case": case, "spread": spread, "draw": draw, "seed": seed}
+            | {"s_min": s_min[seed, draw], "discrepancy": discrepancy[seed, draw]}
+            for seed in range(config.seeds)
+            for draw in range(w.shape[1])
+        ]
+    return rows
+
+
+def _measure(w: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return (s_min, discrepancy) for units of shape (draws, m, d) and inputs (n, d)."""
+
+    def of_draw(w: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return metrics.smallest_singular_value(w, x).value, metrics.slice_discrepancy(w)
+
+    return jax.vmap(of_draw)(w)
+
+
+def training_rows(config: "DiversityConfig", case: str) -> list[Row]:
+    """Return gradient descent on the squared loss from one arrangement, and its certificates."""
+    x = inputs(config)
+    y = targets(config, x)
+    w = clustered(config, config.spread)
+    if not case.startswith("clustered"):
+        w = jax.vmap(lambda key: random_units(key, config.units, config.d))(keys_of(config, 1))
+    if case == "optimised":
+        w = over_seeds(spread_out, (w,), static=(config.spreading,))
+    strength = config.penalty if case.endswith("penalised") else 0.0
+    every = config.steps // config.records
+    model = models.fixed_sign_net(config.units)
+    static = (model, strength, config.learning_rate, config.steps, every)
+    looks = jax.device_get(over_seeds(_train, (w, x, y), static=static))
+    refuse_violations(looks.loss, looks.certificate)
+    return [
+        {"case": case, "strength": strength, "seed": seed, "step": k * every}
+        | {name: values[seed, k] for name, values in looks._asdict().items()}
+        for seed in range(config.seeds)
+        for k in range(config.records + 1)
+    ]
+
+
+def refuse_violations(loss: np.ndarray, certificate: np.ndarray) -> None:
+    """Stop where a loss is above what the gradient certifies: then a formula is wrong.
+
+    s_min enters by its lower end; what is left to rounding is the gradient's relative error.
+    """
+    bad = ~((loss <= (1 + 1e-3) * certificate) | (loss < rounding_floor(loss.dtype)))
+    if bad.any():
+        where = tuple(np.argwhere(bad)[0].tolist())
+        raise RuntimeError(
+            f"the certificate L <= (n/2) ||grad L||^2 / s_min^2 is violated in {bad.sum()} of "
+            f"{bad.size} records: {loss[where]:.6g} > {certificate[where]:.6g} at {where}"
+        )
+
+
+def rounding_floor(dtype: np.dtype) -> float:
+    """Return the loss below which residuals, of targets of size 1, are mere rounding."""
+    return (100 * float(np.finfo(dtype).eps)) ** 2
+
+
+class _Look(NamedTuple):
+    """Measurements of a net at one moment."""
+
+    loss: jax.Array
+    gradient: jax.Array
+    s_min: jax.Array
+    certificate: jax.Array
+    discrepancy: jax.Array
+
+
+def _train(
+    model: Model,
+    strength: float,
+    learning_rate: float,
+    steps: int,
+    every: int,
+    w: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+) -> _Look:
+    """Return looks of shape (records + 1,), the first at the start."""
+    data_term = objectives.regularized_squared(model.apply)
+    loss: Loss = data_term
+    if strength:
+        loss = objectives.with_diversity(data_term, strength=strength)
+    optimizer = optax.sgd(learning_rate, momentum=0.9)
+
+    def look(params: tuple) -> _Look:
+        # Of the data term alone: the certificate is about it.
+        value, gradient = jax.value_and_grad(data_term)(params, x, y)
+        smallest = metrics.smallest_singular_value(params[0], x)
+        certificate = metrics.pl_bound(gradient, smallest, n=x.shape[0], scale=model.spec.scale)
+        size, discrepancy = jnp.linalg.norm(gradient[0]), metrics.slice_discrepancy(params[0])
+        return _Look(value, size, smallest.value, certificate, discrepancy)
+
+    records = optim.train(
+        loss, (w,), (x, y), optimizer, steps=steps, record=look, record_every=every
+    ).records
+    return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), look((w,)), records)

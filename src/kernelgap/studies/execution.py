@@ -1,0 +1,129 @@
+"""Running cells on threads, a Ctrl-C that is not lost, and the environment of a run."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kernelgap import _checks
+from kernelgap._extras import missing_extra
+from kernelgap.studies.options import about_options
+
+
+class Cell(NamedTuple):
+    """One unit of work of a study.
+
+    Attributes:
+        identity: strings and numbers that tell it from the other cells.
+        alone: it needs the machine for itself, for its memory.
+    """
+
+    identity: tuple
+    alone: bool = False
+
+
+def checked_workers(
+    out: str | os.PathLike | None, *, resume: bool, overwrite: bool, workers: int | None
+) -> int:
+    """Refuse options that no run can work with, and return the number of workers."""
+    if resume and overwrite:
+        error = ValueError("`resume` and `overwrite` exclude each other; got both")
+        raise about_options(error, "resume", "overwrite")
+    if out is None and (resume or overwrite):
+        raise ValueError("`resume` and `overwrite` need `out`, the folder of the run; got None")
+    if out is not None and importlib.util.find_spec("matplotlib") is None:
+        raise missing_extra("figures need", "matplotlib")
+    default = min(2, os.cpu_count() or 1)
+    try:
+        return _checks.integer(default if workers is None else workers, "workers", minimum=1)
+    except (TypeError, ValueError) as error:
+        raise about_options(error, "workers") from None
+
+
+def run_cells(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int) -> None:
+    """Run cells on threads, then those that need the machine alone, one by one.
+
+    Threads, because compiling and running release the interpreter lock. When a cell fails or the
+    user interrupts, cells under way on threads are finished and kept, and no further one starts.
+    """
+    shared = [] if workers == 1 else [cell for cell in cells if not cell.alone]
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work, cell) for cell in shared]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for cell in cells:
+        if workers == 1 or cell.alone:
+            work(cell)
+
+
+@contextmanager
+def interrupt_check() -> Iterator[Callable[[], None]]:
+    """Yield a check that raises KeyboardInterrupt if Ctrl-C came before.
+
+    Python drops an exception that is raised within a destructor or a callback of a weak reference,
+    of which JAX has many; the one of Ctrl-C can fall there. Elsewhere it is raised as ever. Other
+    handlers than Python's own, and threads, which no signal reaches, are left alone.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before is not signal.default_int_handler:
+        yield lambda: None
+        return
+    came = threading.Event()
+
+    def handle(*_: object) -> None:
+        came.set()
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions, device and dtype: what a number depends on besides its configuration."""
+    device = jax.devices()[0]
+    packages = ("kernelgap", "jax", "jaxlib", "numpy", "scipy", "optax", "neural-tangents")
+    return {
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "host_cores": os.cpu_count(),
+        },
+        "dtype": str(jnp.zeros(()).dtype),
+        "x64": x64(),
+    }
+
+
+def version(package: str) -> str | None:
+    """Return the installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def x64() -> bool:
+    """Tell whether JAX's default is double precision."""
+    return jnp.zeros(()).dtype == jnp.float64

@@ -1,0 +1,246 @@
+"""With and without weight decay from the same large initialisation.
+
+From a large initialisation gradient descent stays lazy: the activation patterns hardly change and
+the net behaves as its tangent kernel does. Weak l2 regularisation ends that regime however the net
+started: the weights shrink, patterns change, the normalised margin grows. Both nets start from the
+same weights; units come in pairs that cancel, so that the output starts at 0.
+
+References:
+    Paper A (regularisation takes the net out of the kernel's regime). The protocol is ours:
+    doubled initialisation (L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019), gradient descent
+    with momentum, which stays linear in the lazy regime.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kernelgap import kernels, metrics, objectives, optim
+from kernelgap._trees import squared_norm
+from kernelgap.datasets import Dataset
+from kernelgap.models import Model, Params
+from kernelgap.studies import seeds
+from kernelgap.studies.estimates import NAN, POSITIVE, REAL, SHARE, Estimate, Row, means
+from kernelgap.studies.execution import Cell
+from kernelgap.studies.learners import error_rate, kernel_svm, two_layer_net
+from kernelgap.studies.options import Config, option
+from kernelgap.studies.panels import BLUE, GREEN, ORANGE, Curve, Panel, level
+from kernelgap.studies.seeds import over_seeds
+from kernelgap.studies.study import Result, Study
+from kernelgap.studies.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["STUDY", "RegularizationConfig"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RegularizationConfig(Config):
+    """Options of the regularization study; see the `help` of each field.
+
+    Example:
+        >>> from kernelgap.studies import regularization
+        >>> tiny = regularization.RegularizationConfig(
+        ...     d=4, n=20, width=16, seeds=2, n_test=200, steps=20, records=4)
+        >>> len(regularization.STUDY.run(tiny).rows)  # 2 nets, 2 seeds, 5 steps; the kernel's 2
+        22
+    """
+
+    data: Literal["xor", "digits"] = option("xor", "xor (paper A) or digits (scikit-learn)")
+    d: int = option(20, "input dimension (xor)", minimum=2)
+    n: int = option(160, "training samples", minimum=2)
+    signal: Literal["axis", "cube"] = option("axis", "form of the xor signal: axis or cube")
+    noise: Literal["sign", "gaussian"] = option("sign", "noise distribution: sign or gaussian")
+    classes: tuple[int, ...] = option(
+        (3, 8), "two digits to tell apart (digits)", minimum=0, maximum=9, length=2
+    )
+    seeds: int = option(10, "independent repetitions", minimum=2)
+    seed: int = option(0, "base of all random keys", minimum=0)
+    n_test: int = option(10_000, "fresh test samples for each repetition (xor)", minimum=1)
+    width: int = option(
+        512, "hidden units, even: they start in pairs that cancel", minimum=2, multiple_of=2
+    )
+    init_scale: float = option(4.0, "factor on the initial weights; large means lazy", above=0)
+    l2: float = option(3e-3, "strength of the weight decay of the regularised net", above=0)
+    learning_rate: float = option(0.02, "learning rate of gradient descent", above=0)
+    momentum: float = option(0.9, "momentum of gradient descent", minimum=0, maximum=0.999)
+    steps: int = option(6000, "full-batch steps", minimum=1)
+    records: int = option(60, "points in time that are recorded", minimum=1, divides="steps")
+
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"width": 256, "n_test": 4000, "seeds": 5, "steps": 4000, "records": 40},
+    "default": {},
+    "large": {"d": 40, "n": 400, "width": 1024, "steps": 12_000},
+}
+_NETS: dict[str, dict[str, Any]] = {
+    "regularised": {"color": BLUE, "label": "regularised"},
+    "unregularised": {"color": ORANGE, "style": "--", "label": "unregularised"},
+}
+
+
+def _check(config: RegularizationConfig) -> None:
+    if config.data == "digits":
+        seeds.leave_some(config.n, config.classes, "n")
+
+
+def _cells(config: RegularizationConfig) -> list[Cell]:
+    return [Cell((learner,)) for learner in (*_NETS, "ntk")]
+
+
+def _run_cell(config: RegularizationConfig, identity: tuple) -> list[Row]:
+    (learner,) = identity
+    train_keys, test_keys, net_keys = jax.random.split(
+        jax.random.key(config.seed), (3, config.seeds)
+    )
+    if config.data == "digits":
+        train, test = seeds.split(seeds.digits(train_keys, config.classes), config.n)
+    else:
+        form: dict[str, Any] = {"signal": config.signal, "noise": config.noise}
+        train = seeds.xor(train_keys, config.n, config.d, **form)
+        test = seeds.xor(test_keys, config.n_test, config.d, **form)
+    model = two_layer_net(config.width)
+    if learner == "ntk":
+        kernel = kernels.ntk(model)
+        pairs = zip(seeds.each(train), seeds.each(test), strict=True)
+        found = [kernel_svm(kernel, *pair) for pair in pairs]
+        return [_row(learner, seed, NAN, row) for seed, row in enumerate(found)]
+    half = two_layer_net(config.width // 2)
+    params = over_seeds(_paired, (net_keys,), static=(half, train.x.shape[-1]))
+    params = jax.tree.map(lambda leaf: config.init_scale * leaf, params)
+    l2 = jnp.asarray(config.l2 if learner == "regularised" else 0.0, train.x.dtype)
+    every = config.steps // config.records
+    start = over_seeds(_look, (params, params, train, test), static=(model,))
+    how = (model, config.learning_rate, config.momentum, config.steps, every)
+    records = over_seeds(_train, (params, train, test), static=how, shared=(l2,))
+    start, records = jax.device_get((start, records))
+    rows = []
+    for seed in range(config.seeds):
+        rows.append(_row(learner, seed, 0, {k: v[seed] for k, v in start._asdict().items()}))
+        for i in range(config.records):
+            look: dict[str, Any] = {k: v[seed, i] for k, v in records._asdict().items()}
+            rows.append(_row(learner, seed, (i + 1) * every, look))
+    return rows
+
+
+class _Look(NamedTuple):
+    """Measurements of a net at one moment."""
+
+    error: jax.Array
+    train_error: jax.Array
+    margin: jax.Array
+    activation_change: jax.Array
+    norm: jax.Array
+    loss: jax.Array
+
+
+def _row(learner: str, seed: int, step: float, measured: dict) -> Row:
+    columns = {name: float(measured.get(name, NAN)) for name in _Look._fields}
+    return {"learner": learner, "seed": seed, "step": step} | columns
+
+
+def _look(model: Model, params0: Params, params: Params, train: Dataset, test: Dataset) -> _Look:
+    outputs = model.apply(params, train.x)
+    return _Look(
+        error_rate(model.apply(params, test.x), test.y),
+        error_rate(outputs, train.y),
+        metrics.normalized_margin(model, params, *train),
+        metrics.activation_change(model, params0, params, train.x)[0],
+        jnp.sqrt(squared_norm(params)),
+        jnp.mean(objectives.logistic_losses(outputs, train.y)),
+    )
+
+
+def _paired(half: Model, d: int, key: jax.Array) -> Params:
+    """Put each unit beside one of the opposite output: the net starts at 0, as its kernel does."""
+    hidden, readout = half.init(key, d)
+    # As wide a net drawn as usual has readouts smaller by the root of two.
+    pair = jnp.concatenate([readout, -readout]) / jnp.sqrt(jnp.asarray(2, readout.dtype))
+    return jnp.concatenate([hidden, hidden]), pair
+
+
+def _train(
+    model: Model,
+    learning_rate: float,
+    momentum: float,
+    steps: int,
+    every: int,
+    l2: jax.Array,
+    params0: Params,
+    train: Dataset,
+    test: Dataset,
+) -> _Look:
+    return optim.train(
+        objectives.regularized_logistic(model.apply, l2=l2),
+        params0,
+        train,
+        optax.sgd(learning_rate, momentum=momentum),
+        steps=steps,
+        record=lambda params: _look(model, params0, params, train, test),
+        record_every=every,
+    ).records
+
+
+def _summarize(config: RegularizationConfig, rows: list[Row]) -> list[Estimate]:
+    errors = {"error": SHARE, "train_error": SHARE, "margin": REAL}
+    others = {"activation_change": SHARE, "norm": POSITIVE, "loss": POSITIVE}
+    nets = [row for row in rows if row["learner"] != "ntk"]
+    kernel = [row for row in rows if row["learner"] == "ntk"]
+    return means(nets, ("learner", "step"), errors | others) + means(kernel, ("learner",), errors)
+
+
+def _tables(config: RegularizationConfig) -> list[Table]:
+    ends = {0, config.steps}
+    columns = {"error": ".3f", "margin": ".4f", "activation_change": ".3f"}
+    return [Table(columns, where=lambda keys: keys.get("step", 0) in ends)]
+
+
+def _panels(result: Result) -> list[Panel]:
+    def panel(metric: str, title: str, **look: Any) -> Panel:
+        curves = [Curve(metric, {"learner": learner}, **v) for learner, v in _NETS.items()]
+        x = "step" if metric == "activation_change" else _after_the_start
+        return Panel(title, x, curves, "step of gradient descent", draw=_lines, **look)
+
+    return [
+        panel("error", "test error", bottom=0),
+        panel("margin", "normalised margin"),
+        panel("activation_change", "share of activation patterns changed", bottom=0),
+    ]
+
+
+def _after_the_start(keys: Any) -> float:
+    """Leave out the start, where the net is 0, and its error and margin mean nothing."""
+    return keys["step"] or NAN
+
+
+def _lines(ax: "Axes", result: Result) -> None:
+    """Draw the kernel's error, and the margin of the network that xor was planted with."""
+    config = result.config
+    ax.set_xlim(0, config.steps)
+    if ax.get_title() == "test error":
+        level(ax, result.select("error", {"learner": "ntk"})[0], "NTK hard-margin SVM")
+    elif ax.get_title() == "normalised margin" and config.data == "xor":
+        planted = 1 / 8 if config.signal == "axis" else 2**-2.5
+        ax.axhline(planted, color=GREEN, lw=1.3, ls="-.", label="planted network")
+
+
+STUDY = Study(
+    name="regularization",
+    title="with and without weight decay from the same lazy start, against the tangent kernel",
+    about=__doc__ or "",
+    config=RegularizationConfig,
+    presets=_PRESETS,
+    check=_check,
+    cells=_cells,
+    run_cell=_run_cell,
+    summarize=_summarize,
+    tables=_tables,
+    panels=_panels,
+    caption="{data}, n = {n}, {width} units from the same initialisation scaled by {init_scale:g}, "
+    "λ = {l2:g} or 0, {seeds} seeds, 95% intervals",
+)
+"""The study; `STUDY.run(config)` runs it."""

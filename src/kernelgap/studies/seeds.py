@@ -1,0 +1,163 @@
+"""All seeds of a study at once: functions compiled for them, and their samples.
+
+A seed is a stream of samples. The same seed sees the same data whatever the learner, and more of
+it as n grows; one compiled program serves all n.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from kernelgap import _checks, datasets
+from kernelgap.datasets import Dataset
+from kernelgap.studies.options import about_options
+
+
+def over_seeds(
+    function: Callable[..., Any],
+    arguments: tuple,
+    *,
+    static: tuple = (),
+    shared: tuple = (),
+    wide: bool = False,
+) -> Any:
+    """Return `function(*static, *shared, *arguments)` of each seed, compiled.
+
+    A second call with the same function, an equal `static` and equal shapes compiles nothing.
+
+    Args:
+        function: function for one seed; of a module, so that it is the same in all calls.
+        arguments: trees of arrays with the seeds along their first axis, at least one.
+        static: what is known when it is compiled, such as models and numbers of steps.
+        shared: trees of arrays that all seeds share.
+        wide: run the seeds one after the other, for their memory, and not as one batch.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from kernelgap.studies import over_seeds
+        >>> def power(exponent, x):
+        ...     return x**exponent
+        >>> print(over_seeds(power, (jnp.arange(4.0),), static=(2,)))
+        [0. 1. 4. 9.]
+    """
+    _checks.function(function, "function", "(*static, *shared, *arguments)")
+    given = {"arguments": arguments, "static": static, "shared": shared}
+    for name, value in given.items():
+        if not isinstance(value, tuple):
+            raise TypeError(f"`{name}` must be a tuple; got {value!r:.40}")
+    return _over_seeds(function, static, bool(wide), shared, arguments)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _over_seeds(
+    function: Callable[..., Any], static: tuple, wide: bool, shared: tuple, arguments: tuple
+) -> Any:
+    def of_seed(*arguments: Any) -> Any:
+        return function(*static, *shared, *arguments)
+
+    if wide:
+        return jax.lax.map(lambda seed: of_seed(*seed), arguments)
+    return jax.vmap(of_seed)(*arguments)
+
+
+def first(data: Dataset, n: int) -> Dataset:
+    """Return the first n samples of each seed."""
+    return Dataset(data.x[:, :n], data.y[:, :n])
+
+
+def split(data: Dataset, n: int) -> tuple[Dataset, Dataset]:
+    """Return the first n samples of each seed for training, and the others for testing."""
+    return first(data, n), Dataset(data.x[:, n:], data.y[:, n:])
+
+
+def each(data: Dataset) -> list[Dataset]:
+    """Return one data set per seed."""
+    return [Dataset(*pair) for pair in zip(*data, strict=True)]
+
+
+def xor(
+    keys: jax.Array,
+    n: int,
+    d: int,
+    *,
+    signal: datasets.Signal = "axis",
+    noise: datasets.Noise = "sign",
+    flip: float = 0.0,
+) -> Dataset:
+    """Return `datasets.xor_noise` for each key, on the host: x of shape (seeds, n, d)."""
+    return jax.device_get(over_seeds(_xor, (keys,), static=(n, d, signal, noise, flip)))
+
+
+def _xor(
+    n: int, d: int, signal: datasets.Signal, noise: datasets.Noise, flip: float, key: jax.Array
+) -> Dataset:
+    return datasets.xor_noise(key, n, d, signal=signal, noise=noise, flip=flip)
+
+
+def teacher(
+    teacher_keys: jax.Array,
+    keys: jax.Array,
+    n: int,
+    d: int,
+    *,
+    units: int,
+    inputs: datasets.Inputs = "sphere",
+    labels: Literal["sign", "value"] = "sign",
+) -> Dataset:
+    """Return `datasets.teacher`, each seed with its own teacher: x (seeds, n, d), on the host.
+
+    Inputs on the sphere get the radius sqrt(d), about the length of Gaussian ones: the same
+    settings of a net serve both.
+    """
+    static = (n, d, units, inputs, labels)
+    return jax.device_get(over_seeds(_teacher, (teacher_keys, keys), static=static))
+
+
+def _teacher(
+    n: int,
+    d: int,
+    units: int,
+    inputs: datasets.Inputs,
+    labels: Literal["sign", "value"],
+    teacher_key: jax.Array,
+    key: jax.Array,
+) -> Dataset:
+    params = datasets.planted_teacher(teacher_key, d, units=units)
+    data = datasets.teacher(key, n, d, params=params, inputs=inputs, labels=labels)
+    scale = jnp.asarray(d**0.5 if inputs == "sphere" else 1.0, data.x.dtype)
+    return Dataset(data.x * scale, data.y * scale if labels == "value" else data.y)
+
+
+def digits(keys: jax.Array, classes: tuple[int, ...]) -> Dataset:
+    """Return `datasets.digits` in an order of its own for each key: x of shape (seeds, n, 64)."""
+    return jax.device_get(over_seeds(_shuffled, (keys,), shared=(datasets.digits(classes),)))
+
+
+def _shuffled(data: Dataset, key: jax.Array) -> Dataset:
+    order = jax.random.permutation(key, data.y.shape[0])
+    return Dataset(data.x[order], data.y[order])
+
+
+def line(n: int) -> Dataset:
+    """Return points t on [-1, 1] as inputs (t, 1), labelled + + - - + + and so on.
+
+    With d = 2 the largest margin of any width is known exactly, by enumeration.
+    """
+    t = jnp.linspace(-1, 1, n)
+    y = jnp.where(jnp.arange(n) // 2 % 2 == 0, 1, -1).astype(t.dtype)
+    return Dataset(jnp.stack([t, jnp.ones_like(t)], axis=1), y)
+
+
+def leave_some(largest: int, classes: tuple[int, ...], *names: str) -> None:
+    """Refuse training sets, which come of the options `names`, that leave no digits for testing."""
+    available = len(datasets.digits(classes).y)
+    if largest >= available:
+        options = " + ".join(f"`{name}`" for name in names)
+        error = ValueError(
+            f"{options} must stay below the {available} images of these classes, to leave "
+            f"some for testing; got {largest}"
+        )
+        raise about_options(error, *names)
