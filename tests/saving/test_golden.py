@@ -1,4 +1,4 @@
-"""Files of format 1, written by the tree of commit 63379cd: what is read today is what was saved."""
+"""Files of format 1 with numbers that the tree of commit 63379cd wrote: today reads what was saved."""
 
 import json
 from pathlib import Path
