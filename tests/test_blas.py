@@ -13,8 +13,8 @@ import pytest
 import scipy.linalg  # noqa: F401  its BLAS is loaded before the first limit is set
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from kernelgap._blas import limit_blas_threads, single_blas_thread
-from kernelgap._quiet import ignore_warnings
+from kernelgap._numerics.blas import limit_blas_threads, single_blas_thread
+from kernelgap._support.warning_filters import ignore_warnings
 
 
 def _threads():
@@ -90,7 +90,7 @@ def test_what_jax_loads_later_is_limited_from_its_first_factorisation():
     code = """
 import jax.numpy as jnp
 from threadpoolctl import threadpool_info
-from kernelgap._blas import limit_blas_threads
+from kernelgap._numerics.blas import limit_blas_threads
 
 def pools():
     jnp.linalg.cholesky(jnp.eye(3)).block_until_ready()

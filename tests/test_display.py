@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernelgap import _display
-from kernelgap._display import Html, compact_repr, escape, html_repr, short, table
+from kernelgap._support import display
+from kernelgap._support.display import Html, compact_repr, escape, html_repr, short, table
 
 
 class Pair(NamedTuple):
@@ -106,15 +106,15 @@ def test_jax_arrays():
 def test_large_arrays_are_not_read():
     large = np.broadcast_to(np.float64(1), (10**6, 10**6))  # 8 TB, if one tried
     assert short(large) == "float64[1000000, 1000000]"
-    assert short(np.zeros(_display._READ)) == f"float64[{_display._READ}] 0"
-    assert short(np.zeros(_display._READ + 1)) == f"float64[{_display._READ + 1}]"
+    assert short(np.zeros(display._READ)) == f"float64[{display._READ}] 0"
+    assert short(np.zeros(display._READ + 1)) == f"float64[{display._READ + 1}]"
 
 
 def test_long_texts_and_trees_are_cut():
-    assert len(short("x" * 10_000)) == _display._LONG
+    assert len(short("x" * 10_000)) == display._LONG
     assert short("x" * 10_000).endswith("...")
     deep = ((("y" * 10_000,),),)
-    assert len(short(deep)) == _display._LONG
+    assert len(short(deep)) == display._LONG
 
 
 def test_one_line_or_one_per_field():

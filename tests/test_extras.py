@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import kernelgap as kg
-from kernelgap import _extras
+from kernelgap._support import extras
 from kernelgap.studies import Result
 
 
@@ -94,7 +94,7 @@ def test_with_records_and_along_a_path(bars):
 
 
 def test_a_loop_that_was_interrupted_starts_a_new_bar(bars):
-    host = _extras._HostBar(10, "loop", "step")
+    host = extras._HostBar(10, "loop", "step")
     for done in (2, 4, 2, 4, 10, 5):
         host(np.int32(done))
     assert [bar.done for bar in bars] == [4, 10, 5]
@@ -102,7 +102,7 @@ def test_a_loop_that_was_interrupted_starts_a_new_bar(bars):
 
 
 def test_nothing_is_traced_without_a_bar():
-    beat = _extras.heartbeat(10, "loop", unit="step", enabled=False)
+    beat = extras.heartbeat(10, "loop", unit="step", enabled=False)
     assert str(jax.make_jaxpr(lambda x: (beat(x), x)[1])(jnp.int32(1))).count("callback") == 0
 
 
@@ -153,7 +153,7 @@ def test_missing_packages(monkeypatch, package, match, call):
 
 
 def test_batches_of_data_frames():
-    frame = _extras.data_frame({"a": np.arange(12).reshape(2, 3, 2), "b": 1.0}, axis="part")
+    frame = extras.data_frame({"a": np.arange(12).reshape(2, 3, 2), "b": 1.0}, axis="part")
     assert list(frame) == ["part0", "part1", "a", "b"]
     assert frame.a.tolist() == list(range(12))
     assert frame.part1.tolist() == [0, 0, 1, 1, 2, 2] * 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers import compilations
-from kernelgap._programs import run
+from kernelgap._numerics.programs import run
 
 a, b = jnp.float32(1.0), jnp.float32(2.0)
 options = {"scale": 2.0}

@@ -21,14 +21,25 @@ Import it as `import kernelgap as kg`. Modules:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kernelgap import datasets, kernels, metrics, models, objectives, predictors
+from kernelgap._support.version import __version__
 
 if TYPE_CHECKING:
-    from kernelgap import bounds, margins, optim, saving, studies, testing
+    from kernelgap import (
+        bounds,
+        datasets,
+        kernels,
+        margins,
+        metrics,
+        models,
+        objectives,
+        optim,
+        predictors,
+        saving,
+        studies,
+        testing,
+    )
     from kernelgap import sklearn as sklearn
     from kernelgap.saving import load, save
-
-__version__ = "0.1.0"
 
 __all__ = [
     "__version__",
@@ -48,18 +59,18 @@ __all__ = [
     "testing",
 ]
 
-_LAZY = ("bounds", "margins", "optim", "saving", "sklearn", "studies", "testing")
+_FUNCTIONS = ("load", "save")
+_OPTIONAL = ("sklearn",)  # a module that needs an extra
 
 
 def __getattr__(name: str) -> Any:
-    # These import optax, scipy.special and scipy.optimize, which cost at least a third of
-    # `import jax`, so they are imported on first use.
-    if name in _LAZY:
-        return import_module(f"kernelgap.{name}")
-    if name in ("load", "save"):
+    # Every module is imported on first use: nobody waits for what they do not need.
+    if name in _FUNCTIONS:
         return getattr(import_module("kernelgap.saving"), name)
+    if name in (*__all__, *_OPTIONAL):
+        return import_module(f"kernelgap.{name}")
     raise AttributeError(f"module 'kernelgap' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_LAZY})  # for tab completion
+    return sorted({*__all__, *_OPTIONAL})  # what tab completion offers

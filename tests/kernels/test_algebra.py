@@ -7,7 +7,7 @@ import pytest
 
 import kernelgap as kg
 from helpers import assert_close, eps, round_trips
-from kernelgap import _outputs
+from kernelgap._numerics import outputs
 
 model = kg.models.homogeneous_mlp((8,), parameterization="ntk")
 net = kg.models.homogeneous_mlp((4,))
@@ -142,7 +142,7 @@ def test_wherever_a_kernel_is_taken(tmp_path):
 def test_the_batch_is_probed_once_in_an_eager_call(monkeypatch):
     """Also where the kernel is a part of another; predictors hold the matrix, or do not."""
     probes = []
-    probe = _outputs._refuse_batch_dependence
+    probe = outputs._refuse_batch_dependence
 
     def counted(apply, params, x):
         if not isinstance(x, jax.core.Tracer):

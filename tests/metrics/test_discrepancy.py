@@ -10,7 +10,7 @@ from scipy import integrate, special
 
 import kernelgap as kg
 from helpers import assert_close, eps, keys, slow_but, x64
-from kernelgap import _wedges
+from kernelgap._numerics import wedges
 
 slices = kg.metrics.slice_discrepancy
 hemispheres = kg.metrics.hemisphere_discrepancy
@@ -62,12 +62,12 @@ def test_the_mean_square_of_slices_by_quadrature(d):
     density = lambda t: math.exp((d - 2) * math.log(math.sin(t))) if 0 < t < np.pi else 0.0
     total = integrate.quad(density, 0, np.pi, epsabs=0, epsrel=1e-12)[0]
     square = integrate.quad(lambda t: (0.5 - t / (2 * np.pi)) ** 2 * density(t), 0, np.pi)[0]
-    np.testing.assert_allclose(_wedges.mean_square(d), square / total, rtol=1e-9)
+    np.testing.assert_allclose(wedges.mean_square(d), square / total, rtol=1e-9)
 
 
 def test_trigamma():
     for x in (0.5, 1.0, 1.5, 7.0, 19.5, 20.0, 750.0, 1e6):
-        np.testing.assert_allclose(_wedges.trigamma(x), special.polygamma(1, x), rtol=1e-14)
+        np.testing.assert_allclose(wedges.trigamma(x), special.polygamma(1, x), rtol=1e-14)
 
 
 @pytest.mark.parametrize("left", [0, 2, 5])
@@ -82,7 +82,7 @@ def test_in_one_dimension(left):
 
 def test_known_values():
     assert_close(hemispheres(jnp.ones((4, 3))), np.float64(0.5))
-    assert_close(slices(jnp.ones((4, 3))) ** 2, 0.25 - _wedges.mean_square(3))
+    assert_close(slices(jnp.ones((4, 3))) ** 2, 0.25 - wedges.mean_square(3))
     base = jax.random.normal(key, (6, 4))
     paired = jnp.concatenate([base, -base])
     assert abs(float(hemispheres(paired, squared=True))) < 10 * eps()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import assert_close, keys, x64
-from kernelgap import _wedges
+from kernelgap._numerics import wedges
 
 penalty = kg.objectives.diversity_penalty
 with_diversity = kg.objectives.with_diversity
@@ -87,12 +87,12 @@ def test_gradient_against_finite_differences():
 def test_tiles(monkeypatch, n):
     w = jax.random.normal(key, (n, 3)).at[n // 2].set(0).at[1].set(0)
     monkeypatch.setattr(_wedges, "_TILE", 8)
-    _wedges._sums.clear_cache()
+    wedges._sums.clear_cache()
     value, gradient = jax.value_and_grad(penalty)(w)
     assert_close(value, formula(w), factor=20)
     assert_close(gradient, slopes(w), factor=500, scale=1 / n)
     assert_close(jnp.where(gradient == 0, 0, gradient)[1], np.zeros(3), scale=1e-30)
-    _wedges._sums.clear_cache()
+    wedges._sums.clear_cache()
 
 
 def test_coincident_opposite_and_zero_units():
@@ -152,7 +152,7 @@ def test_invariances(key, shape):
 
 def test_it_is_the_discrepancy_over_slices():
     w = jax.random.normal(key, (50, 6))
-    found = penalty(w) - _wedges.mean_square(6)
+    found = penalty(w) - wedges.mean_square(6)
     assert_close(found, kg.metrics.slice_discrepancy(w, squared=True), scale=1)
 
 
@@ -163,7 +163,7 @@ def test_descent_spreads_units_towards_the_least_value():
     for _ in range(300):
         w = step(w)
         values.append(float(penalty(w)))
-    least = _wedges.mean_square(5)
+    least = wedges.mean_square(5)
     random = least + (3 / 16 - (least - 1 / 16)) / 40
     assert values[0] > 0.2
     assert least < values[-1] < random

@@ -9,7 +9,7 @@ import pytest
 
 import coins
 from kernelgap import studies
-from kernelgap._files import write_atomically
+from kernelgap._support.files import write_atomically
 from kernelgap.studies import STUDIES
 from kernelgap.studies.execution import x64
 from kernelgap.studies.store import (

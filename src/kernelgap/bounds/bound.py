@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
-from kernelgap._display import html_repr, short
+from kernelgap._numerics import array_checks, checks
+from kernelgap._support.display import html_repr, short
 from kernelgap.typing import ArrayLike
 
 Status = Literal["paper", "recalled", "derived"]
@@ -63,7 +63,7 @@ class Bound(NamedTuple):
         return {"value": self.value, "says": self._described()} | about
 
     def _described(self) -> str:
-        if not isinstance(self.value, jax.Array | np.ndarray) or not _checks.is_concrete(
+        if not isinstance(self.value, jax.Array | np.ndarray) or not array_checks.is_concrete(
             self.value
         ):
             return short(self.value)
@@ -97,7 +97,7 @@ _RANGES: dict[str, dict[str, Any]] = {
 
 def arguments(**values: Any) -> list[jax.Array]:
     """Return the arguments as floating arrays of one dtype, each checked against its range."""
-    arrays = [_checks.numbers(value, name, **_RANGES[name]) for name, value in values.items()]
+    arrays = [checks.numbers(value, name, **_RANGES[name]) for name, value in values.items()]
     floating = [
         a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating) and not a.weak_type
     ]
@@ -117,7 +117,7 @@ def mean_square_within(
         total, n = jnp.broadcast_arrays(total, n)
         total = total / n
     total, radius = jnp.broadcast_arrays(total, radius)
-    if _checks.is_concrete(total, radius):
+    if array_checks.is_concrete(total, radius):
         excess = np.asarray(total / radius**2)
         if (excess > 1 + 1e-4).any():
             raise ValueError(f"`{name}` belongs to inputs of at most the norm `radius`; got a mean "
@@ -127,7 +127,7 @@ def mean_square_within(
 
 def possible_margin(gamma: jax.Array, largest: jax.Array, name: str) -> tuple[jax.Array, jax.Array]:
     """Refuse margins that no classifier can have; return (gamma made safe, gamma > 0)."""
-    if _checks.is_concrete(gamma, largest):
+    if array_checks.is_concrete(gamma, largest):
         ratio = np.asarray(gamma / largest)
         if (ratio > 1 + 1e-4).any():
             raise ValueError(f"`margin` cannot be above {name}; got {ratio.max():.3g} times that. "

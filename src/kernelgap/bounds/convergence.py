@@ -38,8 +38,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from kernelgap import _checks
-from kernelgap._display import html_repr
+from kernelgap._numerics import checks
+from kernelgap._support.display import html_repr
 from kernelgap.bounds.ball import Ball, smallest_ball
 from kernelgap.bounds.losses import LossConstants
 from kernelgap.typing import ArrayLike
@@ -101,8 +101,8 @@ class Convergence(NamedTuple):
 
         optimum + rate^t (initial_loss - optimum), not below `target`; inf without a certificate.
         """
-        count = _checks.integer(times, "times", minimum=1)
-        steps = _checks.integer(every, "every", minimum=1) * np.arange(count)
+        count = checks.integer(times, "times", minimum=1)
+        steps = checks.integer(every, "every", minimum=1) * np.arange(count)
         with np.errstate(divide="ignore"):
             shares = np.exp(steps * np.log1p(-self.decrease[..., None]))
         shares = np.where(steps == 0, 1.0, shares)
@@ -201,28 +201,26 @@ def convergence_certificate(
         2022. Paper C builds on the same two inequalities; statement and constants are derived by
         this project, with the proof in `kernelgap.bounds.convergence`.
     """
-    _checks.choice(constants, "constants", ("ball", "run"))
+    checks.choice(constants, "constants", ("ball", "run"))
     if not isinstance(loss, LossConstants):
         raise TypeError(f"`loss` must come from bounds.squared_loss_constants or "
                         f"bounds.logistic_loss_constants; "
                         f"got {type(loss).__name__}")  # fmt: skip
-    if np.ndim(
-        _checks.host_numbers(lipschitz_radius, "lipschitz_radius", minimum=0, infinite=True)
-    ):
+    if np.ndim(checks.host_numbers(lipschitz_radius, "lipschitz_radius", minimum=0, infinite=True)):
         raise TypeError(f"`lipschitz_radius` must be one number; got {lipschitz_radius!r:.40}")
     columns = {
-        "initial_loss": _checks.host_numbers(initial_loss, "initial_loss", minimum=loss.optimum),
-        "lambda_min": _checks.host_numbers(lambda_min, "lambda_min"),
-        "lambda_max": _checks.host_numbers(lambda_max, "lambda_max", minimum=0),
+        "initial_loss": checks.host_numbers(initial_loss, "initial_loss", minimum=loss.optimum),
+        "lambda_min": checks.host_numbers(lambda_min, "lambda_min"),
+        "lambda_max": checks.host_numbers(lambda_max, "lambda_max", minimum=0),
         "learning_rate": np.array(np.nan),
         "lipschitz": np.zeros(()),
     }
     if learning_rate is not None:
-        columns["learning_rate"] = _checks.host_numbers(
+        columns["learning_rate"] = checks.host_numbers(
             learning_rate, "learning_rate", minimum=0, exclusive=True
         )
     if not callable(lipschitz):
-        columns["lipschitz"] = _checks.host_numbers(lipschitz, "lipschitz", minimum=0)
+        columns["lipschitz"] = checks.host_numbers(lipschitz, "lipschitz", minimum=0)
     if (columns["lambda_max"] < columns["lambda_min"]).any():
         raise ValueError(f"`lambda_max` must be at least `lambda_min`; got {lambda_max!s:.40} and "
                          f"{lambda_min!s:.40}: are they the other way round?")  # fmt: skip

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.verified import (
     UNIT,
     rayleigh_bound,
     smallest_eigenvalue_bound,
 )
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.typing import ArrayLike
 
 
@@ -81,9 +81,9 @@ def eigenvalue_enclosure(
         Stability of Numerical Algorithms", theorem 10.3 (both recalled; the constants are derived
         in `kernelgap._numerics.verified`).
     """
-    _checks.choice(singular, "singular", ("raise", "keep"))
-    matrix = _checks.gram(gram)
-    if not _checks.is_concrete(matrix):
+    checks.choice(singular, "singular", ("raise", "keep"))
+    matrix = array_checks.gram(gram)
+    if not array_checks.is_concrete(matrix):
         raise TypeError(
             "`eigenvalue_enclosure` runs on the host: call it outside of jit, vmap and grad"
         )
@@ -94,7 +94,7 @@ def eigenvalue_enclosure(
     smallest, largest = float(values[0]), float(values[-1])
     if gram_error is None:
         gram_error = 16 * eps * max(abs(largest), abs(smallest))
-    _checks.number(gram_error, "gram_error", minimum=0)
+    checks.number(gram_error, "gram_error", minimum=0)
     # Taking the symmetric part rounds every entry once; twice that covers the norm's own rounding.
     off = 2 * UNIT * float(np.linalg.norm(host)) + gram_error
     lower = smallest_eigenvalue_bound(host, smallest) - off

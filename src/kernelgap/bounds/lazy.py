@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks
 from kernelgap.bounds.bound import Bound, arguments
 from kernelgap.typing import ArrayLike
 
@@ -73,7 +73,7 @@ def lazy_bound(
         ICML 2019; paper C, whose constants we do not know.
     """
     if callable(curvature):
-        if not _checks.is_concrete(distance, smallest_radius):
+        if not array_checks.is_concrete(distance, smallest_radius):
             raise TypeError("`curvature` as a function needs distances known now: call this "
                             "outside of jit, vmap and grad, or pass numbers")  # fmt: skip
         radii = np.asarray(_radius(jnp.asarray(distance), jnp.asarray(smallest_radius))[0])

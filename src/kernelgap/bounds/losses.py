@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import root_scalar
 
-from kernelgap import _checks
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics import checks
+from kernelgap._support.display import compact_repr, html_repr
 
 
 class LossConstants(NamedTuple):
@@ -49,7 +49,7 @@ def squared_loss_constants(n: int) -> LossConstants:
     References:
         grad ell = (z - y) / n, so that ||grad ell||^2 = (2 / n) ell.
     """
-    n = _checks.integer(n, "n", minimum=1)
+    n = checks.integer(n, "n", minimum=1)
     return LossConstants(1 / n, 1 / n)
 
 
@@ -87,11 +87,11 @@ def logistic_loss_constants(
     References:
         Derived by this project.
     """
-    n = _checks.integer(n, "n", minimum=1)
-    _checks.number(initial_loss, "initial_loss", minimum=0, exclusive=True)
-    _checks.number(target, "target", minimum=0, exclusive=True)
+    n = checks.integer(n, "n", minimum=1)
+    checks.number(initial_loss, "initial_loss", minimum=0, exclusive=True)
+    checks.number(target, "target", minimum=0, exclusive=True)
     if classes is not None:
-        classes = _checks.integer(classes, "classes", minimum=2)
+        classes = checks.integer(classes, "classes", minimum=2)
     if target >= initial_loss:
         raise ValueError(f"`target` must be below `initial_loss`; got {float(target):g} and "
                          f"{float(initial_loss):g}")  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from kernelgap import _checks
+from kernelgap._numerics import checks
 from kernelgap.bounds.bound import (
     Bound,
     arguments,
@@ -111,7 +111,7 @@ def deep_margin_bound(
         inequality of the means; then the margin bound of V. Koltchinskii, D. Panchenko, Annals of
         Statistics 2002, its constants derived as for `kernel_margin_bound`. The other: paper A.
     """
-    _checks.choice(form, "form", ("explicit", "paper"))
+    checks.choice(form, "form", ("explicit", "paper"))
     gamma, depth, n, radius, delta = arguments(
         margin=margin, depth=depth, n=n, radius=radius, delta=delta
     )

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernelgap import _checks
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics import checks
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.bounds.convergence import Convergence
 from kernelgap.typing import ArrayLike
 
@@ -88,13 +88,13 @@ def check_run(
     if not isinstance(certificate, Convergence):
         raise TypeError(f"`certificate` must come from bounds.convergence_certificate; "
                         f"got {type(certificate).__name__}")  # fmt: skip
-    every = _checks.integer(every, "every", minimum=1)
+    every = checks.integer(every, "every", minimum=1)
     shape, claimed = certificate.decrease.shape, certificate.holds
     recorded = _recorded(losses, "losses", shape)
     dtype = np.asarray(losses).dtype
     eps = float(np.finfo(dtype if np.issubdtype(dtype, np.floating) else np.float64).eps)
     if rounding is not None:
-        _checks.number(rounding, "rounding", minimum=0)
+        checks.number(rounding, "rounding", minimum=0)
     allowance = 16 * eps * certificate.initial_loss[..., None] if rounding is None else rounding
     limits = certificate.curve(recorded.shape[-1], every=every) + allowance
     finite = np.isfinite(recorded)

@@ -35,7 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.verified import spectral_norm_bound
 from kernelgap.models import Activation, Model, Params, preactivations
 from kernelgap.models.model import check_layers
@@ -115,7 +115,7 @@ def tangent_lipschitz(
     start = _start(model, params, x)
 
     def lipschitz(radius: float) -> float:
-        _checks.number(radius, "radius", minimum=0)
+        checks.number(radius, "radius", minimum=0)
         ball = _on_ball(start, float(radius))
         depth = len(start.factors)
         reach = _reach(start, ball.features, radius)
@@ -171,7 +171,7 @@ def output_curvature(
     start = _start(model, params, x)
 
     def bounds(radius: float) -> np.ndarray:
-        _checks.number(radius, "radius", minimum=0)
+        checks.number(radius, "radius", minimum=0)
         ball = _on_ball(start, float(radius))
         depth = len(start.factors)
         reach = _reach(start, ball.features, radius)
@@ -199,9 +199,9 @@ def _start(model: Model, params: Params, x: ArrayLike) -> _Start:
     slope, curvature = (
         bound / phi.scale**power for bound, power in zip(known, powers, strict=True)
     )
-    x = _checks.inputs(x)
-    params = _checks.parameters(params)
-    if not _checks.is_concrete(x, *jax.tree.leaves(params)):
+    x = array_checks.inputs(x)
+    params = array_checks.parameters(params)
+    if not array_checks.is_concrete(x, *jax.tree.leaves(params)):
         raise TypeError("certificates are computed on the host: call this outside of jit and vmap")
     entering = preactivations(model, params, x)
     pairs = [jax.jvp(phi, (z,), (jnp.ones_like(z),)) for z in entering]

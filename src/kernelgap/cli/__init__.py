@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
-from kernelgap import __version__
-from kernelgap._extras import missing_extra
+from kernelgap._support.extras import missing_extra
+from kernelgap._support.version import __version__
 from kernelgap.cli.results import add_command, add_result_commands
 from kernelgap.cli.run import add_run_commands
 from kernelgap.studies import STUDIES, Study

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Float, Int
 
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._support.display import compact_repr, html_repr
 
 
 class Dataset(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
-from kernelgap._display import compact_repr, html_repr
-from kernelgap._extras import missing_extra
+from kernelgap._numerics import array_checks, checks
+from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.extras import missing_extra
 from kernelgap.datasets import idx
 from kernelgap.datasets.dataset import Dataset
 from kernelgap.typing import DTypeLike
@@ -41,7 +41,7 @@ def digits(classes: Sequence[int] = tuple(range(10)), *, dtype: DTypeLike | None
         ((1797, 64), 9)
     """
     classes = _checked_classes(classes)
-    dtype = _checks.floating_dtype(dtype)
+    dtype = array_checks.floating_dtype(dtype)
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -103,8 +103,8 @@ def mnist(
         Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Proceedings of the IEEE 86(11), 1998.
     """
     classes = _checked_classes(classes)
-    _checks.choice(pixels, "pixels", ("unit", "centered"))
-    dtype = _checks.floating_dtype(dtype)
+    checks.choice(pixels, "pixels", ("unit", "centered"))
+    dtype = array_checks.floating_dtype(dtype)
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` must be the name of a folder; got {type(path).__name__}")
     folder = Path(path)
@@ -151,7 +151,7 @@ def _checked_classes(classes: Sequence[int]) -> tuple[int, ...]:
     if isinstance(classes, str) or not isinstance(classes, Sequence):
         raise TypeError(f"`classes` must be a sequence of digits; got {classes!r:.40}")
     for digit in classes:
-        if _checks.integer(digit, "classes", minimum=0) > 9:
+        if checks.integer(digit, "classes", minimum=0) > 9:
             raise ValueError(f"`classes` must be digits 0..9; got {digit}")
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"`classes` must be two or more different digits; got {classes}")

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks, checks
 from kernelgap.typing import ArrayLike, DTypeLike, Key
 
 Distribution = Literal["gaussian", "uniform", "sign", "student_t", "mixture"]
@@ -72,11 +72,11 @@ def iid_inputs(
     References:
         Paper C ties rates of convergence to even moments of the inputs; the distributions are ours.
     """
-    _checks.random_key(key)
-    n = _checks.integer(n, "n", minimum=1)
-    d = _checks.integer(d, "d", minimum=1)
+    checks.random_key(key)
+    n = checks.integer(n, "n", minimum=1)
+    d = checks.integer(d, "d", minimum=1)
     _check_distribution(distribution, df, kurtosis)
-    dtype = _checks.floating_dtype(dtype)
+    dtype = array_checks.floating_dtype(dtype)
     if distribution == "gaussian":
         return jax.random.normal(key, (n, d), dtype)
     if distribution == "uniform":
@@ -163,7 +163,7 @@ def even_moments(x: ArrayLike, orders: Sequence[int] = (2, 4, 6)) -> Float[Array
     References:
         Paper C, whose rates depend on such moments; the empirical form is ours.
     """
-    x = _checks.inputs(x)
+    x = array_checks.inputs(x)
     if isinstance(orders, str) or not isinstance(orders, Sequence) or not orders:
         raise TypeError(
             f"`orders` must be a sequence of even integers such as (2, 4); got {orders!r:.40}"
@@ -172,7 +172,7 @@ def even_moments(x: ArrayLike, orders: Sequence[int] = (2, 4, 6)) -> Float[Array
 
 
 def _check_distribution(distribution: str, df: float | None, kurtosis: float | None) -> None:
-    _checks.choice(distribution, "distribution", _DISTRIBUTIONS)
+    checks.choice(distribution, "distribution", _DISTRIBUTIONS)
     for name, value, owner in (("df", df, "student_t"), ("kurtosis", kurtosis, "mixture")):
         if distribution == owner and value is None:
             raise ValueError(f"distribution={owner!r} needs `{name}`; got None")
@@ -182,13 +182,13 @@ def _check_distribution(distribution: str, df: float | None, kurtosis: float | N
                 f"distribution={distribution!r}"
             )
     if df is not None:
-        _checks.number(df, "df", minimum=2, exclusive=True)
+        checks.number(df, "df", minimum=2, exclusive=True)
     if kurtosis is not None:
-        _checks.number(kurtosis, "kurtosis", minimum=1)
+        checks.number(kurtosis, "kurtosis", minimum=1)
 
 
 def _even(order: int) -> int:
-    order = _checks.integer(order, "order", minimum=2)
+    order = checks.integer(order, "order", minimum=2)
     if order % 2:
         raise ValueError(f"`order` must be even; got {order}")
     return order

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks, checks
 from kernelgap.typing import DTypeLike, Key
 
 
@@ -29,10 +29,10 @@ def sphere(key: Key, n: int, d: int, *, dtype: DTypeLike | None = None) -> Float
     References:
         The inputs of paper B (B. Xie, Y. Liang, L. Song, AISTATS 2017).
     """
-    _checks.random_key(key)
-    n = _checks.integer(n, "n", minimum=1)
-    d = _checks.integer(d, "d", minimum=1)
-    dtype = _checks.floating_dtype(dtype)
+    checks.random_key(key)
+    n = checks.integer(n, "n", minimum=1)
+    d = checks.integer(d, "d", minimum=1)
+    dtype = array_checks.floating_dtype(dtype)
     # Squares of small draws underflow in half precision: compute the direction in float32.
     wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
     direction = jax.random.normal(key, (n, d), wide)

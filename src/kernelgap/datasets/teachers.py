@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks, checks
 from kernelgap.datasets.dataset import Dataset
 from kernelgap.datasets.spherical import sphere
 from kernelgap.typing import ArrayLike, DTypeLike, Key
@@ -43,7 +43,7 @@ def planted_teacher(
     References:
         The choice of the distribution is ours.
     """
-    units = _checks.integer(units, "units", minimum=1)
+    units = checks.integer(units, "units", minimum=1)
     hidden = sphere(key, units, d, dtype=dtype)
     return hidden, (1 - 2 * (jnp.arange(units) % 2)).astype(hidden.dtype)
 
@@ -94,12 +94,12 @@ def teacher(
         In the style of paper A, which compares nets and kernels on a small planted network; the
         distributions of inputs and teacher are ours.
     """
-    _checks.random_key(key)
-    n = _checks.integer(n, "n", minimum=1)
-    d = _checks.integer(d, "d", minimum=1)
-    _checks.choice(inputs, "inputs", ("gaussian", "sphere"))
-    _checks.choice(labels, "labels", ("sign", "value"))
-    dtype = _checks.floating_dtype(dtype)
+    checks.random_key(key)
+    n = checks.integer(n, "n", minimum=1)
+    d = checks.integer(d, "d", minimum=1)
+    checks.choice(inputs, "inputs", ("gaussian", "sphere"))
+    checks.choice(labels, "labels", ("sign", "value"))
+    dtype = array_checks.floating_dtype(dtype)
     teacher_key, inputs_key = jax.random.split(key)
     if params is None:
         params = planted_teacher(teacher_key, d, units=units, dtype=dtype)
@@ -107,7 +107,7 @@ def teacher(
         raise TypeError(
             f"`params` must be a pair as planted_teacher returns it; got {params!r:.40}"
         )
-    hidden, readout = (_checks.floating(p, "params").astype(dtype) for p in params)
+    hidden, readout = (array_checks.floating(p, "params").astype(dtype) for p in params)
     if hidden.ndim != 2 or hidden.shape[1] != d or readout.shape != hidden.shape[:1]:
         raise ValueError(
             f"`params` must have shapes (units, {d}) and (units,); "

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks, checks
 from kernelgap.datasets.dataset import Dataset
 from kernelgap.typing import DTypeLike, Key
 
@@ -61,13 +61,13 @@ def xor_noise(
         signs is recalled, with high confidence; Gaussian noise is from the first version of the
         paper; the cube form is from the authors' course notes.
     """
-    _checks.random_key(key)
-    n = _checks.integer(n, "n", minimum=1)
-    d = _checks.integer(d, "d", minimum=2)
-    _checks.choice(signal, "signal", ("axis", "cube"))
-    _checks.choice(noise, "noise", ("sign", "gaussian"))
-    _checks.number(flip, "flip", minimum=0, maximum=0.5)
-    dtype = _checks.floating_dtype(dtype)
+    checks.random_key(key)
+    n = checks.integer(n, "n", minimum=1)
+    d = checks.integer(d, "d", minimum=2)
+    checks.choice(signal, "signal", ("axis", "cube"))
+    checks.choice(noise, "noise", ("sign", "gaussian"))
+    checks.number(flip, "flip", minimum=0, maximum=0.5)
+    dtype = array_checks.floating_dtype(dtype)
 
     sign_key, noise_key, flip_key = jax.random.split(key, 3)
     # Signal and noise share one draw of bits, since each random call adds to the compile time.
@@ -83,7 +83,7 @@ def xor_noise(
         y = x[:, 0] * x[:, 1]
         x_signal = x[:, :2]
     x_noise = x[:, 2:] if noise == "sign" else jax.random.normal(noise_key, (n, d - 2), dtype)
-    if _checks.is_concrete(flip) and flip == 0:
+    if array_checks.is_concrete(flip) and flip == 0:
         return Dataset(jnp.concatenate([x_signal, x_noise], axis=1), y)
     flipped = jax.random.bernoulli(flip_key, flip, (n,))
     return Dataset(jnp.concatenate([x_signal, x_noise], axis=1), jnp.where(flipped, -y, y))
@@ -118,9 +118,9 @@ def planted_xor(
     References:
         Paper A (axis form); the margins are derived and checked numerically by this project.
     """
-    d = _checks.integer(d, "d", minimum=2)
-    _checks.choice(signal, "signal", ("axis", "cube"))
-    dtype = _checks.floating_dtype(dtype)
+    d = checks.integer(d, "d", minimum=2)
+    checks.choice(signal, "signal", ("axis", "cube"))
+    dtype = array_checks.floating_dtype(dtype)
     if signal == "axis":
         directions = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
         size = 1.0

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from kernelgap import _checks
+from kernelgap._numerics import checks
 from kernelgap.typing import PyTree
 
 MIXED = "mixed"
@@ -67,7 +67,7 @@ def _combined(spec: Combined, params: PyTree, evaluate: Callable[[Any], jax.Arra
 
 def checked_factor(factor: Any) -> tuple[float | None, tuple[jax.Array, ...]]:
     """Return a positive factor as a number, or as an array where it came as one."""
-    factor = _checks.number(factor, "factor", minimum=0, exclusive=True)
+    factor = checks.number(factor, "factor", minimum=0, exclusive=True)
     return (None, (factor,)) if isinstance(factor, jax.Array) else (float(factor), ())
 
 

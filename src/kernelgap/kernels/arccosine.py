@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap._angles import tail_polynomial
+from kernelgap._numerics.angles import tail_polynomial
 from kernelgap.models import Activation
 
 POWERS = (1, 2, 3)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from kernelgap import _checks
+from kernelgap._numerics import checks
 from kernelgap.kernels import neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.models import Activation
@@ -31,8 +31,8 @@ class Converted(NamedTuple):
 
     def factor(self, d: int, *, get: Literal["ntk", "nngp"] = "ntk") -> float:
         """Return the factor from our kernel to theirs for inputs of dimension d, positive."""
-        _checks.choice(get, "get", ("ntk", "nngp"))
-        d = _checks.integer(d, "d", minimum=1)
+        checks.choice(get, "get", ("ntk", "nngp"))
+        d = checks.integer(d, "d", minimum=1)
         return _factor(self.kernel.spec, d, self.convention, get)
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ def convert(kernel: Kernel, convention: Convention) -> Kernel:
         S. Arora et al., NeurIPS 2019, Section 3 (recalled); neural_tangents' and EigenPro's from
         their code. The factors are derived, and checked against neural_tangents.
     """
-    _checks.choice(convention, "convention", _CONVENTIONS)
+    checks.choice(convention, "convention", _CONVENTIONS)
     infinite = (recursion.gram, neural_tangents.gram)
     if not isinstance(kernel, Kernel) or kernel.evaluate not in infinite:
         raise TypeError(f"`kernel` must be a Kernel of kernels.ntk or kernels.nngp; "

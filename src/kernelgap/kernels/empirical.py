@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks, checks
 from kernelgap.kernels import jacobian
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.models import Model, Params
@@ -119,7 +119,7 @@ def empirical_ntk(
                          "these layers as `params` and close over the others")  # fmt: skip
     apply = model.apply if isinstance(model, Model) else model
     spec = jacobian.checked_function(apply, chunk)
-    params = _checks.parameters(params)
+    params = array_checks.parameters(params)
     return Kernel(jacobian.gram, jacobian.diagonal, spec, "ntk", params, ("ntk",), None)
 
 
@@ -128,7 +128,7 @@ def _checked_params(spec: MLPSpec, params: Params) -> Params:
     if not isinstance(params, tuple | list) or len(params) != depth:
         raise ValueError(f"`params` must be the tuple of {depth} weight arrays that model.init "
                          f"returns; got {jax.tree.structure(params)!s:.80}")  # fmt: skip
-    params = _checks.parameters(tuple(params))
+    params = array_checks.parameters(tuple(params))
     d = max((np.shape(params[0]) or (1,))[-1], 1)
     shapes = [np.shape(weights) for weights in params]
     if shapes != (expected := spec.shapes(d)):
@@ -143,12 +143,12 @@ def _checked_layers(layers: str | Sequence[int] | None, depth: int) -> tuple[int
     if layers is None:
         return tuple(range(depth))
     if isinstance(layers, str):
-        _checks.choice(layers, "layers", ("first", "last"))
+        checks.choice(layers, "layers", ("first", "last"))
         return (0 if layers == "first" else depth - 1,)
     if not isinstance(layers, Sequence):
         raise TypeError(f"`layers` must be 'first', 'last' or a sequence of layer indices such as "
                         f"(0,); got {layers!r:.40}")  # fmt: skip
-    chosen = [_checks.integer(layer, "layers", minimum=-depth) for layer in layers]
+    chosen = [checks.integer(layer, "layers", minimum=-depth) for layer in layers]
     if not chosen or max(chosen) >= depth:
         raise ValueError(f"`layers` must hold indices from {-depth} to {depth - 1}, at least one, "
                          f"for a model of {depth} layers; got {layers!r:.40}")  # fmt: skip
@@ -167,14 +167,14 @@ def gram(
     if x2 is not None:
         _check_inputs(params, x2, "x2")
     # Slopes of units do not show what is not a number.
-    return _checks.nan_unless(_checks.all_finite(params), _gram(spec, params, x1, x2))
+    return array_checks.nan_unless(array_checks.all_finite(params), _gram(spec, params, x1, x2))
 
 
 def diagonal(spec: NetworkSpec, params: Params, x: jax.Array, get: str) -> jax.Array:
     """K(x_i, x_i) for each row."""
     del get
     _check_inputs(params, x, "x")
-    return _checks.nan_unless(_checks.all_finite(params), _diagonal(spec, params, x))
+    return array_checks.nan_unless(array_checks.all_finite(params), _diagonal(spec, params, x))
 
 
 def _check_inputs(params: Params, x: jax.Array, name: str) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Hashable
 
 import jax
 
-from kernelgap import _checks
-from kernelgap._outputs import check_apply
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.outputs import check_apply
 from kernelgap.kernels import jacobian
 from kernelgap.kernels.algebra import Combined
 from kernelgap.kernels.kernel import Kernel
@@ -17,7 +17,7 @@ KernelFunction = Callable[..., jax.Array]
 
 def checked_kernel(kernel: KernelFunction) -> KernelFunction:
     """Return the kernel as a pytree, which passes through `jit`; refuse what is not a function."""
-    _checks.function(kernel, "kernel", "kernel(x1, x2=None), such as kernels.ntk(model)")
+    checks.function(kernel, "kernel", "kernel(x1, x2=None), such as kernels.ntk(model)")
     if not jax.tree_util.all_leaves([kernel]):  # a pytree already, with its parameters as leaves
         return kernel
     if _is_hashable(kernel):
@@ -42,11 +42,11 @@ def check_rows(kernel: KernelFunction, x: jax.Array) -> None:
 
 def checked_inputs(x1: ArrayLike, x2: ArrayLike | None) -> tuple[jax.Array, jax.Array | None]:
     """Return two sets of inputs of one dimension and dtype, the second perhaps None."""
-    x1 = _checks.inputs(x1, "x1")
+    x1 = array_checks.inputs(x1, "x1")
     if x2 is None:
         return x1, None
-    x2 = _checks.inputs(x2, "x2", d=x1.shape[1])
-    _checks.same_dtype(x1, x2)
+    x2 = array_checks.inputs(x2, "x2", d=x1.shape[1])
+    array_checks.same_dtype(x1, x2)
     return x1, x2
 
 

@@ -3,7 +3,7 @@
 import importlib.util
 from typing import Literal
 
-from kernelgap import _checks
+from kernelgap._numerics import checks
 from kernelgap.kernels import arccosine, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.models import Activation, Model
@@ -111,7 +111,7 @@ def checked_spec(model: Model) -> MLPSpec:
 
 def _kernel(model: Model, engine: Engine, default: str) -> Kernel:
     given = checked_spec(model)
-    _checks.choice(engine, "engine", ("auto", "closed_form", "neural_tangents"))
+    checks.choice(engine, "engine", ("auto", "closed_form", "neural_tangents"))
     # The kernel does not depend on the number of outputs: one object for all of them.
     spec = given._replace(outputs=None)
     if engine == "neural_tangents":

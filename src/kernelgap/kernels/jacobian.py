@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
-from kernelgap._outputs import check_apply
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.outputs import check_apply
 from kernelgap.typing import Apply, PyTree
 
 ENTRIES = 2**27
@@ -41,7 +41,7 @@ def checked_function(apply: Apply, chunk: int | None) -> FunctionSpec:
                         f"{type(apply).__name__} is not. Wrap it in a function, with its "
                         f"arrays in `params`") from None  # fmt: skip
     if chunk is not None:
-        chunk = _checks.integer(chunk, "chunk", minimum=1)
+        chunk = checks.integer(chunk, "chunk", minimum=1)
     return FunctionSpec(apply, chunk)
 
 
@@ -59,7 +59,7 @@ def gram(
         tiles = _scanned_tiles(spec, params, rows, columns)
     n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
     found = _joined(tiles, n1, n2, x2 is None)
-    return _checks.nan_unless(_checks.all_finite(params), _as_outputs(found, outputs))
+    return array_checks.nan_unless(array_checks.all_finite(params), _as_outputs(found, outputs))
 
 
 def diagonal(spec: FunctionSpec, params: PyTree, x: jax.Array, get: str) -> jax.Array:
@@ -74,7 +74,7 @@ def diagonal(spec: FunctionSpec, params: PyTree, x: jax.Array, get: str) -> jax.
         found = jax.lax.map(jax.checkpoint(part), blocks)
         found = found.reshape(-1, *found.shape[2:])
     found = _as_outputs(found[: x.shape[0]], outputs)
-    return _checks.nan_unless(_checks.all_finite(params), found)
+    return array_checks.nan_unless(array_checks.all_finite(params), found)
 
 
 def _blocks(
@@ -95,7 +95,7 @@ def _in_python(steps: int, *arrays: PyTree) -> bool:
 
     XLA runs convolutions in the bodies of its loops far slower on the CPU: 15 times in one case.
     """
-    return steps == 1 or _checks.is_concrete(*jax.tree.leaves(arrays))
+    return steps == 1 or array_checks.is_concrete(*jax.tree.leaves(arrays))
 
 
 def _python_tiles(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks, checks
 from kernelgap.kernels import algebra
 from kernelgap.kernels.tiled import sharding
 from kernelgap.typing import ArrayLike, PyTree
@@ -97,7 +97,7 @@ class Kernel:
     def _values(self, get: str, params: PyTree, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
         if self.ndim is None:  # a function computes in the precision that it is written in
             values = self.evaluate(self.spec, params, x1, x2, get)
-            if _checks.is_concrete(values) and not bool(jnp.all(jnp.isfinite(values))):
+            if array_checks.is_concrete(values) and not bool(jnp.all(jnp.isfinite(values))):
                 raise ValueError("`x1` gives values of the kernel that are NaN or beyond the range "
                                  f"of {values.dtype}. Scale the inputs, or look at the net's "
                                  "gradients")  # fmt: skip
@@ -116,7 +116,7 @@ class Kernel:
     def _check_range(self, get: str, values: jax.Array, **inputs: jax.Array) -> None:
         """Refuse values beyond the largest number, and values that all round to zero."""
         given = list(inputs.values())
-        if self.ndim is None or not _checks.is_concrete(*given, values):
+        if self.ndim is None or not array_checks.is_concrete(*given, values):
             return
         if not any(map(_is_extreme, given)):
             return
@@ -138,8 +138,8 @@ class Kernel:
 
     def _inputs(self, x: ArrayLike, name: str, shape: tuple[int, ...] | None = None) -> jax.Array:
         if self.ndim is None:
-            return _checks.examples(x, name, shape=shape)
-        return _checks.inputs(x, name, d=None if shape is None else shape[0])
+            return array_checks.examples(x, name, shape=shape)
+        return array_checks.inputs(x, name, d=None if shape is None else shape[0])
 
     def _each(
         self, get: str | Sequence[str] | None, evaluate: Callable[[str], jax.Array]
@@ -148,7 +148,7 @@ class Kernel:
             raise TypeError(f"`get` must be a name, a sequence of names, or None; got {get!r:.40}")
         names = (get,) if isinstance(get, str) else tuple(get or (self.default,))
         for name in names:
-            _checks.choice(name, "get", self.kinds)
+            checks.choice(name, "get", self.kinds)
         values = tuple(evaluate(name) for name in names)
         return values[0] if get is None or isinstance(get, str) else values
 

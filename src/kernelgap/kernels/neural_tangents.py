@@ -20,7 +20,7 @@ import jax.core
 import jax.extend.core
 import jax.interpreters.ad
 
-from kernelgap._quiet import ignore_warnings
+from kernelgap._support.warning_filters import ignore_warnings
 from kernelgap.kernels.inner import rescaled, scaled_rows
 from kernelgap.models import Activation, SmoothActivation
 from kernelgap.models.activations import SMOOTH

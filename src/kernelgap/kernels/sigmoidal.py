@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap._angles import tail_polynomial
+from kernelgap._numerics.angles import tail_polynomial
 from kernelgap.models import SmoothActivation
 
 _NODES = {False: 6, True: 12}

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from kernelgap import _checks
-from kernelgap._display import compact_repr, html_repr
-from kernelgap._extras import progress_bar
+from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.verified import gamma
+from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.extras import progress_bar
 from kernelgap.margins.certify.weak_duality import bound_margin
 from kernelgap.margins.problem import Problem, prepare_problem
 from kernelgap.margins.search.columns import DualPoint, UnitNetwork
@@ -138,15 +138,15 @@ def max_margin(
     """
     problem = prepare_problem(x, y)
     n, d = problem.x.shape
-    _checks.random_key(key)
-    if not _checks.is_concrete(key):
+    checks.random_key(key)
+    if not array_checks.is_concrete(key):
         raise TypeError("`key` is traced: max_margin solves linear programmes on the host. Call it "
                         "outside of jit, vmap and grad")  # fmt: skip
-    width = _checks.integer(width, "width", minimum=1)
+    width = checks.integer(width, "width", minimum=1)
     if restarts is not None:
-        restarts = _checks.integer(restarts, "restarts", minimum=1)
-    steps = _checks.integer(steps, "steps", minimum=1)
-    rounds = _checks.integer(rounds, "rounds", minimum=0)
+        restarts = checks.integer(restarts, "restarts", minimum=1)
+    steps = checks.integer(steps, "steps", minimum=1)
+    rounds = checks.integer(rounds, "rounds", minimum=0)
     if problem.conflict is not None:  # there is nothing to search for
         high = bound_margin(problem).value if upper else float(np.inf)
         params = _zero_network(d, problem.dtype)

@@ -23,9 +23,10 @@ import optax
 from scipy.optimize import root_scalar
 from scipy.special import entr, expit
 
-from kernelgap import _checks, _programs, objectives, optim
-from kernelgap._display import compact_repr, html_repr
+from kernelgap import objectives, optim
+from kernelgap._numerics import array_checks, checks, programs
 from kernelgap._numerics.verified import UNIT, above, gamma
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.margins.certify.weak_duality import Status, bound_violation
 from kernelgap.margins.problem import Problem, prepare_problem
 from kernelgap.models import Model, Params
@@ -106,15 +107,15 @@ def duality_gap(
     """
     problem = prepare_problem(x, y)
     check_layers(model)
-    params = _checks.parameters(params)
+    params = array_checks.parameters(params)
     first, second = _factors(model, params, problem.device_x)
-    if not _checks.is_concrete(*params, l2):
+    if not array_checks.is_concrete(*params, l2):
         raise TypeError("`params` or `l2` is traced: duality_gap runs on the host. Call it outside "
                         "of jit, vmap and grad")  # fmt: skip
-    _checks.number(l2, "l2", minimum=0)
+    checks.number(l2, "l2", minimum=0)
     l2 = float(l2)
-    _checks.choice(reduction, "reduction", ("mean", "sum"))
-    steps = _checks.integer(steps, "steps", minimum=0)
+    checks.choice(reduction, "reduction", ("mean", "sum"))
+    steps = checks.integer(steps, "steps", minimum=0)
 
     samples = len(problem.y) if reduction == "mean" else 1
     loss, margins = _loss(model, params, problem, l2, samples)
@@ -213,4 +214,4 @@ def _descend(
     def descend(params: Params, x: jax.Array, y: jax.Array) -> Params:
         return optim.train(loss, params, (x, y), adam, steps=steps).params
 
-    return _programs.run(descend, params, x, y)
+    return programs.run(descend, params, x, y)

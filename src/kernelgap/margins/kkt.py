@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from kernelgap import _checks
-from kernelgap._display import compact_repr, html_repr
-from kernelgap._outputs import check_apply, check_outputs, rival_gaps, signed_outputs
-from kernelgap._trees import squared_norm
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.outputs import check_apply, check_outputs, rival_gaps, signed_outputs
+from kernelgap._numerics.trees import squared_norm
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.margins.kkt_multipliers import least_combination
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import homogeneous_degree
@@ -134,11 +134,11 @@ def kkt_residuals(
         2020: approximate KKT points and the multipliers proportional to exp(-q_i) (recalled). The
         scaling of the residuals and the tangent SVM as their source are derived.
     """
-    x = _checks.inputs(x)
-    params = _checks.parameters(params)
-    _checks.choice(multipliers, "multipliers", ("optimal", "exponential"))
-    candidates = _checks.integer(candidates, "candidates", minimum=1)
-    _checks.number(kinks, "kinks", minimum=0)
+    x = array_checks.inputs(x)
+    params = array_checks.parameters(params)
+    checks.choice(multipliers, "multipliers", ("optimal", "exponential"))
+    candidates = checks.integer(candidates, "candidates", minimum=1)
+    checks.number(kinks, "kinks", minimum=0)
     homogeneous_degree(model)
     phi = None if model.spec is None else model.spec.activation
     one_kink = model.neurons is not None and isinstance(phi, Activation) and phi.power == 1
@@ -147,12 +147,12 @@ def kkt_residuals(
                          f"has degree 1; got kinks={kinks:g}")  # fmt: skip
     if model.spec is None:
         check_apply(model.apply, params, x)
-    y = _checks.array(y, "y")
+    y = array_checks.array(y, "y")
     q = _constraints(model, params, x, y)
     if multipliers == "exponential":
         with jax.debug_nans(False):  # which is what a net that does not separate is answered with
             return _exponential(model, params, x, y)
-    if not _checks.is_concrete(q, x, y):
+    if not array_checks.is_concrete(q, x, y):
         raise ValueError("`multipliers='optimal'` needs concrete arrays; under jit, vmap or grad "
                          "use multipliers='exponential'")  # fmt: skip
     return _optimal(model, params, x, y, np.asarray(q), candidates, kinks)
@@ -198,7 +198,7 @@ def _optimal(
 def _exponential(model: Model, params: Params, x: jax.Array, y: jax.Array) -> KKTResiduals:
     """The residuals of multipliers proportional to exp(-q)."""
     degree = homogeneous_degree(model)
-    dtype = _checks.common_dtype(x, *jax.tree.leaves(params))
+    dtype = array_checks.common_dtype(x, *jax.tree.leaves(params))
     params, x = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, x))
     q, pull = jax.vjp(lambda p: _constraints(model, p, x, y), params)
     weights = jax.nn.softmax(-q.ravel()).reshape(q.shape)

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import optimize
 from scipy.linalg import LinAlgWarning
 
-from kernelgap._quiet import ignore_warnings
+from kernelgap._support.warning_filters import ignore_warnings
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import homogeneous_degree
 

@@ -21,10 +21,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from kernelgap import _checks, _extras, _programs, objectives, optim
-from kernelgap._display import compact_repr, html_repr
-from kernelgap._outputs import check_apply
-from kernelgap._trees import squared_norm
+from kernelgap import objectives, optim
+from kernelgap._numerics import array_checks, checks, programs
+from kernelgap._numerics.outputs import check_apply
+from kernelgap._numerics.trees import squared_norm
+from kernelgap._support import extras
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.margins.path_steps import best_multiple, careful_adam, is_reached, measure
 from kernelgap.models import Model, Params
 from kernelgap.models.model import homogeneous_degree
@@ -89,10 +91,8 @@ class RegularizationPath(NamedTuple):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Plot the normalised margin against lambda, a line per seed (extra `studies`)."""
-        ax = _extras.get_axes(ax)
-        _extras.plot_curves(
-            ax, self._strengths(), np.asarray(self.margin), {"marker": ".", "lw": 1}
-        )
+        ax = extras.get_axes(ax)
+        extras.plot_curves(ax, self._strengths(), np.asarray(self.margin), {"marker": ".", "lw": 1})
         ax.set_xscale("log")
         ax.invert_xaxis()
         ax.set_xlabel("λ")
@@ -102,7 +102,7 @@ class RegularizationPath(NamedTuple):
     def to_pandas(self) -> "DataFrame":
         """Return a row per lambda, and per seed where there are several (extra `studies`)."""
         names = ("norm", "log_loss", "log_data_loss", "stationarity", "train_error")
-        return _extras.data_frame(
+        return extras.data_frame(
             {"log_l2": self.log_l2, "l2": self._strengths()}
             | {f"{name}_margin": margins for name, margins in self.margins.items()}
             | {name: getattr(self, name) for name in names}
@@ -175,24 +175,24 @@ def regularization_path(
         2020. Warm starts, the search along the ray and the learning rates are ours.
     """
     degree = homogeneous_degree(model)
-    x = _checks.inputs(x)
-    params = _checks.parameters(params)
-    dtype = _checks.common_dtype(x, *jax.tree.leaves(params))
+    x = array_checks.inputs(x)
+    params = array_checks.parameters(params)
+    dtype = array_checks.common_dtype(x, *jax.tree.leaves(params))
     x, params = x.astype(dtype), jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     logs = _log_strengths(l2s, x.dtype)
-    steps = _checks.integer(steps, "steps", minimum=1)
-    learning_rate = _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
-    power = _checks.number(power, "power", minimum=0, exclusive=True)
-    _checks.choice(reduction, "reduction", ("mean", "sum"))
+    steps = checks.integer(steps, "steps", minimum=1)
+    learning_rate = checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
+    power = checks.number(power, "power", minimum=0, exclusive=True)
+    checks.choice(reduction, "reduction", ("mean", "sum"))
     if record is not None:
-        _checks.function(record, "record", "record(params)")
+        checks.function(record, "record", "record(params)")
     if optimizer is not None:
-        _checks.optimizer(optimizer)
-    y = _checks.array(y, "y")
+        checks.optimizer(optimizer)
+    y = array_checks.array(y, "y")
     if model.spec is None:
         check_apply(model.apply, params, x)
 
-    beat = _extras.heartbeat(len(logs), "path", unit="λ", enabled=progress)
+    beat = extras.heartbeat(len(logs), "path", unit="λ", enabled=progress)
     given, reached = params, is_reached(model.apply(params, x))
 
     def stage(carry: tuple, strength: tuple) -> tuple[tuple, tuple]:
@@ -227,12 +227,12 @@ def regularization_path(
     counted = jnp.arange(1, len(logs) + 1, dtype=jnp.int32)
     stages = (logs, counted == 1, counted)
     loop = partial(jax.lax.scan, stage)
-    (params, _), (measured, records) = _programs.run(loop, carry, stages)
+    (params, _), (measured, records) = programs.run(loop, carry, stages)
     return RegularizationPath(logs, *measured, params=params, records=records)
 
 
 def _log_strengths(l2s: Any, dtype: Any) -> jax.Array:
     """log(lambda); taken in float64, which has smaller numbers than the dtype may have."""
-    if not _checks.is_concrete(l2s):
+    if not array_checks.is_concrete(l2s):
         return jnp.log(jnp.asarray(l2s, dtype))
-    return jnp.asarray(np.log(_checks.decreasing(l2s, "l2s")), dtype)
+    return jnp.asarray(np.log(checks.decreasing(l2s, "l2s")), dtype)

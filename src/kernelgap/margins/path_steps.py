@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from kernelgap import metrics
-from kernelgap._trees import squared_norm
+from kernelgap._numerics.trees import squared_norm
 from kernelgap.metrics.margin import Norm
 from kernelgap.models import Model, Params
 from kernelgap.models.model import homogeneous_degree

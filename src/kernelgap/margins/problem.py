@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks
 from kernelgap._numerics.verified import above
 from kernelgap.typing import ArrayLike
 
@@ -54,8 +54,8 @@ class Problem(NamedTuple):
 def prepare_problem(x: ArrayLike, y: ArrayLike) -> Problem:
     """Check inputs and labels, scale the inputs and look for evident conflicts."""
     inputs, device_x = host_inputs(x)
-    device_y = _checks.signs(y, len(inputs))
-    if not _checks.is_concrete(device_y):
+    device_y = array_checks.signs(y, len(inputs))
+    if not array_checks.is_concrete(device_y):
         raise TypeError("`y` is traced: margins are computed on the host. Call this outside of "
                         "jit, vmap and grad")  # fmt: skip
     dtype = device_x.dtype if device_x.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
@@ -67,8 +67,8 @@ def prepare_problem(x: ArrayLike, y: ArrayLike) -> Problem:
 
 def host_inputs(x: ArrayLike) -> tuple[np.ndarray, jax.Array]:
     """Return checked inputs in float64, as they came, and as a JAX array."""
-    device_x = _checks.inputs(x)
-    if not _checks.is_concrete(device_x):
+    device_x = array_checks.inputs(x)
+    if not array_checks.is_concrete(device_x):
         raise TypeError("`x` is traced: margins are computed on the host. Call this outside of "
                         "jit, vmap and grad")  # fmt: skip
     return np.asarray(x, np.float64), device_x

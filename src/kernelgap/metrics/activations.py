@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks
 from kernelgap.models import Activation, Model, Params, preactivations
 from kernelgap.models.model import check_layers
 from kernelgap.typing import ArrayLike
@@ -51,10 +51,10 @@ def activation_change(
         A common measure of lazy training; the exact form is ours.
     """
     check_layers(model)
-    params0 = _checks.parameters(params0, "params0", finite=False)
+    params0 = array_checks.parameters(params0, "params0", finite=False)
     if not model.spec.widths:
         raise ValueError("`model` must have a hidden layer to have activation patterns; got none")
-    x = _checks.inputs(x)
+    x = array_checks.inputs(x)
     layers = zip(preactivations(model, params0, x), preactivations(model, params, x), strict=True)
     phi = model.spec.activation
     if isinstance(phi, Activation):

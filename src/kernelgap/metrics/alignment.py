@@ -11,8 +11,8 @@ Gram matrices of n k samples and centred separately for each output.
 import jax
 import jax.numpy as jnp
 
-from kernelgap import _checks
-from kernelgap._trees import safe_power
+from kernelgap._numerics import array_checks
+from kernelgap._numerics.trees import safe_power
 from kernelgap.typing import ArrayLike, Scalar
 
 
@@ -121,26 +121,26 @@ def target_alignment(gram: ArrayLike, y: ArrayLike) -> Scalar:
     References:
         C. Cortes, M. Mohri, A. Rostamizadeh, JMLR 2012 (recalled).
     """
-    matrix, k = _checks.gram(gram), _outputs(gram)
+    matrix, k = array_checks.gram(gram), _outputs(gram)
     targets = _targets(y, matrix, k)
     return 1 - _angle(_centred(matrix, k), targets @ targets.T, jnp.array(False))
 
 
 def _targets(y: ArrayLike, matrix: jax.Array, k: int) -> jax.Array:
     """Return centred features (n k, c) whose inner products are the target kernel."""
-    array, n = _checks.array(y, "y"), matrix.shape[0] // k
+    array, n = array_checks.array(y, "y"), matrix.shape[0] // k
     if jnp.issubdtype(array.dtype, jnp.integer):
-        if k == 1 and not _checks.is_concrete(array):
+        if k == 1 and not array_checks.is_concrete(array):
             raise TypeError(
                 "`y` holds integer classes whose number is not known under jit; pass one-hot "
                 "floats of shape (n, c)"
             )
         classes = k if k > 1 else max(int(array.max(initial=0)) + 1, 2)
-        array = _checks.classes(array, n, classes)
-        valid = True if _checks.is_concrete(array) else jnp.all(array < classes)
-        array = _checks.nan_unless(valid, jax.nn.one_hot(array, classes, dtype=matrix.dtype))
+        array = array_checks.classes(array, n, classes)
+        valid = True if array_checks.is_concrete(array) else jnp.all(array < classes)
+        array = array_checks.nan_unless(valid, jax.nn.one_hot(array, classes, dtype=matrix.dtype))
     else:
-        array = _checks.targets(array, n, columns=True).astype(matrix.dtype)
+        array = array_checks.targets(array, n, columns=True).astype(matrix.dtype)
     if k > 1 and array.shape != (n, k):
         raise ValueError(
             f"`y` must have shape ({n}, {k}) for a kernel of {k} outputs; got {array.shape}"
@@ -157,7 +157,7 @@ def _outputs(gram: ArrayLike) -> int:
 
 
 def _pair(gram0: ArrayLike, gram: ArrayLike, name0: str, name: str) -> tuple[jax.Array, jax.Array]:
-    first, second = _checks.gram(gram0, name0), _checks.gram(gram, name)
+    first, second = array_checks.gram(gram0, name0), array_checks.gram(gram, name)
     if jnp.shape(gram0) != jnp.shape(gram):
         raise ValueError(
             f"`{name0}` and `{name}` must have the same shape; got {jnp.shape(gram0)} and "

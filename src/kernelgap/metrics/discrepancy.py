@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
-from kernelgap._display import compact_repr, html_repr
-from kernelgap._trees import safe_power
-from kernelgap._wedges import mean_square, mean_wedge, unit_rows, wedge
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.trees import safe_power
+from kernelgap._numerics.wedges import mean_square, mean_wedge, unit_rows, wedge
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.typing import ArrayLike, Key, Scalar
 
 _CHUNK = 2**25  # entries of w.x and w.z that are in memory at a time
@@ -129,18 +129,18 @@ def max_slice_discrepancy(
         Paper B (the discrepancy over slices); the search is ours.
     """
     w = _units(w)
-    _checks.random_key(key)
-    slices = _checks.integer(slices, "slices", minimum=1)
-    kept = _checks.integer(kept, "kept", minimum=1)
-    steps = _checks.integer(steps, "steps", minimum=0)
+    checks.random_key(key)
+    slices = checks.integer(slices, "slices", minimum=1)
+    kept = checks.integer(kept, "kept", minimum=1)
+    steps = checks.integer(steps, "steps", minimum=0)
     if kept > slices:
         raise ValueError(f"`kept` must be at most `slices`, {slices}; got {kept}")
     return _search(w, key, slices, kept, steps)
 
 
 def _units(w: ArrayLike) -> jax.Array:
-    w = _checks.inputs(w, "w")
-    if _checks.is_concrete(w) and not (nonzero := np.asarray(w).any(axis=1)).all():
+    w = array_checks.inputs(w, "w")
+    if array_checks.is_concrete(w) and not (nonzero := np.asarray(w).any(axis=1)).all():
         raise ValueError(
             f"`w` must hold nonzero units, since 0 has no direction; "
             f"row {int(np.argmin(nonzero))} is zero"

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from kernelgap import _checks
-from kernelgap._display import html_repr, short
-from kernelgap._trees import safe_power, squared_norm
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.trees import safe_power, squared_norm
+from kernelgap._support.display import html_repr, short
 from kernelgap.typing import ArrayLike, PyTree, Scalar
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -50,7 +50,7 @@ class SmallestSingularValue(NamedTuple):
         fields = ", ".join(f"{name}={short(part)}" for name, part in self._asdict().items())
         why = ""
         arrays = all(isinstance(part, jax.Array | np.ndarray) for part in self)
-        known = arrays and _checks.is_concrete(*self)
+        known = arrays and array_checks.is_concrete(*self)
         if known and np.all(self.wide):
             why = ": exactly 0, as n > d m"
         elif known and not np.any(np.asarray(self.lower) > 0):
@@ -88,8 +88,8 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
         Paper B (D; its convention is recalled); the product form is derived.
     """
     w, x = _units_and_inputs(w, x)
-    gram = _checks.nan_unless(_checks.all_finite(w, x), _gram(w, x))
-    if _checks.is_concrete(gram) and not bool(jnp.all(jnp.isfinite(gram))):
+    gram = array_checks.nan_unless(array_checks.all_finite(w, x), _gram(w, x))
+    if array_checks.is_concrete(gram) and not bool(jnp.all(jnp.isfinite(gram))):
         raise ValueError(
             f"`x` is too large: inner products overflow in {x.dtype}. "
             "Divide it by its largest entry"
@@ -129,8 +129,8 @@ def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue
         Paper B. The estimate of the rounding error is ours.
     """
     w, x = _units_and_inputs(w, x)
-    _checks.solvable_dtype(x, "x")
-    return _checks.nan_unless(_checks.all_finite(w, x), _smallest(w, x))
+    array_checks.solvable_dtype(x, "x")
+    return array_checks.nan_unless(array_checks.all_finite(w, x), _smallest(w, x))
 
 
 def pl_bound(
@@ -170,13 +170,13 @@ def pl_bound(
     References:
         Paper B (the loss at stationary points and s_min); the inequality is derived.
     """
-    n = _checks.integer(n, "n", minimum=1)
-    scale = _checks.number(scale, "scale")
-    if _checks.is_concrete(scale) and float(scale) == 0:
+    n = checks.integer(n, "n", minimum=1)
+    scale = checks.number(scale, "scale")
+    if array_checks.is_concrete(scale) and float(scale) == 0:
         raise ValueError("`scale` must not be 0: the outputs would not depend on the weights")
-    gradient = _checks.parameters(gradient, "gradient")
+    gradient = array_checks.parameters(gradient, "gradient")
     s_min = smallest.lower if isinstance(smallest, SmallestSingularValue) else smallest
-    s_min = _checks.number(s_min, "smallest", minimum=0)
+    s_min = checks.number(s_min, "smallest", minimum=0)
     squared = squared_norm(gradient)
     s_min = jnp.abs(jnp.asarray(scale, squared.dtype)) * jnp.asarray(s_min, squared.dtype)
     positive = s_min > 0
@@ -187,9 +187,9 @@ def pl_bound(
 
 
 def _units_and_inputs(w: ArrayLike, x: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    w = _checks.inputs(w, "w")
-    x = _checks.inputs(x, "x", d=w.shape[1])
-    _checks.same_dtype(w, x, "w", "x")
+    w = array_checks.inputs(w, "w")
+    x = array_checks.inputs(x, "x", d=w.shape[1])
+    array_checks.same_dtype(w, x, "w", "x")
     return w, x
 
 

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kernelgap import _checks, _programs
-from kernelgap._display import compact_repr, html_repr
-from kernelgap._trees import norm
+from kernelgap._numerics import array_checks, checks, programs
+from kernelgap._numerics.trees import norm
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.metrics.activations import activation_change
 from kernelgap.metrics.alignment import (
     kernel_alignment,
@@ -107,10 +107,10 @@ def laziness(
         et al., NeurIPS 2020. The choice of measures is ours.
     """
     apply = model.apply if isinstance(model, Model) else model
-    _checks.function(apply, "model", "apply(params, x), or a kernelgap model")
-    x, params0 = _checks.examples(x), _checks.parameters(params0, "params0")
+    checks.function(apply, "model", "apply(params, x), or a kernelgap model")
+    x, params0 = array_checks.examples(x), array_checks.parameters(params0, "params0")
     if kernel is not None:
-        _checks.function(kernel, "kernel", "kernel(model, params) -> (x -> Gram matrix)")
+        checks.function(kernel, "kernel", "kernel(model, params) -> (x -> Gram matrix)")
         if hasattr(kernel, "diag"):
             raise TypeError(
                 "`kernel` must be a function that builds a kernel from a model and its parameters, "
@@ -191,7 +191,7 @@ def laziness_along(
                 f"{different[0]} differs from the first"
             )
         trajectory = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trajectory)
-    trajectory = _checks.parameters(trajectory, "trajectory")
+    trajectory = array_checks.parameters(trajectory, "trajectory")
     times = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(trajectory)}
     if len(times) != 1 or times & {(), (0,)}:
         raise ValueError(
@@ -200,4 +200,4 @@ def laziness_along(
         )
     start = jax.tree.map(lambda leaf: leaf[0], trajectory)
     panel = laziness(model, start, x, y, kernel=kernel, keep_gram=keep_gram)
-    return _programs.run(partial(jax.lax.map, panel), trajectory)
+    return programs.run(partial(jax.lax.map, panel), trajectory)

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from kernelgap import _checks
-from kernelgap._blas import limit_blas_threads
-from kernelgap._outputs import check_apply
-from kernelgap._trees import check_alike, difference, norm, promoted
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.blas import limit_blas_threads
+from kernelgap._numerics.outputs import check_apply
+from kernelgap._numerics.trees import check_alike, difference, norm, promoted
 from kernelgap.models import Model
 from kernelgap.models.linearized import first_order
 from kernelgap.typing import Apply, ArrayLike, PyTree, Scalar
@@ -32,8 +32,8 @@ def displacement(params0: PyTree, params: PyTree) -> Scalar:
     References:
         The usual distance from initialisation, as in L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019.
     """
-    params0 = _checks.parameters(params0, "params0", finite=False)
-    params = _checks.parameters(params, finite=False)
+    params0 = array_checks.parameters(params0, "params0", finite=False)
+    params = array_checks.parameters(params, finite=False)
     check_alike(params0, params)
     return norm(difference(params, params0))
 
@@ -69,9 +69,9 @@ def linearization_error(
         ours.
     """
     apply = model.apply if isinstance(model, Model) else model
-    _checks.function(apply, "model", "apply(params, x), or a kernelgap model")
-    x = _checks.examples(x)
-    params0, params = _checks.parameters(params0, "params0"), _checks.parameters(params)
+    checks.function(apply, "model", "apply(params, x), or a kernelgap model")
+    x = array_checks.examples(x)
+    params0, params = array_checks.parameters(params0, "params0"), array_checks.parameters(params)
     check_alike(params0, params)
     params0, params = promoted(params0, params), promoted(params, params0)
     check_apply(apply, params0, x)
@@ -111,17 +111,17 @@ def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
         C. Williams, M. Seeger; the minimum-norm least-squares solution. Used for wide nets by
         S. Arora et al., ICML 2019.
     """
-    matrix = _checks.gram(gram)
-    _checks.solvable_dtype(matrix, "gram")
+    matrix = array_checks.gram(gram)
+    array_checks.solvable_dtype(matrix, "gram")
     n = jnp.shape(gram)[0]
     expected = (n,) if jnp.ndim(gram) == 2 else (n, jnp.shape(gram)[2])
-    target = _checks.targets(residuals, n, "residuals", columns=len(expected) == 2)
+    target = array_checks.targets(residuals, n, "residuals", columns=len(expected) == 2)
     if target.shape != expected:
         raise ValueError(
             f"`residuals` must have shape {expected}, as `gram` does; got {target.shape}"
         )
     factor = limit_blas_threads(len(matrix), lambda: jnp.linalg.cholesky((matrix + matrix.T) / 2))
-    if _checks.is_concrete(factor) and not np.isfinite(np.asarray(factor)).all():
+    if array_checks.is_concrete(factor) and not np.isfinite(np.asarray(factor)).all():
         raise ValueError(
             f"`gram` must be positive definite; this one is singular in "
             f"{matrix.dtype}. Are two inputs equal, or fewer parameters than "
@@ -154,7 +154,7 @@ def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
     References:
         The definition is ours.
     """
-    array = _checks.floating(losses, "losses")
+    array = array_checks.floating(losses, "losses")
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(
             f"`losses` must have shape (..., steps) with steps >= 1; got {array.shape}"

@@ -9,9 +9,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from kernelgap import _checks
-from kernelgap._outputs import check_apply, check_outputs, rival_gaps, signed_outputs
-from kernelgap._trees import safe_power, squared_norm
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.outputs import check_apply, check_outputs, rival_gaps, signed_outputs
+from kernelgap._numerics.trees import safe_power, squared_norm
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import check_layers, homogeneous_degree
 from kernelgap.typing import ArrayLike, Scalar
@@ -115,7 +115,7 @@ def normalized_margin(
         Margin of Homogeneous Neural Networks", ICLR 2020. Mean-field: L. Chizat, F. Bach, COLT
         2020. The balanced form, and the extension to powers and several outputs, are derived.
     """
-    _checks.choice(norm, "norm", ("l2", "balanced", "mean_field", "layer_product"))
+    checks.choice(norm, "norm", ("l2", "balanced", "mean_field", "layer_product"))
     degree = homogeneous_degree(model)
     if norm != "l2":
         check_layers(model, f"for norm={norm!r} `model`")
@@ -129,7 +129,7 @@ def normalized_margin(
         raise ValueError(
             f"norm='mean_field' is defined for models of degree 2; this one has degree {degree:g}"
         )
-    x = _checks.inputs(x)
+    x = array_checks.inputs(x)
     if model.spec is None:
         check_apply(model.apply, params, x)
     outputs = check_outputs(model.apply(params, x))
@@ -141,7 +141,7 @@ def normalized_margin(
     else:
         margin = jnp.min(output_margins(outputs, y))
     norms = _denominator(model, params, norm)
-    dtype = _checks.common_dtype(margin, norms)
+    dtype = array_checks.common_dtype(margin, norms)
     return margin.astype(dtype) / norms.astype(dtype)
 
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernelgap import _checks
+from kernelgap._numerics import checks
 
 
 class Activation(NamedTuple):
@@ -92,7 +92,7 @@ def leaky_relu(slope: float = 0.01) -> Activation:
         >>> print(kg.models.leaky_relu(0.1)(jnp.array([-2.0, 3.0])))
         [-0.2  3. ]
     """
-    return Activation(1.0, -_checks.static_number(slope, "slope"), 1.0)
+    return Activation(1.0, -checks.static_number(slope, "slope"), 1.0)
 
 
 def relu_power(power: float) -> Activation:
@@ -109,7 +109,7 @@ def relu_power(power: float) -> Activation:
         >>> print(kg.models.relu_power(2)(jnp.array([-2.0, 3.0])))
         [0. 9.]
     """
-    return Activation(1.0, 0.0, _checks.static_number(power, "power", minimum=1))
+    return Activation(1.0, 0.0, checks.static_number(power, "power", minimum=1))
 
 
 HOMOGENEOUS = {
@@ -133,12 +133,12 @@ def checked_activation(
     if isinstance(activation, Activation):
         lows = {"positive": -math.inf, "negative": -math.inf, "power": 1}
         return Activation(*(
-            _checks.static_number(getattr(activation, name), f"activation.{name}", minimum=low)
+            checks.static_number(getattr(activation, name), f"activation.{name}", minimum=low)
             for name, low in lows.items()
         ))  # fmt: skip
     if isinstance(activation, SmoothActivation) and smooth:
-        _checks.choice(activation.sigmoid, "activation.sigmoid", ("erf", "tanh"))
-        scale = _checks.static_number(
+        checks.choice(activation.sigmoid, "activation.sigmoid", ("erf", "tanh"))
+        scale = checks.static_number(
             activation.scale, "activation.scale", minimum=0, exclusive=True
         )
         return activation._replace(scale=scale, gated=bool(activation.gated))
@@ -152,5 +152,5 @@ def checked_activation(
         also = "a models.Activation" + (" or a models.SmoothActivation" if smooth else "")
         raise TypeError(f"`activation` must be one of {', '.join(map(repr, known))}, or {also}; "
                         f"got {type(activation).__name__}")  # fmt: skip
-    _checks.choice(activation, "activation", tuple(known))
+    checks.choice(activation, "activation", tuple(known))
     return known[activation]

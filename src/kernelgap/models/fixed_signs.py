@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from kernelgap import _checks
-from kernelgap._closure import Closure
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.closure import Closure
 from kernelgap.models.activations import HOMOGENEOUS, Activation
 from kernelgap.models.forward import checked_layers
 from kernelgap.models.model import Layer, Model, Params
@@ -108,13 +108,13 @@ def fixed_sign_net(
         B. Xie, Y. Liang, L. Song, "Diverse Neural Network Learns True Target Functions", AISTATS
         2017 (the net, with s = 1; recalled). The scale and the signs of several outputs are ours.
     """
-    width = _checks.integer(width, "width", minimum=1)
+    width = checks.integer(width, "width", minimum=1)
     if outputs is not None:
-        outputs = _checks.integer(outputs, "outputs", minimum=1)
+        outputs = checks.integer(outputs, "outputs", minimum=1)
     if scale is None:
         scale = width**-0.5
-    scale = _checks.static_number(scale, "scale", minimum=0, exclusive=True)
-    init_scale = _checks.static_number(init_scale, "init_scale", minimum=0, exclusive=True)
+    scale = checks.static_number(scale, "scale", minimum=0, exclusive=True)
+    init_scale = checks.static_number(init_scale, "init_scale", minimum=0, exclusive=True)
     least = 1 << (outputs or 1).bit_length() - 1
     if signs is None and outputs is not None and width <= least and outputs > 1:
         raise ValueError(f"`width` must be at least {least + 1} for {outputs} different outputs, "
@@ -126,17 +126,17 @@ def fixed_sign_net(
 
 
 def _init(spec: FixedSignSpec, key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
-    _checks.random_key(key)
-    d = _checks.integer(d, "d", minimum=1)
-    dtype = _checks.floating_dtype(dtype)
+    checks.random_key(key)
+    d = checks.integer(d, "d", minimum=1)
+    dtype = array_checks.floating_dtype(dtype)
     return (spec.init_scale * jax.random.normal(key, (spec.width, d), dtype),)
 
 
 def _apply(spec: FixedSignSpec, params: Params, x: jax.Array) -> jax.Array:
-    x = _checks.floating(x, "x")
+    x = array_checks.floating(x, "x")
     checked_layers(spec, params, x)
-    w = _checks.array(params[0], "params")
-    dtype = _checks.common_dtype(x, w)
+    w = array_checks.array(params[0], "params")
+    dtype = array_checks.common_dtype(x, w)
     hidden = spec.activation(x.astype(dtype) @ w.astype(dtype).T)
     return spec.scale * (hidden @ jnp.asarray(spec.signs, hidden.dtype))
 

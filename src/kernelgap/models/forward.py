@@ -7,17 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks
 from kernelgap.models.model import Layer, Model, Params, check_layers
 from kernelgap.typing import ArrayLike
 
 
 def layer_outputs(spec: Any, params: Params, x: ArrayLike) -> Iterator[jax.Array]:
     """Yield z_k = s_k W_k h_{k-1}, h_k = phi(z_k), h_0 = x, one layer after the other."""
-    h0 = _checks.floating(x, "x")
+    h0 = array_checks.floating(x, "x")
     layers = checked_layers(spec, params, h0)
-    weights = [_checks.array(matrix, "params") for matrix in params]
-    dtype = _checks.common_dtype(h0, *weights)
+    weights = [array_checks.array(matrix, "params") for matrix in params]
+    dtype = array_checks.common_dtype(h0, *weights)
 
     def outputs() -> Iterator[jax.Array]:
         h = h0.astype(dtype)

@@ -8,9 +8,9 @@ Theta_0, whatever Theta is.
 
 import jax
 
-from kernelgap import _arrays, _checks
-from kernelgap._closure import Closure
-from kernelgap._trees import check_alike, difference, promoted
+from kernelgap._numerics import array_checks, arrays
+from kernelgap._numerics.closure import Closure
+from kernelgap._numerics.trees import check_alike, difference, promoted
 from kernelgap.models.model import Model, check_model
 from kernelgap.typing import Apply, PyTree
 
@@ -52,12 +52,12 @@ def linearize(model: Model, params0: PyTree) -> Model:
         Descent", NeurIPS 2019; L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019.
     """
     check_model(model)
-    params0 = _checks.parameters(params0, "params0")
+    params0 = array_checks.parameters(params0, "params0")
     return Model(model.init, Closure(_apply, model.apply, params0), None)
 
 
 def _apply(apply: Apply, params0: PyTree, params: PyTree, x: jax.Array) -> jax.Array:
-    params, x = _checks.parameters(params, finite=False), _checks.examples(x)
+    params, x = array_checks.parameters(params, finite=False), array_checks.examples(x)
     value, slope = first_order(apply, params0, params, x)
     return value + slope
 
@@ -70,6 +70,6 @@ def first_order(
     # Forward-mode derivatives need one dtype, that of both trees where they differ.
     params0, params = promoted(params0, params), promoted(params, params0)
     # JAX's derivatives of what is not compiled forget a mesh that is a part of the type.
-    typed = _arrays.on_explicit_mesh(x, *jax.tree.leaves(params0))
+    typed = arrays.on_explicit_mesh(x, *jax.tree.leaves(params0))
     forward = jax.jit(apply) if typed else apply
     return jax.jvp(lambda p: forward(p, x), (params0,), (difference(params, params0),))

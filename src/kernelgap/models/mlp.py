@@ -16,8 +16,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from kernelgap import _checks
-from kernelgap._closure import Closure
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.closure import Closure
 from kernelgap.models.activations import Activation, SmoothActivation, checked_activation
 from kernelgap.models.forward import layer_outputs
 from kernelgap.models.model import MLPSpec, Model, Neurons, Parameterization, Params
@@ -125,9 +125,9 @@ def _model(spec: MLPSpec) -> Model:
 
 
 def _init(spec: MLPSpec, key: Key, d: int, dtype: DTypeLike | None = None) -> Params:
-    _checks.random_key(key)
-    d = _checks.integer(d, "d", minimum=1)
-    dtype = _checks.floating_dtype(dtype)
+    checks.random_key(key)
+    d = checks.integer(d, "d", minimum=1)
+    dtype = array_checks.floating_dtype(dtype)
     layers = spec.layers(d)
     keys = jax.random.split(key, len(layers))
     params = [
@@ -155,12 +155,12 @@ def _spec(
     if isinstance(widths, str) or not isinstance(widths, Sequence):
         raise TypeError(f"`widths` must be a sequence of hidden widths, such as (512,); "
                         f"got {widths!r:.40}")  # fmt: skip
-    widths = tuple(_checks.integer(w, "widths", minimum=1) for w in widths)
+    widths = tuple(checks.integer(w, "widths", minimum=1) for w in widths)
     activation = checked_activation(activation, smooth=smooth)
-    _checks.choice(parameterization, "parameterization", ("standard", "ntk", "mean_field"))
+    checks.choice(parameterization, "parameterization", ("standard", "ntk", "mean_field"))
     if outputs is not None:
-        outputs = _checks.integer(outputs, "outputs", minimum=1)
-    init_scale = _checks.static_number(init_scale, "init_scale", minimum=0, exclusive=True)
+        outputs = checks.integer(outputs, "outputs", minimum=1)
+    init_scale = checks.static_number(init_scale, "init_scale", minimum=0, exclusive=True)
     return MLPSpec(widths, activation, parameterization, outputs, init_scale)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.models.activations import Activation, SmoothActivation
 
 Parameterization = Literal["standard", "ntk", "mean_field"]

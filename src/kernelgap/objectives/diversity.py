@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import jax
 
-from kernelgap import _checks
-from kernelgap._closure import Closure
-from kernelgap._wedges import mean_wedge
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.closure import Closure
+from kernelgap._numerics.wedges import mean_wedge
 from kernelgap.objectives.form import penalized
 from kernelgap.typing import ArrayLike, Loss, PyTree, Scalar
 
@@ -43,7 +43,7 @@ def diversity_penalty(w: ArrayLike) -> Scalar:
         Paper B (a penalty on the discrepancy of the units; form derived, that it is the paper's
         exact regulariser is recalled). The value of a pair at an angle of pi, 0, is derived.
     """
-    return mean_wedge(_checks.inputs(w, "w"), 2, 0.0)
+    return mean_wedge(array_checks.inputs(w, "w"), 2, 0.0)
 
 
 def with_diversity(
@@ -79,10 +79,10 @@ def with_diversity(
     References:
         Paper B (the regularised objective).
     """
-    _checks.function(loss, "loss", "loss(params, x, y), such as regularized_logistic(...)")
-    strength = _checks.number(strength, "strength", minimum=0)
+    checks.function(loss, "loss", "loss(params, x, y), such as regularized_logistic(...)")
+    strength = checks.number(strength, "strength", minimum=0)
     if first_layer is not None:
-        _checks.function(first_layer, "first_layer", "first_layer(params) -> (m, d)")
+        checks.function(first_layer, "first_layer", "first_layer(params) -> (m, d)")
     return Closure(_penalized, loss, first_layer or _first_leaf, strength=strength)
 
 
@@ -96,9 +96,9 @@ def _penalized(
     strength: float | jax.Array,
 ) -> Scalar:
     value = loss(params, x, y)
-    if _checks.is_concrete(strength) and float(strength) == 0:
+    if array_checks.is_concrete(strength) and float(strength) == 0:
         return value
-    units = _checks.inputs(first_layer(params), "first_layer")
+    units = array_checks.inputs(first_layer(params), "first_layer")
     return penalized(value, strength, mean_wedge(units, 2, 0.0))
 
 

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
-from kernelgap._closure import Closure
-from kernelgap._outputs import check_labels, check_outputs, rival_gaps, signed_outputs
-from kernelgap._trees import squared_norm
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.closure import Closure
+from kernelgap._numerics.outputs import check_labels, check_outputs, rival_gaps, signed_outputs
+from kernelgap._numerics.trees import squared_norm
 from kernelgap.objectives.form import checked_form, regularized
 from kernelgap.typing import Apply, ArrayLike, Loss, PyTree, Scalar
 
@@ -57,8 +57,8 @@ def regularized_logistic(
     References:
         Paper A, the regularised objective (binary and multi-class).
     """
-    _checks.function(apply, "apply", "apply(params, x), such as model.apply")
-    l2 = _checks.number(l2, "l2", minimum=0)
+    checks.function(apply, "apply", "apply(params, x), such as model.apply")
+    l2 = checks.number(l2, "l2", minimum=0)
     power = checked_form(power, reduction)
     return Closure(regularized, logistic_losses, apply, l2=l2, power=power, reduction=reduction)
 
@@ -101,11 +101,11 @@ def log_regularized_logistic(
         Margin of Homogeneous Neural Networks", ICLR 2020, section 5 (recalled). The form in
         logarithms is ours.
     """
-    _checks.function(apply, "apply", "apply(params, x), such as model.apply")
-    known = _checks.is_concrete(log_l2)
+    checks.function(apply, "apply", "apply(params, x), such as model.apply")
+    known = array_checks.is_concrete(log_l2)
     unregularized = known and np.ndim(log_l2) == 0 and log_l2 == -np.inf
     if not unregularized:
-        finite = _checks.number(log_l2, "log_l2")
+        finite = checks.number(log_l2, "log_l2")
         log_l2 = finite if known else jnp.where(log_l2 == -jnp.inf, log_l2, finite)
     power = checked_form(power, reduction)
 
@@ -130,7 +130,7 @@ def _log_loss(
     if log_l2 is None:
         return data_term
     squared = squared_norm(params)
-    dtype = _checks.common_dtype(data_term, squared)
+    dtype = array_checks.common_dtype(data_term, squared)
     data_term, squared = data_term.astype(dtype), squared.astype(dtype)
     zero = squared == 0
     log_norm = jnp.log(jnp.where(zero, 1, squared)) / 2

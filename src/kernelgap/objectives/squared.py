@@ -5,8 +5,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from kernelgap import _checks
-from kernelgap._closure import Closure
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.closure import Closure
 from kernelgap.objectives.form import checked_form, regularized
 from kernelgap.typing import Apply, ArrayLike, Loss
 
@@ -46,8 +46,8 @@ def regularized_squared(
         B. Xie, Y. Liang, L. Song, AISTATS 2017, and D. Terjék, D. González-Sánchez,
         arXiv:2205.13507: the loss with l2 = 0 (recalled).
     """
-    _checks.function(apply, "apply", "apply(params, x), such as model.apply")
-    l2 = _checks.number(l2, "l2", minimum=0)
+    checks.function(apply, "apply", "apply(params, x), such as model.apply")
+    l2 = checks.number(l2, "l2", minimum=0)
     power = checked_form(power, reduction)
     return Closure(regularized, squared_losses, apply, l2=l2, power=power, reduction=reduction)
 
@@ -67,13 +67,13 @@ def squared_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
         >>> print(kg.objectives.squared_losses(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0])))
         [0. 2.]
     """
-    outputs = _checks.floating(outputs, "outputs")
+    outputs = array_checks.floating(outputs, "outputs")
     if outputs.ndim not in (1, 2) or 0 in outputs.shape:
         raise ValueError(f"`outputs` must have shape (n,) or (n, k) with n, k >= 1; "
                          f"got {outputs.shape}")  # fmt: skip
-    y = _checks.targets(y, outputs.shape[0], columns=True)
+    y = array_checks.targets(y, outputs.shape[0], columns=True)
     if y.shape != outputs.shape:
         raise ValueError(f"`y` must have the shape of the outputs, {outputs.shape}; got {y.shape}")
-    dtype = _checks.common_dtype(outputs, y)
+    dtype = array_checks.common_dtype(outputs, y)
     squares = jnp.square(outputs.astype(dtype) - y.astype(dtype))
     return (squares if squares.ndim == 1 else jnp.sum(squares, axis=1)) / 2

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kernelgap import _checks
-from kernelgap._closure import Closure
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.closure import Closure
 from kernelgap.models import Neurons
 from kernelgap.typing import ArrayLike, Key, PyTree
 
@@ -94,12 +94,12 @@ def noisy_gd(
         this project. The Langevin variant is that of the mean-field Langevin literature.
         `optax.noisy_sgd` is neither: it adds annealed noise to the gradient.
     """
-    _checks.random_key(key)
+    checks.random_key(key)
     if neurons is not None and not isinstance(neurons, Neurons):
         raise TypeError(f"`neurons` must be model.neurons of a two-layer model; "
                         f"got {type(neurons).__name__}")  # fmt: skip
     learning_rate, temperature, resample_rate = (
-        value if callable(value) else _checks.number(value, name, minimum=0, exclusive=exclusive)
+        value if callable(value) else checks.number(value, name, minimum=0, exclusive=exclusive)
         for name, value, exclusive in (
             ("learning_rate", learning_rate, True),
             ("temperature", temperature, False),
@@ -113,7 +113,7 @@ def noisy_gd(
             "(the re-draws are defined for homogeneous nets of two layers only); got neurons=None"
         )
     if _is_number(learning_rate) and _is_number(resample_rate):
-        _checks.number(learning_rate * resample_rate, "learning_rate * resample_rate", maximum=1)  # type: ignore[operator]
+        checks.number(learning_rate * resample_rate, "learning_rate * resample_rate", maximum=1)  # type: ignore[operator]
 
     return optax.GradientTransformation(
         Closure(_init, jnp.copy(key)),
@@ -166,7 +166,7 @@ def _at(value: Any, step: jax.Array) -> Any:
 
 
 def _is_number(value: ScalarOrSchedule) -> bool:
-    return not callable(value) and _checks.is_concrete(value)
+    return not callable(value) and array_checks.is_concrete(value)
 
 
 def _is_zero(value: ScalarOrSchedule) -> bool:

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from kernelgap import _checks, _extras, _programs
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics import array_checks, checks, programs
+from kernelgap._support import extras
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.datasets import Dataset
 from kernelgap.typing import ArrayLike, Loss, PyTree
 
@@ -44,8 +45,8 @@ class Trained(NamedTuple):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Plot the loss before each step, a line per seed (extra `studies`)."""
-        ax, losses = _extras.get_axes(ax), np.asarray(self.losses)
-        _extras.plot_curves(ax, np.arange(losses.shape[-1]), losses, {"lw": 1})
+        ax, losses = extras.get_axes(ax), np.asarray(self.losses)
+        extras.plot_curves(ax, np.arange(losses.shape[-1]), losses, {"lw": 1})
         if np.all(losses > 0):
             ax.set_yscale("log")
         ax.set_xlabel("step")
@@ -55,7 +56,7 @@ class Trained(NamedTuple):
     def to_pandas(self) -> "DataFrame":
         """Return the columns step and loss, and seed if there are several (extra `studies`)."""
         losses = np.asarray(self.losses)
-        return _extras.data_frame({"step": np.arange(losses.shape[-1]), "loss": losses})
+        return extras.data_frame({"step": np.arange(losses.shape[-1]), "loss": losses})
 
 
 def train(
@@ -116,19 +117,19 @@ def train(
         >>> trained.losses.shape
         (8, 100)
     """
-    _checks.function(loss, "loss", "loss(params, x, y)")
-    _checks.optimizer(optimizer)
-    steps = _checks.integer(steps, "steps", minimum=1)
-    record_every = _checks.integer(record_every, "record_every", minimum=1)
+    checks.function(loss, "loss", "loss(params, x, y)")
+    checks.optimizer(optimizer)
+    steps = checks.integer(steps, "steps", minimum=1)
+    record_every = checks.integer(record_every, "record_every", minimum=1)
     if record is not None and steps % record_every:
         raise ValueError(f"`record_every` must divide `steps`; got {record_every} and {steps}")
     if record is not None:
-        _checks.function(record, "record", "record(params)")
-    params = _checks.parameters(params)
+        checks.function(record, "record", "record(params)")
+    params = array_checks.parameters(params)
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"`data` must be a Dataset or a pair (x, y); got {type(data).__name__}")
-    x = _checks.inputs(data[0])
-    y = _checks.array(data[1], "y")
+    x = array_checks.inputs(data[0])
+    y = array_checks.array(data[1], "y")
     if y.shape[:1] != x.shape[:1]:
         raise ValueError(f"`data` must be (x, y) with as many labels as rows of x; "
                          f"got shapes {x.shape} and {y.shape}")  # fmt: skip
@@ -155,7 +156,7 @@ def train(
         opt_state = jax.tree_util.tree_map_with_path(_state_leaf, opt_state, expected)
     _check_lookahead(params, opt_state)
 
-    beat = _extras.heartbeat(steps, "train", unit="step", enabled=progress)
+    beat = extras.heartbeat(steps, "train", unit="step", enabled=progress)
 
     def step(carry: tuple, done: jax.Array) -> tuple[tuple, jax.Array]:
         params, state = carry
@@ -182,7 +183,7 @@ def train(
     # loop gets copies of its own, so that the result can be donated.
     carry = jax.tree.map(jnp.copy, (params, opt_state))
     counted = jnp.arange(1, steps + 1, dtype=jnp.int32)
-    (params, opt_state), (losses, records) = _programs.run(loop, carry, counted)
+    (params, opt_state), (losses, records) = programs.run(loop, carry, counted)
     return Trained(params, opt_state, losses, records)
 
 

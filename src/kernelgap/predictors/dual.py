@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kernelgap._checks import is_concrete
+from kernelgap._numerics.arrays import is_concrete
 from kernelgap.predictors.operators import GramMatrix, matmul
 
 _PATIENCE = 3  # exchanges that may fail to lower the count of violations; idle pivots

@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
-from kernelgap import _checks
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics import array_checks, checks
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.kernels import matmul as kernel_matmul
 from kernelgap.kernels.functions import KernelFunction
 from kernelgap.kernels.tiled import sharding
@@ -28,7 +28,7 @@ class _Solver:
         for name in ("max_iterations", "tile"):
             value = getattr(self, name, None)
             if value is not None:
-                object.__setattr__(self, name, _checks.integer(value, name, minimum=1))
+                object.__setattr__(self, name, checks.integer(value, name, minimum=1))
         sharding.checked_mesh(getattr(self, "mesh", None))
 
 
@@ -168,7 +168,7 @@ class KernelPredictor(NamedTuple):
 
         Those of a fit that failed (see `status`) are NaN.
         """
-        x = _checks.inputs(x, d=self.x.shape[1])
+        x = array_checks.inputs(x, d=self.x.shape[1])
         if x.dtype != self.x.dtype:
             known = jax.dtypes.canonicalize_dtype(self.x.dtype) == self.x.dtype
             cure = f"Convert it, for example with x.astype({str(self.x.dtype)!r})"
@@ -177,7 +177,7 @@ class KernelPredictor(NamedTuple):
                 f"{cure if known else 'Set jax_enable_x64, as when they were fitted'}"
             )
         failed = self.status > Status.ABOVE_TOL.value
-        if not _checks.is_concrete(failed) or not np.any(failed):
+        if not array_checks.is_concrete(failed) or not np.any(failed):
             return kernel_matmul(self.kernel, x, self.coef, x2=self.x)
         values = kernel_matmul(self.kernel, x, jnp.nan_to_num(self.coef), x2=self.x)
         return jnp.where(failed if failed.ndim == 0 else failed[None, :], jnp.nan, values)
@@ -209,11 +209,15 @@ class KernelPredictor(NamedTuple):
         """
         values = self.decision_function(x)
         n, k = values.shape[0], values.shape[1:]
-        task = int(self.classes) if _checks.is_concrete(self.classes) else None
+        task = int(self.classes) if array_checks.is_concrete(self.classes) else None
         if task or (task is None and jnp.issubdtype(jnp.asarray(y).dtype, jnp.integer)):
-            y = _checks.classes(y, n, k[0]) if k else _checks.signs(y, n).astype(values.dtype)
+            y = (
+                array_checks.classes(y, n, k[0])
+                if k
+                else array_checks.signs(y, n).astype(values.dtype)
+            )
             return _accuracy(values, y)
-        targets = _checks.targets(y, n, columns=bool(k)).astype(values.dtype)
+        targets = array_checks.targets(y, n, columns=bool(k)).astype(values.dtype)
         if targets.shape != values.shape:
             raise ValueError(f"`y` must have shape {values.shape}, that of the values; "
                              f"got {targets.shape}")  # fmt: skip
@@ -225,7 +229,7 @@ class KernelPredictor(NamedTuple):
 
     def _entries(self) -> dict:
         entries = self._asdict()
-        if _checks.is_concrete(self.status):
+        if array_checks.is_concrete(self.status):
             names = [Status(code).name for code in np.ravel(self.status).tolist()]
             entries["status"] = names[0] if np.ndim(self.status) == 0 else tuple(names)
         return entries
@@ -242,8 +246,8 @@ def _accuracy(values: jax.Array, y: jax.Array) -> jax.Array:
     labels = _labels(values)
     right = jnp.mean(((labels == y.astype(labels.dtype)) & valued).astype(values.dtype))
     if jnp.issubdtype(y.dtype, jnp.floating):  # a traced label that is not a sign is NaN
-        return _checks.nan_unless(_checks.all_finite(y), right)
-    return right if _checks.is_concrete(y) else _checks.nan_unless(
+        return array_checks.nan_unless(array_checks.all_finite(y), right)
+    return right if array_checks.is_concrete(y) else array_checks.nan_unless(
         jnp.all(y < values.shape[1]), right
     )  # fmt: skip
 
@@ -274,13 +278,17 @@ def not_a_number(dtype: np.dtype) -> jax.Array:
 
 def one_versus_rest(y: ArrayLike, x: jax.Array, classes: int) -> jax.Array:
     """Return signs of shape (n, classes): +1 where the label is the class, -1 elsewhere."""
-    classes = _checks.integer(classes, "classes", minimum=2)
-    y = _checks.classes(y, x.shape[0], classes)
-    if _checks.is_concrete(y):
+    classes = checks.integer(classes, "classes", minimum=2)
+    y = array_checks.classes(y, x.shape[0], classes)
+    if array_checks.is_concrete(y):
         missing = sorted(set(range(classes)) - set(np.unique(np.asarray(y)).tolist()))
         if missing:
             raise ValueError(f"`y` must hold every class 0..{classes - 1}; missing: {missing[:5]}")
     own = y[:, None] == jnp.arange(classes, dtype=y.dtype)[None, :]
     signs = jnp.where(own, 1, -1).astype(x.dtype)
-    valid = True if _checks.is_concrete(y) else jnp.all(jnp.any(own, axis=0)) & jnp.all(y < classes)
-    return _checks.nan_unless(valid, signs)
+    valid = (
+        True
+        if array_checks.is_concrete(y)
+        else jnp.all(jnp.any(own, axis=0)) & jnp.all(y < classes)
+    )
+    return array_checks.nan_unless(valid, signs)

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from kernelgap import _checks
-from kernelgap._blas import limit_blas_threads
-from kernelgap._modes import forward_only
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.blas import limit_blas_threads
+from kernelgap._numerics.modes import forward_only
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.interface import (
@@ -97,7 +97,7 @@ def kernel_logistic(
         C. Rasmussen, C. Williams, Gaussian Processes for Machine Learning, 2006, algorithm 3.1. The
         certificate is derived by this project.
     """
-    l2 = _checks.number(l2, "l2", minimum=0, exclusive=True)
+    l2 = checks.number(l2, "l2", minimum=0, exclusive=True)
     return _path(kernel, x, y, [l2], reduction, classes, tol, solver)[0]
 
 
@@ -146,7 +146,7 @@ def logistic_path(
     References:
         Paper A, the theorem on weak regularisation; S. Rosset, J. Zhu, T. Hastie, NeurIPS 2003.
     """
-    l2s = _checks.decreasing(l2s, "l2s")
+    l2s = checks.decreasing(l2s, "l2s")
     return _path(kernel, x, y, l2s, reduction, classes, tol, solver)
 
 
@@ -161,12 +161,12 @@ def _path(
     solver: Solver,
 ) -> list[KernelPredictor]:
     kernel = checked_kernel(kernel)
-    x = _checks.solvable(x)
-    _checks.number(tol, "tol", minimum=0, exclusive=True)
+    x = array_checks.solvable(x)
+    checks.number(tol, "tol", minimum=0, exclusive=True)
     solver = checked_solver(solver)
-    _checks.choice(reduction, "reduction", ("mean", "sum"))
+    checks.choice(reduction, "reduction", ("mean", "sum"))
     if classes is None:
-        signs = _checks.signs(y, x.shape[0]).astype(x.dtype)[:, None]
+        signs = array_checks.signs(y, x.shape[0]).astype(x.dtype)[:, None]
     else:
         signs = one_versus_rest(y, x, classes)
     x, signs = sharding.placed(mesh_of(solver), x, signs)
@@ -211,11 +211,11 @@ def _fit(
 
     direct, fallback = factorises(operator, solver)
     fit = run(direct)
-    if not _checks.is_concrete(fit.gap):
-        return _checks.nan_unless(_checks.all_finite(x, y, b), fit)
+    if not array_checks.is_concrete(fit.gap):
+        return array_checks.nan_unless(array_checks.all_finite(x, y, b), fit)
     if fallback and not bool(fit.gap <= tol):
         fit = run(True)
-    fit = _checks.nan_unless(_checks.all_finite(x, y, b), fit)
+    fit = array_checks.nan_unless(array_checks.all_finite(x, y, b), fit)
     if not bool(fit.gap <= tol):
         cure = "" if direct else "solver=Direct() or "
         warnings.warn(

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks
 from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
 from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.products import accurate_matmul, symmetric_matmul
@@ -140,7 +140,7 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
 
     `copies` is the memory that a solver takes, in matrices of this size.
     """
-    concrete = _checks.is_concrete(x)
+    concrete = array_checks.is_concrete(x)
     memory.require(
         _bytes(x, copies),
         f"this method with the Gram matrix of {x.shape[0]} inputs",
@@ -150,7 +150,9 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
     )
     gram = checked_block(kernel, x, None)
     # A product is much faster than a look at every entry, but may overflow without reason.
-    if _checks.is_concrete(gram) and not bool(_all_finite(matmul(gram, jnp.ones_like(x[:, 0])))):
+    if array_checks.is_concrete(gram) and not bool(
+        _all_finite(matmul(gram, jnp.ones_like(x[:, 0])))
+    ):
         _refuse_infinite(gram)
     return GramMatrix(gram)
 
@@ -161,7 +163,7 @@ def prepare(kernel: KernelFunction, x: Float[Array, "n d"], solver: Solver) -> O
     x, kernel = sharding.placed(mesh, x, kernel)
     device = sharding.first_device(mesh, x)
     if solver == "auto":
-        available = memory.available_bytes(device) if _checks.is_concrete(x) else None
+        available = memory.available_bytes(device) if array_checks.is_concrete(x) else None
         needed = _bytes(x, 1.2)
         fits = x.shape[0] <= _TRACED if available is None else needed <= 0.8 * available
         solver = Iterative() if fits else MatrixFree()
@@ -175,7 +177,7 @@ def prepare(kernel: KernelFunction, x: Float[Array, "n d"], solver: Solver) -> O
 def refuse_vanishing(operator: Operator, x: jax.Array, *, any_row: bool) -> None:
     """Refuse inputs at which every function of the kernel's span is 0: any of them, or all."""
     own = operator.diagonal()
-    if not _checks.is_concrete(own, x):
+    if not array_checks.is_concrete(own, x):
         return
     tiny = jnp.finfo(operator.dtype).tiny
     vanishing = np.abs(np.asarray(own)) < tiny  # XLA takes what is smaller for 0
@@ -214,7 +216,7 @@ def normalised(operator: Operator) -> tuple[Operator, Float[Array, ""]]:
     Solvers square what they are given. Nothing is rounded on the way there and back.
     """
     root = _root(operator)
-    if _checks.is_concrete(root):
+    if array_checks.is_concrete(root):
         limits = jnp.finfo(operator.dtype)
         if jnp.square(root) < limits.tiny / limits.eps:
             raise ValueError(f"`x` is too small for {operator.dtype}: the kernel's values on it "
@@ -246,14 +248,14 @@ def unscaled(coef: jax.Array, factor: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """Return coefficients times a power of two; refuse those that the dtype does not hold."""
     scaled = coef * factor
     lost = (coef != 0) & ((scaled == 0) | ~jnp.isfinite(scaled))
-    if _checks.is_concrete(lost) and bool(jnp.any(lost)):
+    if array_checks.is_concrete(lost) and bool(jnp.any(lost)):
         raise ValueError(f"`x` is too large or too small: coefficients of the solution leave the "
                          f"range of {dtype}. Divide `x` by its largest entry")  # fmt: skip
     return scaled
 
 
 def _refuse_infinite(values: jax.Array) -> None:
-    if _checks.is_concrete(values) and not bool(_all_finite(values)):
+    if array_checks.is_concrete(values) and not bool(_all_finite(values)):
         raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix. "
                          "Where values overflow, divide `x` by its largest entry")  # fmt: skip
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kernelgap import _checks
-from kernelgap._blas import limit_blas_threads
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.interface import (
@@ -102,14 +102,14 @@ def kernel_ridge(
         is derived.
     """
     kernel = checked_kernel(kernel)
-    x = _checks.solvable(x)
+    x = array_checks.solvable(x)
     if classes is None:
-        y = _checks.targets(y, x.shape[0], columns=True).astype(x.dtype)
+        y = array_checks.targets(y, x.shape[0], columns=True).astype(x.dtype)
     else:
         y = (one_versus_rest(y, x, classes) + 1) / 2 - 1 / classes
-    l2 = _checks.number(l2, "l2", minimum=0)
-    _checks.choice(reduction, "reduction", ("mean", "sum"))
-    _checks.number(tol, "tol", minimum=0, exclusive=True)
+    l2 = checks.number(l2, "l2", minimum=0)
+    checks.choice(reduction, "reduction", ("mean", "sum"))
+    checks.number(tol, "tol", minimum=0, exclusive=True)
     solver = checked_solver(solver)
     x, y = sharding.placed(mesh_of(solver), x, y)
     operator = prepare(kernel, x, solver)
@@ -126,13 +126,13 @@ def kernel_ridge(
             x.shape[0] if direct else 0, lambda: _fit(*problem, d, thorough, most)
         )
 
-    traced = not _checks.is_concrete(*jax.tree.leaves(problem))
+    traced = not array_checks.is_concrete(*jax.tree.leaves(problem))
     fit = run(thorough=direct and traced)
     # Seldom needed: outside of jit it is not even compiled then.
     if direct and not traced and not bool(fit.sound & (fit.residual <= tol)):
         fit = run(thorough=True)
     coef = unscaled(fit.coef, unit / jnp.square(root), x.dtype)
-    if _checks.is_concrete(fit.residual) and not bool(fit.residual <= tol):
+    if array_checks.is_concrete(fit.residual) and not bool(fit.residual <= tol):
         other = "" if direct else "solver=Direct() or "
         warnings.warn(
             f"kernel_ridge stopped at a relative residual of {float(fit.residual):.1e}, above "
@@ -150,7 +150,7 @@ def kernel_ridge(
 
 def _where(meaningful: bool | jax.Array, value: jax.Array) -> jax.Array:
     nan = not_a_number(value.dtype)
-    if _checks.is_concrete(meaningful):
+    if array_checks.is_concrete(meaningful):
         return value if meaningful else nan
     return jnp.where(meaningful, value, nan)
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from kernelgap import _checks
-from kernelgap._blas import limit_blas_threads
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap.kernels.functions import KernelFunction, checked_kernel, diagonal
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.interface import (
@@ -102,11 +102,11 @@ def best_in_span(
         estimator is this project's.
     """
     kernel = checked_kernel(kernel)
-    centers = _checks.solvable(centers, "centers")
-    x = _checks.solvable(x, d=centers.shape[1])
-    _checks.same_dtype(centers, x, "centers", "x")
-    y = _checks.targets(y, x.shape[0]).astype(x.dtype)
-    _checks.number(tol, "tol", minimum=0, exclusive=True)
+    centers = array_checks.solvable(centers, "centers")
+    x = array_checks.solvable(x, d=centers.shape[1])
+    array_checks.same_dtype(centers, x, "centers", "x")
+    y = array_checks.targets(y, x.shape[0]).astype(x.dtype)
+    checks.number(tol, "tol", minimum=0, exclusive=True)
     x, centers, y, kernel = sharding.together(x, centers, y, kernel)
     tile, most = _rows_at_once(solver, x.shape[0]), most_iterations(solver, _REFINEMENTS)
     if x.shape[0] < centers.shape[0]:
@@ -121,7 +121,7 @@ def best_in_span(
     def run(thorough: bool) -> tuple:
         return limit_blas_threads(centers.shape[0], lambda: _fit(*problem, tile, thorough, most))
 
-    traced = not _checks.is_concrete(*jax.tree.leaves(problem))
+    traced = not array_checks.is_concrete(*jax.tree.leaves(problem))
     coef, residual, iterations, sound = run(thorough=traced)
     # Seldom needed: outside of jit it is not even compiled then.
     if not traced and not bool(sound & (residual <= tol)):
@@ -137,7 +137,7 @@ def best_in_span(
                 RuntimeWarning,
                 stacklevel=2,
             )
-    if _checks.is_concrete(residual) and not bool(residual <= tol):
+    if array_checks.is_concrete(residual) and not bool(residual <= tol):
         warnings.warn(
             f"best_in_span stopped at a relative distance of {float(residual):.1e} from the best "
             f"fit, above tol={tol:.1e}, in {x.dtype}; inputs with their mean taken off or float64 "

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from kernelgap import _checks
-from kernelgap._blas import limit_blas_threads
-from kernelgap._modes import forward_only
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.blas import limit_blas_threads
+from kernelgap._numerics.modes import forward_only
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors import dual
@@ -110,14 +110,14 @@ def hard_margin_svm(
         n). Inexact exchanges and the certificate are ours.
     """
     kernel = checked_kernel(kernel)
-    x = _checks.solvable(x)
-    _checks.number(tol, "tol", minimum=0, exclusive=True)
+    x = array_checks.solvable(x)
+    checks.number(tol, "tol", minimum=0, exclusive=True)
     solver = checked_solver(solver)
     if not isinstance(throw, bool):
         raise TypeError(f"`throw` must be True or False; got {throw!r:.40}")
     if classes is None:
-        y = _checks.signs(y, x.shape[0]).astype(x.dtype)
-        if _checks.is_concrete(y) and len(present := np.unique(np.asarray(y))) == 1:
+        y = array_checks.signs(y, x.shape[0]).astype(x.dtype)
+        if array_checks.is_concrete(y) and len(present := np.unique(np.asarray(y))) == 1:
             raise ValueError(f"`y` must hold both classes -1 and +1; got only {present[0]:+g}")
         signs = y[:, None]
     else:
@@ -133,7 +133,7 @@ def hard_margin_svm(
         alpha, certificate, iterations, factorised = _solve(operator, x, labels, tol, solver)
         margin, _, gap, residual = certificate
         status = _status(operator, x, labels, certificate, tol)
-        if _checks.is_concrete(status):
+        if array_checks.is_concrete(status):
             which = "the data" if classes is None else f"class {j} and the rest"
             if throw:
                 _refuse(operator, x, labels, certificate, Status(int(status)), which)
@@ -146,14 +146,14 @@ def hard_margin_svm(
                     RuntimeWarning,
                     stacklevel=2,
                 )
-        if _checks.is_concrete(status) and int(status) > Status.ABOVE_TOL:
+        if array_checks.is_concrete(status) and int(status) > Status.ABOVE_TOL:
             nan = not_a_number(x.dtype)
             fit = jax.device_put(np.full(len(labels), np.nan, x.dtype)), nan, nan, nan, iterations
         else:
             coef = unscaled(alpha * labels, 1 / jnp.square(root), x.dtype)
             fit = coef, root * margin, gap, residual, iterations
-            valid = _checks.is_concrete(status) or status <= Status.ABOVE_TOL.value
-            fit = _checks.nan_unless(valid, fit)
+            valid = array_checks.is_concrete(status) or status <= Status.ABOVE_TOL.value
+            fit = array_checks.nan_unless(valid, fit)
         machines.append((*fit, status))
     parts = machines[0]
     if classes is not None:
@@ -180,7 +180,7 @@ def _solve(
     target = jnp.asarray(tol / 10, x.dtype)  # exchanges are content with ten times that
     result = limit_blas_threads(0, lambda: exchange(operator, y, target, d, most))
     gap = result.certificate.gap
-    if fallback and _checks.is_concrete(gap) and not bool(gap <= tol):
+    if fallback and array_checks.is_concrete(gap) and not bool(gap <= tol):
         return *limit_blas_threads(n, factorise), True
     return result.alpha, result.certificate, result.iterations, False
 
@@ -202,8 +202,8 @@ def _status(
     failed = jnp.where(bounded | (least == 0), Status.INSEPARABLE.value, Status.INDEFINITE.value)
     code = jnp.where(undecided, Status.ABOVE_TOL.value, failed)
     code = jnp.where(gap <= tol, Status.CONVERGED.value, code)
-    if not _checks.is_concrete(code):
-        valid = _checks.all_finite(x, y) & jnp.any(y > 0) & jnp.any(y < 0)
+    if not array_checks.is_concrete(code):
+        valid = array_checks.all_finite(x, y) & jnp.any(y > 0) & jnp.any(y < 0)
         code = jnp.where(valid, code, Status.INVALID.value)
     return code.astype(jnp.int32)
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap._files import atomic_write
+from kernelgap._support.files import atomic_write
 
 DOCUMENT = "kernelgap.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the time in all archives: when it was saved makes no difference

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks
 from kernelgap.kernels.functions import KernelFunction
 from kernelgap.saving import classes
 from kernelgap.saving.archive import FOREIGN
@@ -56,7 +56,7 @@ def _at(where: str, part: Any) -> str:
 
 
 def _encode_array(value: Any, arrays: Arrays, where: str) -> dict[str, Any]:
-    if not _checks.is_concrete(value):
+    if not array_checks.is_concrete(value):
         raise TypeError("kernelgap.save writes values and cannot be traced: call it outside of "
                         "jit, vmap and grad")  # fmt: skip
     node: dict[str, Any] = {"as": "jax" if isinstance(value, jax.Array) else "numpy"}

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kernelgap import __version__, _checks
+from kernelgap._numerics import checks
+from kernelgap._support.version import __version__
 from kernelgap.kernels.functions import KernelFunction
 from kernelgap.saving import archive
 from kernelgap.saving.encoding import Decoder, encode
@@ -93,7 +94,7 @@ def load(path: str | os.PathLike, *, kernel: KernelFunction | None = None) -> An
     """
     path = _checked_path(path)
     if kernel is not None:
-        _checks.function(kernel, "kernel", "kernel(x1, x2=None)")
+        checks.function(kernel, "kernel", "kernel(x1, x2=None)")
     document, arrays = archive.read(path, lambda found: _check_format(path, found))
     decoder = Decoder(arrays, kernel)
     try:

@@ -10,7 +10,7 @@ to float32 where it is off, like all arrays that meet JAX. Results are float64 t
 digits of it meant.
 """
 
-from kernelgap._extras import missing_extra
+from kernelgap._support.extras import missing_extra
 
 try:
     from sklearn.utils.validation import validate_data as _needed  # noqa: F401

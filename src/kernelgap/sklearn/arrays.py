@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kernelgap import _checks
+from kernelgap._numerics import checks
 
 _DTYPES = (np.float64, np.float32)  # kept; the first is for all others
 
@@ -48,7 +48,7 @@ def new_inputs(estimator: Any, x: Any) -> np.ndarray:
 
 def fit_inputs(estimator: Any, x: np.ndarray) -> np.ndarray:
     """What the estimator computes with: see `prepared`. Its `mean_` and `scale_` are set."""
-    _checks.number(estimator.bias, "bias")
+    checks.number(estimator.bias, "bias")
     if not isinstance(estimator.standardize, bool | np.bool_):
         raise TypeError(f"`standardize` must be a bool; got {estimator.standardize!r:.40}")
     mean, scale = np.zeros(x.shape[1]), 1.0

@@ -8,7 +8,8 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 
-from kernelgap import _checks, kernels, models, predictors
+from kernelgap import kernels, models, predictors
+from kernelgap._numerics import checks
 from kernelgap.kernels.functions import KernelFunction
 from kernelgap.models import Activation
 from kernelgap.predictors import KernelPredictor
@@ -26,8 +27,8 @@ class _KernelMachine(BaseEstimator):
     def _kernel(self) -> KernelFunction:
         if callable(self.kernel):
             return self.kernel  # type: ignore[return-value]
-        _checks.choice(self.kernel, "kernel", ("ntk", "nngp"))
-        depth = _checks.integer(self.depth, "depth", minimum=1)
+        checks.choice(self.kernel, "kernel", ("ntk", "nngp"))
+        depth = checks.integer(self.depth, "depth", minimum=1)
         # He's scale: for ReLUs the kernel then keeps its size whatever the depth.
         net = models.mlp(
             (1,) * depth,
@@ -125,8 +126,8 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
 
     def fit(self, X: Any, y: Any) -> "NTKClassifier":
         """Fit to inputs X of shape (n, d) and labels y of shape (n,)."""
-        _checks.choice(self.predictor, "predictor", ("logistic", "hard_margin", "ridge"))
-        _checks.number(self.l2, "l2", minimum=0, exclusive=True)
+        checks.choice(self.predictor, "predictor", ("logistic", "hard_margin", "ridge"))
+        checks.number(self.l2, "l2", minimum=0, exclusive=True)
         kernel = self._kernel()
         x, y = arrays.training_set(self, X, y)
         self.classes_, index = arrays.encoded(y)
@@ -231,7 +232,7 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
 
     def fit(self, X: Any, y: Any) -> "NTKRegressor":
         """Fit to inputs X of shape (n, d) and real targets y of shape (n,) or (n, k)."""
-        _checks.number(self.l2, "l2", minimum=0)
+        checks.number(self.l2, "l2", minimum=0)
         kernel = self._kernel()
         x, y = arrays.training_set(self, X, y, real=True)
         x = arrays.fit_inputs(self, x)

@@ -11,7 +11,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 
-from kernelgap import _checks, margins, metrics, models
+from kernelgap import margins, metrics, models
+from kernelgap._numerics import checks
 from kernelgap.models import Activation, Model, Params
 from kernelgap.sklearn import arrays
 
@@ -100,9 +101,9 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> "MaxMarginNetClassifier":
         """Fit to inputs X of shape (n, d) and labels y of shape (n,)."""
-        l2s = np.asarray(_checks.decreasing(self.l2s, "l2s"))
-        steps = _checks.integer(self.steps, "steps", minimum=1)
-        _checks.number(self.learning_rate, "learning_rate", minimum=0, exclusive=True)
+        l2s = np.asarray(checks.decreasing(self.l2s, "l2s"))
+        steps = checks.integer(self.steps, "steps", minimum=1)
+        checks.number(self.learning_rate, "learning_rate", minimum=0, exclusive=True)
         x, y = arrays.training_set(self, X, y)
         self.classes_, index = arrays.encoded(y)
         model = self._model()
@@ -146,7 +147,7 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray):
             raise TypeError(f"`hidden_layer_sizes` must be a sequence of widths, such as (128,); "
                             f"got {sizes!r:.40}")  # fmt: skip
-        sizes = tuple(_checks.integer(size, "hidden_layer_sizes", minimum=1) for size in sizes)
+        sizes = tuple(checks.integer(size, "hidden_layer_sizes", minimum=1) for size in sizes)
         outputs = None if len(self.classes_) == 2 else len(self.classes_)
         activation: Any = self.activation
         return models.homogeneous_mlp(sizes, activation=activation, outputs=outputs)

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from typing import Any, Literal, NamedTuple, get_args
 
-from kernelgap._display import compact_repr, table
+from kernelgap._support.display import compact_repr, table
 from kernelgap.studies.estimates import Estimate
 from kernelgap.studies.store import encode
 from kernelgap.studies.study import Result

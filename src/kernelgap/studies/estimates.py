@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from kernelgap import _checks
+from kernelgap._numerics import checks
 
 Row = dict[str, Any]
 Range = tuple[float, float]
@@ -127,7 +127,7 @@ def means(
         raise TypeError(f"`by` must be a list of columns; got {by!r:.40}")
     if not isinstance(metrics, Mapping) or not all(np.shape(v) == (2,) for v in metrics.values()):
         raise TypeError(f"`metrics` must map columns to (lowest, highest); got {metrics!r:.40}")
-    _checks.function(of, "of", "(values, range) -> Interval")
+    checks.function(of, "of", "(values, range) -> Interval")
     return [
         Estimate(name, dict(zip(by, group, strict=True)), *of([r[name] for r in members], within))
         for group, members in grouped(rows, by).items()

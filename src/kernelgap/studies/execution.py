@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernelgap import _checks
-from kernelgap._extras import missing_extra
+from kernelgap._numerics import checks
+from kernelgap._support.extras import missing_extra
 from kernelgap.studies.options import about_options
 
 
@@ -44,7 +44,7 @@ def checked_workers(
         raise missing_extra("figures need", "matplotlib")
     default = min(2, os.cpu_count() or 1)
     try:
-        return _checks.integer(default if workers is None else workers, "workers", minimum=1)
+        return checks.integer(default if workers is None else workers, "workers", minimum=1)
     except (TypeError, ValueError) as error:
         raise about_options(error, "workers") from None
 

@@ -4,15 +4,13 @@ Paper A separates a weakly regularised ReLU net, which learns the XOR distributi
 samples, from its neural tangent kernel, for which every predictor in the span of the n training
 inputs fails while n << d^2. The study measures both, on fresh data, for three learners:
 
-- net: a two-layer ReLU net with annealed weak l2 regularisation;
-- svm: the hard-margin SVM of its NTK;
+- net: a two-layer ReLU net with annealed weak l2; svm: the hard-margin SVM of its NTK;
 - span: the best predictor in the span of the n kernel functions, fitted on a population sample.
 
 On `data="digits"` it draws the learning curves of net and svm on two classes of real digits.
 
 References:
-    Paper A, the separation between a regularised net and its NTK. The exact protocol of the
-    paper's experiments is unknown to us; grids, optimiser and regularisation path are ours.
+    Paper A, whose exact protocol is unknown to us; grids, optimiser and l2 path are ours.
 """
 
 import dataclasses
@@ -24,18 +22,8 @@ import numpy as np
 
 from kernelgap import kernels
 from kernelgap.datasets import Dataset
-from kernelgap.studies import learners, seeds
-from kernelgap.studies.estimates import (
-    REAL,
-    SHARE,
-    Estimate,
-    Row,
-    grouped,
-    means,
-    n_at_target,
-    percentile_interval,
-    slope,
-)
+from kernelgap.studies import estimates, learners, seeds
+from kernelgap.studies.estimates import REAL, SHARE, Estimate, Row, means
 from kernelgap.studies.execution import Cell
 from kernelgap.studies.options import Config, option
 from kernelgap.studies.panels import BLUE, GREEN, ORANGE, Curve, Panel
@@ -95,9 +83,7 @@ class GapConfig(Config):
         (1e-2, 3e-3, 1e-3, 3e-4, 1e-4), "strengths of the weight decay", above=0, decreasing=True
     )
     population: int = option(16, "population sample of the span, in multiples of n", minimum=1)
-    target: float = option(
-        0.1, "test error at which sample sizes are compared", above=0, maximum=0.5
-    )
+    target: float = option(0.1, "test error at which to compare n", above=0, maximum=0.5)
 
 
 _LARGE: dict[str, Any] = {
@@ -192,30 +178,34 @@ def _sample(config: GapConfig, keys: jax.Array, n: int, d: int, flip: float = 0.
 
 def _summarize(config: GapConfig, rows: list[Row]) -> list[Estimate]:
     by = ("learner", "d", "n")
-    estimates = means(rows, by, {"error": SHARE, "train_error": SHARE, "margin": REAL})
-    estimates += [
+    results = means(rows, by, {"error": SHARE, "train_error": SHARE, "margin": REAL})
+    results += [
         Estimate("largest_duality_gap", dict(zip(by, point, strict=True)),
                  max(row["duality_gap"] for row in members))
-        for point, members in grouped(rows, by).items()
+        for point, members in estimates.grouped(rows, by).items()
     ]  # fmt: skip
     rng = np.random.default_rng(config.seed)
-    for (learner,), mine in grouped(rows, ("learner",)).items():
+    for (learner,), mine in estimates.grouped(rows, ("learner",)).items():
         crossings = {
-            d: n_at_target(curve, config.target, rng)
-            for (d,), curve in grouped(mine, ("d",)).items()
+            d: estimates.n_at_target(curve, config.target, rng)
+            for (d,), curve in estimates.grouped(mine, ("d",)).items()
         }
-        estimates += [
-            Estimate("n_at_target", {"learner": learner, "d": d}, *percentile_interval(*crossed))
+        results += [
+            Estimate(
+                "n_at_target",
+                {"learner": learner, "d": d},
+                *estimates.percentile_interval(*crossed),
+            )
             for d, crossed in crossings.items()
         ]
         if len(crossings) > 1:
             values, resamples = zip(*crossings.values(), strict=True)
-            interval = percentile_interval(
-                float(slope(list(crossings), values)),
-                slope(list(crossings), np.stack(resamples, axis=-1)),
+            interval = estimates.percentile_interval(
+                float(estimates.slope(list(crossings), values)),
+                estimates.slope(list(crossings), np.stack(resamples, axis=-1)),
             )
-            estimates.append(Estimate("exponent", {"learner": learner}, *interval))
-    return estimates
+            results.append(Estimate("exponent", {"learner": learner}, *interval))
+    return results
 
 
 def _tables(config: GapConfig) -> list[Table]:

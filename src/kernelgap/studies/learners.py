@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from kernelgap import metrics, models, objectives, optim, predictors
-from kernelgap._trees import safe_power, squared_norm
+from kernelgap._numerics.trees import safe_power, squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
 from kernelgap.models import Model, Params

@@ -18,14 +18,12 @@ import numpy as np
 
 from kernelgap import datasets, margins, models
 from kernelgap.datasets import Dataset
-from kernelgap.margins import RegularizationPath
 from kernelgap.models import Model
 from kernelgap.studies import seeds
 from kernelgap.studies.estimates import NAN, POSITIVE, REAL, SHARE, Estimate, Range, Row, means
 from kernelgap.studies.execution import Cell
 from kernelgap.studies.options import Config, about_options, option
 from kernelgap.studies.panels import BLUE, GREEN, GREY, ORANGE, Curve, Panel
-from kernelgap.studies.seeds import over_seeds
 from kernelgap.studies.study import Result, Study
 from kernelgap.studies.tables import Table
 
@@ -115,7 +113,7 @@ def _run_cell(config: MarginPathConfig, identity: tuple) -> list[Row]:
     outputs = 10 if part == "digits" else None
     model = models.homogeneous_mlp((config.width,) * (depth - 1), outputs=outputs)
     how = (model, config.l2s, config.steps, config.learning_rate)
-    paths = over_seeds(_path, (net_keys, data), static=how)
+    paths = seeds.over_seeds(_path, (net_keys, data), static=how)
     rows = []
     for seed, (x, y) in enumerate(seeds.each(data)):
         path = jax.tree.map(lambda leaf, s=seed: leaf[s], paths)
@@ -144,7 +142,7 @@ def _run_cell(config: MarginPathConfig, identity: tuple) -> list[Row]:
 
 
 def _row(
-    model: Model, path: RegularizationPath, k: int, params: Any, x: jax.Array, y: jax.Array
+    model: Model, path: margins.RegularizationPath, k: int, params: Any, x: jax.Array, y: jax.Array
 ) -> Row:
     """Return what was recorded at one l2, and the optimality conditions of the margin."""
     conditions = margins.kkt_residuals(model, params, x, y)
@@ -183,7 +181,7 @@ def _path(
     learning_rate: float,
     key: jax.Array,
     data: Dataset,
-) -> RegularizationPath:
+) -> margins.RegularizationPath:
     return margins.regularization_path(
         model,
         model.init(key, data.x.shape[1]),

@@ -26,19 +26,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernelgap import _checks, margins, objectives, optim
-from kernelgap._trees import squared_norm
+from kernelgap import margins, objectives, optim
+from kernelgap._numerics import checks
+from kernelgap._numerics.trees import squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model, Params
-from kernelgap.studies import seeds
+from kernelgap.studies import estimates, seeds
 from kernelgap.studies.estimates import (
     NAN,
     POSITIVE,
     SHARE,
     Estimate,
     Row,
-    grouped,
-    mean_interval,
     means,
 )
 from kernelgap.studies.execution import Cell
@@ -90,7 +89,7 @@ class NoisyGDConfig(Config):
         """Refuse rates at which a neuron is re-drawn more than once a step."""
         product = "`learning_rate` * `resample_rate`"
         try:
-            _checks.number(self.learning_rate * self.resample_rate, product, maximum=1)
+            checks.number(self.learning_rate * self.resample_rate, product, maximum=1)
         except ValueError as error:
             raise about_options(error, "learning_rate", "resample_rate") from None
 
@@ -224,13 +223,13 @@ def _summarize(config: NoisyGDConfig, rows: list[Row]) -> list[Estimate]:
     ranges = dict.fromkeys(("loss_excess", "best_excess", "loss"), POSITIVE) | {"negative": SHARE}
     by = ("method", "start", "width", "step")
     return [
-        Estimate("level_gap", {}, *mean_interval(gaps, POSITIVE)),
+        Estimate("level_gap", {}, *estimates.mean_interval(gaps, POSITIVE)),
         Estimate("largest_level_gap", {}, float(gaps.max())),
         *means(curves, by, ranges),
         *(
             Estimate("seeds_with_negative_outputs", {"method": method, "width": width},
                      sum(row["negative"] > 0 for row in members))
-            for (method, width), members in grouped(ends, ("method", "width")).items()
+            for (method, width), members in estimates.grouped(ends, ("method", "width")).items()
         ),
     ]  # fmt: skip
 

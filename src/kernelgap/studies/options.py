@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from kernelgap import _checks
+from kernelgap._numerics import checks
 
 Error = TypeVar("Error", bound=Exception)
 
@@ -62,7 +62,7 @@ def option(
     numbers = {"minimum": minimum, "maximum": maximum, "above": above}
     for name, value in (numbers | {"length": length, "multiple_of": multiple_of}).items():
         if value is not None:
-            _checks.number(value, name)
+            checks.number(value, name)
     for name, value in {"divides": divides, "at_most": at_most}.items():
         if not isinstance(value, str | None):
             raise TypeError(f"`{name}` must be the name of an option; got {value!r:.40}")
@@ -165,12 +165,12 @@ def _check(field: dataclasses.Field, annotation: Any, value: Any) -> None:
 def _check_entry(field: dataclasses.Field, annotation: Any, value: Any) -> None:
     name, rules = field.name, field.metadata
     if allowed := choices(annotation):
-        _checks.choice(value, name, allowed)
+        checks.choice(value, name, allowed)
     elif annotation is str:
         if not isinstance(value, str):
             raise TypeError(f"`{name}` must be a string; got {value!r:.40}")
     elif annotation is int:
-        _checks.integer(value, name, minimum=rules.get("minimum", 0))
+        checks.integer(value, name, minimum=rules.get("minimum", 0))
         if value > (maximum := rules.get("maximum", value)):
             raise ValueError(f"`{name}` must be an integer <= {maximum}; got {value}")
         if value % (factor := rules.get("multiple_of", 1)):
@@ -178,7 +178,7 @@ def _check_entry(field: dataclasses.Field, annotation: Any, value: Any) -> None:
     else:
         exclusive, maximum = "above" in rules, rules.get("maximum", float("inf"))
         minimum = rules["above"] if exclusive else rules.get("minimum", -float("inf"))
-        _checks.number(value, name, minimum=minimum, maximum=maximum, exclusive=exclusive)
+        checks.number(value, name, minimum=minimum, maximum=maximum, exclusive=exclusive)
 
 
 def _check_against(config: Config, field: dataclasses.Field) -> None:

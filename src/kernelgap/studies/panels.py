@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from kernelgap._extras import missing_extra
+from kernelgap._support.extras import missing_extra
 from kernelgap.studies.estimates import Estimate, select
 
 if TYPE_CHECKING:

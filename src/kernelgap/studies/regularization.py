@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from kernelgap import kernels, metrics, objectives, optim
-from kernelgap._trees import squared_norm
+from kernelgap._numerics.trees import squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model, Params
 from kernelgap.studies import seeds

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernelgap._display import Html, escape, table
-from kernelgap._files import write_atomically
+from kernelgap._support.display import Html, escape, table
+from kernelgap._support.files import write_atomically
 from kernelgap.studies import panels
 from kernelgap.studies.estimates import Estimate, plain
 from kernelgap.studies.store import prepare_folder

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from kernelgap import _checks, datasets
+from kernelgap import datasets
+from kernelgap._numerics import checks
 from kernelgap.datasets import Dataset
 from kernelgap.studies.options import about_options
 
@@ -43,7 +44,7 @@ def over_seeds(
         >>> print(over_seeds(power, (jnp.arange(4.0),), static=(2,)))
         [0. 1. 4. 9.]
     """
-    _checks.function(function, "function", "(*static, *shared, *arguments)")
+    checks.function(function, "function", "(*static, *shared, *arguments)")
     given = {"arguments": arguments, "static": static, "shared": shared}
     for name, value in given.items():
         if not isinstance(value, tuple):

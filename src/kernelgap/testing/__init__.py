@@ -28,7 +28,7 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kernelgap._extras import missing_extra
+from kernelgap._support.extras import missing_extra
 from kernelgap.testing.laws import (
     assert_close,
     assert_homogeneous,

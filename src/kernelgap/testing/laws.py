@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks, checks
 from kernelgap.typing import Apply, ArrayLike, PyTree
 
 
@@ -28,9 +28,9 @@ def assert_close(
         >>> import jax.numpy as jnp, kernelgap as kg
         >>> kg.testing.assert_close(jnp.sqrt(jnp.array(2.0)) ** 2, 2.0)
     """
-    _checks.number(factor, "factor", minimum=0)
+    checks.number(factor, "factor", minimum=0)
     if scale is not None:
-        _checks.number(scale, "scale", minimum=0)
+        checks.number(scale, "scale", minimum=0)
     actual, expected = _to_numpy(actual, "actual"), _to_numpy(expected, "expected")
     if not jnp.issubdtype(actual.dtype, jnp.inexact):
         raise TypeError(f"`actual` must be a floating-point array; got dtype {actual.dtype}")
@@ -77,9 +77,9 @@ def assert_homogeneous(
     References:
         Euler's theorem on homogeneous functions.
     """
-    _checks.function(apply, "apply", "apply(params, x)")
-    params = _checks.parameters(params)
-    _checks.number(degree, "degree")
+    checks.function(apply, "apply", "apply(params, x)")
+    params = array_checks.parameters(params)
+    checks.number(degree, "degree")
     scales = _positive(scales, "scales")
     value, derivative = jax.jvp(lambda p: apply(p, x), (params,), (params,))
     assert_close(derivative, degree * np.asarray(value), factor=factor)
@@ -111,8 +111,8 @@ def assert_kernel(
         >>> x = jax.random.normal(jax.random.key(0), (6, 3))
         >>> kg.testing.assert_kernel(lambda a, b=None: a @ (a if b is None else b).T, x)
     """
-    _checks.function(kernel, "kernel", "kernel(x1, x2=None)")
-    x = _checks.examples(x)
+    checks.function(kernel, "kernel", "kernel(x1, x2=None)")
+    x = array_checks.examples(x)
     n = x.shape[0]
     if n < 3:
         raise ValueError(f"`x` must have at least 3 rows; got {n}")
@@ -161,8 +161,8 @@ def assert_margin_invariant(
         >>> kg.testing.assert_margin_invariant(
         ...     lambda p: kg.metrics.normalized_margin(model, p, x, y), params)
     """
-    _checks.function(margin, "margin", "margin(params)")
-    params = _checks.parameters(params)
+    checks.function(margin, "margin", "margin(params)")
+    params = array_checks.parameters(params)
     scales = _positive(scales, "scales")
     expected = margin(params)
     for c in scales:
@@ -184,5 +184,5 @@ def _positive(values: Sequence[float], name: str) -> tuple[float, ...]:
     if not isinstance(values, Sequence) or not values or isinstance(values, str):
         raise ValueError(f"`{name}` must be a sequence of positive numbers; got {values!r:.40}")
     for value in values:
-        _checks.number(value, name, minimum=0, exclusive=True)
+        checks.number(value, name, minimum=0, exclusive=True)
     return tuple(values)

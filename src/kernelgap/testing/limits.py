@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernelgap import _checks, kernels, metrics, optim
+from kernelgap import kernels, metrics, optim
+from kernelgap._numerics import array_checks, checks
 from kernelgap.models import Model
 from kernelgap.typing import ArrayLike, Key, PyTree
 
@@ -46,13 +47,13 @@ def assert_infinite_width(
         >>> kg.testing.assert_infinite_width(
         ...     build, kg.kernels.ntk(build(1)), x, key=jax.random.key(1), width=64, bias=0)
     """
-    _checks.function(build, "build", "build(width)")
-    _checks.function(kernel, "kernel", "kernel(x1, x2=None)")
-    x = _checks.inputs(x)
-    _checks.random_key(key)
-    _checks.number(bias, "bias", minimum=0)
-    seeds = _checks.integer(seeds, "seeds", minimum=2)
-    model = build(_checks.integer(width, "width", minimum=1))
+    checks.function(build, "build", "build(width)")
+    checks.function(kernel, "kernel", "kernel(x1, x2=None)")
+    x = array_checks.inputs(x)
+    checks.random_key(key)
+    checks.number(bias, "bias", minimum=0)
+    seeds = checks.integer(seeds, "seeds", minimum=2)
+    model = build(checks.integer(width, "width", minimum=1))
 
     def sample_gram(key: jax.Array) -> jax.Array:
         return kernels.empirical_ntk(model, model.init(key, x.shape[1], x.dtype))(x)
@@ -109,16 +110,16 @@ def assert_lazy_limit(
     References:
         A. Jacot et al., NeurIPS 2018; L. Chizat et al., NeurIPS 2019. The threshold is ours.
     """
-    _checks.function(build, "build", "build(width)")
-    x = _checks.inputs(x)
-    y = _checks.targets(y, x.shape[0])
-    _checks.random_key(key)
-    _checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
+    checks.function(build, "build", "build(width)")
+    x = array_checks.inputs(x)
+    y = array_checks.targets(y, x.shape[0])
+    checks.random_key(key)
+    checks.number(learning_rate, "learning_rate", minimum=0, exclusive=True)
     if not isinstance(widths, Sequence) or len(widths) != 2:
         raise TypeError(f"`widths` must be a pair (narrow, wide); got {widths!r:.40}")
-    narrow, wide = (_checks.integer(w, "widths", minimum=1) for w in widths)
-    steps = _checks.integer(steps, "steps", minimum=1)
-    seeds = _checks.integer(seeds, "seeds", minimum=1)
+    narrow, wide = (checks.integer(w, "widths", minimum=1) for w in widths)
+    steps = checks.integer(steps, "steps", minimum=1)
+    seeds = checks.integer(seeds, "seeds", minimum=1)
     if wide < 4 * narrow:
         raise ValueError(f"`widths` must differ by a factor of at least 4; got {narrow} and {wide}")
 

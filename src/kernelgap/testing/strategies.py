@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from kernelgap import _checks
 from kernelgap import kernels as kernel_module
 from kernelgap import models as model_module
+from kernelgap._numerics import checks
 from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
 from kernelgap.models import Activation, Model
@@ -63,7 +63,7 @@ def activations(*, largest_power: float = 3) -> st.SearchStrategy[Activation]:
         >>> import kernelgap as kg
         >>> strategy = kg.testing.activations(largest_power=1)
     """
-    _checks.number(largest_power, "largest_power", minimum=1)
+    checks.number(largest_power, "largest_power", minimum=1)
     return st.sampled_from([a for a in _ACTIVATIONS if a.power <= largest_power])
 
 
@@ -124,7 +124,7 @@ def datasets(
         ...     assert (abs(data.y) == 1).all()
     """
     _check_choice(shapes, "shapes")
-    classes = _checks.integer(classes, "classes", minimum=2)
+    classes = checks.integer(classes, "classes", minimum=2)
 
     def draw(seed: int, shape: tuple[int, int], kind: str) -> Dataset:
         # Drawn by NumPy, so that nothing is compiled.

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from kernelgap import _checks, _extras
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics import checks
+from kernelgap._support import extras
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.kernels.functions import check_rows, checked_kernel, diagonal
 from kernelgap.kernels.kernel import widened
 from kernelgap.kernels.spectra.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
@@ -72,7 +73,7 @@ class ExtremeEigenvalues(NamedTuple):
     def to_pandas(self) -> "DataFrame":
         """A row per eigenvalue: value, its interval, residual, converged (extra `studies`)."""
         names = ("lower", "upper", "residuals", "converged")
-        return _extras.data_frame({"value": self.values} | {n: getattr(self, n) for n in names})
+        return extras.data_frame({"value": self.values} | {n: getattr(self, n) for n in names})
 
 
 def extreme_eigenvalues(
@@ -134,14 +135,14 @@ def extreme_eigenvalues(
     kernel = checked_kernel(kernel)
     x = widened(concrete_inputs(x, "extreme_eigenvalues"))
     n = x.shape[0]
-    k = _checks.integer(k, "k", minimum=1)
-    _checks.choice(which, "which", ("smallest", "largest", "both"))
+    k = checks.integer(k, "k", minimum=1)
+    checks.choice(which, "which", ("smallest", "largest", "both"))
     limit = n // 2 if which == "both" else n - 1
     if k > limit:
         raise ValueError(f"`k` must be at most {limit} for n = {n} and which={which!r}; got {k}")
-    _checks.number(tol, "tol", minimum=0, exclusive=True)
-    max_products = _checks.integer(max_products, "max_products", minimum=1)
-    rank = min(_checks.integer(rank, "rank", minimum=1), max(n // 4, 1))
+    checks.number(tol, "tol", minimum=0, exclusive=True)
+    max_products = checks.integer(max_products, "max_products", minimum=1)
+    rank = min(checks.integer(rank, "rank", minimum=1), max(n // 4, 1))
 
     block = k + 8
     gram = Gram(kernel, x, block, tile, mesh)

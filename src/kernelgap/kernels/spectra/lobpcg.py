@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.linalg
 
-from kernelgap import _checks
-from kernelgap._quiet import ignore_warnings
+from kernelgap._numerics import checks
+from kernelgap._support.warning_filters import ignore_warnings
 from kernelgap.kernels.tiled import sharding
 from kernelgap.kernels.tiled.products import multiply
 
@@ -40,7 +40,7 @@ class Gram:
 
     def __init__(self, kernel: Callable, x: jax.Array, block: int, tile: Any, mesh: Any) -> None:
         self.kernel, self.x, self.block = kernel, x, block
-        tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
+        tile = None if tile is None else checks.integer(tile, "tile", minimum=1)
         self.how = tile, sharding.checked_mesh(mesh)
         self.products = 0
 

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics import array_checks, checks
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.typing import ArrayLike
 
@@ -78,7 +78,7 @@ def nearest_pair(x: ArrayLike, *, metric: Metric = "euclidean") -> NearestPair:
         The method is ours.
     """
     x = concrete_inputs(x, "nearest_pair")
-    _checks.choice(metric, "metric", ("euclidean", "angle"))
+    checks.choice(metric, "metric", ("euclidean", "angle"))
     if x.shape[0] < 2:
         raise ValueError(f"`x` must have n >= 2 rows to have a nearest pair; got {x.shape}")
     rows = np.asarray(x, np.float64)
@@ -147,8 +147,8 @@ def _describe(raw: np.ndarray, norms: np.ndarray, i: int, j: int) -> NearestPair
 
 def concrete_inputs(x: ArrayLike, name: str) -> jax.Array:
     """Checked x, refused where it is being traced."""
-    x = _checks.inputs(x)
-    if not _checks.is_concrete(x):
+    x = array_checks.inputs(x)
+    if not array_checks.is_concrete(x):
         raise TypeError(f"`{name}` runs on the host: call it outside of jit, vmap and grad")
     return x
 

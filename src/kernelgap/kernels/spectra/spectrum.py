@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kernelgap import _checks, _extras
-from kernelgap._blas import limit_blas_threads
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics import array_checks
+from kernelgap._numerics.blas import limit_blas_threads
+from kernelgap._support import extras
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.kernels.functions import checked_kernel
 from kernelgap.kernels.kernel import widened
 from kernelgap.kernels.spectra.separation import (
@@ -51,7 +52,7 @@ class Spectrum(NamedTuple):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Eigenvalues, largest first, and the rounding error (extra `studies`)."""
-        ax, values = _extras.get_axes(ax), np.asarray(self.values)[::-1]
+        ax, values = extras.get_axes(ax), np.asarray(self.values)[::-1]
         ax.plot(np.arange(1, len(values) + 1), values, ".", ms=3)
         ax.axhline(self.error, color="0.5", ls=":", lw=1, label="rounding error")
         ax.set_xscale("log")
@@ -63,7 +64,7 @@ class Spectrum(NamedTuple):
 
     def to_pandas(self) -> "DataFrame":
         """A row per eigenvalue, ascending as in `values` (extra `studies`)."""
-        return _extras.data_frame({"value": self.values, "error": self.error})
+        return extras.data_frame({"value": self.values, "error": self.error})
 
 
 def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None = None) -> Spectrum:
@@ -138,10 +139,10 @@ def _checked_matrix(gram: object) -> jax.Array:
     if callable(gram):
         raise TypeError("`x` is missing: spectrum(kernel, x) for a kernel, spectrum(gram) "
                         "for a Gram matrix")  # fmt: skip
-    array = _checks.inputs(gram, "kernel")  # pyright: ignore[reportArgumentType]
+    array = array_checks.inputs(gram, "kernel")  # pyright: ignore[reportArgumentType]
     if array.shape[0] != array.shape[1]:
         raise ValueError(f"`kernel`, as a Gram matrix, must have shape (n, n); got {array.shape}")
-    if not _checks.is_concrete(array):
+    if not array_checks.is_concrete(array):
         raise TypeError("`spectrum` runs on the host: call it outside of jit, vmap and grad")
     host = np.asarray(array, np.float64)
     skew = float(np.max(np.abs(host - host.T)))

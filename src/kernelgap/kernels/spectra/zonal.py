@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks, _extras
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics import checks
+from kernelgap._support import extras
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.kernels import diversity, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra import harmonics, profiles
@@ -47,7 +48,7 @@ class ZonalSpectrum(NamedTuple):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Eigenvalues and shares by degree, where they exceed their error (extra `studies`)."""
-        ax, degrees = _extras.get_axes(ax), np.arange(len(self.values))
+        ax, degrees = extras.get_axes(ax), np.arange(len(self.values))
         sure = np.abs(self.values) > self.errors
         for values, marker, name in (
             (self.values, "o", "eigenvalue"),
@@ -63,7 +64,7 @@ class ZonalSpectrum(NamedTuple):
 
     def to_pandas(self) -> "DataFrame":
         """A row per degree: value, error, multiplicity, share (extra `studies`)."""
-        return _extras.data_frame(
+        return extras.data_frame(
             {
                 "degree": np.arange(len(self.values)),
                 "value": self.values,
@@ -129,11 +130,11 @@ def zonal_spectrum(
         power series are derived, see
         `kernelgap.kernels.spectra.harmonics`.
     """
-    d = _checks.integer(d, "d", minimum=2)
-    degree = _checks.integer(degree, "degree", minimum=0)
-    _checks.number(radius, "radius", minimum=0, exclusive=True)
+    d = checks.integer(d, "d", minimum=2)
+    degree = checks.integer(degree, "degree", minimum=0)
+    checks.number(radius, "radius", minimum=0, exclusive=True)
     if total is not None:
-        _checks.number(total, "total", minimum=0)
+        checks.number(total, "total", minimum=0)
         if callable(kernel):
             raise ValueError("`total` goes with Taylor coefficients; got a function as `kernel`")
     if isinstance(kernel, Kernel):

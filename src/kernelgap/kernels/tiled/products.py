@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks, checks
 from kernelgap.kernels.functions import (
     KernelFunction,
     check_rows,
@@ -74,9 +74,9 @@ def matmul(
     kernel = checked_kernel(kernel)
     x1, x2 = checked_inputs(x1, x2)
     check_rows(kernel, x1)
-    v = _checks.targets(v, (x1 if x2 is None else x2).shape[0], "v", columns=True)
+    v = array_checks.targets(v, (x1 if x2 is None else x2).shape[0], "v", columns=True)
     v = v.astype(x1.dtype)
-    tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
+    tile = None if tile is None else checks.integer(tile, "tile", minimum=1)
     return multiply(kernel, x1, v, x2, tile, sharding.checked_mesh(mesh))
 
 
@@ -96,7 +96,7 @@ def multiply(
         "a product with this kernel",
         "A smaller `tile` needs less",
         device,
-        traced=not _checks.is_concrete(x1, x2, v, *jax.tree.leaves(kernel)),
+        traced=not array_checks.is_concrete(x1, x2, v, *jax.tree.leaves(kernel)),
     )
     x1, v, x2, kernel = sharding.placed(mesh, x1, v, x2, kernel)
     dtype = v.dtype

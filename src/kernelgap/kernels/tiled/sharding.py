@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks
 from kernelgap.typing import Device, PyTree
 
 _Ts = TypeVarTuple("_Ts")
@@ -50,7 +50,7 @@ def first_device(mesh: Mesh | None, array: jax.Array) -> Device:
     """A device of this process that will do the work, to ask for its memory."""
     if mesh is not None:
         return mesh.local_devices[0]
-    if _checks.is_concrete(array):
+    if array_checks.is_concrete(array):
         return min(array.sharding.addressable_devices, key=lambda device: device.id)
     return jax.local_devices()[0]
 
@@ -123,7 +123,7 @@ def placed(mesh: Mesh | None, *trees: *_Ts) -> tuple[*_Ts]:
 
 
 def _is_placed(value: Any) -> bool:
-    concrete = isinstance(value, jax.Array) and _checks.is_concrete(value)
+    concrete = isinstance(value, jax.Array) and array_checks.is_concrete(value)
     return concrete and getattr(value, "committed", True)
 
 
@@ -141,7 +141,7 @@ def replicate(arrays: PyTree, mesh: Mesh | None) -> PyTree:
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def one(array: Any) -> Any:
-        if not isinstance(array, jax.Array) or not _checks.is_concrete(array):
+        if not isinstance(array, jax.Array) or not array_checks.is_concrete(array):
             return array
         if array.sharding == everywhere:
             return array

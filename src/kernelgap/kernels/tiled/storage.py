@@ -15,8 +15,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
-from kernelgap._extras import progress_bar
+from kernelgap._numerics import array_checks, checks
+from kernelgap._support.extras import progress_bar
 from kernelgap.kernels.functions import (
     KernelFunction,
     check_rows,
@@ -92,7 +92,7 @@ def gram(
     kernel = checked_kernel(kernel)
     x1, x2 = checked_inputs(x1, x2)
     check_rows(kernel, x1)
-    tile = None if tile is None else _checks.integer(tile, "tile", minimum=1)
+    tile = None if tile is None else checks.integer(tile, "tile", minimum=1)
     mesh = sharding.checked_mesh(mesh)
     if out is None and (resume or overwrite):
         raise ValueError("`resume` and `overwrite` are about the file `out`; got out=None")
@@ -101,7 +101,7 @@ def gram(
     n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
     device = sharding.first_device(mesh, x1)
     tile = tile or memory.default_tile(device.platform)
-    traced = not _checks.is_concrete(x1, x2, *jax.tree.leaves(kernel))
+    traced = not array_checks.is_concrete(x1, x2, *jax.tree.leaves(kernel))
     if out is None:
         memory.require(
             _needed(n1, n2, x1, tile, mesh) * sharding.sharing_memory(mesh),

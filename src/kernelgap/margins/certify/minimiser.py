@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from kernelgap._blas import limit_blas_threads
+from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap.margins.certify.relaxation import (
     Multipliers,
     Relaxation,

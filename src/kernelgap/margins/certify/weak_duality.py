@@ -16,9 +16,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from kernelgap import _checks
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.verified import above, below
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.margins.certify import enumeration, minimiser, relaxation
 from kernelgap.margins.problem import (
     Problem,
@@ -117,10 +117,10 @@ def violation_bound(
     """
     inputs, _ = host_inputs(x)
     n, d = inputs.shape
-    _checks.targets(q, n, "q")
-    _checks.choice(method, "method", ("auto", "exact", "relaxation"))
-    max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
-    _checks.number(tol, "tol", minimum=0, exclusive=True)
+    array_checks.targets(q, n, "q")
+    checks.choice(method, "method", ("auto", "exact", "relaxation"))
+    max_iterations = checks.integer(max_iterations, "max_iterations", minimum=1)
+    checks.number(tol, "tol", minimum=0, exclusive=True)
     if method == "exact" and d > 3:
         raise ValueError(f"`method='exact'` needs d <= 3; got d = {d}")
     scaled, scale = divide_by_power_of_two(inputs)
@@ -173,11 +173,11 @@ def upper_bound(
     """
     problem = prepare_problem(x, y)
     n = len(problem.y)
-    max_iterations = _checks.integer(max_iterations, "max_iterations", minimum=1)
-    _checks.number(tol, "tol", minimum=0, exclusive=True)
+    max_iterations = checks.integer(max_iterations, "max_iterations", minimum=1)
+    checks.number(tol, "tol", minimum=0, exclusive=True)
     start = np.full(n, 1 / n)
     if weights is not None:
-        _checks.targets(weights, n, "weights")
+        array_checks.targets(weights, n, "weights")
         start = np.asarray(weights, np.float64)
         if start.min() < 0 or abs(start.sum() - 1) > 1e-3:
             raise ValueError(

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kernelgap import _checks
-from kernelgap._display import compact_repr, html_repr
+from kernelgap._numerics import array_checks, checks
+from kernelgap._support.display import compact_repr, html_repr
 from kernelgap.typing import ArrayLike, Key, Scalar
 
 _FIRST_ANGLE = 0.5  # radians of the first step on the sphere
@@ -83,12 +83,12 @@ def most_violating_unit(
         g the gradient, with a line search ended below it on every data set tried, as the maximum
         often sits on a kink.
     """
-    x = _checks.inputs(x)
+    x = array_checks.inputs(x)
     n, d = x.shape
-    q = _checks.targets(q, n, "q").astype(x.dtype)
-    _checks.random_key(key)
-    restarts = _checks.integer(restarts, "restarts", minimum=1)
-    steps = _checks.integer(steps, "steps", minimum=1)
+    q = array_checks.targets(q, n, "q").astype(x.dtype)
+    checks.random_key(key)
+    restarts = checks.integer(restarts, "restarts", minimum=1)
+    steps = checks.integer(steps, "steps", minimum=1)
     random_key, row_key = jax.random.split(key)
     candidates = [jax.random.normal(random_key, (restarts, d), x.dtype)]
     if n > restarts:
@@ -96,7 +96,7 @@ def most_violating_unit(
     else:
         candidates.append(x)
     if starts is not None:
-        candidates.append(_checks.inputs(starts, "starts", d=d).astype(x.dtype))
+        candidates.append(array_checks.inputs(starts, "starts", d=d).astype(x.dtype))
     directions, values, signs = ascend(x, q, jnp.concatenate(candidates), steps=steps)
     best = jnp.argmax(values)  # a NaN counts as the largest
     return Unit(directions[best], values[best], signs[best])

@@ -5,7 +5,7 @@ from collections.abc import Hashable
 import jax
 import jax.numpy as jnp
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks
 from kernelgap.typing import Apply, ArrayLike, PyTree
 
 _PROBES = 8  # examples evaluated both in a batch and one at a time
@@ -31,12 +31,12 @@ def check_apply(apply: Apply, params: PyTree, x: jax.Array) -> jax.ShapeDtypeStr
 
 
 def _refuse_batch_dependence(apply: Apply, params: PyTree, x: jax.Array) -> None:
-    if not _checks.is_concrete(x, *jax.tree.leaves(params)) or not x.is_fully_addressable:
+    if not array_checks.is_concrete(x, *jax.tree.leaves(params)) or not x.is_fully_addressable:
         return
     evaluate = _compiled if isinstance(apply, Hashable) else _batched_and_single
     with jax.debug_nans(False):
         batched, single = evaluate(apply, params, x[:_PROBES])
-    if not _checks.is_concrete(batched, single):  # `apply` closes over a tracer
+    if not array_checks.is_concrete(batched, single):  # `apply` closes over a tracer
         return
     # Batch statistics and masks change outputs by their own size, rounding by a few units.
     allowed = 4 * float(jnp.finfo(batched.dtype).eps) ** 0.5
@@ -63,7 +63,7 @@ _compiled = jax.jit(_batched_and_single, static_argnames="apply")
 
 def check_outputs(outputs: ArrayLike) -> jax.Array:
     """Check the outputs of a classifier, of shape (n,), or (n, k) for k >= 2 classes."""
-    array = _checks.floating(outputs, "outputs")
+    array = array_checks.floating(outputs, "outputs")
     if array.ndim not in (1, 2) or array.shape[0] == 0 or array.shape[1:] in ((0,), (1,)):
         hint = ": use apply(params, x)[:, 0]" if array.shape[1:] == (1,) else ""
         raise ValueError(
@@ -75,14 +75,14 @@ def check_outputs(outputs: ArrayLike) -> jax.Array:
 
 def signed_outputs(outputs: jax.Array, y: ArrayLike) -> jax.Array:
     """Return y_i f_i for outputs (n,) and labels -1, +1."""
-    return _checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs
+    return array_checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs
 
 
 def check_labels(outputs: jax.Array, y: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Check class labels; outputs (n, k) become NaN where a traced label is out of range."""
-    y = _checks.classes(y, outputs.shape[0], outputs.shape[1])
-    valid = True if _checks.is_concrete(y) else (y < outputs.shape[1])[:, None]
-    return _checks.nan_unless(valid, outputs), y
+    y = array_checks.classes(y, outputs.shape[0], outputs.shape[1])
+    valid = True if array_checks.is_concrete(y) else (y < outputs.shape[1])[:, None]
+    return array_checks.nan_unless(valid, outputs), y
 
 
 def rival_gaps(outputs: jax.Array, y: ArrayLike) -> jax.Array:

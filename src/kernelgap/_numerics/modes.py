@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks
 from kernelgap.typing import PyTree
 
 
@@ -13,7 +13,7 @@ def forward_only(tree: PyTree, name: str) -> PyTree:
     """Return `tree` unchanged, but raise an error that names `name` in reverse mode."""
 
     def mark(leaf: jax.Array) -> jax.Array:
-        if _checks.is_concrete(leaf) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+        if array_checks.is_concrete(leaf) or not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
         return _identity.bind(leaf, name=name)
 

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import _checks
+from kernelgap._numerics import array_checks
 from kernelgap.typing import PyTree, Scalar
 
 
 def squared_norm(tree: PyTree) -> Scalar:
     """Return ||Theta||^2, the sum of the squares of all entries of all leaves."""
     leaves = list(map(jnp.asarray, jax.tree.leaves(tree)))
-    dtype = _checks.common_dtype(*leaves)
+    dtype = array_checks.common_dtype(*leaves)
     wide = dtype if dtype.itemsize >= 4 else jnp.float32  # round the squares once, at the end
     squares = [jnp.sum(jnp.square(leaf.astype(wide))) for leaf in leaves]
     return sum(squares[1:], start=squares[0]).astype(dtype)
@@ -33,7 +33,7 @@ def difference(tree: PyTree, start: PyTree) -> PyTree:
 
 def promoted(tree: PyTree, other: PyTree) -> PyTree:
     """Return the first tree, each leaf in the common dtype of both."""
-    return jax.tree.map(lambda a, b: a.astype(_checks.common_dtype(a, b)), tree, other)
+    return jax.tree.map(lambda a, b: a.astype(array_checks.common_dtype(a, b)), tree, other)
 
 
 def check_alike(params0: PyTree, params: PyTree) -> None:

@@ -49,7 +49,7 @@ def short(value: Any) -> str:
 
     Example:
         >>> import numpy as np
-        >>> from kernelgap._display import short
+        >>> from kernelgap._support.display import short
         >>> print(short(np.linspace(-1, 1, 12).reshape(3, 4)), short(0.1 + 0.2), sep="; ")
         float64[3, 4] -1..1; 0.3
     """
@@ -138,7 +138,7 @@ def table(rows: Iterable[Sequence[Any]], *, head: Sequence[str] = (), caption: s
     """Return an HTML table, styled only by its alignment; the first column holds row headers.
 
     Example:
-        >>> from kernelgap._display import table
+        >>> from kernelgap._support.display import table
         >>> table([("loss", "< 1")]).count("&lt; 1")
         1
     """

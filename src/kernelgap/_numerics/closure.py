@@ -19,7 +19,7 @@ class Closure(partial):
 
     Example:
         >>> import math
-        >>> from kernelgap._closure import Closure
+        >>> from kernelgap._numerics.closure import Closure
         >>> Closure(math.log, 8)(2), Closure(math.log, 8) == Closure(math.log, 8)
         (3.0, True)
     """

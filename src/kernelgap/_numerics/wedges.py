@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kernelgap._angles import tail_polynomial
+from kernelgap._numerics.angles import tail_polynomial
 from kernelgap.typing import Scalar
 
 _HIGHEST = jax.lax.Precision.HIGHEST

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from kernelgap._arrays import is_concrete
+from kernelgap._numerics.arrays import is_concrete
 
 _LIMIT = 256  # programs that are kept; the least recently used one is dropped first
 _programs: OrderedDict[tuple, Callable] = OrderedDict()

@@ -1,0 +1,1 @@
+"""Tools without mathematics that several modules share; private to the library."""
