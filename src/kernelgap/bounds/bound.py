@@ -25,11 +25,13 @@ import numpy as np
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._support.display import html_repr, short
+from kernelgap._support.registry import saveable
 from kernelgap.typing import ArrayLike
 
 Status = Literal["paper", "recalled", "derived"]
 
 
+@saveable()
 class Bound(NamedTuple):
     """A bound on the probability of error, and how far it can be trusted.
 

@@ -40,6 +40,7 @@ import numpy as np
 
 from kernelgap._numerics import checks
 from kernelgap._support.display import html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.bounds.ball import Ball, smallest_ball
 from kernelgap.bounds.losses import LossConstants
 from kernelgap.typing import ArrayLike
@@ -47,6 +48,7 @@ from kernelgap.typing import ArrayLike
 Numbers = np.ndarray  # float64: a rate of 1 - 1e-9 is 1 in float32
 
 
+@saveable()
 class Convergence(NamedTuple):
     """A certificate of linear convergence, or the reason why there is none.
 

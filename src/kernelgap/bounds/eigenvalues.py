@@ -17,9 +17,11 @@ from kernelgap._numerics.verified import (
     smallest_eigenvalue_bound,
 )
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.typing import ArrayLike
 
 
+@saveable()
 class EigenvalueEnclosure(NamedTuple):
     """The smallest and largest eigenvalue of a Gram matrix, with proven bounds on the spectrum.
 

@@ -11,8 +11,10 @@ from scipy.optimize import root_scalar
 
 from kernelgap._numerics import checks
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 
 
+@saveable()
 class LossConstants(NamedTuple):
     """Constants of a loss as a function of the outputs on n samples.
 

@@ -6,10 +6,12 @@ import numpy as np
 
 from kernelgap._numerics import checks
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.bounds.convergence import Convergence
 from kernelgap.typing import ArrayLike
 
 
+@saveable()
 class RunCheck(NamedTuple):
     """Ratios of recorded to certified values; at most 1 where the certificate was kept.
 

@@ -5,8 +5,10 @@ from typing import NamedTuple
 from jaxtyping import Array, Float, Int
 
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 
 
+@saveable(x="nd", y="n")
 class Dataset(NamedTuple):
     """Inputs and labels.
 

@@ -11,6 +11,7 @@ import numpy as np
 from kernelgap._numerics import array_checks, checks
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.extras import missing_extra
+from kernelgap._support.registry import saveable
 from kernelgap.datasets import idx
 from kernelgap.datasets.dataset import Dataset
 from kernelgap.typing import DTypeLike
@@ -51,6 +52,7 @@ def digits(classes: Sequence[int] = tuple(range(10)), *, dtype: DTypeLike | None
     return _labelled(images[keep] / 16, labels[keep], classes, dtype)
 
 
+@saveable()
 class Split(NamedTuple):
     """A data set in two parts.
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from kernelgap._numerics import checks
+from kernelgap._support.registry import register
 from kernelgap.kernels import neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.models import Activation
@@ -140,3 +141,11 @@ def _diagonal(spec: Converted, params: PyTree, x: jax.Array, get: str) -> Any:
     inner = spec.kernel
     factor = _factor(inner.spec, x.shape[1], spec.convention, get)
     return inner.evaluate_diag(inner.spec, params, x, get) * factor
+
+
+register(
+    Kernel,
+    lambda kernel: kernel.spec._asdict() if isinstance(kernel.spec, Converted) else None,
+    convert,
+    kind="converted",
+)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from kernelgap._support.registry import register
 from kernelgap.kernels.arccosine import arccosines
 from kernelgap.kernels.inner import inner_products, rescaled, scaled_rows
 from kernelgap.kernels.kernel import Kernel
@@ -91,3 +92,11 @@ def diagonal(spec: None, params: PyTree, x: Float[Array, "n d"], get: str) -> Fl
     del spec, params, get
     rows, root = scaled_rows(x)
     return rescaled(jnp.sum(jnp.square(rows), axis=1) / 2, root, root, 1)
+
+
+register(
+    Kernel,
+    lambda kernel: {} if kernel.evaluate is gram else None,
+    diversity_kernel,
+    kind="diversity",
+)

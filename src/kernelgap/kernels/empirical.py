@@ -15,7 +15,7 @@ Jacobians and neural_tangents by its tests.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._support.registry import register
 from kernelgap.kernels import jacobian
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.models import Model, Params
-from kernelgap.models.model import MLPSpec
+from kernelgap.models.model import MLPSpec, model_of
 from kernelgap.typing import Apply, PyTree
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -241,3 +242,16 @@ def _signals(spec: MLPSpec, params: Params, x: jax.Array) -> list[tuple[jax.Arra
         delta = back * slopes[k][:, None, :]
         deltas.append(delta)
     return list(zip(features, reversed(deltas), strict=True))
+
+
+def _fields(kernel: Kernel) -> dict[str, Any] | None:
+    if not isinstance(kernel.spec, NetworkSpec):
+        return None
+    return {"spec": kernel.spec.model, "params": kernel.params, "layers": kernel.spec.layers}
+
+
+def _from_fields(spec: Any, params: PyTree, layers: Sequence[int]) -> Kernel:
+    return empirical_ntk(model_of(spec), params, layers=layers)
+
+
+register(Kernel, _fields, _from_fields, kind="empirical")

@@ -1,11 +1,14 @@
 """Any function of two input sets as a kernel: the checks of tiles, products and predictors."""
 
 from collections.abc import Callable, Hashable
+from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.outputs import check_apply
+from kernelgap._support.registry import saveable
 from kernelgap.kernels import jacobian
 from kernelgap.kernels.algebra import Combined
 from kernelgap.kernels.kernel import Kernel
@@ -79,3 +82,44 @@ def _is_hashable(kernel: KernelFunction) -> bool:
     except TypeError:  # a partial of arrays, for one
         return False
     return True
+
+
+@saveable(inputs="nd", values="nn")
+class GivenKernel(NamedTuple):
+    """A stand-in, in a file, for a kernel that is a plain function.
+
+    Attributes:
+        name: The name of the function.
+        inputs: Inputs of shape (n, d) at which a function that takes its place is compared with it.
+        values: Its Gram matrix, (n, n).
+    """
+
+    name: str
+    inputs: np.ndarray
+    values: np.ndarray
+
+    def checked(self, kernel: KernelFunction | None) -> KernelFunction:
+        """Return the function that takes this place; refuse one of other values."""
+        if kernel is None:
+            raise ValueError(f"its kernel is the function {self.name!r:.200}, which could not be "
+                             "saved: pass it again, load(path, kernel=...)")  # fmt: skip
+        kernel = checked_kernel(kernel)
+        values = np.asarray(checked_block(kernel, jax.numpy.asarray(self.inputs), None))
+        # Machines differ by rounding, even that of TF32; other kernels differ by far more.
+        tolerance = 5e-3 * np.abs(self.values).max()
+        if not np.allclose(values, self.values, rtol=0, atol=tolerance):
+            raise ValueError(f"`kernel` is not the function {self.name!r:.200} that was saved: it "
+                             f"returns {values[0, 0]:.4g} in place of {self.values[0, 0]:.4g} for "
+                             "the first input")  # fmt: skip
+        return kernel
+
+
+def saveable_kernel(kernel: KernelFunction, x: jax.Array) -> Kernel | GivenKernel:
+    """Return what is saved of a kernel: a plain function is known by its values on rows of x."""
+    if isinstance(kernel, Kernel):
+        return kernel
+    function = getattr(kernel, "func", kernel)  # that of a jax.tree_util.Partial
+    name = getattr(function, "__qualname__", type(function).__name__)
+    inputs = x[:4]
+    values = checked_block(checked_kernel(kernel), inputs, None)
+    return GivenKernel(name, np.asarray(inputs), np.asarray(values))

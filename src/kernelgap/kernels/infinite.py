@@ -1,14 +1,15 @@
 """The infinite-width kernels of a model: NTK and NNGP."""
 
 import importlib.util
-from typing import Literal
+from typing import Any, Literal
 
 from kernelgap._numerics import checks
+from kernelgap._support.registry import register
 from kernelgap.kernels import arccosine, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.models import Activation, Model
 from kernelgap.models.fixed_signs import FixedSignSpec
-from kernelgap.models.model import MLPSpec
+from kernelgap.models.model import MLPSpec, model_of
 
 Engine = Literal["auto", "closed_form", "neural_tangents"]
 
@@ -125,3 +126,17 @@ def _kernel(model: Model, engine: Engine, default: str) -> Kernel:
         raise ValueError(f"no closed form for activations of power {phi.power:g}; "
                          f"supported powers are {arccosine.POWERS}")  # fmt: skip
     return Kernel(recursion.gram, recursion.diagonal, spec, default)
+
+
+def _fields(kernel: Kernel) -> dict[str, Any] | None:
+    engines = {recursion.gram: "closed_form", neural_tangents.gram: "neural_tangents"}
+    engine = engines.get(kernel.evaluate)
+    return engine and {"spec": kernel.spec, "get": kernel.default, "engine": engine}
+
+
+def _from_fields(spec: Any, get: str, engine: Engine) -> Kernel:
+    checks.choice(get, "get", ("ntk", "nngp"))
+    return _kernel(model_of(spec), engine, get)
+
+
+register(Kernel, _fields, _from_fields, kind="infinite")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._support.registry import register
 from kernelgap.kernels import algebra
 from kernelgap.kernels.tiled import sharding
 from kernelgap.typing import ArrayLike, PyTree
@@ -235,3 +236,18 @@ def _restored(names: dict[str, Any], fields: dict[str, Any]) -> Kernel:
         for key, name in names.items()
     }
     return Kernel(**functions, **fields)
+
+
+def _combined_fields(kernel: Kernel) -> dict[str, Any] | None:
+    if not isinstance(kernel.spec, algebra.Combined):
+        return None
+    return {**kernel.spec._asdict(), "parts": kernel.params}
+
+
+def _from_combined_fields(operation: str, factor: float | None, parts: tuple) -> Kernel:
+    checks.choice(operation, "operation", ("sum", "product", "multiple"))
+    first, second = (parts[0], factor) if factor is not None else parts
+    return first + second if operation == "sum" else first * second
+
+
+register(Kernel, _combined_fields, _from_combined_fields, kind="combined")

@@ -15,6 +15,7 @@ from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.verified import gamma
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.extras import progress_bar
+from kernelgap._support.registry import saveable
 from kernelgap.margins.certify.weak_duality import bound_margin
 from kernelgap.margins.problem import Problem, prepare_problem
 from kernelgap.margins.search.columns import DualPoint, UnitNetwork
@@ -23,6 +24,7 @@ from kernelgap.models import Params
 from kernelgap.typing import ArrayLike, DTypeLike, Key
 
 
+@saveable(lower="", upper="", ratio="", params=("md", "m"), weights="n")
 class MarginCertificate(NamedTuple):
     """lower <= gamma* <= upper for the best normalised margin gamma* of any width.
 

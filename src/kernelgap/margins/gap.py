@@ -27,6 +27,7 @@ from kernelgap import objectives, optim
 from kernelgap._numerics import array_checks, checks, programs
 from kernelgap._numerics.verified import UNIT, above, gamma
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.margins.certify.weak_duality import Status, bound_violation
 from kernelgap.margins.problem import Problem, prepare_problem
 from kernelgap.models import Model, Params
@@ -37,6 +38,7 @@ from kernelgap.typing import ArrayLike
 _RATES = (0.02, 0.002)  # first and last step size of Adam, over the size of a parameter
 
 
+@saveable(loss="", lower="", gap="")
 class DualityGap(NamedTuple):
     """L* lies between `lower` and `loss`, so that `loss` - L* <= `gap`; rounding is included.
 

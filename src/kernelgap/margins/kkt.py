@@ -27,12 +27,14 @@ from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.outputs import check_apply, check_outputs, rival_gaps, signed_outputs
 from kernelgap._numerics.trees import squared_norm
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.margins.kkt_multipliers import least_combination
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import homogeneous_degree
 from kernelgap.typing import ArrayLike
 
 
+@saveable()
 class KKTResiduals(NamedTuple):
     """Residuals of the KKT conditions of the maximum margin; scale-invariant.
 

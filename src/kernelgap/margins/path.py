@@ -27,6 +27,7 @@ from kernelgap._numerics.outputs import check_apply
 from kernelgap._numerics.trees import squared_norm
 from kernelgap._support import extras
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.margins.path_steps import best_multiple, careful_adam, is_reached, measure
 from kernelgap.models import Model, Params
 from kernelgap.models.model import homogeneous_degree
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _COLLAPSED = 1e-3  # share of the norm at the start below which a net counts as zero
 
 
+@saveable()
 class RegularizationPath(NamedTuple):
     """Records at the end of each lambda: arrays of shape (len,), or (seeds, len) under vmap.
 

@@ -23,6 +23,7 @@ from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.trees import safe_power
 from kernelgap._numerics.wedges import mean_square, mean_wedge, unit_rows, wedge
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.typing import ArrayLike, Key, Scalar
 
 _CHUNK = 2**25  # entries of w.x and w.z that are in memory at a time
@@ -81,6 +82,7 @@ def hemisphere_discrepancy(w: ArrayLike, *, squared: bool = False) -> Scalar:
     return _discrepancy(w, 1, squared)
 
 
+@saveable()
 class WorstSlice(NamedTuple):
     """A slice of the sphere with a large discrepancy.
 

@@ -21,12 +21,14 @@ from jaxtyping import Array, Bool, Float
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.trees import safe_power, squared_norm
 from kernelgap._support.display import html_repr, short
+from kernelgap._support.registry import saveable
 from kernelgap.typing import ArrayLike, PyTree, Scalar
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _CHUNK = 2**25  # entries of the activation patterns that are in memory at a time
 
 
+@saveable()
 class SmallestSingularValue(NamedTuple):
     """The smallest singular value of the extended feature matrix, with its rounding error.
 

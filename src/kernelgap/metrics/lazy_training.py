@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from kernelgap._numerics import array_checks, checks, programs
 from kernelgap._numerics.trees import norm
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.metrics.activations import activation_change
 from kernelgap.metrics.alignment import (
     kernel_alignment,
@@ -34,6 +35,7 @@ from kernelgap.typing import Apply, ArrayLike, PyTree
 TangentKernel = Callable[..., Callable[[jax.Array], jax.Array]]
 
 
+@saveable()
 class Laziness(NamedTuple):
     """Measures of lazy training; each entry has the shape of the recorded times.
 

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from kernelgap._numerics import checks
+from kernelgap._support.registry import saveable
 
 
+@saveable()
 class Activation(NamedTuple):
     """A positively homogeneous activation, phi(c z) = c^power phi(z) for c > 0.
 
@@ -43,6 +45,7 @@ class Activation(NamedTuple):
         return value
 
 
+@saveable()
 class SmoothActivation(NamedTuple):
     """A sigmoid, phi(z) = s(z / scale), or the identity gated by one, z (1 + s(z / scale)) / 2.
 

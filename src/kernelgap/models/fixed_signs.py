@@ -15,12 +15,14 @@ from jaxtyping import Int
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.closure import Closure
+from kernelgap._support.registry import saveable
 from kernelgap.models.activations import HOMOGENEOUS, Activation
 from kernelgap.models.forward import checked_layers
-from kernelgap.models.model import Layer, Model, Params
+from kernelgap.models.model import Layer, Model, Params, model_of
 from kernelgap.typing import ArrayLike, DTypeLike, Key
 
 
+@saveable()
 class FixedSignSpec(NamedTuple):
     """The static, hashable description of a `fixed_sign_net`.
 
@@ -161,3 +163,9 @@ def _given_signs(signs: ArrayLike, width: int, outputs: int | None) -> tuple:
         raise ValueError(f"`signs` must be -1 and +1 only; got {values[wrong][:3].tolist()}")
     entries = values.astype(int).tolist()
     return tuple(map(tuple, entries)) if outputs else tuple(entries)
+
+
+@model_of.register(FixedSignSpec)
+def _fixed_sign_net_of(spec: FixedSignSpec) -> Model:
+    width, signs, outputs, scale, init_scale = spec
+    return fixed_sign_net(width, signs=signs, outputs=outputs, scale=scale, init_scale=init_scale)

@@ -20,7 +20,7 @@ from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.closure import Closure
 from kernelgap.models.activations import Activation, SmoothActivation, checked_activation
 from kernelgap.models.forward import layer_outputs
-from kernelgap.models.model import MLPSpec, Model, Neurons, Parameterization, Params
+from kernelgap.models.model import MLPSpec, Model, Neurons, Parameterization, Params, model_of
 from kernelgap.typing import DTypeLike, Key
 
 
@@ -184,3 +184,8 @@ def _unpack(spec: MLPSpec, neurons: jax.Array) -> Params:
 
 def _radius(spec: MLPSpec, params: Params) -> float:
     return spec.neuron_radius(params[0].shape[1])
+
+
+@model_of.register(MLPSpec)
+def _mlp_of(spec: MLPSpec) -> Model:
+    return mlp(**spec._asdict())

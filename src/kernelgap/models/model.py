@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import singledispatch
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import jax
 
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import register, saveable
 from kernelgap.models.activations import Activation, SmoothActivation
 
 Parameterization = Literal["standard", "ntk", "mean_field"]
@@ -30,6 +32,7 @@ class Layer(NamedTuple):
     init_std: float
 
 
+@saveable()
 class MLPSpec(NamedTuple):
     """The static, hashable description of an `mlp` or `homogeneous_mlp`."""
 
@@ -147,6 +150,15 @@ class Model:
 
     def _entries(self) -> dict[str, Any]:
         return {"degree": self.degree, "spec": self.spec}
+
+
+@singledispatch
+def model_of(spec: Any) -> Model:
+    """Return the model that a description belongs to; each type of description registers here."""
+    raise TypeError(f"no model is described by {spec!r:.80}")
+
+
+register(Model, lambda model: None if model.spec is None else {"spec": model.spec}, model_of)
 
 
 def check_model(model: Model) -> None:

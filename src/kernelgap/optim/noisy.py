@@ -18,12 +18,14 @@ import optax
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.closure import Closure
+from kernelgap._support.registry import saveable
 from kernelgap.models import Neurons
 from kernelgap.typing import ArrayLike, Key, PyTree
 
 ScalarOrSchedule = float | ArrayLike | optax.Schedule
 
 
+@saveable()
 class NoisyGDState(NamedTuple):
     """Random key and number of steps of `noisy_gd`."""
 

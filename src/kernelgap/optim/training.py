@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from kernelgap._numerics import array_checks, checks, programs
 from kernelgap._support import extras
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.datasets import Dataset
 from kernelgap.typing import ArrayLike, Loss, PyTree
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _EXTRA = ("value", "grad", "value_fn", "obj_fn", "grad_fn")
 
 
+@saveable()
 class Trained(NamedTuple):
     """The result of `train`.
 

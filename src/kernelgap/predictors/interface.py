@@ -12,8 +12,9 @@ from jaxtyping import Array, Int
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.kernels import matmul as kernel_matmul
-from kernelgap.kernels.functions import KernelFunction
+from kernelgap.kernels.functions import KernelFunction, saveable_kernel
 from kernelgap.kernels.tiled import sharding
 from kernelgap.typing import ArrayLike, Scalar
 
@@ -123,6 +124,10 @@ class Status(IntEnum):
     INVALID = 4
 
 
+@saveable(
+    lambda p: p._asdict() | {"kernel": saveable_kernel(p.kernel, p.x)}, x="nd", coef="n[k]",
+    margin="[k]", duality_gap="[k]", kkt_residual="[k]", iterations="[k]", status="[k]", classes="",
+)  # fmt: skip
 class KernelPredictor(NamedTuple):
     """The function f(x) = sum_i coef_i K(x, x_i).
 

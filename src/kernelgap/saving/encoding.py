@@ -1,12 +1,13 @@
-"""Values as JSON with named arrays, and back.
+"""Encode values as JSON with named arrays, and decode them.
 
-Numbers, strings, booleans and None are themselves. All else is an object with one key that tells
-what it is: `array`, `key` (random keys), `float` (NaN and infinities), `tuple`, `list`, `dict`, or
-`class` with the fields of one of `classes.py`.
+Numbers, strings, booleans and None stand for themselves. Everything else is an object whose first
+key tells its type: `array`, `key` (random keys), `float` (NaN and infinities), `tuple`, `list`,
+`dict`, or `class` with the fields of a class of `_support.registry`.
 """
 
 import math
 import re
+from importlib import import_module
 from typing import Any
 
 import jax
@@ -14,65 +15,68 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap._numerics import array_checks
-from kernelgap.kernels.functions import KernelFunction
-from kernelgap.saving import classes
-from kernelgap.saving.archive import FOREIGN
+from kernelgap._support import registry
+from kernelgap.kernels.functions import GivenKernel, KernelFunction
 
 Arrays = dict[str, np.ndarray]
 
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+# Modules with classes to save, in the order in which they depend on each other.
+_MODULES = ("datasets", "models", "kernels", "optim", "metrics", "predictors", "bounds", "margins")
+# NumPy's format does not know these dtypes: their bits are written.
+_FOREIGN = {
+    name: np.dtype(getattr(jnp, name)) for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+}
 
 
 def encode(value: Any, arrays: Arrays, where: str = "") -> Any:
-    """The value as JSON; its arrays are added to `arrays`, named by where they are."""
+    """Return the value as JSON, and add its arrays to `arrays`, named by their places."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return _encode_array(value, arrays, where or "value")
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": str(value)}
-    described = classes.describe(value)
+
+    def encode_each(items: Any) -> dict:
+        return {k: encode(v, arrays, f"{where}.{k}" if where else str(k)) for k, v in items}
+
+    described = registry.describe(value) or _describe_optax(value)
     if described is not None:
-        name, fields = described
-        inside = {k: encode(v, arrays, _at(where, k)) for k, v in fields.items()}
-        return {"class": name, "fields": inside}
+        return {"class": described[0], "fields": encode_each(described[1].items())}
     if type(value) in (tuple, list):
-        inside = [encode(v, arrays, _at(where, k)) for k, v in enumerate(value)]
-        return {"tuple" if isinstance(value, tuple) else "list": inside}
+        return {type(value).__name__: list(encode_each(enumerate(value)).values())}
     if type(value) is dict:
-        if wrong := [key for key in value if not isinstance(key, str)]:
-            raise TypeError(f"dictionaries that are saved must have strings as keys; got "
-                            f"{wrong[0]!r:.40}")  # fmt: skip
-        return {"dict": {k: encode(v, arrays, _at(where, k)) for k, v in value.items()}}
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"`obj` must hold dicts with strings as keys; got {key!r:.40}")
+        return {"dict": encode_each(value.items())}
     raise TypeError(
         "`obj` must be made of arrays, numbers, strings, tuples, lists, dicts, models, kernels "
         f"and results of kernelgap; got {type(value).__name__}{f' at {where!r}' if where else ''}. "
-        "(The result of a study has a `save` of its own)"
+        "(The result of a study has a `save` method of its own)"
     )
-
-
-def _at(where: str, part: Any) -> str:
-    return f"{where}.{part}" if where else str(part)
 
 
 def _encode_array(value: Any, arrays: Arrays, where: str) -> dict[str, Any]:
     if not array_checks.is_concrete(value):
-        raise TypeError("kernelgap.save writes values and cannot be traced: call it outside of "
-                        "jit, vmap and grad")  # fmt: skip
-    node: dict[str, Any] = {"as": "jax" if isinstance(value, jax.Array) else "numpy"}
-    kind = "array"
+        raise TypeError("`obj` must not be traced: call kernelgap.save outside of jit, vmap and "
+                        "grad")  # fmt: skip
+    kind, node = "array", {"as": "number" if isinstance(value, np.generic) else "numpy"}
     if isinstance(value, jax.Array):
+        if not value.is_fully_addressable:
+            raise ValueError(f"`obj` must lie on devices of this process: gather the array "
+                             f"{where!r} first")  # fmt: skip
+        node = {"as": "jax"}
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             kind, node = "key", {"impl": str(jax.random.key_impl(value))}
             value = jax.random.key_data(value)
-        if not value.is_fully_addressable:
-            raise ValueError(f"the array {where!r} lies on devices of other processes; gather it "
-                             "before it is saved")  # fmt: skip
-    elif isinstance(value, np.generic):
-        node = {"as": "number"}
     array = np.asarray(value)
-    if array.dtype.kind not in "biufc" and array.dtype not in FOREIGN:
-        raise TypeError(f"arrays that are saved must hold numbers or booleans; {where!r} has dtype "
+    dtype = array.dtype.name if array.dtype.name in _FOREIGN else array.dtype.str
+    if dtype in _FOREIGN:
+        array = array.view(f"u{array.itemsize}")
+    elif array.dtype.kind not in "biufc":
+        raise TypeError(f"`obj` must hold arrays of numbers or booleans; {where!r} has dtype "
                         f"{array.dtype}")  # fmt: skip
     name = base = re.sub(r"[^\w.-]", "_", where)
     count = 1
@@ -80,35 +84,31 @@ def _encode_array(value: Any, arrays: Arrays, where: str) -> dict[str, Any]:
         count += 1
         name = f"{base}_{count}"
     arrays[name] = array
-    return {kind: name, "dtype": _dtype_name(array.dtype), "shape": list(array.shape), **node}
-
-
-def _dtype_name(dtype: np.dtype) -> str:
-    return dtype.name if dtype in FOREIGN else dtype.str
+    return {kind: name, "dtype": dtype, "shape": list(array.shape), **node}
 
 
 class Decoder:
-    """Makes values of JSON and arrays, each of which must be used.
+    """Converter of JSON and arrays to values.
 
     Attributes:
-        arrays: those that are not used yet.
-        kernel: what stands for a kernel that could not be written; None once it is used.
+        arrays: Arrays that are not used yet.
+        kernel: The function that takes the place of kernels which are not in the file.
+        kernel_used: True once it has taken one.
     """
 
     def __init__(self, arrays: Arrays, kernel: KernelFunction | None) -> None:
-        self.arrays = dict(arrays)
-        self.kernel = kernel
+        self.arrays, self.kernel, self.kernel_used = dict(arrays), kernel, False
 
     def decode(self, node: Any) -> Any:
-        """The value of a node."""
-        if node is None or isinstance(node, bool | int | float | str):
-            return node
+        """Return the value of a node."""
         match node:
+            case None | bool() | int() | float() | str():
+                return node
             case {"array": str(name)}:
                 return self._array(node, name)
             case {"key": str(name), "impl": str(implementation)}:
-                data = jnp.asarray(self._checked(node, name))
-                return jax.random.wrap_key_data(data, impl=implementation)
+                return jax.random.wrap_key_data(jnp.asarray(self._checked(node, name)),
+                                                impl=implementation)  # fmt: skip
             case {"float": str(name)} if name in _FLOATS:
                 return _FLOATS[name]
             case {"tuple": list(items)}:
@@ -118,39 +118,62 @@ class Decoder:
             case {"dict": dict(items)}:
                 return {name: self.decode(item) for name, item in items.items()}
             case {"class": str(name), "fields": dict(fields)}:
-                found = {field: self.decode(value) for field, value in fields.items()}
-                if name == classes.GIVEN:
-                    given, self.kernel = self.kernel, None
-                    return classes.given_kernel(found, given)
-                return classes.build(name, found)
+                value = _rebuild(name, {field: self.decode(v) for field, v in fields.items()})
+                if not isinstance(value, GivenKernel):
+                    return value
+                self.kernel_used = True
+                return value.checked(self.kernel)
         raise ValueError(f"no value has the form {node!r:.80}")
 
     def _array(self, node: dict[str, Any], name: str) -> Any:
         array = self._checked(node, name)
-        form = node.get("as")
-        if form == "numpy":
-            return array
-        if form == "number" and array.ndim == 0:
-            return array[()]
-        if form != "jax":
-            raise ValueError(f"the array {name!r} is to be of a kind {form!r}")
-        if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
-            raise ValueError(
-                f"the array {name!r} is of dtype {array.dtype}, which JAX would round: switch on "
-                "jax_enable_x64 first. numpy.load reads the single arrays as they are"
-            )
-        return jnp.asarray(array)
+        match node.get("as"):
+            case "numpy":
+                return array
+            case "number" if array.ndim == 0:
+                return array[()]
+            case "jax" if jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype:
+                return jnp.asarray(array)
+            case "jax":
+                raise ValueError(f"JAX would round the array {name!r} of dtype {array.dtype}: "
+                                 "enable jax_enable_x64 first. numpy.load reads single arrays "
+                                 "as they are")  # fmt: skip
+        raise ValueError(f"the array {name!r} has the unknown kind {node.get('as')!r:.40}")
 
     def _checked(self, node: dict[str, Any], name: str) -> np.ndarray:
         if name not in self.arrays:
             raise ValueError(f"the array {name!r} is missing, or is used twice")
-        array = self.arrays.pop(name)
-        for dtype, bits in FOREIGN.items():
-            if node.get("dtype") == dtype.name and array.dtype == bits:
-                array = array.view(dtype)
-        found = _dtype_name(array.dtype), list(array.shape)
-        expected = node.get("dtype"), node.get("shape")
-        if found != expected:
+        array, dtype = self.arrays.pop(name), node.get("dtype")
+        foreign = _FOREIGN.get(dtype) if isinstance(dtype, str) else None
+        stored = array.dtype.str if foreign is None else np.dtype(f"u{foreign.itemsize}").str
+        actual = array.dtype.str, list(array.shape)
+        expected = (dtype if foreign is None else stored), node.get("shape")
+        if actual != expected:
             raise ValueError(f"the array {name!r} must have dtype {expected[0]} and shape "
-                             f"{expected[1]}; got {found[0]} and {found[1]}")  # fmt: skip
-        return array
+                             f"{expected[1]}; got {actual[0]} and {actual[1]}")  # fmt: skip
+        return array if foreign is None else array.view(foreign)
+
+
+def _rebuild(name: str, fields: dict[str, Any]) -> Any:
+    if name.startswith("optax."):
+        cls = getattr(import_module("optax"), name.removeprefix("optax."), None)
+        if _is_namedtuple(cls):
+            return registry.from_fields(cls, name, fields, {})
+    for module in _MODULES:  # a class is registered when its module is imported
+        if registry.is_registered(name):
+            return registry.rebuild(name, fields)
+        getattr(import_module(f"kernelgap.{module}"), name, None)
+    raise ValueError(f"it holds a {name!r:.60}, which this version does not know")
+
+
+def _describe_optax(value: Any) -> tuple[str, dict[str, Any]] | None:
+    """Return the name and the fields of an optimizer state that optax exports."""
+    cls = type(value)
+    if not cls.__module__.startswith("optax.") or not _is_namedtuple(cls):
+        return None
+    exported = getattr(import_module("optax"), cls.__name__, None) is cls
+    return (f"optax.{cls.__name__}", value._asdict()) if exported else None
+
+
+def _is_namedtuple(cls: Any) -> bool:
+    return isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")

@@ -1,43 +1,51 @@
-"""`save` and `load`: a value with its arrays in one file."""
+"""`save` and `load`: a zip archive of `.npy` arrays and a JSON document that describes them."""
 
+import json
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kernelgap._numerics import checks
+from kernelgap._support.files import atomic_write
 from kernelgap._support.version import __version__
 from kernelgap.kernels.functions import KernelFunction
-from kernelgap.saving import archive
-from kernelgap.saving.encoding import Decoder, encode
+from kernelgap.saving.encoding import Arrays, Decoder, encode
 
 FORMAT = 1
-"""Raised when a file can no longer be read by older versions; files of lower formats are read."""
+"""Raised when older versions can no longer read a file; files of lower formats are still read."""
+
+_DOCUMENT = "kernelgap.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the time in every archive: the same contents make the same bytes
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError)
 
 
 def save(path: str | os.PathLike, obj: Any, *, overwrite: bool = False) -> None:
-    """Write a predictor, a net, a certificate, or a nest of them to one `.npz` file.
+    """Write a predictor, a network, a certificate, or a nest of them to one `.npz` file.
 
-    A trained net is its model and its parameters: ``kg.save("net.npz", (model, params))``. What
-    can be saved: arrays of numbers with their dtype (NumPy's and JAX's, bfloat16 and random keys
-    too), numbers, strings, None; models; kernels of models (`ntk`, `nngp`, `empirical_ntk`); the
-    results of this library (`KernelPredictor`, `MarginCertificate`, `UpperBound`, `DualityGap`,
-    `RegularizationPath`, `Trained` with the state of its optimiser, ...); and tuples, lists and
-    dicts with strings as keys of all these. The result of a study has a `save` of its own.
+    A trained network is its model and its parameters: ``kg.save("net.npz", (model, params))``.
+    What can be saved: arrays of numbers with their dtype (NumPy's and JAX's, bfloat16 and random
+    keys too), numbers, strings, None; models; kernels of models (`ntk`, `nngp`, `empirical_ntk`)
+    and their conversions, sums, products and multiples; the results of this library
+    (`KernelPredictor`, `MarginCertificate`, `UpperBound`, `DualityGap`, `RegularizationPath`,
+    `Trained` with the state of its optimizer, ...); and tuples, lists and dicts with strings as
+    keys of all these. The result of a study has a `save` method of its own.
 
     The same value makes the same bytes. The file appears at once and whole, or not at all.
 
     Args:
-        path: name of the file, ending in `.npz`.
-        obj: what to write.
-        overwrite: replace a file of that name.
+        path: Name of the file, ending in `.npz`.
+        obj: The value to write.
+        overwrite: Replace a file of that name.
 
     Raises:
-        TypeError: if `obj` holds something else, such as a function, a model with an `apply` of
+        TypeError: If `obj` holds anything else, such as a function, a model with an `apply` of
             your own, an array of objects, or a traced array.
-        ValueError: if `path` does not end in `.npz`, or an array lies on devices of other
-            processes.
-        FileExistsError: if the file exists and `overwrite` is False.
-        FileNotFoundError: if its folder does not exist.
+        ValueError: If an array lies on devices of other processes.
+        FileExistsError: If the file exists and `overwrite` is False.
 
     Example:
         >>> import tempfile, pathlib, jax, kernelgap as kg
@@ -55,33 +63,34 @@ def save(path: str | os.PathLike, obj: Any, *, overwrite: bool = False) -> None:
         raise FileExistsError(f"{str(path)!r} exists: choose another name, or overwrite=True")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {str(path.parent)!r} does not exist")
-    arrays: dict = {}
-    content = encode(obj, arrays)
-    document = {"format": FORMAT, "kernelgap": __version__, "content": content}
-    archive.write(path, document, arrays)
+    arrays: Arrays = {}
+    document = {"format": FORMAT, "kernelgap": __version__, "content": encode(obj, arrays)}
+    text = json.dumps(document, indent=1, allow_nan=False).encode() + b"\n"
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_member(_DOCUMENT), text)
+        for name, array in arrays.items():
+            with archive.open(_member(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def load(path: str | os.PathLike, *, kernel: KernelFunction | None = None) -> Any:
-    """Read what `save` wrote.
+    """Read a file of `save`.
 
-    Values come back as they were, to the last bit and with their dtypes; JAX's arrays on the
-    default device.
+    Values come back to the last bit and with their dtypes, JAX's arrays on the default device.
 
     Args:
-        path: name of the file.
-        kernel: where the kernel of a predictor was a plain function, which no file can hold, that
-            function. It is compared with the one that was saved at some inputs.
+        path: Name of the file.
+        kernel: The kernel of a predictor, if it is a plain function, which no file can hold. It is
+            compared with the one that was saved at four inputs.
 
     Returns:
-        What was saved.
+        The value that was saved.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no file of `save`, was cut short or changed, is of a newer format,
-            holds what this version does not know or what does not fit together, holds float64
-            arrays of JAX while `jax_enable_x64` is off, or `kernel` is missing, is not what was
-            saved, or is not needed.
-        TypeError: if `kernel` is not callable.
+        ValueError: If the file was not written by `save`, is truncated or changed, has a newer
+            format, holds classes that this version does not know or parts that do not fit together,
+            or holds float64 arrays of JAX while `jax_enable_x64` is off; or if `kernel` is missing,
+            differs from the one that was saved, or is not needed.
 
     Example:
         >>> import tempfile, pathlib, jax, kernelgap as kg
@@ -95,19 +104,29 @@ def load(path: str | os.PathLike, *, kernel: KernelFunction | None = None) -> An
     path = _checked_path(path)
     if kernel is not None:
         checks.function(kernel, "kernel", "kernel(x1, x2=None)")
-    document, arrays = archive.read(path, lambda found: _check_format(path, found))
+    with path.open("rb") as file:
+        try:
+            content, arrays = _read(file)
+        except _UNREADABLE as error:
+            raise ValueError(f"{str(path)!r} is not an archive of kernelgap.save, or is damaged: "
+                             f"{error}") from error  # fmt: skip
     decoder = Decoder(arrays, kernel)
     try:
-        value = decoder.decode(document["content"])
+        value = decoder.decode(content)
+        if decoder.arrays:
+            raise ValueError(f"the arrays {sorted(decoder.arrays)[:3]} belong to nothing")
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
-    if decoder.arrays:
-        raise ValueError(f"{str(path)!r} holds arrays that belong to nothing: "
-                         f"{sorted(decoder.arrays)[:3]}")  # fmt: skip
-    if decoder.kernel is not None:
+    if kernel is not None and not decoder.kernel_used:
         raise ValueError(f"`kernel` is for predictors whose kernel is a plain function; "
-                         f"{str(path)!r} says itself what its kernel is")  # fmt: skip
+                         f"{str(path)!r} describes its kernel itself")  # fmt: skip
     return value
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name, _EPOCH)
+    member.external_attr = 0o644 << 16
+    return member
 
 
 def _checked_path(path: str | os.PathLike) -> Path:
@@ -115,17 +134,38 @@ def _checked_path(path: str | os.PathLike) -> Path:
         raise TypeError(f"`path` must be the name of a file; got {type(path).__name__}")
     if not os.fspath(path).endswith(".npz"):
         raise ValueError(f"`path` must end in .npz; got {os.fspath(path)!r} "
-                         "(the result of a study is read by studies.load)")  # fmt: skip
+                         "(studies.load reads the result of a study)")  # fmt: skip
     return Path(path)
 
 
-def _check_format(path: Path, document: dict[str, Any]) -> None:
-    number = document.get("format")
-    if isinstance(number, bool) or not isinstance(number, int) or "content" not in document:
-        raise ValueError(f"{str(path)!r} is no file of kernelgap.save: it names no format")
-    if not 1 <= number <= FORMAT:
-        raise ValueError(
-            f"{str(path)!r} is of format {number}, written by kernelgap "
-            f"{document.get('kernelgap')!r:.20}; this version reads formats 1 to {FORMAT}. "
-            "Upgrade kernelgap"
-        )
+def _read(file: Any) -> tuple[Any, Arrays]:
+    """Return the content of the document, and all arrays."""
+    arrays: Arrays = {}
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        if _DOCUMENT not in names:
+            raise ValueError(f"it holds no {_DOCUMENT!r}. numpy.load may read it")
+        document = json.loads(archive.read(_DOCUMENT))
+        if not isinstance(document, dict) or not {"format", "content"} <= document.keys():
+            raise ValueError(f"its {_DOCUMENT!r} does not name a format and a content")
+        version = document["format"]
+        if isinstance(version, bool) or version not in range(1, FORMAT + 1):
+            raise ValueError(
+                f"it has format {version!r:.20}, written by kernelgap "
+                f"{document.get('kernelgap')!r:.20}; this version reads formats 1 to {FORMAT}. "
+                "Upgrade kernelgap"
+            )
+        for member_name in names:
+            name = member_name.removesuffix(".npy")
+            if member_name == _DOCUMENT:
+                continue
+            if name == member_name or name in arrays:
+                raise ValueError(f"it holds {member_name!r}, which kernelgap.save does not write")
+            try:
+                with archive.open(member_name) as member:
+                    arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+                    if member.read(1):
+                        raise ValueError("it continues after its last entry")
+            except _UNREADABLE as error:
+                raise ValueError(f"the array {name!r} cannot be read: {error}") from error
+    return document["content"], arrays

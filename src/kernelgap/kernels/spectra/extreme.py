@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float
 from kernelgap._numerics import checks
 from kernelgap._support import extras
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.kernels.functions import check_rows, checked_kernel, diagonal
 from kernelgap.kernels.kernel import widened
 from kernelgap.kernels.spectra.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 Which = Literal["smallest", "largest", "both"]
 
 
+@saveable()
 class ExtremeEigenvalues(NamedTuple):
     """Eigenvalues at the ends of a spectrum, with what is known of their errors.
 

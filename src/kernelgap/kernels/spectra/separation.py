@@ -19,6 +19,7 @@ import numpy as np
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.typing import ArrayLike
 
@@ -26,6 +27,7 @@ Metric = Literal["euclidean", "angle"]
 _TILE = 2**23
 
 
+@saveable()
 class NearestPair(NamedTuple):
     """Two rows of x.
 

@@ -18,6 +18,7 @@ from kernelgap._numerics import array_checks
 from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._support import extras
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.kernels.functions import checked_kernel
 from kernelgap.kernels.kernel import widened
 from kernelgap.kernels.spectra.separation import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _INT32 = 2**31 - 1
 
 
+@saveable()
 class Spectrum(NamedTuple):
     """All eigenvalues of a Gram matrix.
 

@@ -16,6 +16,7 @@ import numpy as np
 from kernelgap._numerics import checks
 from kernelgap._support import extras
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.kernels import diversity, neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra import harmonics, profiles
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
+@saveable()
 class ZonalSpectrum(NamedTuple):
     """Eigenvalues of a kernel on the sphere, by degree t = 0, 1, ....
 

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.verified import above, below
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.margins.certify import enumeration, minimiser, relaxation
 from kernelgap.margins.problem import (
     Problem,
@@ -34,6 +35,7 @@ _TINY = 1e-100
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
 
 
+@saveable()
 class ViolationBound(NamedTuple):
     """An upper bound on h(q), and a unit that shows how far below it h(q) can be.
 
@@ -57,6 +59,7 @@ class ViolationBound(NamedTuple):
     _repr_html_ = html_repr
 
 
+@saveable(value="", weights="n")
 class UpperBound(NamedTuple):
     """A margin that no two-layer ReLU network of any width exceeds, and its proof.
 

@@ -19,12 +19,14 @@ from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
 from kernelgap.typing import ArrayLike, Key, Scalar
 
 _FIRST_ANGLE = 0.5  # radians of the first step on the sphere
 _GROW, _SHRINK = 1.5, 0.5  # factors of the angle after a step that was taken, and one that was not
 
 
+@saveable()
 class Unit(NamedTuple):
     """A direction on the unit sphere and what it achieves.
 
