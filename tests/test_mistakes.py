@@ -78,7 +78,9 @@ def test_kernels_of_nets_of_ones_own(own):
 
 def test_saving_a_net_of_ones_own(tmp_path):
     own = kg.models.Model(model.init, model.apply, 2)
-    with pytest.raises(TypeError, match="a model of your own cannot be saved.*its parameters"):
+    with pytest.raises(
+        TypeError, match="a Model with functions of your own, which cannot be saved.*its parameters"
+    ):
         kg.save(tmp_path / "own.npz", (own, params))
 
 

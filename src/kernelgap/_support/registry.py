@@ -108,7 +108,9 @@ def _alike(built: Any, value: Any) -> bool:
 
 def rebuild(name: str, fields: dict[str, Any]) -> Any:
     """Return the value of a registered class that the fields describe; refuse what does not fit."""
-    forms = _FORMS[name]
+    forms = _FORMS.get(name)
+    if forms is None:
+        raise ValueError(f"it holds a {name!r:.60}, which this version does not know")
     kind = None if None in forms else fields.pop("kind", None)
     if not isinstance(kind, str | None) or kind not in forms:
         raise ValueError(f"it holds a {name} of the kind {kind!r:.40}, which this version does not "

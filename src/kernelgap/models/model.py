@@ -158,7 +158,11 @@ def model_of(spec: Any) -> Model:
     raise TypeError(f"no model is described by {spec!r:.80}")
 
 
-register(Model, lambda model: None if model.spec is None else {"spec": model.spec}, model_of)
+register(
+    Model,
+    lambda model: None if model.spec is None else {"spec": model.spec},
+    lambda spec: model_of(spec),
+)
 
 
 def check_model(model: Model) -> None:

@@ -41,11 +41,14 @@ def encode(value: Any, arrays: Arrays, where: str = "") -> Any:
     def encode_each(items: Any) -> dict:
         return {k: encode(v, arrays, f"{where}.{k}" if where else str(k)) for k, v in items}
 
-    described = registry.describe(value) or _describe_optax(value)
+    described = registry.describe(value)
+    name = type(value).__name__
+    if described is None and hasattr(value, "_fields") and _optax_state(name) is type(value):
+        described = f"optax.{name}", value._asdict()
     if described is not None:
         return {"class": described[0], "fields": encode_each(described[1].items())}
     if type(value) in (tuple, list):
-        return {type(value).__name__: list(encode_each(enumerate(value)).values())}
+        return {name: list(encode_each(enumerate(value)).values())}
     if type(value) is dict:
         for key in value:
             if not isinstance(key, str):
@@ -53,7 +56,7 @@ def encode(value: Any, arrays: Arrays, where: str = "") -> Any:
         return {"dict": encode_each(value.items())}
     raise TypeError(
         "`obj` must be made of arrays, numbers, strings, tuples, lists, dicts, models, kernels "
-        f"and results of kernelgap; got {type(value).__name__}{f' at {where!r}' if where else ''}. "
+        f"and results of kernelgap; got {name}{f' at {where!r}' if where else ''}. "
         "(The result of a study has a `save` method of its own)"
     )
 
@@ -72,7 +75,7 @@ def _encode_array(value: Any, arrays: Arrays, where: str) -> dict[str, Any]:
             kind, node = "key", {"impl": str(jax.random.key_impl(value))}
             value = jax.random.key_data(value)
     array = np.asarray(value)
-    dtype = array.dtype.name if array.dtype.name in _FOREIGN else array.dtype.str
+    dtype = _dtype_name(array.dtype)
     if dtype in _FOREIGN:
         array = array.view(f"u{array.itemsize}")
     elif array.dtype.kind not in "biufc":
@@ -85,6 +88,10 @@ def _encode_array(value: Any, arrays: Arrays, where: str) -> dict[str, Any]:
         name = f"{base}_{count}"
     arrays[name] = array
     return {kind: name, "dtype": dtype, "shape": list(array.shape), **node}
+
+
+def _dtype_name(dtype: np.dtype) -> str:
+    return dtype.name if dtype.name in _FOREIGN else dtype.str
 
 
 class Decoder:
@@ -143,37 +150,29 @@ class Decoder:
     def _checked(self, node: dict[str, Any], name: str) -> np.ndarray:
         if name not in self.arrays:
             raise ValueError(f"the array {name!r} is missing, or is used twice")
-        array, dtype = self.arrays.pop(name), node.get("dtype")
-        foreign = _FOREIGN.get(dtype) if isinstance(dtype, str) else None
-        stored = array.dtype.str if foreign is None else np.dtype(f"u{foreign.itemsize}").str
-        actual = array.dtype.str, list(array.shape)
-        expected = (dtype if foreign is None else stored), node.get("shape")
+        array, expected = self.arrays.pop(name), (node.get("dtype"), node.get("shape"))
+        dtype = _FOREIGN.get(expected[0])
+        if dtype is not None and array.dtype == f"u{dtype.itemsize}":
+            array = array.view(dtype)
+        actual = _dtype_name(array.dtype), list(array.shape)
         if actual != expected:
             raise ValueError(f"the array {name!r} must have dtype {expected[0]} and shape "
                              f"{expected[1]}; got {actual[0]} and {actual[1]}")  # fmt: skip
-        return array if foreign is None else array.view(foreign)
+        return array
 
 
 def _rebuild(name: str, fields: dict[str, Any]) -> Any:
-    if name.startswith("optax."):
-        cls = getattr(import_module("optax"), name.removeprefix("optax."), None)
-        if _is_namedtuple(cls):
-            return registry.from_fields(cls, name, fields, {})
-    for module in _MODULES:  # a class is registered when its module is imported
+    """Return the value of a class, made of its fields."""
+    if name.startswith("optax.") and (state := _optax_state(name.removeprefix("optax."))):
+        return registry.from_fields(state, name, fields, {})
+    for module in _MODULES:  # importing a module registers its classes
         if registry.is_registered(name):
-            return registry.rebuild(name, fields)
+            break
         getattr(import_module(f"kernelgap.{module}"), name, None)
-    raise ValueError(f"it holds a {name!r:.60}, which this version does not know")
+    return registry.rebuild(name, fields)
 
 
-def _describe_optax(value: Any) -> tuple[str, dict[str, Any]] | None:
-    """Return the name and the fields of an optimizer state that optax exports."""
-    cls = type(value)
-    if not cls.__module__.startswith("optax.") or not _is_namedtuple(cls):
-        return None
-    exported = getattr(import_module("optax"), cls.__name__, None) is cls
-    return (f"optax.{cls.__name__}", value._asdict()) if exported else None
-
-
-def _is_namedtuple(cls: Any) -> bool:
-    return isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")
+def _optax_state(name: str) -> type | None:
+    """Return the class of optimizer states that optax exports under this name."""
+    cls = getattr(import_module("optax"), name, None)
+    return cls if isinstance(cls, type) and hasattr(cls, "_fields") else None

@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +105,9 @@ def load(path: str | os.PathLike, *, kernel: KernelFunction | None = None) -> An
     path = _checked_path(path)
     if kernel is not None:
         checks.function(kernel, "kernel", "kernel(x1, x2=None)")
-    with path.open("rb") as file:
-        try:
-            content, arrays = _read(file)
-        except _UNREADABLE as error:
-            raise ValueError(f"{str(path)!r} is not an archive of kernelgap.save, or is damaged: "
-                             f"{error}") from error  # fmt: skip
-    decoder = Decoder(arrays, kernel)
     try:
+        content, arrays = _read(path)
+        decoder = Decoder(arrays, kernel)
         value = decoder.decode(content)
         if decoder.arrays:
             raise ValueError(f"the arrays {sorted(decoder.arrays)[:3]} belong to nothing")
@@ -138,34 +134,42 @@ def _checked_path(path: str | os.PathLike) -> Path:
     return Path(path)
 
 
-def _read(file: Any) -> tuple[Any, Arrays]:
+def _read(path: Path) -> tuple[Any, Arrays]:
     """Return the content of the document, and all arrays."""
-    arrays: Arrays = {}
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        if _DOCUMENT not in names:
+    try:
+        archive = zipfile.ZipFile(path)
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"kernelgap.save did not write it, or it is truncated ({error})"
+        ) from error
+    with archive:
+        members = archive.namelist()
+        if _DOCUMENT not in members:
             raise ValueError(f"it holds no {_DOCUMENT!r}. numpy.load may read it")
-        document = json.loads(archive.read(_DOCUMENT))
-        if not isinstance(document, dict) or not {"format", "content"} <= document.keys():
+        document = _read_member(archive, _DOCUMENT, json.load)
+        form = document if isinstance(document, dict) else {}
+        version = form.get("format")
+        if type(version) is not int or "content" not in form:
             raise ValueError(f"its {_DOCUMENT!r} does not name a format and a content")
-        version = document["format"]
-        if isinstance(version, bool) or version not in range(1, FORMAT + 1):
-            raise ValueError(
-                f"it has format {version!r:.20}, written by kernelgap "
-                f"{document.get('kernelgap')!r:.20}; this version reads formats 1 to {FORMAT}. "
-                "Upgrade kernelgap"
-            )
-        for member_name in names:
-            name = member_name.removesuffix(".npy")
-            if member_name == _DOCUMENT:
-                continue
-            if name == member_name or name in arrays:
-                raise ValueError(f"it holds {member_name!r}, which kernelgap.save does not write")
-            try:
-                with archive.open(member_name) as member:
-                    arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
-                    if member.read(1):
-                        raise ValueError("it continues after its last entry")
-            except _UNREADABLE as error:
-                raise ValueError(f"the array {name!r} cannot be read: {error}") from error
-    return document["content"], arrays
+        if not 1 <= version <= FORMAT:
+            raise ValueError(f"kernelgap {form.get('kernelgap')!r:.20} wrote it in format {version}; "
+                             f"this version reads formats 1 to {FORMAT}. Upgrade kernelgap")  # fmt: skip
+        arrays: Arrays = {}
+        for member in members:
+            name = member.removesuffix(".npy")
+            if member != _DOCUMENT and (name == member or name in arrays):
+                raise ValueError(f"it holds {member!r}, which kernelgap.save does not write")
+            if member != _DOCUMENT:
+                arrays[name] = _read_member(archive, member, np.lib.format.read_array)
+    return form["content"], arrays
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, parse: Callable[[Any], Any]) -> Any:
+    try:
+        with archive.open(name) as member:
+            value = parse(member)
+            if member.read(1):
+                raise ValueError("it continues after its last entry")
+    except _UNREADABLE as error:
+        raise ValueError(f"its {name!r} is damaged: {error}") from error
+    return value
