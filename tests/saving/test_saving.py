@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import models, seeds, x64
+from kernelgap._support import registry
 
 KERNEL = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
 DTYPES = ("bool", "int8", "uint32", "float16", "bfloat16", "float32", "complex64", "float8_e5m2")
@@ -459,6 +461,16 @@ def test_a_file_is_read_by_a_process_that_imported_nothing(tmp_path, results):
     x64 = {"JAX_ENABLE_X64": str(int(jax.config.jax_enable_x64))}
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=os.environ | x64)
     assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "file.npz").read_bytes()
+
+
+def test_classes_have_names_of_their_own():
+    class Dataset(NamedTuple):
+        x: int
+
+    with pytest.raises(ValueError, match="kernelgap.datasets.dataset define a saveable Dataset"):
+        registry.saveable()(Dataset)
+    with pytest.raises(ValueError, match="kernelgap.datasets.dataset define a saveable Dataset"):
+        registry.register(Dataset, Dataset._asdict, Dataset, kind="other")
 
 
 def test_predictors_share_a_kernel_that_is_given_again(tmp_path):

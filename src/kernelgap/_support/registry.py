@@ -59,7 +59,7 @@ def saveable(
 
     def decorate(cls: _C) -> _C:
         as_dict = fields or (lambda value: value._asdict())
-        _FORMS[cls.__name__] = {None: Form(cls, as_dict, cls, axes)}
+        _add(Form(cls, as_dict, cls, axes), None)
         return cls
 
     return decorate
@@ -73,7 +73,17 @@ def register(
     kind: str | None = None,
 ) -> None:
     """Add a form to a class that is not a NamedTuple: functions to its fields and back."""
-    _FORMS.setdefault(cls.__name__, {})[kind] = Form(cls, fields, build, {})
+    _add(Form(cls, fields, build, {}), kind)
+
+
+def _add(form: Form, kind: str | None) -> None:
+    name, module = form.cls.__name__, form.cls.__module__
+    forms = _FORMS.setdefault(name, {})
+    for other in forms.values():
+        if other.cls.__module__ != module:
+            raise ValueError(f"`cls` must have a name of its own: {module} and "
+                             f"{other.cls.__module__} define a saveable {name}")  # fmt: skip
+    forms[kind] = form
 
 
 def is_registered(name: str) -> bool:
@@ -85,7 +95,7 @@ def describe(value: Any) -> tuple[str, dict[str, Any]] | None:
     """Return the name of the value's class and its fields; None if the class is not registered.
 
     Raises:
-        TypeError: If the value is not what its fields build.
+        TypeError: If its fields build another value, one with other functions.
     """
     cls = type(value)
     forms = _FORMS.get(cls.__name__, {})
@@ -119,7 +129,7 @@ def rebuild(name: str, fields: dict[str, Any]) -> Any:
 
 
 def from_fields(build: Callable[..., Any], name: str, fields: dict[str, Any], axes: Axes) -> Any:
-    """Return build(**fields), if the fields are its arguments and have the axes."""
+    """Return `build(**fields)`; refuse fields that are not its arguments or lack the axes."""
     expected = list(inspect.signature(build).parameters)
     if sorted(fields) != sorted(expected):
         raise ValueError(f"its {name} has the fields {sorted(fields)}; this version has "

@@ -130,8 +130,9 @@ def _kernel(model: Model, engine: Engine, default: str) -> Kernel:
 
 def _fields(kernel: Kernel) -> dict[str, Any] | None:
     engines = {recursion.gram: "closed_form", neural_tangents.gram: "neural_tangents"}
-    engine = engines.get(kernel.evaluate)
-    return engine and {"spec": kernel.spec, "get": kernel.default, "engine": engine}
+    if kernel.evaluate not in engines:
+        return None
+    return {"spec": kernel.spec, "get": kernel.default, "engine": engines[kernel.evaluate]}
 
 
 def _from_fields(spec: Any, get: str, engine: Engine) -> Kernel:

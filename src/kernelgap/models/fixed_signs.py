@@ -167,5 +167,10 @@ def _given_signs(signs: ArrayLike, width: int, outputs: int | None) -> tuple:
 
 @model_of.register(FixedSignSpec)
 def _fixed_sign_net_of(spec: FixedSignSpec) -> Model:
-    width, signs, outputs, scale, init_scale = spec
-    return fixed_sign_net(width, signs=signs, outputs=outputs, scale=scale, init_scale=init_scale)
+    return fixed_sign_net(
+        spec.width,
+        signs=None if spec.given is None else np.asarray(spec.given),
+        outputs=spec.outputs,
+        scale=spec.scale,
+        init_scale=spec.init_scale,
+    )

@@ -114,8 +114,8 @@ class Decoder:
             case {"array": str(name)}:
                 return self._array(node, name)
             case {"key": str(name), "impl": str(implementation)}:
-                return jax.random.wrap_key_data(jnp.asarray(self._checked(node, name)),
-                                                impl=implementation)  # fmt: skip
+                data = jnp.asarray(self._checked(node, name))
+                return jax.random.wrap_key_data(data, impl=implementation)
             case {"float": str(name)} if name in _FLOATS:
                 return _FLOATS[name]
             case {"tuple": list(items)}:
@@ -150,7 +150,7 @@ class Decoder:
     def _checked(self, node: dict[str, Any], name: str) -> np.ndarray:
         if name not in self.arrays:
             raise ValueError(f"the array {name!r} is missing, or is used twice")
-        array, expected = self.arrays.pop(name), (node.get("dtype"), node.get("shape"))
+        array, expected = self.arrays.pop(name), (str(node.get("dtype")), node.get("shape"))
         dtype = _FOREIGN.get(expected[0])
         if dtype is not None and array.dtype == f"u{dtype.itemsize}":
             array = array.view(dtype)
@@ -175,4 +175,5 @@ def _rebuild(name: str, fields: dict[str, Any]) -> Any:
 def _optax_state(name: str) -> type | None:
     """Return the class of optimizer states that optax exports under this name."""
     cls = getattr(import_module("optax"), name, None)
-    return cls if isinstance(cls, type) and hasattr(cls, "_fields") else None
+    is_namedtuple = isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")
+    return cls if is_namedtuple else None

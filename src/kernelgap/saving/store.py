@@ -152,8 +152,9 @@ def _read(path: Path) -> tuple[Any, Arrays]:
         if type(version) is not int or "content" not in form:
             raise ValueError(f"its {_DOCUMENT!r} does not name a format and a content")
         if not 1 <= version <= FORMAT:
-            raise ValueError(f"kernelgap {form.get('kernelgap')!r:.20} wrote it in format {version}; "
-                             f"this version reads formats 1 to {FORMAT}. Upgrade kernelgap")  # fmt: skip
+            writer = form.get("kernelgap")
+            raise ValueError(f"kernelgap {writer!r:.20} wrote it in format {version}; this version "
+                             f"reads formats 1 to {FORMAT}. Upgrade kernelgap")  # fmt: skip
         arrays: Arrays = {}
         for member in members:
             name = member.removesuffix(".npy")
