@@ -463,6 +463,15 @@ def test_a_file_is_read_by_a_process_that_imported_nothing(tmp_path, results):
     assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "file.npz").read_bytes()
 
 
+def test_every_public_result_is_saveable():
+    modules = (kg.bounds, kg.datasets, kg.kernels, kg.margins, kg.metrics, kg.models, kg.optim,
+               kg.predictors)  # fmt: skip
+    public = [(name, getattr(module, name)) for module in modules for name in module.__all__]
+    results = {name for name, value in public if hasattr(value, "_fields")}
+    assert len(results) > 20
+    assert {name for name in results if not registry.is_registered(name)} == {"Neurons"}
+
+
 def test_classes_have_names_of_their_own():
     class Dataset(NamedTuple):
         x: int
