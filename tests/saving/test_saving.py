@@ -440,6 +440,19 @@ def test_results_that_do_not_fit_together_are_refused(tmp_path, results):
             kg.load(tmp_path / "file.npz")
 
 
+@pytest.mark.parametrize("fields", [
+    {"parts": {"tuple": []}}, {"parts": {"dict": {}}}, {"parts": 3}, {"operation": "power"},
+    {"factor": "two"}, {"factor": -1.0},
+])  # fmt: skip
+def test_combinations_that_are_not_ours_are_refused(tmp_path, fields):
+    path = tmp_path / "file.npz"
+    kg.save(path, 2.0 * KERNEL)
+    assert kg.load(path) == 2.0 * KERNEL
+    _rewritten(path, lambda d: _fields(d).update(fields))
+    with pytest.raises(ValueError, match="cannot be read"):
+        kg.load(path)
+
+
 def test_only_states_of_optax_are_read(tmp_path):
     path = tmp_path / "file.npz"
     for name in ("adam", "chain", "GradientTransformation_", "__name__"):

@@ -246,7 +246,7 @@ def _combined_fields(kernel: Kernel) -> dict[str, Any] | None:
 
 def _from_combined_fields(operation: str, factor: float | None, parts: tuple) -> Kernel:
     checks.choice(operation, "operation", ("sum", "product", "multiple"))
-    first, second = (parts[0], factor) if factor is not None else parts
+    first, second = parts if factor is None else (*parts, factor)
     return first + second if operation == "sum" else first * second
 
 
