@@ -172,7 +172,35 @@ ROWS = {
         lambda d: kg.bounds.tangent_lipschitz(SMOOTH, d.params, d.x)(0.5), "params x", host=True
     ),
     "datasets.even_moments": Row(lambda d: kg.datasets.even_moments(d.x), "x"),
-    "kernels.diversity_kernel": Row(lambda d: kg.kernels.diversity_kernel()(d.x), "x"),
+    "diversity.add_diversity_penalty": Row(
+        lambda d: kg.diversity.add_diversity_penalty(
+            kg.objectives.regularized_logistic(NET.apply, l2=0.1), strength=d.l2
+        )(d.params, d.x, d.y), "params x y l2",
+    ),
+    "diversity.diversity_kernel": Row(lambda d: kg.diversity.diversity_kernel()(d.x), "x"),
+    "diversity.diversity_penalty": Row(lambda d: kg.diversity.diversity_penalty(d.w), "w"),
+    "diversity.extended_feature_gram": Row(
+        lambda d: kg.diversity.extended_feature_gram(d.w, d.x), "w x"
+    ),
+    "diversity.hemisphere_discrepancy": Row(
+        lambda d: kg.diversity.hemisphere_discrepancy(d.w), "w", roundings=2000
+    ),
+    "diversity.max_slice_discrepancy": Row(
+        lambda d: jnp.stack([kg.diversity.max_slice_discrepancy(
+            d.w, key=_random, slices=64, kept=4, steps=10
+        ).lower, jnp.ones((), d.w.dtype)]), "w", least=0.5,  # the draws depend on the dtype
+    ),
+    "diversity.pl_bound": Row(
+        lambda d: kg.diversity.pl_bound(d.params, d.l2, n=12), "params l2"
+    ),
+    "diversity.slice_discrepancy": Row(
+        lambda d: kg.diversity.slice_discrepancy(d.w), "w", roundings=2000
+    ),
+    "diversity.smallest_singular_value": Row(
+        lambda d: jnp.stack([
+            kg.diversity.smallest_singular_value(d.w, d.x).value, jnp.max(jnp.abs(d.x)),
+        ]), "w x", roundings=1e4
+    ),
     "kernels.empirical_ntk": Row(lambda d: kg.kernels.empirical_ntk(NET, d.params)(d.x), "params x"),
     "kernels.empirical_ntk (function)": Row(
         lambda d: kg.kernels.empirical_ntk(NET.apply, d.params)(d.x), "params x"
@@ -234,12 +262,6 @@ ROWS = {
     "metrics.error_rate (classes)": Row(
         lambda d: kg.metrics.error_rate(d.f3, d.labels), "f3 labels"
     ),
-    "metrics.extended_feature_gram": Row(
-        lambda d: kg.metrics.extended_feature_gram(d.w, d.x), "w x"
-    ),
-    "metrics.hemisphere_discrepancy": Row(
-        lambda d: kg.metrics.hemisphere_discrepancy(d.w), "w", roundings=2000
-    ),
     "metrics.kernel_alignment": Row(
         lambda d: kg.metrics.kernel_alignment(d.gram, d.gram1), "gram gram1"
     ),
@@ -260,11 +282,6 @@ ROWS = {
         lambda d: kg.metrics.linearization_error(NET, d.params, d.moved, d.x), "params moved x",
         roundings=4000,
     ),
-    "metrics.max_slice_discrepancy": Row(
-        lambda d: jnp.stack([kg.metrics.max_slice_discrepancy(
-            d.w, key=_random, slices=64, kept=4, steps=10
-        ).lower, jnp.ones((), d.w.dtype)]), "w", least=0.5,  # the draws depend on the dtype
-    ),
     "metrics.min_norm_distance": Row(
         lambda d: kg.metrics.min_norm_distance(d.gram, d.t), "gram t", roundings=4000
     ),
@@ -284,17 +301,6 @@ ROWS = {
     "metrics.output_margins (classes)": Row(
         lambda d: kg.metrics.output_margins(d.f3, d.labels), "f3 labels"
     ),
-    "metrics.pl_bound": Row(
-        lambda d: kg.metrics.pl_bound(d.params, d.l2, n=12), "params l2"
-    ),
-    "metrics.slice_discrepancy": Row(
-        lambda d: kg.metrics.slice_discrepancy(d.w), "w", roundings=2000
-    ),
-    "metrics.smallest_singular_value": Row(
-        lambda d: jnp.stack([
-            kg.metrics.smallest_singular_value(d.w, d.x).value, jnp.max(jnp.abs(d.x)),
-        ]), "w x", roundings=1e4
-    ),
     "metrics.target_alignment": Row(
         lambda d: kg.metrics.target_alignment(d.gram, d.t), "gram t"
     ),
@@ -308,7 +314,6 @@ ROWS = {
     "models.preactivations": Row(
         lambda d: kg.models.preactivations(NET, d.params, d.x), "params x"
     ),
-    "objectives.diversity_penalty": Row(lambda d: kg.objectives.diversity_penalty(d.w), "w"),
     "objectives.log_logistic_losses": Row(
         lambda d: kg.objectives.log_logistic_losses(d.f, d.y), "f y"
     ),
@@ -337,11 +342,6 @@ ROWS = {
         lambda d: kg.objectives.soft_margins(d.f3, d.labels), "f3 labels"
     ),
     "objectives.squared_losses": Row(lambda d: kg.objectives.squared_losses(d.f, d.t), "f t"),
-    "objectives.with_diversity": Row(
-        lambda d: kg.objectives.with_diversity(
-            kg.objectives.regularized_logistic(NET.apply, l2=0.1), strength=d.l2
-        )(d.params, d.x, d.y), "params x y l2",
-    ),
     "optim.noisy_gd": Row(_noisy, "moved", partial=True),
     "optim.train": Row(_train, "params x y"),
     "predictors.best_in_span": Row(

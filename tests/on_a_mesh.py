@@ -58,7 +58,7 @@ CALLS = {
         model, net(a), moved(a), a["x"]
     ),
     "target_alignment": lambda a: kg.metrics.target_alignment(a["gram"], a["y"]),
-    "smallest": lambda a: kg.metrics.smallest_singular_value(a["hidden"], a["x"])[:2],
+    "smallest": lambda a: kg.diversity.smallest_singular_value(a["hidden"], a["x"])[:2],
     "near_start": lambda a: kg.bounds.leave_one_out(jnp.abs(a["v"]), n=12, radius=5.0),
     "eigenvalue_enclosure": lambda a: kg.bounds.eigenvalue_enclosure(a["gram"])[:2],
     "kernel": lambda a: (kernel(a["x"]), kernel(a["x"], a["z"]), kernel.diag(a["x"])),

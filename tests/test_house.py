@@ -15,7 +15,7 @@ LAYERS = [
     {"_numerics"},
     {"datasets", "models"},
     {"kernels", "objectives", "optim"},
-    {"metrics", "predictors"},
+    {"diversity", "metrics", "predictors"},
     {"bounds", "margins"},
     {"saving", "sklearn", "studies", "testing"},
     {"cli"},

@@ -46,7 +46,7 @@ SAME_SHAPE = ["plain", "equal rows", "opposite rows", "zero row", "tiny", "huge"
 OTHER_SHAPES = ["n = 1", "n = 2", "d = 1"]
 SLOW = {  # in compilation, some for each call
     "margins.max_margin", "margins.most_violating_unit", "margins.regularization_path", "metrics.laziness_along",
-    "metrics.max_slice_discrepancy", "optim.train",
+    "diversity.max_slice_discrepancy", "optim.train",
 }  # fmt: skip
 
 

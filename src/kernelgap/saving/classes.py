@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from kernelgap import bounds, datasets, kernels, margins, metrics, models, optim
+from kernelgap import bounds, datasets, diversity, kernels, margins, metrics, models, optim
 from kernelgap.kernels.algebra import Combined
 from kernelgap.kernels.conventions import Converted
 from kernelgap.kernels.empirical import NetworkSpec
@@ -38,7 +38,7 @@ RESULTS: dict[str, type] = {
         kernels.ExtremeEigenvalues, kernels.NearestPair, kernels.Spectrum, kernels.ZonalSpectrum,
         margins.KKTResiduals, margins.DualityGap, margins.MarginCertificate,
         margins.RegularizationPath, margins.Unit, margins.UpperBound, margins.ViolationBound,
-        metrics.Laziness, metrics.SmallestSingularValue, metrics.WorstSlice, optim.Trained,
+        metrics.Laziness, diversity.SmallestSingularValue, diversity.WorstSlice, optim.Trained,
     )
 }  # fmt: skip
 
@@ -95,7 +95,7 @@ def _describe_empirical(kernel: Kernel) -> dict[str, Any] | None:
 
 
 def _describe_diversity(kernel: Kernel) -> dict[str, Any] | None:
-    return {} if kernel == kernels.diversity_kernel() else None
+    return {} if kernel == diversity.diversity_kernel() else None
 
 
 def _describe_converted(kernel: Kernel) -> dict[str, Any] | None:
@@ -118,7 +118,7 @@ KERNELS: dict[str, tuple[Callable[..., Kernel], Callable[[Kernel], dict[str, Any
     "infinite": (_infinite, _describe_infinite),
     "empirical": (_empirical, _describe_empirical),
     "converted": (kernels.convert, _describe_converted),
-    "diversity": (kernels.diversity_kernel, _describe_diversity),
+    "diversity": (diversity.diversity_kernel, _describe_diversity),
     "combined": (_combined, _describe_combined),
 }
 """How to make a kernel of its fields, and its fields of a kernel: None if it is another kind."""
