@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import assert_close, eps, keys, off_kinks, x64
-from kernelgap.metrics import features
+from kernelgap.diversity import features
 
 gram = kg.diversity.extended_feature_gram
 smallest = kg.diversity.smallest_singular_value
