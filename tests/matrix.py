@@ -156,21 +156,7 @@ def _noisy(d: Data) -> Any:
 
 
 ROWS = {
-    "bounds.check_run": Row(
-        lambda d: kg.bounds.check_run(_certificate(), d.losses).loss_ratio, "losses", host=True
-    ),
-    "bounds.convergence_certificate": Row(
-        lambda d: kg.bounds.convergence_certificate(
-            d.losses[0], kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
-        ).decrease, "losses", host=True,
-    ),
     "bounds.eigenvalue_enclosure": Row(lambda d: kg.bounds.eigenvalue_enclosure(d.gram)[:2], "gram", host=True),
-    "bounds.output_curvature": Row(
-        lambda d: kg.bounds.output_curvature(SMOOTH, d.params, d.x)(0.5), "params x", host=True
-    ),
-    "bounds.tangent_lipschitz": Row(
-        lambda d: kg.bounds.tangent_lipschitz(SMOOTH, d.params, d.x)(0.5), "params x", host=True
-    ),
     "datasets.even_moments": Row(lambda d: kg.datasets.even_moments(d.x), "x"),
     "diversity.add_diversity_penalty": Row(
         lambda d: kg.diversity.add_diversity_penalty(
@@ -220,6 +206,44 @@ ROWS = {
     "kernels.nngp": Row(lambda d: kg.kernels.nngp(NTK_NET)(d.x), "x"),
     "kernels.ntk": Row(lambda d: (KERNEL(d.x), KERNEL(d.x, d.x), KERNEL.diag(d.x)), "x"),
     "kernels.spectrum": Row(lambda d: kg.kernels.spectrum(KERNEL, d.x).values, "x", host=True),
+    "lazy.activation_change": Row(
+        lambda d: kg.lazy.activation_change(NET, d.params, d.moved, d.x), "params moved x"
+    ),
+    "lazy.check_run": Row(
+        lambda d: kg.lazy.check_run(_certificate(), d.losses).loss_ratio, "losses", host=True
+    ),
+    "lazy.convergence_certificate": Row(
+        lambda d: kg.lazy.convergence_certificate(
+            d.losses[0], kg.lazy.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
+        ).decrease, "losses", host=True,
+    ),
+    "lazy.displacement": Row(
+        lambda d: kg.lazy.displacement(d.params, d.moved), "params moved", roundings=2000
+    ),
+    "lazy.divergence_step": Row(lambda d: kg.lazy.divergence_step(d.losses), "losses"),
+    "lazy.kernel_change": Row(lambda d: kg.lazy.kernel_change(d.gram, d.gram1), "gram gram1"),
+    "lazy.laziness": Row(
+        lambda d: kg.lazy.laziness(
+            NET, d.params, d.x, d.t, kernel=kg.kernels.empirical_ntk
+        )(d.moved), "params moved x t", roundings=4000, partial=True,
+    ),
+    "lazy.laziness_along": Row(
+        lambda d: kg.lazy.laziness_along(NET, [d.params, d.moved], d.x)[:3], "params moved x",
+        roundings=4000, partial=True,
+    ),
+    "lazy.linearization_error": Row(
+        lambda d: kg.lazy.linearization_error(NET, d.params, d.moved, d.x), "params moved x",
+        roundings=4000,
+    ),
+    "lazy.min_norm_distance": Row(
+        lambda d: kg.lazy.min_norm_distance(d.gram, d.t), "gram t", roundings=4000
+    ),
+    "lazy.output_curvature": Row(
+        lambda d: kg.lazy.output_curvature(SMOOTH, d.params, d.x)(0.5), "params x", host=True
+    ),
+    "lazy.tangent_lipschitz": Row(
+        lambda d: kg.lazy.tangent_lipschitz(SMOOTH, d.params, d.x)(0.5), "params x", host=True
+    ),
     "margins.duality_gap": Row(
         lambda d: kg.margins.duality_gap(NET, d.params, d.x, d.y, l2=0.1, steps=0)[:2],
         "params x y", host=True,
@@ -251,13 +275,6 @@ ROWS = {
     "margins.violation_bound": Row(
         lambda d: kg.margins.violation_bound(d.x, d.t).value, "x t", host=True
     ),
-    "metrics.activation_change": Row(
-        lambda d: kg.metrics.activation_change(NET, d.params, d.moved, d.x), "params moved x"
-    ),
-    "metrics.displacement": Row(
-        lambda d: kg.metrics.displacement(d.params, d.moved), "params moved", roundings=2000
-    ),
-    "metrics.divergence_step": Row(lambda d: kg.metrics.divergence_step(d.losses), "losses"),
     "metrics.error_rate": Row(lambda d: kg.metrics.error_rate(d.f, d.y), "f y"),
     "metrics.error_rate (classes)": Row(
         lambda d: kg.metrics.error_rate(d.f3, d.labels), "f3 labels"
@@ -265,25 +282,8 @@ ROWS = {
     "metrics.kernel_alignment": Row(
         lambda d: kg.metrics.kernel_alignment(d.gram, d.gram1), "gram gram1"
     ),
-    "metrics.kernel_change": Row(lambda d: kg.metrics.kernel_change(d.gram, d.gram1), "gram gram1"),
     "metrics.kernel_distance": Row(
         lambda d: kg.metrics.kernel_distance(d.gram, d.gram1), "gram gram1"
-    ),
-    "metrics.laziness": Row(
-        lambda d: kg.metrics.laziness(
-            NET, d.params, d.x, d.t, kernel=kg.kernels.empirical_ntk
-        )(d.moved), "params moved x t", roundings=4000, partial=True,
-    ),
-    "metrics.laziness_along": Row(
-        lambda d: kg.metrics.laziness_along(NET, [d.params, d.moved], d.x)[:3], "params moved x",
-        roundings=4000, partial=True,
-    ),
-    "metrics.linearization_error": Row(
-        lambda d: kg.metrics.linearization_error(NET, d.params, d.moved, d.x), "params moved x",
-        roundings=4000,
-    ),
-    "metrics.min_norm_distance": Row(
-        lambda d: kg.metrics.min_norm_distance(d.gram, d.t), "gram t", roundings=4000
     ),
     "metrics.normalized_margin": Row(
         lambda d: [
@@ -370,6 +370,6 @@ ROWS = {
 
 @lru_cache
 def _certificate() -> Any:
-    return kg.bounds.convergence_certificate(
-        0.5, kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
+    return kg.lazy.convergence_certificate(
+        0.5, kg.lazy.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
     )

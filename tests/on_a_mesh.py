@@ -54,7 +54,7 @@ CALLS = {
     "losses": lambda a: kg.objectives.squared_losses(a["v"], a["y"]),
     "train": lambda a: kg.optim.train(loss, net(a), (a["x"], a["y"]), optax.adam(0.1), steps=2),
     "normalized_margin": lambda a: kg.metrics.normalized_margin(model, net(a), a["x"], a["y"]),
-    "linearization_error": lambda a: kg.metrics.linearization_error(
+    "linearization_error": lambda a: kg.lazy.linearization_error(
         model, net(a), moved(a), a["x"]
     ),
     "target_alignment": lambda a: kg.metrics.target_alignment(a["gram"], a["y"]),

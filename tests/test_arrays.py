@@ -257,9 +257,9 @@ def test_two_dtypes_in_one_call():
                 call()
     with x64(True), jax.numpy_dtype_promotion("standard"):
         moved = tuple(np.asarray(w, float) * 1.5 for w in params)
-        found = kg.metrics.linearization_error(model, params, moved, double)
+        found = kg.lazy.linearization_error(model, params, moved, double)
         start = tuple(np.asarray(w, float) for w in params)
-        assert found == kg.metrics.linearization_error(model, start, moved, double)
+        assert found == kg.lazy.linearization_error(model, start, moved, double)
         mixed = params[0], params[1].astype(np.float64)
         path = kg.margins.regularization_path(model, mixed, x, y, l2s=[1e-1], steps=2)
         assert [w.dtype for w in path.params] == [np.float64, np.float64]  # promoted together

@@ -16,7 +16,7 @@ LAYERS = [
     {"datasets", "models"},
     {"kernels", "objectives", "optim"},
     {"diversity", "metrics", "predictors"},
-    {"bounds", "margins"},
+    {"bounds", "lazy", "margins"},
     {"saving", "sklearn", "studies", "testing"},
     {"cli"},
     {"__main__", "__init__"},

@@ -8,8 +8,9 @@ Import it as `import kernelgap as kg`. Modules:
 - `objectives`: the regularised logistic loss and its logarithm, squared loss;
 - `optim`: noisy gradient descent and a compiled training loop;
 - `margins`: two-sided bounds on the largest margin of any network, and regularisation paths;
-- `bounds`: generalisation bounds and convergence certificates, each with the status of its proof;
-- `metrics`: normalised margins, measures of lazy training;
+- `bounds`: generalisation bounds, each with the status of its proof, and proven eigenvalues;
+- `metrics`: normalised margins, errors, similarity of kernels;
+- `lazy`: measures of lazy training, and certificates of linear convergence;
 - `diversity`: discrepancy of hidden units, its penalty, its limit kernel, and bounds on the loss;
 - `kernels`: infinite-width and empirical NTK and NNGP, their Gram products and spectra;
 - `predictors`: kernel SVM, logistic and ridge regression with certificates, span predictors;
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         datasets,
         diversity,
         kernels,
+        lazy,
         margins,
         metrics,
         models,
@@ -49,6 +51,7 @@ __all__ = [
     "datasets",
     "diversity",
     "kernels",
+    "lazy",
     "load",
     "margins",
     "metrics",

@@ -94,7 +94,7 @@ def test_a_two_layer_net_with_this_readout_is_the_same_function():
     (expected,) = kg.models.preactivations(full, (*params, readout), x)
     np.testing.assert_array_equal(z, expected)
     turned = (-params[0],)
-    np.testing.assert_array_equal(kg.metrics.activation_change(model, params, turned, x), [1.0])
+    np.testing.assert_array_equal(kg.lazy.activation_change(model, params, turned, x), [1.0])
 
 
 def test_default_signs_alternate_and_those_of_outputs_are_orthogonal():

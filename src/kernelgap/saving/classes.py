@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from kernelgap import bounds, datasets, diversity, kernels, margins, metrics, models, optim
+from kernelgap import bounds, datasets, diversity, kernels, lazy, margins, models, optim
 from kernelgap.kernels.algebra import Combined
 from kernelgap.kernels.conventions import Converted
 from kernelgap.kernels.empirical import NetworkSpec
@@ -32,13 +32,13 @@ RESULTS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         KernelPredictor, NoisyGDState,
-        bounds.Bound, bounds.Convergence, bounds.EigenvalueEnclosure, bounds.LossConstants,
-        bounds.RunCheck, datasets.Dataset, datasets.Split, FixedSignSpec, MLPSpec,
+        bounds.Bound, lazy.Convergence, bounds.EigenvalueEnclosure, lazy.LossConstants,
+        lazy.RunCheck, datasets.Dataset, datasets.Split, FixedSignSpec, MLPSpec,
         models.Activation, models.SmoothActivation,
         kernels.ExtremeEigenvalues, kernels.NearestPair, kernels.Spectrum, kernels.ZonalSpectrum,
         margins.KKTResiduals, margins.DualityGap, margins.MarginCertificate,
         margins.RegularizationPath, margins.Unit, margins.UpperBound, margins.ViolationBound,
-        metrics.Laziness, diversity.SmallestSingularValue, diversity.WorstSlice, optim.Trained,
+        lazy.Laziness, diversity.SmallestSingularValue, diversity.WorstSlice, optim.Trained,
     )
 }  # fmt: skip
 
