@@ -30,8 +30,8 @@ print(f"{{'peak resident memory, before it':40}} {{peak():9.2f}} GiB, {{before:.
 """
 _CALLS = {
     "penalty and gradient": "jax.jit(jax.value_and_grad(lambda w, x: "
-    "kg.objectives.diversity_penalty(w)))",
-    "extended_feature_gram": "kg.metrics.extended_feature_gram",
+    "kg.diversity.diversity_penalty(w)))",
+    "extended_feature_gram": "kg.diversity.extended_feature_gram",
 }
 
 
@@ -50,8 +50,8 @@ def main() -> None:
     highest = jax.lax.Precision.HIGHEST
 
     product = jax.jit(lambda w: jnp.matmul(w, w.T, precision=highest))
-    penalty = jax.jit(kg.objectives.diversity_penalty)
-    both = jax.jit(jax.value_and_grad(kg.objectives.diversity_penalty))
+    penalty = jax.jit(kg.diversity.diversity_penalty)
+    both = jax.jit(jax.value_and_grad(kg.diversity.diversity_penalty))
     tight = jnp.ones((1, d)) + 1e-3 * w
     plane = jax.random.normal(jax.random.key(0), (n, 2))
     print(f"diversity penalty, n = {n} units, d = {d}, {w.dtype}")
@@ -62,7 +62,7 @@ def main() -> None:
             "diversity_penalty and gradient": lambda: both(w),
             "the same, units in a tight cluster": lambda: both(tight),
             "the same, d = 2": lambda: both(plane),
-            "metrics.slice_discrepancy": lambda: kg.metrics.slice_discrepancy(w),
+            "diversity.slice_discrepancy": lambda: kg.diversity.slice_discrepancy(w),
         }
     )
 
@@ -78,7 +78,7 @@ def main() -> None:
     compare(
         {
             "the matmuls W X' and A'A": lambda: matmuls(w, x, on),
-            "extended_feature_gram": lambda: kg.metrics.extended_feature_gram(w, x),
+            "extended_feature_gram": lambda: kg.diversity.extended_feature_gram(w, x),
         },
         repeats=5,
     )

@@ -36,7 +36,7 @@ def main(n: int = 128, d: int = 10, steps: int = 2000) -> dict[str, float]:
     kg.testing.assert_homogeneous(apply, params, x[:20], degree=2)  # or AssertionError
     kg.testing.assert_kernel(kernel, x[:20])
 
-    panel = kg.metrics.laziness(apply, params, x, y, kernel=kg.kernels.empirical_ntk)
+    panel = kg.lazy.laziness(apply, params, x, y, kernel=kg.kernels.empirical_ntk)
     loss = kg.objectives.regularized_logistic(apply, l2=1e-4)
     trained = kg.optim.train(loss, params, (x, y), optax.adam(1e-2), steps=steps)
     change = panel(trained.params)

@@ -156,23 +156,37 @@ def _noisy(d: Data) -> Any:
 
 
 ROWS = {
-    "bounds.check_run": Row(
-        lambda d: kg.bounds.check_run(_certificate(), d.losses).loss_ratio, "losses", host=True
-    ),
-    "bounds.convergence_certificate": Row(
-        lambda d: kg.bounds.convergence_certificate(
-            d.losses[0], kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
-        ).decrease, "losses", host=True,
-    ),
     "bounds.eigenvalue_enclosure": Row(lambda d: kg.bounds.eigenvalue_enclosure(d.gram)[:2], "gram", host=True),
-    "bounds.output_curvature": Row(
-        lambda d: kg.bounds.output_curvature(SMOOTH, d.params, d.x)(0.5), "params x", host=True
-    ),
-    "bounds.tangent_lipschitz": Row(
-        lambda d: kg.bounds.tangent_lipschitz(SMOOTH, d.params, d.x)(0.5), "params x", host=True
-    ),
     "datasets.even_moments": Row(lambda d: kg.datasets.even_moments(d.x), "x"),
-    "kernels.diversity_kernel": Row(lambda d: kg.kernels.diversity_kernel()(d.x), "x"),
+    "diversity.add_diversity_penalty": Row(
+        lambda d: kg.diversity.add_diversity_penalty(
+            kg.objectives.regularized_logistic(NET.apply, l2=0.1), strength=d.l2
+        )(d.params, d.x, d.y), "params x y l2",
+    ),
+    "diversity.diversity_kernel": Row(lambda d: kg.diversity.diversity_kernel()(d.x), "x"),
+    "diversity.diversity_penalty": Row(lambda d: kg.diversity.diversity_penalty(d.w), "w"),
+    "diversity.extended_feature_gram": Row(
+        lambda d: kg.diversity.extended_feature_gram(d.w, d.x), "w x"
+    ),
+    "diversity.hemisphere_discrepancy": Row(
+        lambda d: kg.diversity.hemisphere_discrepancy(d.w), "w", roundings=2000
+    ),
+    "diversity.max_slice_discrepancy": Row(
+        lambda d: jnp.stack([kg.diversity.max_slice_discrepancy(
+            d.w, key=_random, slices=64, kept=4, steps=10
+        ).lower, jnp.ones((), d.w.dtype)]), "w", least=0.5,  # the draws depend on the dtype
+    ),
+    "diversity.pl_bound": Row(
+        lambda d: kg.diversity.pl_bound(d.params, d.l2, n=12), "params l2"
+    ),
+    "diversity.slice_discrepancy": Row(
+        lambda d: kg.diversity.slice_discrepancy(d.w), "w", roundings=2000
+    ),
+    "diversity.smallest_singular_value": Row(
+        lambda d: jnp.stack([
+            kg.diversity.smallest_singular_value(d.w, d.x).value, jnp.max(jnp.abs(d.x)),
+        ]), "w x", roundings=1e4
+    ),
     "kernels.empirical_ntk": Row(lambda d: kg.kernels.empirical_ntk(NET, d.params)(d.x), "params x"),
     "kernels.empirical_ntk (function)": Row(
         lambda d: kg.kernels.empirical_ntk(NET.apply, d.params)(d.x), "params x"
@@ -192,6 +206,44 @@ ROWS = {
     "kernels.nngp": Row(lambda d: kg.kernels.nngp(NTK_NET)(d.x), "x"),
     "kernels.ntk": Row(lambda d: (KERNEL(d.x), KERNEL(d.x, d.x), KERNEL.diag(d.x)), "x"),
     "kernels.spectrum": Row(lambda d: kg.kernels.spectrum(KERNEL, d.x).values, "x", host=True),
+    "lazy.activation_change": Row(
+        lambda d: kg.lazy.activation_change(NET, d.params, d.moved, d.x), "params moved x"
+    ),
+    "lazy.check_run": Row(
+        lambda d: kg.lazy.check_run(_certificate(), d.losses).loss_ratio, "losses", host=True
+    ),
+    "lazy.convergence_certificate": Row(
+        lambda d: kg.lazy.convergence_certificate(
+            d.losses[0], kg.lazy.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
+        ).decrease, "losses", host=True,
+    ),
+    "lazy.displacement": Row(
+        lambda d: kg.lazy.displacement(d.params, d.moved), "params moved", roundings=2000
+    ),
+    "lazy.divergence_step": Row(lambda d: kg.lazy.divergence_step(d.losses), "losses"),
+    "lazy.kernel_change": Row(lambda d: kg.lazy.kernel_change(d.gram, d.gram1), "gram gram1"),
+    "lazy.laziness": Row(
+        lambda d: kg.lazy.laziness(
+            NET, d.params, d.x, d.t, kernel=kg.kernels.empirical_ntk
+        )(d.moved), "params moved x t", roundings=4000, partial=True,
+    ),
+    "lazy.laziness_along": Row(
+        lambda d: kg.lazy.laziness_along(NET, [d.params, d.moved], d.x)[:3], "params moved x",
+        roundings=4000, partial=True,
+    ),
+    "lazy.linearization_error": Row(
+        lambda d: kg.lazy.linearization_error(NET, d.params, d.moved, d.x), "params moved x",
+        roundings=4000,
+    ),
+    "lazy.min_norm_distance": Row(
+        lambda d: kg.lazy.min_norm_distance(d.gram, d.t), "gram t", roundings=4000
+    ),
+    "lazy.output_curvature": Row(
+        lambda d: kg.lazy.output_curvature(SMOOTH, d.params, d.x)(0.5), "params x", host=True
+    ),
+    "lazy.tangent_lipschitz": Row(
+        lambda d: kg.lazy.tangent_lipschitz(SMOOTH, d.params, d.x)(0.5), "params x", host=True
+    ),
     "margins.duality_gap": Row(
         lambda d: kg.margins.duality_gap(NET, d.params, d.x, d.y, l2=0.1, steps=0)[:2],
         "params x y", host=True,
@@ -223,50 +275,15 @@ ROWS = {
     "margins.violation_bound": Row(
         lambda d: kg.margins.violation_bound(d.x, d.t).value, "x t", host=True
     ),
-    "metrics.activation_change": Row(
-        lambda d: kg.metrics.activation_change(NET, d.params, d.moved, d.x), "params moved x"
-    ),
-    "metrics.displacement": Row(
-        lambda d: kg.metrics.displacement(d.params, d.moved), "params moved", roundings=2000
-    ),
-    "metrics.divergence_step": Row(lambda d: kg.metrics.divergence_step(d.losses), "losses"),
     "metrics.error_rate": Row(lambda d: kg.metrics.error_rate(d.f, d.y), "f y"),
     "metrics.error_rate (classes)": Row(
         lambda d: kg.metrics.error_rate(d.f3, d.labels), "f3 labels"
     ),
-    "metrics.extended_feature_gram": Row(
-        lambda d: kg.metrics.extended_feature_gram(d.w, d.x), "w x"
-    ),
-    "metrics.hemisphere_discrepancy": Row(
-        lambda d: kg.metrics.hemisphere_discrepancy(d.w), "w", roundings=2000
-    ),
     "metrics.kernel_alignment": Row(
         lambda d: kg.metrics.kernel_alignment(d.gram, d.gram1), "gram gram1"
     ),
-    "metrics.kernel_change": Row(lambda d: kg.metrics.kernel_change(d.gram, d.gram1), "gram gram1"),
     "metrics.kernel_distance": Row(
         lambda d: kg.metrics.kernel_distance(d.gram, d.gram1), "gram gram1"
-    ),
-    "metrics.laziness": Row(
-        lambda d: kg.metrics.laziness(
-            NET, d.params, d.x, d.t, kernel=kg.kernels.empirical_ntk
-        )(d.moved), "params moved x t", roundings=4000, partial=True,
-    ),
-    "metrics.laziness_along": Row(
-        lambda d: kg.metrics.laziness_along(NET, [d.params, d.moved], d.x)[:3], "params moved x",
-        roundings=4000, partial=True,
-    ),
-    "metrics.linearization_error": Row(
-        lambda d: kg.metrics.linearization_error(NET, d.params, d.moved, d.x), "params moved x",
-        roundings=4000,
-    ),
-    "metrics.max_slice_discrepancy": Row(
-        lambda d: jnp.stack([kg.metrics.max_slice_discrepancy(
-            d.w, key=_random, slices=64, kept=4, steps=10
-        ).lower, jnp.ones((), d.w.dtype)]), "w", least=0.5,  # the draws depend on the dtype
-    ),
-    "metrics.min_norm_distance": Row(
-        lambda d: kg.metrics.min_norm_distance(d.gram, d.t), "gram t", roundings=4000
     ),
     "metrics.normalized_margin": Row(
         lambda d: [
@@ -284,17 +301,6 @@ ROWS = {
     "metrics.output_margins (classes)": Row(
         lambda d: kg.metrics.output_margins(d.f3, d.labels), "f3 labels"
     ),
-    "metrics.pl_bound": Row(
-        lambda d: kg.metrics.pl_bound(d.params, d.l2, n=12), "params l2"
-    ),
-    "metrics.slice_discrepancy": Row(
-        lambda d: kg.metrics.slice_discrepancy(d.w), "w", roundings=2000
-    ),
-    "metrics.smallest_singular_value": Row(
-        lambda d: jnp.stack([
-            kg.metrics.smallest_singular_value(d.w, d.x).value, jnp.max(jnp.abs(d.x)),
-        ]), "w x", roundings=1e4
-    ),
     "metrics.target_alignment": Row(
         lambda d: kg.metrics.target_alignment(d.gram, d.t), "gram t"
     ),
@@ -308,7 +314,6 @@ ROWS = {
     "models.preactivations": Row(
         lambda d: kg.models.preactivations(NET, d.params, d.x), "params x"
     ),
-    "objectives.diversity_penalty": Row(lambda d: kg.objectives.diversity_penalty(d.w), "w"),
     "objectives.log_logistic_losses": Row(
         lambda d: kg.objectives.log_logistic_losses(d.f, d.y), "f y"
     ),
@@ -337,11 +342,6 @@ ROWS = {
         lambda d: kg.objectives.soft_margins(d.f3, d.labels), "f3 labels"
     ),
     "objectives.squared_losses": Row(lambda d: kg.objectives.squared_losses(d.f, d.t), "f t"),
-    "objectives.with_diversity": Row(
-        lambda d: kg.objectives.with_diversity(
-            kg.objectives.regularized_logistic(NET.apply, l2=0.1), strength=d.l2
-        )(d.params, d.x, d.y), "params x y l2",
-    ),
     "optim.noisy_gd": Row(_noisy, "moved", partial=True),
     "optim.train": Row(_train, "params x y"),
     "predictors.best_in_span": Row(
@@ -370,6 +370,6 @@ ROWS = {
 
 @lru_cache
 def _certificate() -> Any:
-    return kg.bounds.convergence_certificate(
-        0.5, kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
+    return kg.lazy.convergence_certificate(
+        0.5, kg.lazy.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
     )

@@ -54,11 +54,11 @@ CALLS = {
     "losses": lambda a: kg.objectives.squared_losses(a["v"], a["y"]),
     "train": lambda a: kg.optim.train(loss, net(a), (a["x"], a["y"]), optax.adam(0.1), steps=2),
     "normalized_margin": lambda a: kg.metrics.normalized_margin(model, net(a), a["x"], a["y"]),
-    "linearization_error": lambda a: kg.metrics.linearization_error(
+    "linearization_error": lambda a: kg.lazy.linearization_error(
         model, net(a), moved(a), a["x"]
     ),
     "target_alignment": lambda a: kg.metrics.target_alignment(a["gram"], a["y"]),
-    "smallest": lambda a: kg.metrics.smallest_singular_value(a["hidden"], a["x"])[:2],
+    "smallest": lambda a: kg.diversity.smallest_singular_value(a["hidden"], a["x"])[:2],
     "near_start": lambda a: kg.bounds.leave_one_out(jnp.abs(a["v"]), n=12, radius=5.0),
     "eigenvalue_enclosure": lambda a: kg.bounds.eigenvalue_enclosure(a["gram"])[:2],
     "kernel": lambda a: (kernel(a["x"]), kernel(a["x"], a["z"]), kernel.diag(a["x"])),

@@ -232,10 +232,10 @@ def test_double_precision_of_a_time_when_it_was_on():
 def test_float32_stays_so_with_x64_on():
     w = params[0]
     with x64(True):
-        worst = kg.metrics.max_slice_discrepancy(
+        worst = kg.diversity.max_slice_discrepancy(
             w, key=jax.random.key(0), slices=64, kept=8, steps=3
         )
-        smallest = kg.metrics.smallest_singular_value(w, x)
+        smallest = kg.diversity.smallest_singular_value(w, x)
     for found in (*worst, *smallest[:3]):
         assert found.dtype == np.float32
 
@@ -251,15 +251,15 @@ def test_two_dtypes_in_one_call():
             kg.predictors.kernel_ridge(kernel, x, y, l2=1e-2).decision_function(double)
         for call in (
             lambda: kg.kernels.gram(kernel, x, double),
-            lambda: kg.metrics.smallest_singular_value(params[0], double),
+            lambda: kg.diversity.smallest_singular_value(params[0], double),
         ):
             with pytest.raises(TypeError, match=r"same dtype; got float32, float64. Convert one"):
                 call()
     with x64(True), jax.numpy_dtype_promotion("standard"):
         moved = tuple(np.asarray(w, float) * 1.5 for w in params)
-        found = kg.metrics.linearization_error(model, params, moved, double)
+        found = kg.lazy.linearization_error(model, params, moved, double)
         start = tuple(np.asarray(w, float) for w in params)
-        assert found == kg.metrics.linearization_error(model, start, moved, double)
+        assert found == kg.lazy.linearization_error(model, start, moved, double)
         mixed = params[0], params[1].astype(np.float64)
         path = kg.margins.regularization_path(model, mixed, x, y, l2s=[1e-1], steps=2)
         assert [w.dtype for w in path.params] == [np.float64, np.float64]  # promoted together

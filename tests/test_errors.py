@@ -13,8 +13,8 @@ import pytest
 import kernelgap as kg
 
 ROOMS = (
-    "bounds", "datasets", "kernels", "margins", "metrics", "models", "objectives", "optim",
-    "predictors", "saving", "studies", "testing",
+    "bounds", "datasets", "diversity", "kernels", "lazy", "margins", "metrics", "models",
+    "objectives", "optim", "predictors", "saving", "studies", "testing",
 )  # fmt: skip
 FLAGS = {  # anything is true or false
     "decreasing", "gated", "increasing", "keep_gram", "overwrite", "progress", "resume", "smooth", "squared", "upper", "wide",
@@ -29,8 +29,8 @@ x, y = kg.datasets.xor_noise(key, 12, 3)
 kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((4,), parameterization="ntk"))
 gram = x @ x.T + jnp.eye(12)
 loss = kg.objectives.regularized_logistic(net.apply, l2=0.1)
-certificate = kg.bounds.convergence_certificate(
-    0.5, kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
+certificate = kg.lazy.convergence_certificate(
+    0.5, kg.lazy.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0, lipschitz=0.02
 )
 data = {"x": x, "y": y}
 of_net = {"model": net, "params": params, "x": x}
@@ -47,20 +47,11 @@ def _result():
 
 # What a call needs; arguments that are not here are left at their defaults.
 GIVEN = {
-    "bounds.check_run": {"certificate": certificate, "losses": np.array([0.5, 0.4])},
-    "bounds.convergence_certificate": {
-        "initial_loss": 0.5, "loss": kg.bounds.squared_loss_constants(10), "lambda_min": 1.0,
-        "lambda_max": 20.0, "lipschitz": 0.02,
-    },
     "bounds.deep_margin_bound": {"margin": 0.1, "depth": 2, "n": 100, "radius": 2.0},
     "bounds.eigenvalue_enclosure": {"gram": gram},
     "bounds.kernel_margin_bound": {"margin": 0.1, "n": 100, "radius": 2.0},
     "bounds.leave_one_out": {"margin": 0.1, "n": 100, "radius": 2.0},
-    "bounds.logistic_loss_constants": {"n": 10, "initial_loss": 0.6, "target": 0.1},
     "bounds.lazy_bound": {"distance": 0.9, "trace": 1.0, "n": 100},
-    "bounds.output_curvature": of_smooth,
-    "bounds.squared_loss_constants": {"n": 10},
-    "bounds.tangent_lipschitz": of_smooth,
     "bounds.two_layer_margin_bound": {"margin": 0.1, "n": 100, "radius": 2.0},
     "datasets.digits": {},
     "datasets.even_moments": {"x": x},
@@ -72,8 +63,16 @@ GIVEN = {
     "datasets.sphere": {"key": key, "n": 4, "d": 3},
     "datasets.teacher": {"key": key, "n": 4, "d": 3},
     "datasets.xor_noise": {"key": key, "n": 4, "d": 3},
+    "diversity.add_diversity_penalty": {"loss": loss, "strength": 0.1},
+    "diversity.diversity_kernel": {},
+    "diversity.diversity_penalty": {"w": params[0]},
+    "diversity.extended_feature_gram": {"w": params[0], "x": x},
+    "diversity.hemisphere_discrepancy": {"w": params[0]},
+    "diversity.max_slice_discrepancy": {"w": params[0], "key": key},
+    "diversity.pl_bound": {"gradient": params, "smallest": 0.5, "n": 12},
+    "diversity.slice_discrepancy": {"w": params[0]},
+    "diversity.smallest_singular_value": {"w": params[0], "x": x},
     "kernels.convert": {"kernel": kernel, "convention": "arora"},
-    "kernels.diversity_kernel": {},
     "kernels.empirical_ntk": {"model": net, "params": params},
     "kernels.extreme_eigenvalues": {"kernel": kernel, "x": x},
     "kernels.gram": {"kernel": kernel, "x1": x, "x2": x},
@@ -83,6 +82,23 @@ GIVEN = {
     "kernels.ntk": {"model": net},
     "kernels.spectrum": {"kernel": kernel, "x": x},
     "kernels.zonal_spectrum": {"kernel": kernel, "d": 3, "degree": 2},
+    "lazy.activation_change": {**of_net, "params0": params},
+    "lazy.check_run": {"certificate": certificate, "losses": np.array([0.5, 0.4])},
+    "lazy.convergence_certificate": {
+        "initial_loss": 0.5, "loss": kg.lazy.squared_loss_constants(10), "lambda_min": 1.0,
+        "lambda_max": 20.0, "lipschitz": 0.02,
+    },
+    "lazy.displacement": {"params0": params, "params": params},
+    "lazy.divergence_step": {"losses": jnp.ones(3)},
+    "lazy.kernel_change": of_grams,
+    "lazy.laziness": {"params0": params, **measured},
+    "lazy.laziness_along": {"trajectory": [params, params], **measured},
+    "lazy.linearization_error": {**of_net, "params0": params},
+    "lazy.logistic_loss_constants": {"n": 10, "initial_loss": 0.6, "target": 0.1},
+    "lazy.min_norm_distance": {"gram": gram, "residuals": y},
+    "lazy.output_curvature": of_smooth,
+    "lazy.squared_loss_constants": {"n": 10},
+    "lazy.tangent_lipschitz": of_smooth,
     "margins.duality_gap": {**of_net, "y": y, "l2": 0.1},
     "margins.kkt_residuals": {**of_net, "y": y},
     "margins.max_margin": {**data, "key": key},
@@ -90,25 +106,11 @@ GIVEN = {
     "margins.regularization_path": {**of_net, "y": y, "l2s": (0.1, 0.01)},
     "margins.upper_bound": data,
     "margins.violation_bound": {"x": x, "q": y},
-    "metrics.activation_change": {**of_net, "params0": params},
-    "metrics.displacement": {"params0": params, "params": params},
-    "metrics.divergence_step": {"losses": jnp.ones(3)},
-    "metrics.extended_feature_gram": {"w": params[0], "x": x},
-    "metrics.hemisphere_discrepancy": {"w": params[0]},
     "metrics.kernel_alignment": of_grams,
-    "metrics.kernel_change": of_grams,
     "metrics.kernel_distance": of_grams,
-    "metrics.laziness": {"params0": params, **measured},
-    "metrics.laziness_along": {"trajectory": [params, params], **measured},
-    "metrics.linearization_error": {**of_net, "params0": params},
-    "metrics.max_slice_discrepancy": {"w": params[0], "key": key},
-    "metrics.min_norm_distance": {"gram": gram, "residuals": y},
     "metrics.normalized_margin": {**of_net, "y": y},
     "metrics.error_rate": {"outputs": y, "y": y},
     "metrics.output_margins": {"outputs": y, "y": y},
-    "metrics.pl_bound": {"gradient": params, "smallest": 0.5, "n": 12},
-    "metrics.slice_discrepancy": {"w": params[0]},
-    "metrics.smallest_singular_value": {"w": params[0], "x": x},
     "metrics.target_alignment": {"gram": gram, "y": y},
     "models.fixed_sign_net": {"width": 4},
     "models.homogeneous_mlp": {"widths": (4,)},
@@ -117,7 +119,6 @@ GIVEN = {
     "models.linearize": {"model": net, "params0": params},
     "models.preactivations": of_net,
     "models.relu_power": {"power": 2.0},
-    "objectives.diversity_penalty": {"w": params[0]},
     "objectives.log_logistic_losses": {"outputs": y, "y": y},
     "objectives.log_regularized_logistic": {"apply": net.apply, "log_l2": -1.0},
     "objectives.logistic_losses": {"outputs": y, "y": y},
@@ -125,7 +126,6 @@ GIVEN = {
     "objectives.regularized_squared": {"apply": net.apply},
     "objectives.soft_margins": {"outputs": y, "y": y},
     "objectives.squared_losses": {"outputs": y, "y": y},
-    "objectives.with_diversity": {"loss": loss, "strength": 0.1},
     "optim.noisy_gd": {"learning_rate": 0.1, "key": key},
     "optim.train": {
         "loss": loss, "params": params, "data": (x, y), "optimizer": optax.sgd(0.1), "steps": 1,
@@ -261,14 +261,14 @@ def _fit():
          r"`params\[0\]` must be finite"),
         (lambda: _again("optim.train", opt_state=optax.adam(0.1).init(params)), ValueError,
          "`opt_state` must be a state of `optimizer` for these parameters"),
-        (lambda: _again("bounds.convergence_certificate", lambda_min=[]), ValueError, "got shape \\(0,\\)"),
-        (lambda: _again("bounds.convergence_certificate", lambda_max=0.5), ValueError,
+        (lambda: _again("lazy.convergence_certificate", lambda_min=[]), ValueError, "got shape \\(0,\\)"),
+        (lambda: _again("lazy.convergence_certificate", lambda_max=0.5), ValueError,
          "`lambda_max` must be at least `lambda_min`; got 0.5 and 1.0"),
-        (lambda: _again("bounds.tangent_lipschitz", params=(np.nan * smooth_params[0],
+        (lambda: _again("lazy.tangent_lipschitz", params=(np.nan * smooth_params[0],
          smooth_params[1])), ValueError, r"`params\[0\]` must be finite"),
-        (lambda: _again("metrics.laziness", kernel=kernel), TypeError,
+        (lambda: _again("lazy.laziness", kernel=kernel), TypeError,
          "`kernel` must be a function that builds a kernel .*empirical_ntk itself"),
-        (lambda: _again("metrics.linearization_error", params=(params[0] * np.nan, params[1])),
+        (lambda: _again("lazy.linearization_error", params=(params[0] * np.nan, params[1])),
          ValueError, r"`params\[0\]` must be finite"),
         (lambda: _again("kernels.zonal_spectrum", kernel=lambda a, b: a @ b.T), TypeError,
          "`kernel` as a function must be a profile of one argument"),
@@ -304,9 +304,9 @@ def test_lists_and_numpy_arrays_are_arrays():
 
 def test_unknown_values_stay_unknown_under_jit():
     """A net that diverged is not called lazy."""
-    panel = jax.jit(kg.metrics.laziness(**GIVEN["metrics.laziness"]))  # type: ignore[arg-type]
+    panel = jax.jit(kg.lazy.laziness(**GIVEN["lazy.laziness"]))  # type: ignore[arg-type]
     assert all(np.all(value == 0) for value in panel(params)[:6])
     lost = panel(jax.tree.map(lambda w: w * np.nan, params))
     for name, value in lost._asdict().items():
         assert value is None or name == "activation_change" or np.isnan(value), name
-    assert np.isnan(kg.metrics.displacement(params, (params[0] * np.nan, params[1])))
+    assert np.isnan(kg.lazy.displacement(params, (params[0] * np.nan, params[1])))

@@ -28,8 +28,8 @@ from test_errors import ROOMS
 
 # Functions that take no arrays, that make their own data, or whose arrays are tested elsewhere.
 WITHOUT = {
-    "bounds.deep_margin_bound", "bounds.kernel_margin_bound", "bounds.leave_one_out", "bounds.logistic_loss_constants",
-    "bounds.lazy_bound", "bounds.squared_loss_constants", "bounds.two_layer_margin_bound",
+    "bounds.deep_margin_bound", "bounds.kernel_margin_bound", "bounds.leave_one_out", "lazy.logistic_loss_constants",
+    "bounds.lazy_bound", "lazy.squared_loss_constants", "bounds.two_layer_margin_bound",
     "datasets.digits", "datasets.iid_inputs", "datasets.mnist", "datasets.moment",
     "datasets.planted_teacher", "datasets.planted_xor", "datasets.sphere", "datasets.teacher",
     "datasets.xor_noise", "kernels.zonal_spectrum",
@@ -39,14 +39,14 @@ WITHOUT = {
 
 # Cells that are wrong today; one that comes right must be taken out.
 KNOWN: dict[str, set[str]] = {
-    "metrics.laziness": {"tiny"},  # its kernels, of order 1e-40, are zero
+    "lazy.laziness": {"tiny"},  # its kernels, of order 1e-40, are zero
 }
 
 SAME_SHAPE = ["plain", "equal rows", "opposite rows", "zero row", "tiny", "huge", "one class"]
 OTHER_SHAPES = ["n = 1", "n = 2", "d = 1"]
 SLOW = {  # in compilation, some for each call
-    "margins.max_margin", "margins.most_violating_unit", "margins.regularization_path", "metrics.laziness_along",
-    "metrics.max_slice_discrepancy", "optim.train",
+    "margins.max_margin", "margins.most_violating_unit", "margins.regularization_path", "lazy.laziness_along",
+    "diversity.max_slice_discrepancy", "optim.train",
 }  # fmt: skip
 
 
@@ -239,11 +239,11 @@ SPOILED = [
 def _documented(name: str, field: str, value: Any) -> bool:
     """Whether the docstring says otherwise: a NaN loss counts as infinite, say."""
     return (name, field) in {
-        ("metrics.divergence_step", "losses"), ("metrics.error_rate", "f"),
-        ("metrics.error_rate (classes)", "f3"), ("metrics.activation_change", "params"),
-        ("metrics.activation_change", "moved"), ("metrics.activation_change", "x"),
-        ("bounds.check_run", "losses"), ("metrics.displacement", "params"),
-        ("metrics.displacement", "moved"),
+        ("lazy.divergence_step", "losses"), ("metrics.error_rate", "f"),
+        ("metrics.error_rate (classes)", "f3"), ("lazy.activation_change", "params"),
+        ("lazy.activation_change", "moved"), ("lazy.activation_change", "x"),
+        ("lazy.check_run", "losses"), ("lazy.displacement", "params"),
+        ("lazy.displacement", "moved"),
     }  # fmt: skip
 
 

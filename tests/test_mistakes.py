@@ -40,7 +40,7 @@ def test_signs_as_classes():
 
 def test_parameters_where_weights_are_asked_for():
     with pytest.raises(TypeError, match="`w` must be an array of numbers; got a tuple of 2"):
-        kg.metrics.smallest_singular_value(params, x)
+        kg.diversity.smallest_singular_value(params, x)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
@@ -88,7 +88,7 @@ def test_gradients_where_features_are_dependent():
     """Equal samples: the singular value is 0 but for rounding, and may be moved all the same."""
     equal = jnp.concatenate([x[:4], x[:4]])
     w = jax.random.normal(key, (6, 3), x.dtype)
-    gradient = jax.grad(lambda x: kg.metrics.smallest_singular_value(w, x).value)
+    gradient = jax.grad(lambda x: kg.diversity.smallest_singular_value(w, x).value)
     assert jnp.isfinite(gradient(equal)).all()
     assert jnp.isfinite(gradient(equal.at[0].set(0.0))).all()  # a sample without active unit
 

@@ -29,7 +29,7 @@ LOSSES = {
     "log": partial(kg.objectives.log_regularized_logistic, net.apply, log_l2=-7.0),
     "unregularized": partial(kg.objectives.log_regularized_logistic, net.apply, log_l2=-np.inf),
     "squared": partial(kg.objectives.regularized_squared, net.apply),
-    "diverse": lambda: kg.objectives.with_diversity(logistic(l2=1e-3), strength=0.1),
+    "diverse": lambda: kg.diversity.add_diversity_penalty(logistic(l2=1e-3), strength=0.1),
 }
 
 ntk = kg.models.homogeneous_mlp((4,), parameterization="ntk")
@@ -37,7 +37,7 @@ KERNELS = {
     "ntk": lambda: kg.kernels.ntk(ntk),
     "nngp": lambda: kg.kernels.nngp(ntk),
     "arora": lambda: kg.kernels.convert(kg.kernels.ntk(ntk), "arora"),
-    "diversity": kg.kernels.diversity_kernel,
+    "diversity": kg.diversity.diversity_kernel,
 }
 CONFIGURATIONS = {name: study.config for name, study in STUDIES.items()}
 DESCRIBED = MODELS | LOSSES | KERNELS | CONFIGURATIONS

@@ -5,11 +5,13 @@ Import it as `import kernelgap as kg`. Modules:
 - `datasets`: the XOR distribution with its planted network, random teachers, inputs with
   chosen moments, handwritten digits;
 - `models`: homogeneous and smooth multi-layer perceptrons, nets with fixed output signs;
-- `objectives`: the regularised logistic loss and its logarithm, squared loss, diversity of units;
+- `objectives`: the regularised logistic loss and its logarithm, squared loss;
 - `optim`: noisy gradient descent and a compiled training loop;
 - `margins`: two-sided bounds on the largest margin of any network, and regularisation paths;
-- `bounds`: generalisation bounds and convergence certificates, each with the status of its proof;
-- `metrics`: normalised margins, measures of lazy training, diversity of units;
+- `bounds`: generalisation bounds, each with the status of its proof, and proven eigenvalues;
+- `metrics`: normalised margins, errors, similarity of kernels;
+- `lazy`: measures of lazy training, and certificates of linear convergence;
+- `diversity`: discrepancy of hidden units, its penalty, its limit kernel, and bounds on the loss;
 - `kernels`: infinite-width and empirical NTK and NNGP, their Gram products and spectra;
 - `predictors`: kernel SVM, logistic and ridge regression with certificates, span predictors;
 - `studies`: experiments with configuration, rows, confidence intervals and figure;
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from kernelgap import (
         bounds,
         datasets,
+        diversity,
         kernels,
+        lazy,
         margins,
         metrics,
         models,
@@ -45,7 +49,9 @@ __all__ = [
     "__version__",
     "bounds",
     "datasets",
+    "diversity",
     "kernels",
+    "lazy",
     "load",
     "margins",
     "metrics",

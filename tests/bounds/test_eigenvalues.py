@@ -61,9 +61,9 @@ def test_duplicates_are_named():
         enclosure(kernel(x))
     kept = enclosure(kernel(x), singular="keep")
     assert kept.lower <= 0
-    certificate = kg.bounds.convergence_certificate(
+    certificate = kg.lazy.convergence_certificate(
         1.0,
-        kg.bounds.squared_loss_constants(8),
+        kg.lazy.squared_loss_constants(8),
         lambda_min=kept.lower,
         lambda_max=kept.upper,
         lipschitz=0.1,

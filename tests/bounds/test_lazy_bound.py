@@ -6,7 +6,7 @@ import pytest
 import kernelgap as kg
 from helpers import x64
 
-bounds = kg.bounds
+bounds, lazy = kg.bounds, kg.lazy
 GOOD = {"trace": 100.0, "n": 100}
 
 
@@ -85,14 +85,14 @@ def test_the_complexity_is_above_that_of_nets_near_the_start():
 
             def step(v, _):  # the best point of the ball for the current gradient
                 slope = jax.grad(value)(v, signs)
-                size = kg.metrics.displacement(jax.tree.map(jnp.zeros_like, slope), slope)
+                size = kg.lazy.displacement(jax.tree.map(jnp.zeros_like, slope), slope)
                 return jax.tree.map(lambda g: radius * g / size, slope), None
 
             return value(jax.lax.scan(step, v, length=30)[0], signs)
 
         found = jnp.mean(jax.jit(jax.vmap(best))(jax.random.split(jax.random.key(2), 400)))
         trace = jnp.trace(kg.kernels.empirical_ntk(model, params)(x))
-        h = np.mean(bounds.output_curvature(model, params, x)(radius))
+        h = np.mean(lazy.output_curvature(model, params, x)(radius))
         claimed = radius * jnp.sqrt(trace) / n + h * radius**2 / 2
         assert 0.3 * claimed < found < claimed
 
@@ -112,7 +112,7 @@ def test_a_trained_net_on_fresh_data():
     moved = params
     for _ in range(100):
         moved = jax.tree.map(lambda w, g: w - 0.3 * g, moved, jax.grad(ramp)(moved, x, y))
-    far = kg.metrics.displacement(params, moved)
+    far = kg.lazy.displacement(params, moved)
     bound = bounds.lazy_bound(far, trace=jnp.sum(x**2) / d, n=n, train_loss=ramp(moved, x, y))
     assert ramp(moved, fresh, labels) <= bound.value
     assert not bound.vacuous

@@ -7,14 +7,14 @@ import pytest
 
 import kernelgap as kg
 from helpers import assert_close, eps, round_trips
-from kernelgap._numerics import outputs
+from kernelgap._numerics import outputs as forms
 
 model = kg.models.homogeneous_mlp((8,), parameterization="ntk")
 net = kg.models.homogeneous_mlp((4,))
 x = jax.random.normal(jax.random.key(0), (7, 3))
 z = jax.random.normal(jax.random.key(1), (5, 3))
 params = net.init(jax.random.key(2), 3)
-ntk, diversity = kg.kernels.ntk(model), kg.kernels.diversity_kernel()
+ntk, diversity = kg.kernels.ntk(model), kg.diversity.diversity_kernel()
 empirical = kg.kernels.empirical_ntk(net, params)
 two = kg.models.homogeneous_mlp((4,), outputs=2)
 outputs = kg.kernels.empirical_ntk(two, two.init(jax.random.key(3), 3))
@@ -149,7 +149,7 @@ def test_the_batch_is_probed_once_in_an_eager_call(monkeypatch):
             probes.append(x.shape)
         probe(apply, params, x)
 
-    monkeypatch.setattr(_outputs, "_refuse_batch_dependence", counted)
+    monkeypatch.setattr(forms, "_refuse_batch_dependence", counted)
     y = jnp.array([1.0, -1, 1, -1, -1, 1, 1])
     for kernel in (function, ntk + function):
         for call in (

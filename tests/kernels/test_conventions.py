@@ -131,6 +131,6 @@ def test_refuses():
         with pytest.raises(ValueError, match=message):
             convert(kg.kernels.ntk(net), convention)
     with pytest.raises(TypeError, match=r"must be a Kernel of kernels\.ntk or kernels\.nngp"):
-        convert(kg.kernels.diversity_kernel(), "arora")
+        convert(kg.diversity.diversity_kernel(), "arora")
     with pytest.raises(TypeError, match=r"must be a Kernel of"):
         convert(jnp.dot, "arora")

@@ -19,7 +19,7 @@ KERNELS = {
     "gelu": kg.kernels.ntk(kg.models.mlp((1, 1), activation="gelu", parameterization="ntk")),
     "erf": kg.kernels.ntk(kg.models.mlp((1, 1), activation="erf", parameterization="ntk")),
     "tanh": kg.kernels.nngp(kg.models.mlp((1,), activation="tanh", parameterization="ntk")),
-    "diversity": kg.kernels.diversity_kernel(),
+    "diversity": kg.diversity.diversity_kernel(),
     "neural_tangents": kg.kernels.ntk(
         kg.models.homogeneous_mlp((1,), parameterization="ntk"), engine="neural_tangents"
     ),

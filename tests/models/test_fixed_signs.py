@@ -77,7 +77,7 @@ def test_a_wide_net_has_the_limit_kernel_for_each_output(outputs):
     model = kg.models.fixed_sign_net(4096, outputs=outputs)
     x = kg.datasets.sphere(key, 6, 5)
     found = kg.kernels.empirical_ntk(model, model.init(jax.random.key(1), 5), chunk=2)(x)
-    limit = kg.kernels.diversity_kernel()(x)
+    limit = kg.diversity.diversity_kernel()(x)
     if outputs:
         limit = np.asarray(limit)[:, :, None, None] * np.eye(outputs)
     # Means of 4096 terms of size at most 1, and at most a variance of 1/4.
@@ -94,7 +94,7 @@ def test_a_two_layer_net_with_this_readout_is_the_same_function():
     (expected,) = kg.models.preactivations(full, (*params, readout), x)
     np.testing.assert_array_equal(z, expected)
     turned = (-params[0],)
-    np.testing.assert_array_equal(kg.metrics.activation_change(model, params, turned, x), [1.0])
+    np.testing.assert_array_equal(kg.lazy.activation_change(model, params, turned, x), [1.0])
 
 
 def test_default_signs_alternate_and_those_of_outputs_are_orthogonal():
@@ -193,7 +193,7 @@ def test_init_apply_and_others_refuse():
         model.apply(params, jnp.ones((2, 5)))
     with pytest.raises(ValueError, match="two-layer models; this one has 1 trained layer"):
         kg.metrics.normalized_margin(model, params, x, jnp.ones(9), norm="balanced")
-    with pytest.raises(TypeError, match=r"scale\^2 \* width \* kernels.diversity_kernel"):
+    with pytest.raises(TypeError, match=r"scale\^2 \* width \* diversity.diversity_kernel"):
         kg.kernels.ntk(model)
     with pytest.raises(ValueError, match="must be a two-layer ReLU network"):
         kg.margins.duality_gap(model, params, x, jnp.ones(9), l2=0.1)

@@ -81,7 +81,7 @@ def test_noisy_gd_takes_neurons_of_ones_own():
 def test_laws_and_laziness_take_it():
     kernel = kg.kernels.empirical_ntk(model, own(params))
     assert_close(kernel(x), kg.kernels.empirical_ntk(theirs, params)(x), factor=1e3)
-    panel = kg.metrics.laziness(model, own(params), x, y, kernel=kg.kernels.empirical_ntk)
+    panel = kg.lazy.laziness(model, own(params), x, y, kernel=kg.kernels.empirical_ntk)
     assert panel(own(params)).activation_change is None
     kg.testing.assert_infinite_width(
         lambda width: model, kg.kernels.ntk(theirs), x[:3], key=key, width=WIDTH, bias=0
@@ -117,7 +117,7 @@ def test_laws_and_laziness_take_it():
         ),
         (lambda: kg.models.preactivations(model, own(params), x), TypeError, "describe its layers"),
         (
-            lambda: kg.metrics.activation_change(model, own(params), own(params), x),
+            lambda: kg.lazy.activation_change(model, own(params), own(params), x),
             TypeError,
             "describe its layers.*got a Model of your own",
         ),
@@ -127,7 +127,7 @@ def test_laws_and_laziness_take_it():
             "describe its layers",
         ),
         (
-            lambda: kg.bounds.tangent_lipschitz(apply, own(params), x),
+            lambda: kg.lazy.tangent_lipschitz(apply, own(params), x),
             TypeError,
             "must be a Model, .*got function",
         ),

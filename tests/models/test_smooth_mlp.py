@@ -166,7 +166,7 @@ def test_what_needs_no_homogeneity_takes_them():
         return jnp.mean((SMOOTH_NET.apply(params, x) - y) ** 2) / 2
 
     trained = kg.optim.train(loss, PARAMS, (X, Y), optax.sgd(0.1), steps=3)
-    change = kg.metrics.activation_change(SMOOTH_NET, PARAMS, trained.params, X)
+    change = kg.lazy.activation_change(SMOOTH_NET, PARAMS, trained.params, X)
     assert change.shape == (1,)
     regularized = kg.objectives.regularized_logistic(SMOOTH_NET.apply, l2=1e-3)
     assert np.isfinite(regularized(PARAMS, X, Y))

@@ -128,7 +128,7 @@ def _kernels():
         KERNEL, kg.kernels.nngp(deep), kg.kernels.empirical_ntk(net, params),
         kg.kernels.empirical_ntk(net, params, layers=(0, 2)),
         kg.kernels.ntk(kg.models.homogeneous_mlp((7,)), engine="neural_tangents"),
-        kg.kernels.diversity_kernel(), kg.kernels.convert(KERNEL, "arora"),
+        kg.diversity.diversity_kernel(), kg.kernels.convert(KERNEL, "arora"),
         kg.kernels.ntk(kg.models.mlp((3,), activation="tanh")),
     ]  # fmt: skip
 

@@ -70,9 +70,9 @@ def test_arrangements_lose_singular_values_with_discrepancy(result):
     config = result.config
     x, w = parts.inputs(config)[1], parts.clustered(config, 0.5)[1]
     (row,) = _rows(result, part="discrepancy", case="clustered", spread=0.5, seed=1)
-    smallest = kg.metrics.smallest_singular_value(w, x).value
+    smallest = kg.diversity.smallest_singular_value(w, x).value
     assert row["s_min"] == pytest.approx(float(smallest), rel=1e-3, abs=1e-3)
-    assert row["discrepancy"] == pytest.approx(float(kg.metrics.slice_discrepancy(w)), rel=1e-4)
+    assert row["discrepancy"] == pytest.approx(float(kg.diversity.slice_discrepancy(w)), rel=1e-4)
     rows = _rows(result, part="discrepancy", draw=0.0)
     rho = stats.spearmanr([-r["discrepancy"] for r in rows], [r["s_min"] for r in rows]).statistic
     assert across.value == pytest.approx(rho)
@@ -180,7 +180,7 @@ def test_one_net_is_the_one_that_training_gives(result):
     data_keys, start_keys = jax.random.split(key, (2, 3))
     found = errors.draw_problem(config, "teacher", data_keys)
     model = kg.models.fixed_sign_net(16)
-    loss = kg.objectives.with_diversity(
+    loss = kg.diversity.add_diversity_penalty(
         kg.objectives.regularized_squared(model.apply), strength=0.1
     )
     x, y = (a[2] for a in found.train)
@@ -225,7 +225,7 @@ def test_arrangements():
     np.testing.assert_array_equal(together, np.arange(12)[:, None] % 3 == np.arange(12) % 3)
     start = parts.random_units(key, 12, 5)
     before, after = (
-        float(kg.objectives.diversity_penalty(w))
+        float(kg.diversity.diversity_penalty(w))
         for w in (start, over_seeds(parts.spread_out, (start[None],), static=(300,))[0])
     )
     # No less than uniform units have; most of what random ones lack is gained.

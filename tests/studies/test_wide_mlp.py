@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from kernelgap import bounds, cli, datasets, kernels, metrics
+from kernelgap import bounds, cli, datasets, kernels, lazy
 from kernelgap.datasets import Dataset
 from kernelgap.studies import over_seeds, seeds, wide_mlp
 from kernelgap.studies import wide_mlp_parts as parts
@@ -67,18 +67,18 @@ def test_a_run_is_gradient_descent():
             if t % 2 == 0:
                 seen = jax.tree.map(lambda leaf, k=t // 2: leaf[k], run.panel)
                 np.testing.assert_allclose(run.path[t // 2], path, rtol=1e-5)
-                far = metrics.displacement(first, here)
+                far = lazy.displacement(first, here)
                 np.testing.assert_allclose(seen.displacement, far, rtol=1e-5)
                 gram = kernels.empirical_ntk(model, here)(data.x)
                 np.testing.assert_allclose(seen.gram, gram, rtol=1e-4, atol=1e-5)
-                change = metrics.kernel_change(gram0, gram)
+                change = lazy.kernel_change(gram0, gram)
                 np.testing.assert_allclose(seen.kernel_change, change, rtol=1e-3, atol=1e-6)
                 outputs = model.apply(here, data.x)
                 np.testing.assert_allclose(run.outputs[t // 2], outputs, atol=1e-5)
             loss = run.losses[t] if t < 6 else run.last
             np.testing.assert_allclose(loss, value(here), rtol=1e-5)
             there = jax.tree.map(lambda w, g, s=seed: w - sizes[s] * g, here, slopes(here))
-            path += float(metrics.displacement(here, there))
+            path += float(lazy.displacement(here, there))
             here = there if t < 6 else here
         np.testing.assert_allclose(run.tested, model.apply(here, x_test[seed]), atol=1e-5)
 
@@ -112,7 +112,7 @@ def test_lengths_of_the_linearised_net():
     gram = features @ features.T
     found = runs.lengths(gram, r, np.array([0, 3, 2000]), size)
     np.testing.assert_allclose(found, far, rtol=1e-6)
-    nearest = metrics.min_norm_distance(jnp.asarray(gram, float), jnp.asarray(r, float))
+    nearest = lazy.min_norm_distance(jnp.asarray(gram, float), jnp.asarray(r, float))
     np.testing.assert_allclose(found[-1], nearest, rtol=1e-4)
 
 
@@ -245,11 +245,11 @@ def test_bounds_take_the_training_loss_and_the_start():
     model = runs.net(8, 2, "gelu")
     start, x = model.init(jax.random.key(0), 4), jax.random.normal(jax.random.key(1), (5, 4))
     far = np.array([0.0, 1.5])
-    panel = metrics.Laziness(far, far, far, gram=np.stack([2 * np.eye(5)] * 2))  # type: ignore[arg-type]
+    panel = lazy.Laziness(far, far, far, gram=np.stack([2 * np.eye(5)] * 2))  # type: ignore[arg-type]
     found = runs.near_start(model, start, Dataset(x, x[:, 0]), panel, 0.7, 0.1)
     linear = bounds.lazy_bound(1.5, trace=10.0, n=5, train_loss=0.7, delta=0.1)
     assert found["bound_if_linear"] == pytest.approx(float(linear.value), rel=1e-6)
-    curvature = np.mean(bounds.output_curvature(model, start, x)(2.0))  # 2: the next radius
+    curvature = np.mean(lazy.output_curvature(model, start, x)(2.0))  # 2: the next radius
     assert found["bound"] - found["bound_if_linear"] == pytest.approx(4 * curvature, rel=1e-4)
 
 
@@ -259,7 +259,7 @@ def test_claims_count_until_the_target():
     assert [runs.until(run, target, 4) for target in (5.0, 2.0, 0.3, 0.0)] == [1, 2, 4, 4]
     assert runs.until(run, 0.3, 2) == 2
     known = parts.loss_constants("logistic", 8, 0.7, 0.5)
-    assert known == bounds.logistic_loss_constants(8, initial_loss=0.7, target=0.35)
+    assert known == lazy.logistic_loss_constants(8, initial_loss=0.7, target=0.35)
     assert known.smoothness == 1 / 4 / 8  # as in the step sizes
     assert parts.loss_constants("squared", 8, 0.7, 0.5).smoothness == 1 / 8
 
@@ -268,9 +268,9 @@ def test_nothing_is_claimed_of_a_run_that_broke_off():
     def claims(last):
         gram = np.stack([np.eye(2), last * np.eye(2)])
         far = np.array([0.0, 1.0])
-        panel = metrics.Laziness(far, far, np.zeros(2), gram=gram)  # type: ignore[arg-type]
+        panel = lazy.Laziness(far, far, np.zeros(2), gram=gram)  # type: ignore[arg-type]
         run = runs.Run(np.array([1.0, 0.5]), np.array(0.2), far, panel, np.zeros((2, 2)), None)
-        loss = bounds.squared_loss_constants(2)
+        loss = lazy.squared_loss_constants(2)
         descent = runs.Descent(None, None, None, None, run, loss, True, False, 0.5)  # type: ignore[arg-type]
         rate, spectra, _ = runs.along_the_run(descent)
         return bool(rate.holds), len(spectra)

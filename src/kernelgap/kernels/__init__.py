@@ -1,9 +1,9 @@
 """Kernels induced by networks: their values, products and spectra.
 
 `ntk` and `nngp` are the limits of large width at initialisation; `empirical_ntk` is the tangent
-kernel of one finite net, trained or not; `diversity_kernel` the limit for a first layer of ReLU
-units alone. A `Kernel` is a plain callable, `kernel(x1, x2=None) -> (n1, n2)`, and a pytree, so
-that it passes through `jit` and `vmap`. Two engines evaluate the infinite-width kernels:
+kernel of one finite net, trained or not; `diversity.diversity_kernel` is the limit for a first
+layer of ReLU units alone. A `Kernel` is a plain callable, `kernel(x1, x2=None) -> (n1, n2)`, and a
+pytree, so that it passes through `jit` and `vmap`. Two engines evaluate the infinite-width kernels:
 `closed_form`, one fused pass for ReLU-like activations, and `neural_tangents`, the library of that
 name. `convert` gives them the factors of other authors. `k1 + k2`, `k1 * k2` and
 `2.0 * k` are kernels again.
@@ -17,7 +17,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kernelgap.kernels.conventions import convert
-from kernelgap.kernels.diversity import diversity_kernel
 from kernelgap.kernels.empirical import empirical_ntk
 from kernelgap.kernels.infinite import nngp, ntk
 from kernelgap.kernels.kernel import Kernel
@@ -37,7 +36,6 @@ __all__ = [
     "Spectrum",
     "ZonalSpectrum",
     "convert",
-    "diversity_kernel",
     "empirical_ntk",
     "extreme_eigenvalues",
     "gram",

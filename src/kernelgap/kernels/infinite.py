@@ -101,7 +101,7 @@ def checked_spec(model: Model) -> MLPSpec:
     spec = model.spec if isinstance(model, Model) else None
     if isinstance(spec, FixedSignSpec):
         raise TypeError("`model` must be an mlp or homogeneous_mlp; the kernel of a fixed_sign_net "
-                        "is scale^2 * width * kernels.diversity_kernel()")  # fmt: skip
+                        "is scale^2 * width * diversity.diversity_kernel()")  # fmt: skip
     if not isinstance(spec, MLPSpec):
         came = "a Model of your own" if isinstance(model, Model) else type(model).__name__
         hint = ". Nets of your own have kernels.empirical_ntk(apply, params)"

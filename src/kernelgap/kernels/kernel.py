@@ -47,7 +47,8 @@ class Kernel:
     Attributes:
         evaluate: `evaluate(spec, params, x1, x2, get) -> (n1, n2, ...)`.
         evaluate_diag: `evaluate_diag(spec, params, x, get) -> (n, ...)`.
-        spec: Static, hashable description.
+        spec: Static, hashable description. If it has a method `zonal_eigenvalues(d, degree,
+            radius)`, `zonal_spectrum` takes the eigenvalues on the sphere from there.
         default: The kind that a call returns when `get` is None.
         params: Arrays the kernel depends on, or None.
         kinds: The names that `get` may ask for.
@@ -57,10 +58,10 @@ class Kernel:
         >>> import jax.numpy as jnp, kernelgap as kg
         >>> model = kg.models.homogeneous_mlp((512,), parameterization="ntk")
         >>> x, ntk = jnp.eye(2), kg.kernels.ntk(model)
-        >>> combined = 0.5 * ntk + kg.kernels.nngp(model) * kg.kernels.diversity_kernel()
+        >>> combined = 0.5 * ntk + kg.kernels.nngp(model) * kg.diversity.diversity_kernel()
         >>> print(combined.diag(x))
         [0.375 0.375]
-        >>> combined == 0.5 * ntk + kg.kernels.nngp(model) * kg.kernels.diversity_kernel()
+        >>> combined == 0.5 * ntk + kg.kernels.nngp(model) * kg.diversity.diversity_kernel()
         True
     """
 

@@ -16,29 +16,6 @@ from kernelgap._numerics.trees import safe_power
 from kernelgap.typing import ArrayLike, Scalar
 
 
-def kernel_change(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
-    r"""Return the relative change of a kernel, ||K - K0||_F / ||K0||_F.
-
-    Args:
-        gram0: reference Gram matrix, such as the initial one, of shape (n, n) or (n, n, k, k).
-        gram: Gram matrix of the same shape.
-
-    Returns:
-        A scalar >= 0; exactly 0 for equal matrices, not finite if `gram0` is zero.
-
-    Example:
-        >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.metrics.kernel_change(jnp.eye(3), 1.5 * jnp.eye(3)))
-        0.5
-
-    References:
-        L. Chizat, E. Oyallon, F. Bach, "On Lazy Training in Differentiable Programming", 2019.
-    """
-    before, after = _pair(gram0, gram, "gram0", "gram")
-    size = jnp.max(jnp.abs(before))  # squares of large entries overflow
-    return _norm((after - before) / size) / _norm(before / size)
-
-
 def kernel_distance(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
     r"""Return the kernel distance, 1 - <K, K0> / (||K||_F ||K0||_F).
 
@@ -64,7 +41,7 @@ def kernel_distance(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
         S. Fort et al., "Deep learning versus kernel learning", NeurIPS 2020 (the kernel distance
         between any two times of training).
     """
-    before, after = _pair(gram0, gram, "gram0", "gram")
+    before, after = gram_pair(gram0, gram, "gram0", "gram")
     return _angle(before, after, jnp.all(before == after))
 
 
@@ -93,7 +70,7 @@ def kernel_alignment(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
         C. Cortes, M. Mohri, A. Rostamizadeh, JMLR 2012, definition 4 (recalled); S. Kornblith et
         al., ICML 2019.
     """
-    before, after = _pair(gram0, gram, "gram0", "gram")
+    before, after = gram_pair(gram0, gram, "gram0", "gram")
     k = _outputs(gram0)
     return 1 - _angle(_centred(before, k), _centred(after, k), jnp.all(before == after))
 
@@ -156,7 +133,10 @@ def _outputs(gram: ArrayLike) -> int:
     return shape[2] if len(shape) == 4 else 1
 
 
-def _pair(gram0: ArrayLike, gram: ArrayLike, name0: str, name: str) -> tuple[jax.Array, jax.Array]:
+def gram_pair(
+    gram0: ArrayLike, gram: ArrayLike, name0: str, name: str
+) -> tuple[jax.Array, jax.Array]:
+    """Return two Gram matrices of equal shape as (n k, n k) matrices of their common dtype."""
     first, second = array_checks.gram(gram0, name0), array_checks.gram(gram, name)
     if jnp.shape(gram0) != jnp.shape(gram):
         raise ValueError(
@@ -176,14 +156,14 @@ def _centred(matrix: jax.Array, k: int) -> jax.Array:
     return blocks.reshape(matrix.shape)
 
 
-def _norm(matrix: jax.Array) -> jax.Array:
+def frobenius_norm(matrix: jax.Array) -> jax.Array:
     """Return the Frobenius norm, with gradient 0 at 0."""
     return safe_power(jnp.sum(jnp.square(matrix)), 0.5)
 
 
 def _unit(matrix: jax.Array) -> jax.Array:
     matrix = matrix / jnp.max(jnp.abs(matrix))
-    return matrix / _norm(matrix)
+    return matrix / frobenius_norm(matrix)
 
 
 def _angle(a: jax.Array, b: jax.Array, same: jax.Array) -> jax.Array:

@@ -1,6 +1,5 @@
-"""Logistic and squared losses with weight decay, and the diversity penalty on units."""
+"""Logistic and squared losses with weight decay."""
 
-from kernelgap.objectives.diversity import diversity_penalty, with_diversity
 from kernelgap.objectives.logistic import (
     log_logistic_losses,
     log_regularized_logistic,
@@ -11,7 +10,6 @@ from kernelgap.objectives.logistic import (
 from kernelgap.objectives.squared import regularized_squared, squared_losses
 
 __all__ = [
-    "diversity_penalty",
     "log_logistic_losses",
     "log_regularized_logistic",
     "logistic_losses",
@@ -19,5 +17,4 @@ __all__ = [
     "regularized_squared",
     "soft_margins",
     "squared_losses",
-    "with_diversity",
 ]

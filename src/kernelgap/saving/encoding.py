@@ -22,7 +22,18 @@ Arrays = dict[str, np.ndarray]
 
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 # Modules with classes to save, in the order in which they depend on each other.
-_MODULES = ("datasets", "models", "kernels", "optim", "metrics", "predictors", "bounds", "margins")
+_MODULES = (
+    "datasets",
+    "models",
+    "kernels",
+    "optim",
+    "metrics",
+    "diversity",
+    "predictors",
+    "bounds",
+    "margins",
+    "lazy",
+)
 # NumPy's format does not know these dtypes: their bits are written.
 _FOREIGN = {
     name: np.dtype(getattr(jnp, name)) for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")

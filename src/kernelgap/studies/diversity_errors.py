@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernelgap import datasets, metrics, models, objectives, optim
+from kernelgap import datasets, diversity, models, objectives, optim
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model
 from kernelgap.studies import seeds
@@ -133,11 +133,11 @@ def _fit(
     ) -> _Chosen:
         l2, penalty = strengths
         loss = objectives.regularized_squared(model.apply, l2=l2)
-        loss = objectives.with_diversity(loss, strength=penalty)
+        loss = diversity.add_diversity_penalty(loss, strength=penalty)
 
         def look(params: tuple) -> tuple:
             errors = (_error(model.apply(params, part.x), part.y) for part in (validation, test))
-            return (*errors, metrics.slice_discrepancy(params[0]))
+            return (*errors, diversity.slice_discrepancy(params[0]))
 
         targets = train.y
         if model.spec.outputs is not None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernelgap import datasets, kernels, metrics, models, objectives, optim
+from kernelgap import datasets, diversity, kernels, models, objectives, optim
 from kernelgap.models import Model
 from kernelgap.studies.estimates import NAN, Row
 from kernelgap.studies.seeds import over_seeds
@@ -45,7 +45,7 @@ def spread_out(steps: int, w: jax.Array) -> jax.Array:
 
     def step(carry: tuple, _: None) -> tuple[tuple, None]:
         u, state = carry
-        gradient = jax.grad(objectives.diversity_penalty)(u)
+        gradient = jax.grad(diversity.diversity_penalty)(u)
         with jax.numpy_dtype_promotion("standard"):  # optax does not know the strict mode
             updates, state = optimizer.update(gradient, state)
         return (optax.apply_updates(u, updates), state), None
@@ -92,7 +92,7 @@ def targets(config: "DiversityConfig", x: jax.Array) -> jax.Array:
 
 def spectrum_rows(config: "DiversityConfig", d: int) -> list[Row]:
     """Return eigenvalues of the Gram matrix over n at some ranks, and the population's there."""
-    kernel, n = kernels.diversity_kernel(), config.gram_n
+    kernel, n = diversity.diversity_kernel(), config.gram_n
     expected = population(d, n)
     ends = np.flatnonzero(np.diff(expected)) + 1  # of the degrees
     spaced = np.round(np.geomspace(1, n, 80)).astype(int)
@@ -112,7 +112,7 @@ def spectrum_rows(config: "DiversityConfig", d: int) -> list[Row]:
 
 def population(d: int, n: int) -> np.ndarray:
     """Return the n largest eigenvalues of g on the sphere, repeated by their multiplicities."""
-    spectrum = kernels.zonal_spectrum(kernels.diversity_kernel(), d, degree=DEGREE)
+    spectrum = kernels.zonal_spectrum(diversity.diversity_kernel(), d, degree=DEGREE)
     order = np.argsort(-spectrum.values)
     counts = [min(spectrum.multiplicities[t], n) for t in order]
     values = np.repeat(spectrum.values[order], counts)[:n]
@@ -145,7 +145,7 @@ def _measure(w: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return (s_min, discrepancy) for units of shape (draws, m, d) and inputs (n, d)."""
 
     def of_draw(w: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return metrics.smallest_singular_value(w, x).value, metrics.slice_discrepancy(w)
+        return diversity.smallest_singular_value(w, x).value, diversity.slice_discrepancy(w)
 
     return jax.vmap(of_draw)(w)
 
@@ -216,15 +216,15 @@ def _train(
     data_term = objectives.regularized_squared(model.apply)
     loss: Loss = data_term
     if strength:
-        loss = objectives.with_diversity(data_term, strength=strength)
+        loss = diversity.add_diversity_penalty(data_term, strength=strength)
     optimizer = optax.sgd(learning_rate, momentum=0.9)
 
     def look(params: tuple) -> _Look:
         # Of the data term alone: the certificate is about it.
         value, gradient = jax.value_and_grad(data_term)(params, x, y)
-        smallest = metrics.smallest_singular_value(params[0], x)
-        certificate = metrics.pl_bound(gradient, smallest, n=x.shape[0], scale=model.spec.scale)
-        size, discrepancy = jnp.linalg.norm(gradient[0]), metrics.slice_discrepancy(params[0])
+        smallest = diversity.smallest_singular_value(params[0], x)
+        certificate = diversity.pl_bound(gradient, smallest, n=x.shape[0], scale=model.spec.scale)
+        size, discrepancy = jnp.linalg.norm(gradient[0]), diversity.slice_discrepancy(params[0])
         return _Look(value, size, smallest.value, certificate, discrepancy)
 
     records = optim.train(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from kernelgap import kernels
+from kernelgap import diversity, kernels
 from kernelgap.studies.diversity_parts import DEGREE, TRAINING, rounding_floor
 from kernelgap.studies.estimates import (
     POSITIVE,
@@ -61,7 +61,7 @@ def _spectrum(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
     """Return the population's degrees in order, and the smallest eigenvalues."""
     estimates = []
     for (d,), mine in grouped(rows, ("d",)).items():
-        spectrum = kernels.zonal_spectrum(kernels.diversity_kernel(), int(d), degree=DEGREE)
+        spectrum = kernels.zonal_spectrum(diversity.diversity_kernel(), int(d), degree=DEGREE)
         below, shares = 0, 0.0
         for t in np.argsort(-spectrum.values):
             count = spectrum.multiplicities[t]

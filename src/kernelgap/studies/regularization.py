@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kernelgap import kernels, metrics, objectives, optim
+from kernelgap import kernels, lazy, metrics, objectives, optim
 from kernelgap._numerics.trees import squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model, Params
@@ -149,7 +149,7 @@ def _look(model: Model, params0: Params, params: Params, train: Dataset, test: D
         error_rate(model.apply(params, test.x), test.y),
         error_rate(outputs, train.y),
         metrics.normalized_margin(model, params, *train),
-        metrics.activation_change(model, params0, params, train.x)[0],
+        lazy.activation_change(model, params0, params, train.x)[0],
         jnp.sqrt(squared_norm(params)),
         jnp.mean(objectives.logistic_losses(outputs, train.y)),
     )

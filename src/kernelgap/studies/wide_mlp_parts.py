@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernelgap import bounds, datasets, kernels, metrics, models, optim
+from kernelgap import bounds, datasets, kernels, lazy, models, optim
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model, Params
 from kernelgap.studies import seeds
@@ -123,11 +123,11 @@ def spectrum(gram: np.ndarray, where: str) -> bounds.EigenvalueEnclosure:
         raise ValueError(f"{where}: no linear rate without lambda_min(K_0) > 0. {error}") from error
 
 
-def loss_constants(name: str, n: int, initial: float, target: float) -> bounds.LossConstants:
+def loss_constants(name: str, n: int, initial: float, target: float) -> lazy.LossConstants:
     """Return those of the squared loss, or of the logistic one down to `target` or half way."""
     if name == "squared":
-        return bounds.squared_loss_constants(n)
-    return bounds.logistic_loss_constants(n, initial_loss=initial, target=min(target, initial / 2))
+        return lazy.squared_loss_constants(n)
+    return lazy.logistic_loss_constants(n, initial_loss=initial, target=min(target, initial / 2))
 
 
 def _of(params: Params, seed: int) -> Params:
@@ -147,12 +147,12 @@ def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
     for seed, gram in enumerate(jax.device_get(grams)):
         end = spectrum(gram, f"proof part, width {width}, seed {seed}")
         loss = float(np.mean((train.y[seed] - np.asarray(outputs[seed])) ** 2) / 2)
-        certificate = bounds.convergence_certificate(
+        certificate = lazy.convergence_certificate(
             loss * (1 + 1e-6),
-            bounds.squared_loss_constants(n),
+            lazy.squared_loss_constants(n),
             lambda_min=end.lower,
             lambda_max=end.upper,
-            lipschitz=bounds.tangent_lipschitz(model, _of(params, seed), train.x[seed]),
+            lipschitz=lazy.tangent_lipschitz(model, _of(params, seed), train.x[seed]),
         )
         certificates.append(certificate)
         proven = float(certificate.learning_rate) if certificate.holds else None
@@ -163,7 +163,7 @@ def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
     point |= {"depth": 2, "width": width}
     rows = []
     for seed, (data, run) in enumerate(zip(seeds.each(train), made, strict=True)):
-        start, y, known = _of(params, seed), np.asarray(data.y), bounds.squared_loss_constants(n)
+        start, y, known = _of(params, seed), np.asarray(data.y), lazy.squared_loss_constants(n)
         descent = Descent(model, start, data, y, run, known, True, False, sizes[seed])
         _, spectra, measured = runs.along_the_run(descent)
         about = point | {"nonlinearity_of_run": measured, "seed": seed}
@@ -195,7 +195,7 @@ def _steps(config: "WideMLPConfig", key: jax.Array, form: str, width: int) -> li
         losses = jax.device_get(
             over_seeds(_losses_with_step, (params,), static=static, shared=shared, wide=wide)
         )
-        ends = np.asarray(metrics.divergence_step(losses))
+        ends = np.asarray(lazy.divergence_step(losses))
         point = {"part": "steps", "data": "sphere", "loss": "squared", "parameterization": form}
         point |= {"depth": config.depth, "width": width, "time": config.transfer_steps}
         rows += [

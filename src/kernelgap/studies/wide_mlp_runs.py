@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernelgap import bounds, kernels, metrics, models, objectives, optim
-from kernelgap.bounds import Convergence, EigenvalueEnclosure, LossConstants
+from kernelgap import bounds, kernels, lazy, models, objectives, optim
+from kernelgap.bounds import EigenvalueEnclosure
 from kernelgap.datasets import Dataset
-from kernelgap.metrics import Laziness
+from kernelgap.lazy import Convergence, Laziness, LossConstants
 from kernelgap.models import Model, Params
 from kernelgap.studies.estimates import NAN, Row
 from kernelgap.studies.learners import path_length
@@ -123,7 +123,7 @@ def _descend(
     size: jax.Array,
 ) -> Run:
     objective, every = loss_of(model, loss), steps // records
-    panel = metrics.laziness(model, start, *train, kernel=kernels.empirical_ntk, keep_gram=True)
+    panel = lazy.laziness(model, start, *train, kernel=kernels.empirical_ntk, keep_gram=True)
     optimizer = optax.chain(optax.sgd(size), path_length())
 
     def leg(carry: tuple, k: jax.Array) -> tuple[tuple, tuple]:
@@ -170,12 +170,12 @@ def along_the_run(descent: Descent) -> tuple[Convergence, list[EigenvalueEnclosu
     moved = (far > 0) & (np.arange(len(far)) < len(claimed))
     lipschitz = float(np.max(2 * wrong[moved] / far[moved] ** 2, initial=0.0))
     loss0, ends = float(run.losses[0]), _ends(spectra[:1])
-    first = bounds.convergence_certificate(loss0, loss, lipschitz=lipschitz, **ends)
+    first = lazy.convergence_certificate(loss0, loss, lipschitz=lipschitz, **ends)
     # Where the run ended early its constants are unknown, and nothing is claimed.
     whole = len(claimed) < times or times == len(far)
     ends = _ends(claimed) | ({} if whole else {"lambda_min": 0.0})
     how: dict[str, Any] = {"learning_rate": descent.size, "constants": "run"}
-    certificate = bounds.convergence_certificate(loss0, loss, lipschitz=lipschitz, **ends, **how)
+    certificate = lazy.convergence_certificate(loss0, loss, lipschitz=lipschitz, **ends, **how)
     return certificate, spectra, float(first.nonlinearity)
 
 
@@ -195,7 +195,7 @@ def lengths(gram: np.ndarray, residuals: np.ndarray, times: np.ndarray, size: fl
     r"""Return how far gradient descent on the squared loss of the linearised net is from its start.
 
     ||Theta_t - Theta_0||^2 = sum_i (1 - (1 - eta lambda_i / n)^t)^2 r_i^2 / lambda_i in the basis
-    of eigenvectors of K_0; for t to infinity that is `metrics.min_norm_distance`.
+    of eigenvectors of K_0; for t to infinity that is `lazy.min_norm_distance`.
     """
     values, vectors = np.linalg.eigh(np.asarray(gram, np.float64))
     r = vectors.T @ np.asarray(residuals, np.float64)
@@ -218,11 +218,11 @@ def run_rows(
     times = every * np.arange(len(run.path))
     claimed = max(until(run, loss.target, len(spectra)) - (loss.target > 0), 1)
     paths, far = run.path[:claimed], panel.displacement[:claimed]
-    check = bounds.check_run(certificate, run.losses, path_lengths=paths, displacements=far)
+    check = lazy.check_run(certificate, run.losses, path_lengths=paths, displacements=far)
     # A certificate that cannot exist costs one value of L: all that is wanted is how far off.
-    lipschitz = bounds.tangent_lipschitz(model, start, train.x)
+    lipschitz = lazy.tangent_lipschitz(model, start, train.x)
     ends = _ends(spectra[:1])
-    proven = bounds.convergence_certificate(
+    proven = lazy.convergence_certificate(
         run.losses[0], loss, lipschitz=lipschitz, lipschitz_radius=0.0, **ends
     )
     gram, residuals = np.asarray(panel.gram)[0], np.asarray(train.y) - run.outputs[0]
@@ -230,10 +230,10 @@ def run_rows(
     holds = certificate.holds
     fixed = {
         "step_size": size,
-        "diverged_at": int(metrics.divergence_step(whole)),
+        "diverged_at": int(lazy.divergence_step(whole)),
         "decrease": float(certificate.decrease) if holds else NAN,
         "path_bound": float(certificate.path_length) if holds else NAN,
-        "min_norm_distance": float(metrics.min_norm_distance(gram, residuals)) if squared else NAN,
+        "min_norm_distance": float(lazy.min_norm_distance(gram, residuals)) if squared else NAN,
         "nonlinearity": float(proven.nonlinearity),
         "loss_ratio": float(check.loss_ratio) if holds else NAN,
         "path_ratio": float(np.asarray(check.path_ratio)) if holds else NAN,
@@ -286,7 +286,7 @@ def near_start(
     """Return the bound for nets near their start, and what it would be if they were linear."""
     trace, far = float(np.trace(np.asarray(panel.gram)[0])), float(panel.displacement[-1])
     given: dict[str, Any] = {"trace": trace, "n": len(train.x), "train_loss": train_loss}
-    curvature = bounds.output_curvature(model, start, train.x)
+    curvature = lazy.output_curvature(model, start, train.x)
     bound = bounds.lazy_bound(far, curvature=curvature, delta=delta, **given)
     linear = bounds.lazy_bound(far, delta=delta, **given)
     return {"bound": float(bound.value), "bound_if_linear": float(linear.value)}

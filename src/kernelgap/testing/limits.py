@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernelgap import kernels, metrics, optim
+from kernelgap import kernels, lazy, optim
 from kernelgap._numerics import array_checks, checks
 from kernelgap.models import Model
 from kernelgap.typing import ArrayLike, Key, PyTree
@@ -135,7 +135,7 @@ def assert_lazy_limit(
             rate = learning_rate * x.shape[0] / jnp.linalg.eigvalsh(before)[-1]
             trained = optim.train(loss, params, (x, y), optax.sgd(rate), steps=steps).params
             after = kernels.empirical_ntk(model, trained)(x)
-            return metrics.kernel_change(before, after)
+            return lazy.kernel_change(before, after)
 
         changes = jax.jit(jax.vmap(train_one))(jax.random.split(key, seeds))
         return float(np.sqrt(np.mean(np.square(np.float64(changes)))))

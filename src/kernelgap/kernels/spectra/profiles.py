@@ -11,7 +11,6 @@ recursions has nonnegative terms only, so that all coefficients keep their relat
 Derived by this project; its tests hold the coefficients against exact ones and against quadrature.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -124,27 +123,4 @@ def _inverse_sine(w: np.ndarray) -> np.ndarray:
             total += square[1 : k + 1] @ slope[k - 1 :: -1]
         slope[k] = total / (1 - square[0])
         found[k + 1] = slope[k] / (k + 1)
-    return found
-
-
-def first_layer(d: int, degree: int, radius: float) -> np.ndarray:
-    """The eigenvalues of (1/2 - theta / 2 pi) <x, z> on the sphere of a radius, by degree.
-
-    1[c > 0] has the coefficients a_t with respect to the harmonics; 1/2 - theta / 2 pi, its product
-    with itself, has a_t^2, and the factor c couples neighbours in degree. For odd t, |a_t| =
-    B(t/2, d/2) / (2 pi), so that a_{t+2} / a_t = -t / (t + d). All in logarithms.
-    """
-    # B(1/2, 1/2) = pi, B(1/2, 1) = 2, B(1/2, d/2 + 1) = d / (d + 1) B(1/2, d/2).
-    steps = [math.log1p(-1 / (k + 1)) for k in range(2 - d % 2, d, 2)]
-    logs = {1: math.fsum([math.log(math.pi if d % 2 else 2.0), *steps]) - math.log(2 * math.pi)}
-    for t in range(1, degree, 2):
-        logs[t + 2] = logs[t] + math.log(t / (t + d))
-    found = np.zeros(degree + 1)
-    scale = 2 * math.log(radius)
-    found[0] = math.exp(2 * logs[1] + scale)
-    found[1:2] = math.exp(scale) / (4 * d)
-    for t in range(2, degree + 1, 2):
-        ratio = (t - 1) / (t - 1 + d)  # of a_{t+1} to a_{t-1}
-        share = ((t + d - 2) * ratio**2 + t) / (2 * t + d - 2)
-        found[t] = math.exp(2 * logs[t - 1] + scale) * share
     return found

@@ -17,7 +17,7 @@ from kernelgap._numerics import checks
 from kernelgap._support import extras
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
-from kernelgap.kernels import diversity, neural_tangents, recursion
+from kernelgap.kernels import neural_tangents, recursion
 from kernelgap.kernels.kernel import Kernel
 from kernelgap.kernels.spectra import harmonics, profiles
 from kernelgap.models import Activation
@@ -93,8 +93,8 @@ def zonal_spectrum(
     Args:
         kernel: one of
             a `Kernel`: `ntk` and `nngp` of a `homogeneous_mlp` are taken by power series or
-            quadrature in float64, whichever is surer for each degree, `diversity_kernel` by its
-            closed form; other kernels are evaluated on a circle, in JAX's default dtype, and
+            quadrature in float64, whichever is surer for each degree, `diversity.diversity_kernel`
+            by its closed form; other kernels are evaluated on a circle, in JAX's default dtype, and
             refused unless they are rotation invariant;
             a profile, a function c -> kappa(c) of arrays of cosines, taken by quadrature;
             the Taylor coefficients a_0, a_1, ... of kappa at c = 0, taken for a polynomial
@@ -143,8 +143,8 @@ def zonal_spectrum(
         infinite = kernel.evaluate in (recursion.gram, neural_tangents.gram)
         if infinite and isinstance(kernel.spec.activation, Activation):
             found = _network(kernel.spec, d, degree, float(radius), kernel.default)
-        elif kernel.evaluate is diversity.gram:
-            values = profiles.first_layer(d, degree, float(radius))
+        elif hasattr(kernel.spec, "zonal_eigenvalues"):
+            values = kernel.spec.zonal_eigenvalues(d, degree, float(radius))
             found = values, 1e-13 * values
         else:
             found = harmonics.quadrature(_circle(kernel, d, float(radius)), d, degree)

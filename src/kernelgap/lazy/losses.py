@@ -45,7 +45,7 @@ def squared_loss_constants(n: int) -> LossConstants:
 
     Example:
         >>> import kernelgap as kg
-        >>> kg.bounds.squared_loss_constants(100).pl
+        >>> kg.lazy.squared_loss_constants(100).pl
         0.01
 
     References:
@@ -81,7 +81,7 @@ def logistic_loss_constants(
 
     Example:
         >>> import math, kernelgap as kg
-        >>> constants = kg.bounds.logistic_loss_constants(
+        >>> constants = kg.lazy.logistic_loss_constants(
         ...     100, initial_loss=math.log(2), target=0.01)
         >>> print(f"{constants.pl:.2e}, {constants.smoothness}")
         4.59e-05, 0.0025

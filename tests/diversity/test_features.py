@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import assert_close, eps, keys, off_kinks, x64
-from kernelgap.metrics import features
+from kernelgap.diversity import features
 
-gram = kg.metrics.extended_feature_gram
-smallest = kg.metrics.smallest_singular_value
-pl_bound = kg.metrics.pl_bound
+gram = kg.diversity.extended_feature_gram
+smallest = kg.diversity.smallest_singular_value
+pl_bound = kg.diversity.pl_bound
 key = jax.random.key(0)
 relu = kg.models.Activation(1.0, 0.0, 1.0)
 

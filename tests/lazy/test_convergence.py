@@ -10,16 +10,16 @@ from scipy.optimize import OptimizeResult
 
 import kernelgap as kg
 from helpers import x64
-from kernelgap.bounds import ball, losses
+from kernelgap.lazy import ball, losses
 
 pytestmark = pytest.mark.slow
 
-bounds = kg.bounds
+bounds, lazy = kg.bounds, kg.lazy
 GOOD = {"lambda_min": 1.0, "lambda_max": 20.0, "lipschitz": 0.02}
 
 
 def _certificate(loss=0.5, n=10, **change):
-    return bounds.convergence_certificate(loss, bounds.squared_loss_constants(n), **(GOOD | change))
+    return lazy.convergence_certificate(loss, lazy.squared_loss_constants(n), **(GOOD | change))
 
 
 def test_linear_models_by_hand():
@@ -68,7 +68,7 @@ def _unlucky(share):
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
 def test_certificates_do_not_depend_on_the_luck_of_solvers(share, monkeypatch):
     best = [_certificate(lipschitz=c) for c in (0.0, 0.02, 0.06)]
-    exact = bounds.logistic_loss_constants(20, initial_loss=3.0, target=0.3).pl
+    exact = lazy.logistic_loss_constants(20, initial_loss=3.0, target=0.3).pl
     for module, name in ((ball, "root_scalar"), (ball, "minimize_scalar"), (losses, "root_scalar")):
         monkeypatch.setattr(module, name, _unlucky(share))
     for lipschitz, lucky in zip((0.0, 0.02, 0.06), best, strict=True):
@@ -81,7 +81,7 @@ def test_certificates_do_not_depend_on_the_luck_of_solvers(share, monkeypatch):
                 c = 1 - found.learning_rate * found.smoothness / 2
                 assert c >= 0.5 * (1 - 1e-9)
                 assert np.sqrt(2 * 0.5 * 10) / (c * alpha) <= found.path_length
-    found = bounds.logistic_loss_constants(20, initial_loss=3.0, target=0.3).pl
+    found = lazy.logistic_loss_constants(20, initial_loss=3.0, target=0.3).pl
     assert 0 <= found <= exact * (1 + 1e-12)
 
 
@@ -175,8 +175,8 @@ def _run(model, params, x, y, step, steps, loss):
             here, path = carry
             value, slope = jax.value_and_grad(loss)(here, x, y)
             there = jax.tree.map(lambda w, g: w - step * g, here, slope)
-            moved = kg.metrics.displacement(here, there)
-            far = kg.metrics.displacement(params, there)
+            moved = kg.lazy.displacement(here, there)
+            far = kg.lazy.displacement(params, there)
             return (there, path + moved), (value, path + moved, far)
 
         return jax.lax.scan(one, (params, 0.0), length=steps)[1]
@@ -199,14 +199,14 @@ def test_an_exact_run_keeps_to_its_certificate(activation, outputs, depth, width
         gram = kg.kernels.empirical_ntk(model, params)(x)
         ends = bounds.eigenvalue_enclosure(gram)
         loss = _squared(model)
-        certificate = bounds.convergence_certificate(
-            loss(params, x, y), bounds.squared_loss_constants(6),
+        certificate = lazy.convergence_certificate(
+            loss(params, x, y), lazy.squared_loss_constants(6),
             lambda_min=ends.lower, lambda_max=ends.upper,
-            lipschitz=bounds.tangent_lipschitz(model, params, x),
+            lipschitz=lazy.tangent_lipschitz(model, params, x),
         )  # fmt: skip
         assert certificate.holds, certificate
         values, path, far = _run(model, params, x, y, float(certificate.learning_rate), 400, loss)
-        check = bounds.check_run(certificate, values, path_lengths=path, displacements=far)
+        check = lazy.check_run(certificate, values, path_lengths=path, displacements=far)
         assert check.kept, check
         assert check.displacement_ratio <= check.path_ratio <= 1
         # The bound on the path says something: within a factor of what the run does.
@@ -224,15 +224,15 @@ def test_a_logistic_run_keeps_to_its_certificate_until_the_target(target):
         loss = kg.objectives.regularized_logistic(model.apply, l2=0.0)
         initial = float(loss(params, x, y))
         ends = bounds.eigenvalue_enclosure(kg.kernels.empirical_ntk(model, params)(x))
-        certificate = bounds.convergence_certificate(
-            initial, bounds.logistic_loss_constants(3, initial_loss=initial, target=target),
+        certificate = lazy.convergence_certificate(
+            initial, lazy.logistic_loss_constants(3, initial_loss=initial, target=target),
             lambda_min=ends.lower, lambda_max=ends.upper, lipschitz=0.0,
         )  # fmt: skip
         assert certificate.holds, certificate
         values, path, _ = _run(model, params, x, y, float(certificate.learning_rate), 400, loss)
         reached = int(np.argmax(np.asarray(values) <= target))
         assert reached > 0
-        check = bounds.check_run(certificate, values, path_lengths=path[:reached])
+        check = lazy.check_run(certificate, values, path_lengths=path[:reached])
         assert check.kept, check
 
 
@@ -263,8 +263,8 @@ def test_refuses(change, error, match):
 
 
 def test_refuses_losses_and_tracers():
-    with pytest.raises(TypeError, match="`loss` must come from bounds.squared_loss_constants"):
-        bounds.convergence_certificate(0.5, 10, **GOOD)
+    with pytest.raises(TypeError, match="`loss` must come from lazy.squared_loss_constants"):
+        lazy.convergence_certificate(0.5, 10, **GOOD)
     with pytest.raises(TypeError, match="known now: certificates are computed on the host"):
         jax.jit(lambda v: _certificate(v).decrease)(0.5)
     with pytest.raises(ValueError, match="`times`"):
@@ -297,7 +297,7 @@ def test_loss_constants_hold(n, classes):
         squares = jnp.sum(slopes.reshape(2000, -1) ** 2, axis=1)
         worst = np.inf
         for initial, target in ((1.0, 0.5), (1.0, 1e-3), (0.3, 0.01), (3.0, 0.1)):
-            found = bounds.logistic_loss_constants(
+            found = lazy.logistic_loss_constants(
                 n, initial_loss=initial, target=target, classes=classes
             )
             held = (values <= initial) & (values > target)
@@ -318,41 +318,41 @@ def test_equal_small_losses_reach_the_logistic_constant():
         z = -jnp.log(jnp.expm1(target)) * jnp.ones(7)
         ell = lambda z: jnp.mean(jax.nn.softplus(-z))
         square = jnp.sum(jax.grad(ell)(z) ** 2)
-        found = bounds.logistic_loss_constants(7, initial_loss=0.5, target=target)
+        found = lazy.logistic_loss_constants(7, initial_loss=0.5, target=target)
         np.testing.assert_allclose(square, 2 * found.pl * target, rtol=1e-9)
 
 
 def test_squared_loss_is_exact():
-    found = bounds.squared_loss_constants(4)
+    found = lazy.squared_loss_constants(4)
     assert found == (0.25, 0.25, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda: bounds.squared_loss_constants(0), ValueError, "`n` must be an integer >= 1"),
+        (lambda: lazy.squared_loss_constants(0), ValueError, "`n` must be an integer >= 1"),
         (
-            lambda: bounds.logistic_loss_constants(0, initial_loss=1.0, target=0.1),
+            lambda: lazy.logistic_loss_constants(0, initial_loss=1.0, target=0.1),
             ValueError,
             "`n`",
         ),
         (
-            lambda: bounds.logistic_loss_constants(3, initial_loss=0.0, target=0.1),
+            lambda: lazy.logistic_loss_constants(3, initial_loss=0.0, target=0.1),
             ValueError,
             "`initial_loss`",
         ),
         (
-            lambda: bounds.logistic_loss_constants(3, initial_loss=1.0, target=0.0),
+            lambda: lazy.logistic_loss_constants(3, initial_loss=1.0, target=0.0),
             ValueError,
             "`target`",
         ),
         (
-            lambda: bounds.logistic_loss_constants(3, initial_loss=1.0, target=1.0),
+            lambda: lazy.logistic_loss_constants(3, initial_loss=1.0, target=1.0),
             ValueError,
             "`target` must be below `initial_loss`; got 1 and 1",
         ),
         (
-            lambda: bounds.logistic_loss_constants(3, initial_loss=1.0, target=0.1, classes=1),
+            lambda: lazy.logistic_loss_constants(3, initial_loss=1.0, target=0.1, classes=1),
             ValueError,
             "`classes` must be an integer >= 2",
         ),

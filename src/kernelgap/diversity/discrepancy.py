@@ -8,7 +8,7 @@ E 1[u in S] 1[v in S] = k(u, v)^2:
     L2(W)^2 = (1/m^2) sum_ij k(w_i, w_j)^2 - E k^2,   E k^2 = 1/16 + psi_1(d/2) / (8 pi^2).
 
 Slices determine the tangent kernel of a layer: entry (l, l') of D'D / m - G, where G is the Gram
-matrix of `kernels.diversity_kernel`, is dsp(W, S) <x_l, x_l'> for the slice of x_l and x_l'.
+matrix of `diversity.diversity_kernel`, is dsp(W, S) <x_l, x_l'> for the slice of x_l and x_l'.
 """
 
 from functools import partial
@@ -21,9 +21,9 @@ from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.trees import safe_power
-from kernelgap._numerics.wedges import mean_square, mean_wedge, unit_rows, wedge
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
+from kernelgap.diversity.wedges import mean_square, mean_wedge, unit_rows, wedge
 from kernelgap.typing import ArrayLike, Key, Scalar
 
 _CHUNK = 2**25  # entries of w.x and w.z that are in memory at a time
@@ -46,7 +46,7 @@ def slice_discrepancy(w: ArrayLike, *, squared: bool = False) -> Scalar:
     Example:
         >>> import jax, kernelgap as kg
         >>> w = jax.random.normal(jax.random.key(0), (1000, 10))
-        >>> value = kg.metrics.slice_discrepancy(w)
+        >>> value = kg.diversity.slice_discrepancy(w)
         >>> print(f"{float(1000 * value**2):.1f}")  # 3/16 - psi_1(5) / (8 pi^2) = 0.185 in the mean
         0.2
 
@@ -72,7 +72,7 @@ def hemisphere_discrepancy(w: ArrayLike, *, squared: bool = False) -> Scalar:
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.metrics.hemisphere_discrepancy(jnp.ones((5, 3))))  # all units coincide
+        >>> print(kg.diversity.hemisphere_discrepancy(jnp.ones((5, 3))))  # all units coincide
         0.5
 
     References:
@@ -123,7 +123,7 @@ def max_slice_discrepancy(
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
-        >>> worst = kg.metrics.max_slice_discrepancy(jnp.ones((5, 3)), key=jax.random.key(0))
+        >>> worst = kg.diversity.max_slice_discrepancy(jnp.ones((5, 3)), key=jax.random.key(0))
         >>> bool(0.9 < worst.lower <= 1)  # a thin slice that contains all units
         True
 

@@ -8,11 +8,11 @@ from jax.flatten_util import ravel_pytree
 
 import kernelgap as kg
 from helpers import x64
-from kernelgap.bounds.smoothness import _SLOPES
+from kernelgap.lazy.smoothness import _SLOPES
 
 pytestmark = pytest.mark.slow
 
-bounds = kg.bounds
+lazy = kg.lazy
 
 
 def _net(activation, widths, outputs=None, parameterization="ntk", n=7, d=4):
@@ -61,7 +61,7 @@ def _worst(model, params, x, radius):
 def test_never_below_the_truth(activation, widths, outputs, parameterization, tight):
     with x64(True):
         model, params, x = _net(activation, widths, outputs, parameterization)
-        lipschitz = bounds.tangent_lipschitz(model, params, x)
+        lipschitz = lazy.tangent_lipschitz(model, params, x)
         worst = _worst(model, params, x, 0.7)
         assert worst <= lipschitz(0.7) <= tight * worst
         assert lipschitz(0.0) <= lipschitz(1.0) <= lipschitz(2.0)
@@ -77,7 +77,7 @@ def test_two_layers_in_closed_form():
             top = np.max(np.abs(params[1])) + radius
             q = s1**2 * s2 * 4 / 27**0.5 * top * longest * spread
             expected = (q + np.sqrt(q**2 + 4 * p**2)) / 2
-            found = bounds.tangent_lipschitz(model, params, x)(radius)
+            found = lazy.tangent_lipschitz(model, params, x)(radius)
             np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
@@ -87,7 +87,7 @@ def test_outputs_curve_less_than_claimed(outputs):
     with x64(True):
         model, params, x = _net("gelu", (6, 5), outputs)
         flat, unravel = ravel_pytree(params)
-        curvature = bounds.output_curvature(model, params, x)
+        curvature = lazy.output_curvature(model, params, x)
         apply = lambda f, x: model.apply(unravel(f), x)
         first = jax.jit(jax.hessian(lambda f: apply(f, x[:1]).ravel()[0]))(flat)
         sharp = jnp.linalg.eigh(first)[1][:, jnp.array([0, -1])].T
@@ -111,7 +111,7 @@ def test_falls_like_one_over_the_root_of_the_width():
     found = []
     for width in (256, 1024):
         model, params, x = _net("tanh", (width, width))
-        found.append(bounds.tangent_lipschitz(model, params, x)(1.0))
+        found.append(lazy.tangent_lipschitz(model, params, x)(1.0))
     assert 1.4 < found[0] / found[1] < 2.6  # 2, but for the drift and logarithms
 
 
@@ -133,14 +133,14 @@ def test_slopes_are_the_suprema(sigmoid, gated):
 def test_linear_models_have_constant_jacobians():
     model = kg.models.mlp((), activation="tanh")
     params, x = model.init(jax.random.key(0), 4), jnp.ones((3, 4))
-    assert bounds.tangent_lipschitz(model, params, x)(5.0) == 0
-    assert (bounds.output_curvature(model, params, x)(5.0) == 0).all()
+    assert lazy.tangent_lipschitz(model, params, x)(5.0) == 0
+    assert (lazy.output_curvature(model, params, x)(5.0) == 0).all()
 
 
 tanh, weights, ones = _net("tanh", (5,))
 
 
-@pytest.mark.parametrize("function", [bounds.tangent_lipschitz, bounds.output_curvature])
+@pytest.mark.parametrize("function", [lazy.tangent_lipschitz, lazy.output_curvature])
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [

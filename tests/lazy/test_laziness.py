@@ -11,10 +11,10 @@ from helpers import assert_close, eps, keys, labels_for, x64
 
 pytestmark = pytest.mark.slow
 
-metrics = kg.metrics
+lazy, metrics = kg.lazy, kg.metrics
 key = jax.random.key(0)
 PAIRS = [
-    jax.jit(f) for f in (metrics.kernel_change, metrics.kernel_distance, metrics.kernel_alignment)
+    jax.jit(f) for f in (lazy.kernel_change, metrics.kernel_distance, metrics.kernel_alignment)
 ]
 
 
@@ -136,7 +136,7 @@ def test_targets_of_their_own_kernel():
 def test_zero_kernels_are_nan_and_gradients_finite():
     first, second = _grams(key)
     assert jnp.isnan(metrics.kernel_distance(first, 0 * first))
-    assert not jnp.isfinite(metrics.kernel_change(0 * first, first))
+    assert not jnp.isfinite(lazy.kernel_change(0 * first, first))
     assert jnp.isnan(metrics.target_alignment(first, jnp.ones(8)))
     for measure in PAIRS:
         for at in (first, second):
@@ -161,18 +161,19 @@ def test_the_panel_is_its_parts(model):
     x = jax.random.normal(c, (6, 4))
     y = labels_for(model, c, 6)
     make = kg.kernels.empirical_ntk
-    panel = metrics.laziness(model, params0, x, y, kernel=make, keep_gram=True)
+    panel = lazy.laziness(model, params0, x, y, kernel=make, keep_gram=True)
     found, start = panel(params), panel(params0)
-    assert_close(found.displacement, metrics.displacement(params0, params))
+    assert_close(found.displacement, lazy.displacement(params0, params))
     sizes = [np.sqrt(sum(np.sum(np.float64(w) ** 2) for w in p)) for p in (params0,)]
     assert_close(found.relative_displacement * sizes[0], found.displacement)
     grams = [make(model, p)(x) for p in (params0, params)]
     assert_close(found.gram, grams[1])
-    for name in ("kernel_change", "kernel_distance", "kernel_alignment"):
-        assert_close(getattr(found, name), getattr(metrics, name)(*grams), factor=1e4, scale=1)
+    for measure in (lazy.kernel_change, metrics.kernel_distance, metrics.kernel_alignment):
+        value = getattr(found, measure.__name__)
+        assert_close(value, measure(*grams), factor=1e4, scale=1)
     np.testing.assert_array_equal(found.target_alignment, metrics.target_alignment(grams[1], y))
     if model.spec.widths:
-        expected = metrics.activation_change(model, params0, params, x)
+        expected = lazy.activation_change(model, params0, params, x)
         np.testing.assert_array_equal(found.activation_change, expected)
         assert not start.activation_change.any()
     else:
@@ -187,9 +188,9 @@ def test_parts_may_be_left_out():
     model = smooth[0]
     params = model.init(key, 4)
     x = jnp.ones((3, 4))
-    found = metrics.laziness(model.apply, params, x)(params)
+    found = lazy.laziness(model.apply, params, x)(params)
     assert found[3:] == (None,) * 6
-    found = metrics.laziness(model.apply, params, x, kernel=kg.kernels.empirical_ntk)(params)
+    found = lazy.laziness(model.apply, params, x, kernel=kg.kernels.empirical_ntk)(params)
     assert found.kernel_change == 0
     assert found.target_alignment is None
     assert found.gram is None
@@ -208,7 +209,7 @@ def test_linearization_error_falls_with_the_step(model):
 
         def error(t):
             moved = jax.tree.map(lambda w, v: w + t * v, params, way)
-            return float(metrics.linearization_error(model, params, moved, x))
+            return float(lazy.linearization_error(model, params, moved, x))
 
         h = 1e-4
         first = (along(h) - along(-h)) / (2 * h)
@@ -224,7 +225,7 @@ def test_records_of_a_run_batched_over_seeds():
 
     def run(key):
         params = model.init(key, 4)
-        panel = metrics.laziness(model, params, *data, kernel=kg.kernels.empirical_ntk)
+        panel = lazy.laziness(model, params, *data, kernel=kg.kernels.empirical_ntk)
         kept = kg.optim.train(
             loss, params, data, optax.sgd(0.5), steps=20, record_every=5,
             record=lambda p: (p, panel(p)),
@@ -236,12 +237,12 @@ def test_records_of_a_run_batched_over_seeds():
     assert records.activation_change.shape == (3, 4, 1)
     # The same from the path, which was kept here for the purpose.
     whole = jax.tree.map(lambda w, p: jnp.concatenate([w[1][None], p[1]]), params, path)
-    along = metrics.laziness_along(model, whole, *data, kernel=kg.kernels.empirical_ntk)
+    along = lazy.laziness_along(model, whole, *data, kernel=kg.kernels.empirical_ntk)
     for ours, theirs in zip(along, records, strict=True):
         if theirs is not None:
             assert_close(ours[1:], theirs[1], factor=1e4, scale=1)
     listed = [jax.tree.map(lambda w, t=t: w[t], whole) for t in range(5)]
-    again = metrics.laziness_along(model, listed, *data, kernel=kg.kernels.empirical_ntk)
+    again = lazy.laziness_along(model, listed, *data, kernel=kg.kernels.empirical_ntk)
     np.testing.assert_array_equal(again.kernel_distance, along.kernel_distance)
 
 
@@ -253,9 +254,9 @@ def test_wider_nets_are_lazier():
         params = model.init(key, 4)
         x = jax.random.normal(key, (8, 4))
         slope = jax.grad(lambda p: model.apply(p, x)[0])(params)
-        size = metrics.displacement(jax.tree.map(jnp.zeros_like, slope), slope)
+        size = lazy.displacement(jax.tree.map(jnp.zeros_like, slope), slope)
         moved = jax.tree.map(lambda w, g: w + g / size, params, slope)
-        panel = metrics.laziness(model, params, x, kernel=kg.kernels.empirical_ntk)(moved)
+        panel = lazy.laziness(model, params, x, kernel=kg.kernels.empirical_ntk)(moved)
         found.append(panel)
     for name in ("kernel_change", "linearization_error", "relative_displacement"):
         few, many = (float(getattr(panel, name)) for panel in found)
@@ -273,7 +274,7 @@ def test_min_norm_distance_is_least_squares(key, k):
         if k:
             gram = gram.reshape(n, k, n, k).transpose(0, 2, 1, 3)
         step = np.linalg.lstsq(np.asarray(jacobian), np.asarray(r), rcond=None)[0]
-        found = metrics.min_norm_distance(gram, r.reshape(n, k) if k else r)
+        found = lazy.min_norm_distance(gram, r.reshape(n, k) if k else r)
         np.testing.assert_allclose(found, np.linalg.norm(step), rtol=1e-8)
 
 
@@ -289,17 +290,17 @@ def test_divergence():
         ]
     )
     expected = [-1, -1, 2, 1, -1, 0]
-    found = jax.jit(metrics.divergence_step)(losses)
+    found = jax.jit(lazy.divergence_step)(losses)
     np.testing.assert_array_equal(found, expected)
-    assert int(metrics.divergence_step(losses[2])) == 2
-    np.testing.assert_array_equal(jax.vmap(metrics.divergence_step)(losses), expected)
+    assert int(lazy.divergence_step(losses[2])) == 2
+    np.testing.assert_array_equal(jax.vmap(lazy.divergence_step)(losses), expected)
 
 
 def test_divergence_of_gradient_descent():
     """On f = theta^2 / 2 a step above 2 diverges at once, and one below never."""
     for step, expected in ((1.9, -1), (2.1, 1)):
         theta = (1 - step) ** np.arange(50.0)
-        assert int(metrics.divergence_step(jnp.asarray(theta**2 / 2, float))) == expected
+        assert int(lazy.divergence_step(jnp.asarray(theta**2 / 2, float))) == expected
 
 
 gram = jnp.eye(3)
@@ -312,7 +313,7 @@ x = jnp.ones((3, 4))
     ("call", "error", "match"),
     [
         (
-            lambda: metrics.kernel_change(gram[:2], gram),
+            lambda: lazy.kernel_change(gram[:2], gram),
             ValueError,
             "`gram0` must be a Gram matrix",
         ),
@@ -322,7 +323,7 @@ x = jnp.ones((3, 4))
             TypeError,
             "`gram` must be a fl",
         ),
-        (lambda: metrics.kernel_change(gram, gram * jnp.nan), ValueError, "`gram` must be finite"),
+        (lambda: lazy.kernel_change(gram, gram * jnp.nan), ValueError, "`gram` must be finite"),
         (lambda: metrics.target_alignment(gram, jnp.ones(4)), ValueError, "`y` must have shape"),
         (
             lambda: metrics.target_alignment(jnp.ones((3, 3, 2, 2)), jnp.ones(3)),
@@ -339,63 +340,61 @@ x = jnp.ones((3, 4))
             ValueError,
             "`y` must hold",
         ),
-        (lambda: metrics.laziness(None, params, x), TypeError, "`model` must be a function"),
+        (lambda: lazy.laziness(None, params, x), TypeError, "`model` must be a function"),
         (
-            lambda: metrics.laziness(model, params, x, kernel=3),
+            lambda: lazy.laziness(model, params, x, kernel=3),
             TypeError,
             "`kernel` must be a func",
         ),
-        (lambda: metrics.laziness(model, params, x * jnp.inf), ValueError, "`x` must be finite"),
+        (lambda: lazy.laziness(model, params, x * jnp.inf), ValueError, "`x` must be finite"),
         (
-            lambda: metrics.laziness(
-                model, params, x, jnp.ones(5), kernel=kg.kernels.empirical_ntk
-            ),
+            lambda: lazy.laziness(model, params, x, jnp.ones(5), kernel=kg.kernels.empirical_ntk),
             ValueError,
             "`y` must have shape",
         ),
         (
-            lambda: metrics.laziness(model, params, x)(params[:2]),
+            lambda: lazy.laziness(model, params, x)(params[:2]),
             ValueError,
             "`params` must have the structure and shapes of `params0`",
         ),
-        (lambda: metrics.laziness_along(model, [], x), ValueError, "at least the initial"),
+        (lambda: lazy.laziness_along(model, [], x), ValueError, "at least the initial"),
         (
-            lambda: metrics.laziness_along(model, [params, params[:2]], x),
+            lambda: lazy.laziness_along(model, [params, params[:2]], x),
             ValueError,
             "entry 1 differs from the first",
         ),
         (
-            lambda: metrics.laziness_along(model, (jnp.ones((3, 2)), jnp.ones((2, 2))), x),
+            lambda: lazy.laziness_along(model, (jnp.ones((3, 2)), jnp.ones((2, 2))), x),
             ValueError,
             "times as first axis; got first axes",
         ),
         (
-            lambda: metrics.displacement(params, params[:1]),
+            lambda: lazy.displacement(params, params[:1]),
             ValueError,
             "`params` must have the str",
         ),
         (
-            lambda: metrics.linearization_error(1, params, params, x),
+            lambda: lazy.linearization_error(1, params, params, x),
             TypeError,
             "`model` must be a function",
         ),
         (
-            lambda: metrics.min_norm_distance(jnp.ones((3, 3)), jnp.ones(3)),
+            lambda: lazy.min_norm_distance(jnp.ones((3, 3)), jnp.ones(3)),
             ValueError,
             "`gram` must be positive definite; this one is singular",
         ),
         (
-            lambda: metrics.min_norm_distance(gram, jnp.ones((3, 1))),
+            lambda: lazy.min_norm_distance(gram, jnp.ones((3, 1))),
             ValueError,
             "`residuals` must have shape",
         ),
         (
-            lambda: metrics.min_norm_distance(jnp.ones((3, 3, 2, 2)), jnp.ones((3, 1))),
+            lambda: lazy.min_norm_distance(jnp.ones((3, 3, 2, 2)), jnp.ones((3, 1))),
             ValueError,
             "`residuals` must have shape \\(3, 2\\)",
         ),
-        (lambda: metrics.divergence_step(jnp.arange(3)), TypeError, "`losses` must be a floating"),
-        (lambda: metrics.divergence_step(jnp.ones((3, 0))), ValueError, "with steps >= 1"),
+        (lambda: lazy.divergence_step(jnp.arange(3)), TypeError, "`losses` must be a floating"),
+        (lambda: lazy.divergence_step(jnp.ones((3, 0))), ValueError, "with steps >= 1"),
     ],
 )
 def test_refuses(call, error, match):

@@ -102,13 +102,13 @@ def tangent_lipschitz(
         >>> for width in (100, 10000):
         ...     model = kg.models.mlp((width,), activation="tanh", parameterization="ntk")
         ...     params = model.init(jax.random.key(1), 5)
-        ...     lipschitz = kg.bounds.tangent_lipschitz(model, params, x)
+        ...     lipschitz = kg.lazy.tangent_lipschitz(model, params, x)
         ...     print(f"{lipschitz(1.0):.2f}")
         0.68
         0.09
 
     References:
-        Derived by this project, with the proof in `kernelgap.bounds.smoothness`; that second
+        Derived by this project, with the proof in `kernelgap.lazy.smoothness`; that second
         derivatives of wide nets are small: C. Liu, L. Zhu, M. Belkin, "On the linearity of large
         non-linear models", NeurIPS 2020.
     """
@@ -160,11 +160,11 @@ def output_curvature(
         >>> x, _ = kg.datasets.xor_noise(jax.random.key(0), 20, 5)
         >>> model = kg.models.mlp((512, 512), activation="tanh", parameterization="ntk")
         >>> params = model.init(jax.random.key(1), 5)
-        >>> kg.bounds.output_curvature(model, params, x)(0.5).shape
+        >>> kg.lazy.output_curvature(model, params, x)(0.5).shape
         (20,)
 
     References:
-        Derived by this project, with the proof in `kernelgap.bounds.smoothness`; that second
+        Derived by this project, with the proof in `kernelgap.lazy.smoothness`; that second
         derivatives of wide nets are small: C. Liu, L. Zhu, M. Belkin, "On the linearity of large
         non-linear models", NeurIPS 2020.
     """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import kernelgap as kg
 from helpers import assert_close, eps, keys, x64
 
-kernel = kg.kernels.diversity_kernel()
+kernel = kg.diversity.diversity_kernel()
 zonal = kg.kernels.zonal_spectrum
 
 
@@ -48,7 +48,7 @@ def test_mean_over_random_units():
     n = 200_000
     x = jax.random.normal(jax.random.key(0), (5, 3))
     w = jax.random.normal(jax.random.key(1), (n, 3))
-    found = kg.metrics.extended_feature_gram(w, x) / n
+    found = kg.diversity.extended_feature_gram(w, x) / n
     share = np.asarray(kernel(x) / jnp.matmul(x, x.T))
     error = np.sqrt(share * (1 - share) / n) * np.abs(np.asarray(x @ x.T))
     assert np.all(np.abs(found - kernel(x)) < 5 * error + 1e-5)
@@ -103,8 +103,8 @@ def test_products_spectra_and_predictors_take_it():
     fitted = kg.predictors.kernel_ridge(kernel, x, y, l2=1e-3)
     assert np.isfinite(fitted.decision_function(x[:3])).all()
     assert_close(jax.jit(lambda k, x: k(x))(kernel, x), kernel(x))
-    assert kernel == kg.kernels.diversity_kernel()
-    assert repr(kernel) == "Kernel(diversity, None)"
+    assert kernel == kg.diversity.diversity_kernel()
+    assert repr(kernel) == "Kernel(diversity, UniformUnits())"
     with pytest.raises(ValueError, match="`get` must be one of 'diversity'"):
         kernel(x, None, "ntk")
     with pytest.raises(ValueError, match="`x1` must be finite"):

@@ -12,13 +12,13 @@ projected off u_i. A tile costs three products: the cosines, C V_j and C' V_i. N
 stored.
 """
 
-import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy import special
 
 from kernelgap._numerics.angles import tail_polynomial
 from kernelgap.typing import Scalar
@@ -45,7 +45,7 @@ def unit_rows(w: Float[Array, "n d"]) -> tuple[Float[Array, "n d"], Float[Array,
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def mean_wedge(w: Float[Array, "n d"], power: int, centre: float) -> Scalar:
-    """(1/n^2) sum_ij (k(w_i, w_j)^power - centre), power 1 or 2.
+    """Return (1/n^2) sum_ij (k(w_i, w_j)^power - centre), power 1 or 2.
 
     The constant is subtracted from every term, so that small differences keep their digits. Only
     the directions of the units matter. A zero unit counts as orthogonal to all others: k = 1/4,
@@ -130,18 +130,6 @@ def _tile(
     return value, jnp.where(apart & ~diagonal, slope, 0)
 
 
-def trigamma(x: float) -> float:
-    """Return psi_1(x) for x > 0 to 15 digits, without importing `scipy.special`."""
-    total = 0.0
-    while x < 20:
-        total += 1 / x**2
-        x += 1
-    powers = [1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730]  # Bernoulli numbers
-    return total + math.fsum(
-        [1 / x, 1 / (2 * x**2), *(b / x ** (2 * k + 3) for k, b in enumerate(powers))]
-    )
-
-
 def mean_square(d: int) -> float:
     """Return E k(x, z)^2 for uniform x and z; theta has mean pi/2 and variance psi_1(d/2) / 2."""
-    return 1 / 16 + trigamma(d / 2) / (8 * np.pi**2)
+    return 1 / 16 + float(special.polygamma(1, d / 2)) / (8 * np.pi**2)

@@ -1,7 +1,7 @@
 r"""The diversity penalty: units of a layer that point to different sides of the inputs.
 
 R(W) = (1/m^2) sum_ij k(w_i, w_j)^2, k = 1/2 - theta / (2 pi), is up to a constant the squared
-discrepancy of the units over random slices of the sphere (`metrics.slice_discrepancy`).
+discrepancy of the units over random slices of the sphere (`diversity.slice_discrepancy`).
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import jax
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.closure import Closure
-from kernelgap._numerics.wedges import mean_wedge
+from kernelgap.diversity.wedges import mean_wedge
 from kernelgap.objectives.form import penalized
 from kernelgap.typing import ArrayLike, Loss, PyTree, Scalar
 
@@ -36,7 +36,7 @@ def diversity_penalty(w: ArrayLike) -> Scalar:
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.objectives.diversity_penalty(jnp.eye(2)))  # (1/4 + 1/16) / 2
+        >>> print(kg.diversity.diversity_penalty(jnp.eye(2)))  # (1/4 + 1/16) / 2
         0.15625
 
     References:
@@ -46,7 +46,7 @@ def diversity_penalty(w: ArrayLike) -> Scalar:
     return mean_wedge(array_checks.inputs(w, "w"), 2, 0.0)
 
 
-def with_diversity(
+def add_diversity_penalty(
     loss: Loss,
     *,
     strength: float | jax.Array,
@@ -70,10 +70,10 @@ def with_diversity(
         >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 32, 10)
         >>> model = kg.models.homogeneous_mlp((64,))
         >>> data_term = kg.objectives.regularized_logistic(model.apply, l2=1e-3)
-        >>> loss = kg.objectives.with_diversity(data_term, strength=0.1)
+        >>> loss = kg.diversity.add_diversity_penalty(data_term, strength=0.1)
         >>> params = model.init(jax.random.key(1), 10)
         >>> difference = loss(params, x, y) - data_term(params, x, y)
-        >>> bool(abs(difference - 0.1 * kg.objectives.diversity_penalty(params[0])) < 1e-6)
+        >>> bool(abs(difference - 0.1 * kg.diversity.diversity_penalty(params[0])) < 1e-6)
         True
 
     References:

@@ -10,11 +10,11 @@ from scipy import integrate, special
 
 import kernelgap as kg
 from helpers import assert_close, eps, keys, slow_but, x64
-from kernelgap._numerics import wedges
+from kernelgap.diversity import wedges
 
-slices = kg.metrics.slice_discrepancy
-hemispheres = kg.metrics.hemisphere_discrepancy
-worst = kg.metrics.max_slice_discrepancy
+slices = kg.diversity.slice_discrepancy
+hemispheres = kg.diversity.hemisphere_discrepancy
+worst = kg.diversity.max_slice_discrepancy
 key = jax.random.key(0)
 
 
@@ -65,11 +65,6 @@ def test_the_mean_square_of_slices_by_quadrature(d):
     np.testing.assert_allclose(wedges.mean_square(d), square / total, rtol=1e-9)
 
 
-def test_trigamma():
-    for x in (0.5, 1.0, 1.5, 7.0, 19.5, 20.0, 750.0, 1e6):
-        np.testing.assert_allclose(wedges.trigamma(x), special.polygamma(1, x), rtol=1e-14)
-
-
 @pytest.mark.parametrize("left", [0, 2, 5])
 def test_in_one_dimension(left):
     """Slices are half-lines or {0}: dsp is p - 1/2, 1/2 - p, or 0, with p the share on the right."""
@@ -110,8 +105,8 @@ def test_entries_of_the_gram_matrix_are_discrepancies():
     with x64(True):
         w = jax.random.normal(key, (40, 3), jnp.float64)
         x = jax.random.normal(jax.random.key(1), (6, 3), jnp.float64)
-        gram = np.asarray(kg.metrics.extended_feature_gram(w, x)) / 40
-        limit = np.asarray(kg.kernels.diversity_kernel()(x))
+        gram = np.asarray(kg.diversity.extended_feature_gram(w, x)) / 40
+        limit = np.asarray(kg.diversity.diversity_kernel()(x))
     w, x = np.asarray(w), np.asarray(x)
     units = x / np.linalg.norm(x, axis=1, keepdims=True)
     on = x @ w.T >= 0

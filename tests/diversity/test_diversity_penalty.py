@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import assert_close, keys, x64
-from kernelgap._numerics import wedges
+from kernelgap.diversity import wedges
 
-penalty = kg.objectives.diversity_penalty
-with_diversity = kg.objectives.with_diversity
+penalty = kg.diversity.diversity_penalty
+add_diversity_penalty = kg.diversity.add_diversity_penalty
 key = jax.random.key(0)
 
 
@@ -86,7 +86,7 @@ def test_gradient_against_finite_differences():
 @pytest.mark.parametrize("n", [8, 9, 21, 64])
 def test_tiles(monkeypatch, n):
     w = jax.random.normal(key, (n, 3)).at[n // 2].set(0).at[1].set(0)
-    monkeypatch.setattr(_wedges, "_TILE", 8)
+    monkeypatch.setattr(wedges, "_TILE", 8)
     wedges._sums.clear_cache()
     value, gradient = jax.value_and_grad(penalty)(w)
     assert_close(value, formula(w), factor=20)
@@ -153,7 +153,7 @@ def test_invariances(key, shape):
 def test_it_is_the_discrepancy_over_slices():
     w = jax.random.normal(key, (50, 6))
     found = penalty(w) - wedges.mean_square(6)
-    assert_close(found, kg.metrics.slice_discrepancy(w, squared=True), scale=1)
+    assert_close(found, kg.diversity.slice_discrepancy(w, squared=True), scale=1)
 
 
 def test_descent_spreads_units_towards_the_least_value():
@@ -194,23 +194,25 @@ def test_composes_with_any_loss_and_first_layer():
     params = model.init(key, 4)
     base = kg.objectives.regularized_logistic(model.apply, l2=1e-2)
     expected = base(params, x, y) + 0.3 * penalty(params[0])
-    assert_close(with_diversity(base, strength=0.3)(params, x, y), expected)
+    assert_close(add_diversity_penalty(base, strength=0.3)(params, x, y), expected)
     assert_close(
-        jax.jit(lambda s: with_diversity(base, strength=s)(params, x, y))(jnp.asarray(0.3)),
+        jax.jit(lambda s: add_diversity_penalty(base, strength=s)(params, x, y))(jnp.asarray(0.3)),
         expected,
     )
-    second = with_diversity(base, strength=0.3, first_layer=lambda p: p[1])
+    second = add_diversity_penalty(base, strength=0.3, first_layer=lambda p: p[1])
     assert_close(second(params, x, y), base(params, x, y) + 0.3 * penalty(params[1]))
-    assert float(with_diversity(base, strength=0.0)(params, x, y)) == float(base(params, x, y))
-    gradient = jax.grad(with_diversity(base, strength=0.3))(params, x, y)
+    assert float(add_diversity_penalty(base, strength=0.0)(params, x, y)) == float(
+        base(params, x, y)
+    )
+    gradient = jax.grad(add_diversity_penalty(base, strength=0.3))(params, x, y)
     assert_close(gradient[0], jax.grad(base)(params, x, y)[0] + 0.3 * jax.grad(penalty)(params[0]))
     assert_close(gradient[2], jax.grad(base)(params, x, y)[2])
     # Parameters that are one array, or a tree with the units in columns.
     squared = lambda w, x, y: jnp.mean(jnp.square(jnp.sum(jax.nn.relu(x @ w.T), axis=1) - y))
-    alone = with_diversity(squared, strength=2.0)(params[0], x, y)
+    alone = add_diversity_penalty(squared, strength=2.0)(params[0], x, y)
     assert_close(alone, squared(params[0], x, y) + 2 * penalty(params[0]))
     tree = {"bias": jnp.zeros(6), "kernel": params[0].T}
-    other = with_diversity(
+    other = add_diversity_penalty(
         lambda p, x, y: squared(p["kernel"].T, x, y),
         strength=2.0,
         first_layer=lambda p: p["kernel"].T,
@@ -224,14 +226,14 @@ def test_composes_with_any_loss_and_first_layer():
         (lambda w: penalty(w[0]), ValueError, r"`w` must have shape \(n, d\)"),
         (lambda w: penalty(w.astype(int)), TypeError, "`w` must be a floating-point array"),
         (lambda w: penalty(w * np.nan), ValueError, "`w` must be finite"),
-        (lambda w: with_diversity(1.0, strength=1.0), TypeError, "`loss` must be a function"),
-        (lambda w: with_diversity(max, strength="1"), TypeError, "`strength` must be a finite number"),
-        (lambda w: with_diversity(max, strength=-1.0), ValueError, "`strength` must be a finite number >= 0"),
-        (lambda w: with_diversity(max, strength=1.0, first_layer=0), TypeError, "`first_layer` must be a function"),
-        (lambda w: with_diversity(lambda *a: 0.0, strength=1.0)((w[0], w), w, w), ValueError, "Pass `first_layer`"),
-        (lambda w: with_diversity(lambda *a: 0.0, strength=1.0)((), w, w), ValueError, "got no array"),
-        (lambda w: with_diversity(lambda *a: 0.0, strength=1.0)(w * np.nan, w, w), ValueError, "`first_layer` must be finite"),
-        (lambda w: with_diversity(lambda *a: 0.0, strength=1.0, first_layer=lambda p: p[0])(w, w, w), ValueError, "`first_layer` must have shape"),
+        (lambda w: add_diversity_penalty(1.0, strength=1.0), TypeError, "`loss` must be a function"),
+        (lambda w: add_diversity_penalty(max, strength="1"), TypeError, "`strength` must be a finite number"),
+        (lambda w: add_diversity_penalty(max, strength=-1.0), ValueError, "`strength` must be a finite number >= 0"),
+        (lambda w: add_diversity_penalty(max, strength=1.0, first_layer=0), TypeError, "`first_layer` must be a function"),
+        (lambda w: add_diversity_penalty(lambda *a: 0.0, strength=1.0)((w[0], w), w, w), ValueError, "Pass `first_layer`"),
+        (lambda w: add_diversity_penalty(lambda *a: 0.0, strength=1.0)((), w, w), ValueError, "got no array"),
+        (lambda w: add_diversity_penalty(lambda *a: 0.0, strength=1.0)(w * np.nan, w, w), ValueError, "`first_layer` must be finite"),
+        (lambda w: add_diversity_penalty(lambda *a: 0.0, strength=1.0, first_layer=lambda p: p[0])(w, w, w), ValueError, "`first_layer` must have shape"),
     ],
 )  # fmt: skip
 def test_refuses(call, error, match):

@@ -65,7 +65,7 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
 
     It is the Gram matrix of the gradients of f(x_l) = sum_k v_k relu(w_k . x_l) in W for v_k = +-1,
     or m times the empirical NTK of the first layer for v_k = +-1/sqrt(m). Divided by m, it tends to
-    `kernels.diversity_kernel()` for units that are uniform on the sphere.
+    `diversity.diversity_kernel()` for units that are uniform on the sphere.
 
     The computation takes O(n m d + n^2 (m + d)) time, and memory for a few (n, n) matrices and
     some millions of activation patterns.
@@ -82,7 +82,7 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
         >>> w, x = jax.random.normal(jax.random.key(0), (30, 4)), jnp.eye(4)
-        >>> gram = kg.metrics.extended_feature_gram(w, x)
+        >>> gram = kg.diversity.extended_feature_gram(w, x)
         >>> print(jnp.allclose(jnp.diag(gram), (w > 0).astype(w.dtype).sum(axis=0)))
         True
 
@@ -121,10 +121,10 @@ def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue
         >>> import jax, kernelgap as kg
         >>> w = jax.random.normal(jax.random.key(0), (60, 10))
         >>> x = jax.random.normal(jax.random.key(1), (40, 10))
-        >>> smallest = kg.metrics.smallest_singular_value(w, x)
+        >>> smallest = kg.diversity.smallest_singular_value(w, x)
         >>> bool(0 < smallest.lower < smallest.value), bool(smallest.wide)
         (True, False)
-        >>> kg.metrics.smallest_singular_value(w[:3], x)
+        >>> kg.diversity.smallest_singular_value(w[:3], x)
         SmallestSingularValue(value=0, lower=0, ..., wide=True): exactly 0, as n > d m
 
     References:
@@ -165,8 +165,8 @@ def pl_bound(
         >>> w = jax.random.normal(jax.random.key(0), (60, 10))
         >>> x = jax.random.normal(jax.random.key(1), (40, 10))
         >>> loss = lambda w: jnp.mean(jnp.square(jnp.sum(jax.nn.relu(x @ w.T), axis=1) - 1)) / 2
-        >>> smallest = kg.metrics.smallest_singular_value(w, x)
-        >>> bool(loss(w) <= kg.metrics.pl_bound(jax.grad(loss)(w), smallest, n=40))
+        >>> smallest = kg.diversity.smallest_singular_value(w, x)
+        >>> bool(loss(w) <= kg.diversity.pl_bound(jax.grad(loss)(w), smallest, n=40))
         True
 
     References:

@@ -7,7 +7,7 @@ import numpy as np
 from kernelgap._numerics import checks
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
-from kernelgap.bounds.convergence import Convergence
+from kernelgap.lazy.convergence import Convergence
 from kernelgap.typing import ArrayLike
 
 
@@ -76,11 +76,11 @@ def check_run(
 
     Example:
         >>> import numpy as np, kernelgap as kg
-        >>> certificate = kg.bounds.convergence_certificate(
-        ...     0.5, kg.bounds.squared_loss_constants(1), lambda_min=1.0, lambda_max=1.0,
+        >>> certificate = kg.lazy.convergence_certificate(
+        ...     0.5, kg.lazy.squared_loss_constants(1), lambda_min=1.0, lambda_max=1.0,
         ...     lipschitz=0.0)
         >>> losses = 0.5 * 0.0 ** np.arange(5)  # f = (theta - 1)^2 / 2 with step 1
-        >>> check = kg.bounds.check_run(certificate, losses, displacements=[0.0, 1.0])
+        >>> check = kg.lazy.check_run(certificate, losses, displacements=[0.0, 1.0])
         >>> bool(check.kept), int(check.violation), float(check.displacement_ratio) <= 1
         (True, -1, True)
 
@@ -88,7 +88,7 @@ def check_run(
         What is certified: see `convergence_certificate`. The allowance for rounding is ours.
     """
     if not isinstance(certificate, Convergence):
-        raise TypeError(f"`certificate` must come from bounds.convergence_certificate; "
+        raise TypeError(f"`certificate` must come from lazy.convergence_certificate; "
                         f"got {type(certificate).__name__}")  # fmt: skip
     every = checks.integer(every, "every", minimum=1)
     shape, claimed = certificate.decrease.shape, certificate.holds

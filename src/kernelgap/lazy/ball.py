@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize_scalar, root_scalar
 
-from kernelgap.bounds.losses import LossConstants
+from kernelgap.lazy.losses import LossConstants
 
 _SAFE = 1 + 1e-12  # above the rounding of a few float64 operations
 

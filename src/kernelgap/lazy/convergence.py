@@ -41,8 +41,8 @@ import numpy as np
 from kernelgap._numerics import checks
 from kernelgap._support.display import html_repr
 from kernelgap._support.registry import saveable
-from kernelgap.bounds.ball import Ball, smallest_ball
-from kernelgap.bounds.losses import LossConstants
+from kernelgap.lazy.ball import Ball, smallest_ball
+from kernelgap.lazy.losses import LossConstants
 from kernelgap.typing import ArrayLike
 
 Numbers = np.ndarray  # float64: a rate of 1 - 1e-9 is 1 in float32
@@ -181,19 +181,19 @@ def convergence_certificate(
 
     Example:
         >>> import kernelgap as kg
-        >>> kg.bounds.convergence_certificate(
-        ...     0.5, kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0,
+        >>> kg.lazy.convergence_certificate(
+        ...     0.5, kg.lazy.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0,
         ...     lipschitz=0.02)
         Convergence(loss <= (1 - 0.0339)^t, path <= 7.43, step 0.467; derived)
 
         The same with a step too large, and on a net too far from linear:
 
-        >>> kg.bounds.convergence_certificate(
-        ...     0.5, kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0,
+        >>> kg.lazy.convergence_certificate(
+        ...     0.5, kg.lazy.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0,
         ...     lipschitz=0.02, learning_rate=0.9)
         Convergence(none for step 0.9, the largest is 0.467; derived)
-        >>> kg.bounds.convergence_certificate(
-        ...     0.5, kg.bounds.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0,
+        >>> kg.lazy.convergence_certificate(
+        ...     0.5, kg.lazy.squared_loss_constants(10), lambda_min=1.0, lambda_max=20.0,
         ...     lipschitz=0.2)
         Convergence(none: nonlinearity 2.53, below 1 is needed; derived)
 
@@ -201,12 +201,12 @@ def convergence_certificate(
         The method: B. Polyak, 1963; S. Oymak, M. Soltanolkotabi, ICML 2019; C. Liu, L. Zhu,
         M. Belkin, "Loss landscapes and optimization in over-parameterized non-linear systems",
         2022. Paper C builds on the same two inequalities; statement and constants are derived by
-        this project, with the proof in `kernelgap.bounds.convergence`.
+        this project, with the proof in `kernelgap.lazy.convergence`.
     """
     checks.choice(constants, "constants", ("ball", "run"))
     if not isinstance(loss, LossConstants):
-        raise TypeError(f"`loss` must come from bounds.squared_loss_constants or "
-                        f"bounds.logistic_loss_constants; "
+        raise TypeError(f"`loss` must come from lazy.squared_loss_constants or "
+                        f"lazy.logistic_loss_constants; "
                         f"got {type(loss).__name__}")  # fmt: skip
     if np.ndim(checks.host_numbers(lipschitz_radius, "lipschitz_radius", minimum=0, infinite=True)):
         raise TypeError(f"`lipschitz_radius` must be one number; got {lipschitz_radius!r:.40}")

@@ -21,14 +21,9 @@ from kernelgap._numerics import array_checks, checks, programs
 from kernelgap._numerics.trees import norm
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
-from kernelgap.metrics.activations import activation_change
-from kernelgap.metrics.alignment import (
-    kernel_alignment,
-    kernel_change,
-    kernel_distance,
-    target_alignment,
-)
-from kernelgap.metrics.linearization import displacement, linearization_error
+from kernelgap.lazy.changes import activation_change, kernel_change
+from kernelgap.lazy.linearization import displacement, linearization_error
+from kernelgap.metrics import kernel_alignment, kernel_distance, target_alignment
 from kernelgap.models import Model
 from kernelgap.typing import Apply, ArrayLike, PyTree
 
@@ -43,7 +38,7 @@ class Laziness(NamedTuple):
         displacement: ||Theta_t - Theta_0||.
         relative_displacement: ||Theta_t - Theta_0|| / ||Theta_0||.
         linearization_error: ||f_t - f_lin,t|| / ||f_t - f_0|| over the samples.
-        activation_change: (..., hidden layers), as in `metrics.activation_change`; None unless the
+        activation_change: (..., hidden layers), as in `lazy.activation_change`; None unless the
             model comes from `kernelgap.models` and has a hidden layer.
         kernel_change: ||K_t - K_0||_F / ||K_0||_F; None without `kernel`, like all entries below.
         kernel_distance: 1 - cos of the angle between K_t and K_0.
@@ -97,7 +92,7 @@ def laziness(
         >>> data = kg.datasets.xor_noise(jax.random.key(0), 32, 5)
         >>> model = kg.models.homogeneous_mlp((64,), parameterization="ntk")
         >>> params = model.init(jax.random.key(1), 5)
-        >>> panel = kg.metrics.laziness(model, params, *data, kernel=kg.kernels.empirical_ntk)
+        >>> panel = kg.lazy.laziness(model, params, *data, kernel=kg.kernels.empirical_ntk)
         >>> loss = kg.objectives.regularized_logistic(model.apply, l2=0.0)
         >>> trained = kg.optim.train(loss, params, data, optax.sgd(1.0), steps=60,
         ...                          record=panel, record_every=20)
@@ -176,7 +171,7 @@ def laziness_along(
         >>> path = [model.init(jax.random.key(0), 5)]
         >>> path += [jax.tree.map(lambda w: 1.1 * w, path[0])]
         >>> x = jax.random.normal(jax.random.key(1), (10, 5))
-        >>> panel = kg.metrics.laziness_along(model, path, x, kernel=kg.kernels.empirical_ntk)
+        >>> panel = kg.lazy.laziness_along(model, path, x, kernel=kg.kernels.empirical_ntk)
         >>> [f"{value:.4f}" for value in panel.relative_displacement]
         ['0.0000', '0.1000']
 

@@ -26,7 +26,7 @@ def displacement(params0: PyTree, params: PyTree) -> Scalar:
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.metrics.displacement((jnp.zeros(2), jnp.ones(3)), (jnp.ones(2), jnp.zeros(3))))
+        >>> print(kg.lazy.displacement((jnp.zeros(2), jnp.ones(3)), (jnp.ones(2), jnp.zeros(3))))
         2.236068
 
     References:
@@ -60,7 +60,7 @@ def linearization_error(
         >>> import jax, jax.numpy as jnp, kernelgap as kg
         >>> apply = lambda w, x: (x @ w) ** 2
         >>> w0, w = jnp.array([1.0]), jnp.array([1.5])
-        >>> error = kg.metrics.linearization_error(apply, w0, w, jnp.ones((3, 1)))
+        >>> error = kg.lazy.linearization_error(apply, w0, w, jnp.ones((3, 1)))
         >>> print(f"{error:.4f}")  # f goes from 1 to 2.25, its linearisation to 2
         0.2000
 
@@ -104,7 +104,7 @@ def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.metrics.min_norm_distance(4.0 * jnp.eye(2), jnp.array([0.6, 0.8])))
+        >>> print(kg.lazy.min_norm_distance(4.0 * jnp.eye(2), jnp.array([0.6, 0.8])))
         0.5
 
     References:
@@ -148,7 +148,7 @@ def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.metrics.divergence_step(jnp.array([[1.0, 3.0, 0.5], [1.0, 3.0, jnp.nan]])))
+        >>> print(kg.lazy.divergence_step(jnp.array([[1.0, 3.0, 0.5], [1.0, 3.0, jnp.nan]])))
         [-1  1]
 
     References:

@@ -1,4 +1,4 @@
-"""Changes of activation patterns, that is, of the set of active units for each input.
+"""Changes of the tangent kernel and of activation patterns, the sets of active units per input.
 
 While no pattern changes, the outputs of a ReLU net on the data are a fixed polynomial in its
 weights; in lazy training few patterns change.
@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks
+from kernelgap.metrics.alignment import frobenius_norm, gram_pair
 from kernelgap.models import Activation, Model, Params, preactivations
 from kernelgap.models.model import check_layers
-from kernelgap.typing import ArrayLike
+from kernelgap.typing import ArrayLike, Scalar
 
 
 def activation_change(
@@ -44,7 +45,7 @@ def activation_change(
         >>> params = model.init(jax.random.key(0), 10)
         >>> x, _ = kg.datasets.xor_noise(jax.random.key(1), 50, 10)
         >>> flipped = (-params[0], params[1])
-        >>> print(kg.metrics.activation_change(model, params, flipped, x))
+        >>> print(kg.lazy.activation_change(model, params, flipped, x))
         [1.]
 
     References:
@@ -64,6 +65,29 @@ def activation_change(
         return jax.jvp(phi, (z,), (jnp.ones_like(z),))[1]
 
     return jnp.stack([jnp.mean(jnp.square(slope(z) - slope(z0))) for z0, z in layers])
+
+
+def kernel_change(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
+    r"""Return the relative change of a kernel, ||K - K0||_F / ||K0||_F.
+
+    Args:
+        gram0: reference Gram matrix, such as the initial one, of shape (n, n) or (n, n, k, k).
+        gram: Gram matrix of the same shape.
+
+    Returns:
+        A scalar >= 0; exactly 0 for equal matrices, not finite if `gram0` is zero.
+
+    Example:
+        >>> import jax.numpy as jnp, kernelgap as kg
+        >>> print(kg.lazy.kernel_change(jnp.eye(3), 1.5 * jnp.eye(3)))
+        0.5
+
+    References:
+        L. Chizat, E. Oyallon, F. Bach, "On Lazy Training in Differentiable Programming", 2019.
+    """
+    before, after = gram_pair(gram0, gram, "gram0", "gram")
+    size = jnp.max(jnp.abs(before))  # squares of large entries overflow
+    return frobenius_norm((after - before) / size) / frobenius_norm(before / size)
 
 
 def _sign_changes(z0: jax.Array, z: jax.Array) -> jax.Array:
