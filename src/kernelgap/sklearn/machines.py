@@ -17,7 +17,7 @@ from kernelgap.sklearn import arrays
 
 
 class _KernelMachine(BaseEstimator):
-    """Base of classifier and regressor, with their kernel and the values of the fitted predictor."""
+    """Base of classifier and regressor: their kernel, and the values of the fitted predictor."""
 
     kernel: Any
     depth: Any

@@ -126,11 +126,11 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
 
     @property
     def model_(self) -> Model:
-        """The net, a `models.homogeneous_mlp`, whose inputs include the constant feature, if any."""
+        """The net, a `models.homogeneous_mlp`; its inputs include the constant feature, if any."""
         return self._model()
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return f(x) / ||Theta||^a: (n,), positive for the second of two classes, or (n, classes)."""
+        """Return f(x) / ||Theta||^a: (n,), positive for the second class of two, or (n, k)."""
         x = arrays.new_inputs(self, X)
         outputs = _outputs(self._model(), self.params_, arrays.prepared(self, x))
         return np.asarray(outputs).astype(x.dtype)
