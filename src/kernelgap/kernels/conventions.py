@@ -106,7 +106,7 @@ def _check(spec: MLPSpec, convention: str) -> None:
         raise ValueError(f"`model` must have a homogeneous activation for convention="
                          f"{convention!r}: no factor comes out of {spec.activation}")  # fmt: skip
     if convention == "eigenpro" and spec.activation != HOMOGENEOUS["relu"]:
-        raise ValueError(f"convention='eigenpro' is about ReLU; got {spec.activation}")
+        raise ValueError(f"convention='eigenpro' is for ReLU; got {spec.activation}")
 
 
 def _factor(spec: MLPSpec, d: int, convention: str, get: str) -> float:

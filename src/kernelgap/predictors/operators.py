@@ -190,8 +190,8 @@ def refuse_vanishing(operator: Operator, x: jax.Array, *, any_row: bool) -> None
             "to all of them"
         )
     raise ValueError(
-        f"`x` must have rows whose kernel value is not 0 in {operator.dtype}; that of row {row}, "
-        "which is not zero, is. Multiply x by a large constant if it is very small, or try "
+        f"`x` must have rows whose kernel value is not 0 in {operator.dtype}; row {row} is not "
+        "zero, but its kernel value is. Multiply x by a large constant if it is very small, or try "
         "float64 (jax_enable_x64)"
     )
 

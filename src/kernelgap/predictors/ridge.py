@@ -133,12 +133,11 @@ def kernel_ridge(
         fit = run(thorough=True)
     coef = unscaled(fit.coef, unit / jnp.square(root), x.dtype)
     if array_checks.is_concrete(fit.residual) and not bool(fit.residual <= tol):
-        other = "" if direct else "solver=Direct() or "
+        other = "or " if direct else "solver=Direct() or "
         warnings.warn(
             f"kernel_ridge stopped at a relative residual of {float(fit.residual):.1e}, above "
-            f"tol={tol:.1e}, in {x.dtype}: rounding, or equal inputs with different targets, "
-            f"stand against it. A larger l2, inputs with their mean taken off, {other}float64 "
-            "(jax_enable_x64) go further",
+            f"tol={tol:.1e}, in {x.dtype}, because of rounding or of equal inputs with different "
+            f"targets. Try a larger l2, centred inputs, {other}float64 (jax_enable_x64)",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -141,8 +141,8 @@ def best_in_span(
     if array_checks.is_concrete(residual) and not bool(residual <= tol):
         warnings.warn(
             f"best_in_span stopped at a relative distance of {float(residual):.1e} from the best "
-            f"fit, above tol={tol:.1e}, in {x.dtype}; inputs with their mean taken off or float64 "
-            "(jax_enable_x64) go further",
+            f"fit, above tol={tol:.1e}, in {x.dtype}; centre the inputs or use float64 "
+            "(jax_enable_x64)",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -170,8 +170,8 @@ def _warn_of_sizes(kernel: KernelFunction, x: jax.Array, n: int) -> None:
     lost = float(jnp.finfo(x.dtype).eps) * np.max(squares) * n
     if lost > 1e-2 * np.sum(np.minimum(squares, np.median(squares))):
         warnings.warn(
-            f"best_in_span: rows of `x` differ in size so much that {x.dtype} does not carry the "
-            "fit to the small ones; scale the rows, or use float64 (jax_enable_x64)",
+            f"best_in_span: rows of `x` differ in size so much that {x.dtype} does not resolve "
+            "the fit to the small ones; scale the rows, or use float64 (jax_enable_x64)",
             RuntimeWarning,
             stacklevel=3,
         )

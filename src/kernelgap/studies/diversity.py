@@ -120,7 +120,7 @@ class DiversityConfig(Config):
         """Raise if all nets are too narrow for images."""
         images = "digits" in self.data or self.mnist
         if "error" in self.parts and images and self.widths[-1] < LEAST_UNITS:
-            error = f"`widths` must go to 16 or more for ten classes; got {self.widths}"
+            error = f"`widths` must include 16 or more for ten classes; got {self.widths}"
             raise about_options(ValueError(error), "widths")
 
 

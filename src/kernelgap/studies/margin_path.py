@@ -92,7 +92,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
 
 def _check(config: MarginPathConfig) -> None:
     if "digits" in config.parts and config.digits_n > (images := len(datasets.digits().y)):
-        error = f"`digits_n` must be at most {images}, the images there are; got {config.digits_n}"
+        error = f"`digits_n` must be at most {images}, the number of images; got {config.digits_n}"
         raise about_options(ValueError(error), "digits_n")
 
 

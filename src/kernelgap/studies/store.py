@@ -171,7 +171,9 @@ def read_journal(path: Path) -> tuple[dict[str, Any] | None, dict[tuple, CellRes
     try:
         *lines, tail = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        raise FileNotFoundError(f"the rows of the result are missing: no {str(path)!r}") from None
+        raise FileNotFoundError(
+            f"the rows of the result are missing: there is no {str(path)!r}"
+        ) from None
     if not lines:
         return None, {}, len(tail)
     try:

@@ -177,7 +177,7 @@ def warn_if_hidden(
     """Warn where rounding hides the smallest eigenvalue, and name the likely cause."""
     if smallest >= rounding:
         return
-    text = (f"{dtype} does not carry the smallest eigenvalue: found {smallest:.2g} with a rounding "
+    text = (f"{dtype} does not resolve the smallest eigenvalue: got {smallest:.2g} with a rounding "
             f"error of about {rounding:.1g}.")  # fmt: skip
     if pair is not None:
         text += (f" The nearest inputs are rows {pair.i} and {pair.j}, at distance "

@@ -58,7 +58,7 @@ class GramArray:
         if not array.flags.writeable:
             raise ValueError("`out` must be writable; got a read-only array")
         if file_options:
-            raise ValueError("`resume` and `overwrite` are about files; got an array as `out`")
+            raise ValueError("`resume` and `overwrite` need a file as `out`; got an array as `out`")
         self.array, self.done = array, 0
 
     def write(self, top: int, left: int, block: np.ndarray) -> None:

@@ -91,9 +91,9 @@ def gram(
     tile = None if tile is None else checks.integer(tile, "tile", minimum=1)
     mesh = sharding.checked_mesh(mesh)
     if out is None and (resume or overwrite):
-        raise ValueError("`resume` and `overwrite` are about the file `out`; got out=None")
+        raise ValueError("`resume` and `overwrite` need a file as `out`; got out=None")
     if out is None and progress:
-        raise ValueError("`progress` is about `out`, filled panel by panel; got out=None")
+        raise ValueError("`progress` needs `out`, which is filled panel by panel; got out=None")
     n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
     device = sharding.first_device(mesh, x1)
     tile = tile or memory.default_tile(device.platform)
