@@ -40,8 +40,8 @@ class Kernel:
 
     `k1 + k2`, `k1 * k2` (of values, not of matrices) and `2.0 * k` are kernels again. A factor is
     positive: a number is a part of the description, a JAX array is a parameter, which may be
-    traced. Both parts get the `get` of the call; parts of different kinds, such as an NTK and an
-    NNGP kernel, are evaluated as what they are.
+    traced. `get` is passed to both parts; parts of different kinds, such as an NTK and an NNGP
+    kernel, are evaluated as their own kind.
 
     Attributes:
         evaluate: `evaluate(spec, params, x1, x2, get) -> (n1, n2, ...)`.

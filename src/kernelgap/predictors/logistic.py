@@ -67,7 +67,7 @@ def kernel_logistic(
         classes: Number of classes, at least 2, or None for labels -1 and +1.
         tol: Relative duality gap (P - D) / P to reach, positive.
         solver: `Direct()` factorises, `Iterative()` holds the Gram matrix and uses only products,
-            `MatrixFree()` does not hold it; `"auto"` chooses by n and by the memory at hand. Their
+            `MatrixFree()` does not hold it; `"auto"` chooses by n and by the free memory. Their
             `max_iterations` counts Newton steps, each one linear system, and is 200 by default.
 
     Returns:

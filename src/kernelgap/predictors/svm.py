@@ -70,7 +70,7 @@ def hard_margin_svm(
             support vectors, and moves one support vector at a time where that stalls, as on
             singular matrices. `Iterative()` holds the Gram matrix and uses only products with it,
             50 to 100 as a rule. `MatrixFree()` does not hold it either. `"auto"` chooses by n and
-            by the memory at hand, and turns to factorisations where products did not succeed.
+            by the free memory, and uses factorisations if products did not succeed.
             `max_iterations` is 1000 by default (one more refines a direct solution).
         throw: Raise an error where the kernel does not separate the data; if False, return a
             result with the `Status` INSEPARABLE or INDEFINITE, whose `coef`, `margin`,
