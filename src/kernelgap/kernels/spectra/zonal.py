@@ -195,11 +195,11 @@ def _circle(kernel: Kernel, d: int, radius: float) -> Callable[[np.ndarray], np.
     axes = np.eye(d)[:2]
     turned = np.linalg.qr(np.random.default_rng(0).normal(size=(d, 2)))[0].T
     cosines = np.linspace(-0.9, 0.9, 7)
-    values, turned_values = along(cosines, axes), along(cosines, turned)
+    values, rotated = along(cosines, axes), along(cosines, turned)
     size = float(np.max(np.abs(values)))
-    if not np.max(np.abs(values - turned_values)) <= 1e4 * float(np.finfo(values.dtype).eps) * size:
+    if not np.max(np.abs(values - rotated)) <= 1e4 * float(np.finfo(values.dtype).eps) * size:
         raise ValueError(f"`kernel` must be rotation invariant on the sphere; its values for equal "
-                         f"cosines differ by {np.max(np.abs(here - there)):.2g}")  # fmt: skip
+                         f"cosines differ by {np.max(np.abs(values - rotated)):.2g}")  # fmt: skip
     return lambda c: along(c, axes)
 
 
