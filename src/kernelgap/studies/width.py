@@ -82,7 +82,7 @@ class WidthConfig(Config):
     )
     certified: int = option(
         10,
-        "number of seeds whose best margin of any width is bounded, which takes longest",
+        "seeds whose best margin of any width is bounded, which takes longest; 0 for none",
         minimum=0,
     )
     delta: float = option(
