@@ -10,11 +10,6 @@ import kernelgap as kg
 
 ROOT = Path(__file__).parent.parent
 SOURCE = Path(kg.__file__).parent
-# Modules still to be converted: delete an entry once its module is clean.
-TO_CONVERT = {
-    "kernels", "predictors",
-    "sklearn", "studies",
-}  # fmt: skip
 
 HEADLESS = re.compile(r"(What|Whether|How|Where|Which)\b")
 # "is no integer" for "is not an integer"; the lookarounds allow what is good English.
@@ -47,10 +42,6 @@ def _violations(source):
             yield node.lineno, f"the name {name!r} does not say what it is"
 
 
-def _module(path):
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
-
-
 def _complaints(paths):
     return [
         f"{path.relative_to(SOURCE)}:{line}: {complaint}"
@@ -60,13 +51,7 @@ def _complaints(paths):
 
 
 def test_source():
-    assert _complaints(p for p in SOURCE.rglob("*.py") if _module(p) not in TO_CONVERT) == []
-
-
-@pytest.mark.parametrize("module", sorted(TO_CONVERT))
-def test_a_converted_module_leaves_the_list(module):
-    paths = [p for p in SOURCE.rglob("*.py") if _module(p) == module]
-    assert _complaints(paths), f"{module} is clean: delete it from TO_CONVERT"
+    assert _complaints(p for p in SOURCE.rglob("*.py")) == []
 
 
 PAGES = [ROOT / "README.md", ROOT / "benchmarks/README.md", *ROOT.glob("docs/**/*.md")]

@@ -118,7 +118,7 @@ def test_bars_of_stages_end_full(bars, tmp_path):
     kernel = kg.kernels.ntk(MODEL)
     kg.kernels.gram(kernel, DATA.x, out=tmp_path / "k.npy", tile=8, progress=True)
     assert [(bar.name, bar.total, bar.done) for bar in bars[1:]] == [("gram", 20, 20)]
-    with pytest.raises(ValueError, match="`progress` is about `out`, filled panel by panel"):
+    with pytest.raises(ValueError, match="`progress` needs `out`, which is filled panel by panel"):
         kg.kernels.gram(kernel, DATA.x, progress=True)
 
 

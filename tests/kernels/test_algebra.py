@@ -142,7 +142,7 @@ def test_wherever_a_kernel_is_taken(tmp_path):
 def test_the_batch_is_probed_once_in_an_eager_call(monkeypatch):
     """Also where the kernel is a part of another; predictors hold the matrix, or do not."""
     probes = []
-    probe = outputs._refuse_batch_dependence
+    probe = forms._refuse_batch_dependence
 
     def counted(apply, params, x):
         if not isinstance(x, jax.core.Tracer):

@@ -126,7 +126,7 @@ def test_refuses():
         (_net(2, parameterization="standard"), "arora", "parameterization 'ntk' for"),
         (_net(2, parameterization="mean_field"), "neural_tangents", "'ntk' or 'standard'"),
         (_net(2, "erf"), "arora", "homogeneous activation"),
-        (_net(2, "abs"), "eigenpro", "is about ReLU"),
+        (_net(2, "abs"), "eigenpro", "is for ReLU"),
     ]:
         with pytest.raises(ValueError, match=message):
             convert(kg.kernels.ntk(net), convention)

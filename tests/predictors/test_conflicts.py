@@ -24,7 +24,7 @@ mixed, alike = np.array([1.0, 1, -1, 1]), np.array([1.0, -1, 1, 1])
 
 CASES = [
     (relu, binary, np.array([-1.0, 1, 1, -1]), "row 0 is zero, where every function"),
-    (relu, tiny, alike, "that of row 0, which is not zero, is. Multiply x"),
+    (relu, tiny, alike, "row 0 is not zero, but its kernel value is. Multiply x"),
     (relu, repeated, mixed, "rows 0 and 2 are equal, and have different labels"),
     (even, opposite, mixed, "rows 0 and 2 are opposite.* even, and have different labels"),
     (linear, opposite, alike, "rows 0 and 2 are opposite.* odd, and have equal labels"),

@@ -114,7 +114,7 @@ def test_nystroem_of_low_rank_and_identity(seed):
     found = nystroem(low, 5)
     assert found.factor.shape == (600, 128)
     np.testing.assert_allclose(found.factor @ found.factor.T, low.gram, atol=0.02)
-    assert float(found.rest) <= 1e-3 * float(found.scale)
+    assert float(found.remainder) <= 1e-3 * float(found.scale)
     np.testing.assert_allclose(found.scale, np.median(np.sum(features**2, axis=1)), rtol=1e-5)
     # With all inputs as landmarks, any matrix is its own approximation.
     small = jnp.asarray(features[:100] @ features[:100].T + 3 * np.eye(100), float)
@@ -123,7 +123,7 @@ def test_nystroem_of_low_rank_and_identity(seed):
     # With 128 of 600, the identity's part is left for `rest`.
     plus = GramMatrix(jnp.asarray(features @ features.T + 3 * np.eye(600), float))
     found = nystroem(plus, 5)
-    assert 3 * (1 - 2 * 128 / 600) < float(found.rest) < 3
+    assert 3 * (1 - 2 * 128 / 600) < float(found.remainder) < 3
     index = np.arange(128) * 600 // 128
     np.testing.assert_allclose(found.mean, np.mean(np.asarray(plus.gram)[np.ix_(index, index)]),
                                rtol=1e-4, atol=1e-4)  # fmt: skip
@@ -132,7 +132,7 @@ def test_nystroem_of_low_rank_and_identity(seed):
 def test_a_failed_factorisation_costs_speed_only():
     found = nystroem(GramMatrix(3 * jnp.ones((25, 25)) - 2 * jnp.eye(25)), 5)
     assert (np.asarray(found.factor) == 0).all()
-    assert float(found.rest) == float(found.scale) == 1
+    assert float(found.remainder) == float(found.scale) == 1
 
 
 @pytest.mark.parametrize(("precision", "factor"), [(False, 3), (True, 2)])
@@ -144,7 +144,7 @@ def test_preconditioning_helps(precision, factor):
             x, y = kg.datasets.xor_noise(jax.random.key(seed), 600, 20)
             gram = GramMatrix(ntk(x))
             approximation = nystroem(gram, 20)
-            inverse = woodbury(approximation.factor, jnp.full(600, approximation.rest))
+            inverse = woodbury(approximation.factor, jnp.full(600, approximation.remainder))
             counts += [
                 int(solve(gram.product, by, y, tol=1e-3, max_products=2000).products)
                 for by in (inverse, lambda v: v)

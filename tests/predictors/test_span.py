@@ -118,7 +118,7 @@ def test_a_fit_that_float32_does_not_carry_is_not_returned_without_a_warning():
     rng = np.random.default_rng(0)
     x = (rng.standard_normal((640, 6)) + 30).astype(np.float32)
     y = np.sin(rng.standard_normal(640)).astype(np.float32)
-    with pytest.warns(RuntimeWarning, match="relative distance .* mean taken off"):
+    with pytest.warns(RuntimeWarning, match="relative distance .* centre the inputs"):
         found = best_in_span(ntk, x[:64], x, y)
     exact = _in_float64(x[:64], x, y, x)
     with x64(True):  # the coefficients as they are, without the rounding of predictions

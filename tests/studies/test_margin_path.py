@@ -87,6 +87,6 @@ def test_digits_of_ten_classes():
 
 def test_run_refuses_more_digits_than_there_are():
     with pytest.raises(
-        ValueError, match="`digits_n` must be at most 1797, the images there are; got 1798"
+        ValueError, match="`digits_n` must be at most 1797, the number of images; got 1798"
     ):
         margin_path.STUDY.run(MarginPathConfig(parts=("digits",), digits_n=1798))

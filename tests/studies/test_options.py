@@ -93,7 +93,7 @@ def test_paths_of_regularisation_must_decrease(name):
     ("name", "change", "match"),
     [
         ("noisy-gd", {"resample_rate": 1e3}, "`learning_rate` \\* `resample_rate`"),
-        ("diversity", {"widths": (8,)}, "`widths` must go to 16 or more for ten classes"),
+        ("diversity", {"widths": (8,)}, "`widths` must include 16 or more for ten classes"),
     ],
 )
 def test_what_cannot_be_declared(name, change, match):

@@ -246,7 +246,9 @@ def test_what_is_not_a_result(folder, tmp_path_factory):
     with pytest.raises(ValueError, match="unfinished run of coins, which can be resumed"):
         studies.load(empty)
     (folder / "coins.journal.jsonl").unlink()
-    with pytest.raises(FileNotFoundError, match=r"rows of the result are missing: no .*coins"):
+    with pytest.raises(
+        FileNotFoundError, match=r"rows of the result are missing: there is no .*coins"
+    ):
         studies.load(folder)
 
 

@@ -5,12 +5,12 @@ kernel of one finite net, trained or not; `diversity.diversity_kernel` is the li
 layer of ReLU units alone. A `Kernel` is a plain callable, `kernel(x1, x2=None) -> (n1, n2)`, and a
 pytree, so that it passes through `jit` and `vmap`. Two engines evaluate the infinite-width kernels:
 `closed_form`, one fused pass for ReLU-like activations, and `neural_tangents`, the library of that
-name. `convert` gives them the factors of other authors. `k1 + k2`, `k1 * k2` and
+name. `convert` applies the factors of other authors' conventions. `k1 + k2`, `k1 * k2` and
 `2.0 * k` are kernels again.
 
-`gram` and `matmul` take any kernel to any n: by panels, on disk, over devices, as mere products.
-`spectrum` and `extreme_eigenvalues` are the eigenvalues of Gram matrices, `zonal_spectrum` those of
-the kernel itself on the sphere; `nearest_pair` says how well separated the inputs are.
+`gram` and `matmul` evaluate any kernel for any n: by panels, on disk, over devices, matrix-free.
+`spectrum` and `extreme_eigenvalues` return eigenvalues of Gram matrices, `zonal_spectrum` those of
+the kernel itself on the sphere; `nearest_pair` measures the separation of the inputs.
 """
 
 from importlib import import_module
@@ -49,7 +49,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # These bring scipy.sparse.linalg: on first use.
+    # These import scipy.sparse.linalg, and are therefore loaded on first use.
     if name in ("ExtremeEigenvalues", "extreme_eigenvalues"):
         return getattr(import_module("kernelgap.kernels.spectra.extreme"), name)
     raise AttributeError(f"module 'kernelgap.kernels' has no attribute {name!r}")

@@ -14,7 +14,7 @@ from kernelgap._numerics import checks
 from kernelgap.typing import PyTree
 
 MIXED = "mixed"
-"""The name of a combination of kernels of several kinds, each evaluated as what it is."""
+"""The name of a combination of kernels of several kinds, each evaluated as its own kind."""
 
 
 class Combined(NamedTuple):
@@ -22,7 +22,7 @@ class Combined(NamedTuple):
 
     Attributes:
         operation: `"sum"` or `"product"` of two parts, or `"multiple"` of one.
-        factor: Of a multiple, where it is a number; else it is the last of the parameters.
+        factor: Factor of a multiple if it is a number; an array is the last of the parameters.
     """
 
     operation: str
@@ -66,13 +66,13 @@ def _combined(spec: Combined, params: PyTree, evaluate: Callable[[Any], jax.Arra
 
 
 def checked_factor(factor: Any) -> tuple[float | None, tuple[jax.Array, ...]]:
-    """Return a positive factor as a number, or as an array where it came as one."""
+    """Return a positive factor as a number, or as an array if it is one."""
     factor = checks.number(factor, "factor", minimum=0, exclusive=True)
     return (None, (factor,)) if isinstance(factor, jax.Array) else (float(factor), ())
 
 
 def common_kinds(first: Any, second: Any) -> tuple[str, tuple[str, ...]]:
-    """Return the default of a combination, and what `get` may ask it for."""
+    """Return the default of a combination, and the names that `get` may ask for."""
     if first.default != second.default:
         return MIXED, (MIXED,)
     return first.default, tuple(kind for kind in first.kinds if kind in second.kinds)

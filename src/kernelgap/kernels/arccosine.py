@@ -31,9 +31,9 @@ def expectations(
     covariance: jax.Array,
     same: jax.Array | None,
 ) -> tuple[jax.Array, ...]:
-    """E[phi phi] and E[phi' phi'] over pairs, and E[phi^2] on both sides.
+    """Return E[phi phi] and E[phi' phi'] over pairs, and E[phi^2] on both sides.
 
-    Variances and covariances broadcast; `same` says of which pairs both members are equal.
+    Variances and covariances broadcast; `same` marks the pairs whose members are equal.
     """
     p = int(phi.power)
     straight = (phi.positive**2 + phi.negative**2) / (2 * np.pi)
@@ -55,7 +55,7 @@ def expectations(
 
 
 def _positive(variance: jax.Array) -> jax.Array:
-    """The variance, or 1 where it is 0: keeps roots and quotients differentiable there."""
+    """Return the variance, or 1 where it is 0, which keeps roots and quotients differentiable."""
     return jnp.where(variance > 0, variance, 1)
 
 
@@ -63,8 +63,8 @@ def _positive(variance: jax.Array) -> jax.Array:
 def arccosines(p: int, cosine: jax.Array) -> tuple[jax.Array, jax.Array]:
     """J_p at theta and at pi - theta, from c = cos(theta).
 
-    A cosine within rounding of 1 says nothing of the angle but that it is small: it is taken for 1,
-    so that equal inputs have equal kernel values wherever they meet.
+    A cosine within rounding of 1 determines the angle only up to being small. It counts as 1, so
+    that equal inputs have equal kernel values in every block of a Gram matrix.
     """
     obtuse = cosine < 0
     size = jnp.where(obtuse, -cosine, cosine)

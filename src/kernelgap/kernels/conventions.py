@@ -1,9 +1,9 @@
 """Factors between the conventions in which NTKs are published.
 
-All of these kernels belong to the same network, of weights N(0, 1): only the factor C of its
+All of these kernels belong to the same network, with weights N(0, 1): only the factor C of its
 outputs differs, f_theirs(W; x) = C f_ours(W; x), because positive homogeneity takes the factor of
-every layer out of the net. Hence NTK and NNGP of theirs are C^2 times ours at `init_scale` 1, and
-ours grow with `init_scale` c like c^(2a - 2) and c^(2a), a the degree of the net.
+every layer out of the net. Hence their NTK and NNGP kernels are C^2 times ours at `init_scale` 1,
+and ours grow with `init_scale` c like c^(2a - 2) and c^(2a), where a is the degree of the net.
 """
 
 import math
@@ -41,7 +41,7 @@ class Converted(NamedTuple):
 
 
 def convert(kernel: Kernel, convention: Convention) -> Kernel:
-    r"""Return an infinite-width kernel as others write it, for numbers that compare with theirs.
+    r"""Convert an infinite-width kernel to another convention, to compare numbers with other work.
 
     K_theirs(x, z) = factor * K(x, z); a ridge or an eigenvalue is then in their units. The forward
     factors of layers l = 1..K are
@@ -107,7 +107,7 @@ def _check(spec: MLPSpec, convention: str) -> None:
         raise ValueError(f"`model` must have a homogeneous activation for convention="
                          f"{convention!r}: no factor comes out of {spec.activation}")  # fmt: skip
     if convention == "eigenpro" and spec.activation != HOMOGENEOUS["relu"]:
-        raise ValueError(f"convention='eigenpro' is about ReLU; got {spec.activation}")
+        raise ValueError(f"convention='eigenpro' is for ReLU; got {spec.activation}")
 
 
 def _factor(spec: MLPSpec, d: int, convention: str, get: str) -> float:

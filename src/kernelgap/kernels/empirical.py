@@ -34,7 +34,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class NetworkSpec(NamedTuple):
-    """What is static in the empirical NTK of a net: its description, and the layers to sum over."""
+    """Static description of the empirical NTK of a net: the model, and the layers to sum over."""
 
     model: MLPSpec
     layers: tuple[int, ...]
@@ -47,44 +47,41 @@ def empirical_ntk(
     layers: Literal["first", "last"] | Sequence[int] | None = None,
     chunk: int | None = None,
 ) -> Kernel:
-    r"""The neural tangent kernel of a finite net at the given parameters.
+    r"""Return the neural tangent kernel of a finite net at the given parameters.
 
     K(x, z)_{ab} = <grad f_a(params; x), grad f_b(params; z)>. For a `homogeneous_mlp` it is
     evaluated layer by layer without a Jacobian,
 
         K(x, z)_{ab} = sum_k s_k^2 <h_{k-1}(x), h_{k-1}(z)> <delta_k^a(x), delta_k^b(z)>,
 
-    in memory for some (n1, n2, k, k) and (n, width, k) arrays. For other functions, Jacobians of
-    `chunk` examples at a time are multiplied, in memory for two of those.
+    which takes memory for a few arrays of shapes (n1, n2, k, k) and (n, width, k). For other
+    functions, Jacobians of `chunk` examples at a time are multiplied, and two of them are held.
 
     Args:
         model: a `homogeneous_mlp`, or a pure function `apply(params, x)` of inputs (n, ...) that
-            returns (n,) or (n, k), each row from its own example alone (no batch statistics, which
-            are looked for where arrays are concrete). A function must be hashable, and is compiled
-            anew for each new function object.
-        params: the model's parameters; for a function any tree of floating arrays. What is not
-            to be differentiated is closed over: `lambda p, x: apply((p, rest), x)`.
-        layers: of a `homogeneous_mlp`, sum over these layers only: `"first"`, `"last"`, or distinct
-            indices such as `(0, -1)`. The kernels of the parts of a partition sum to the whole.
-        chunk: of a function, the largest number of examples, at least 1, of a block of Jacobians.
-            It need not divide n; the default is as many as make 2^27 entries (0.5 GiB in float32).
-            Larger blocks are faster.
+            returns (n,) or (n, k), each row from its own example alone. Batch statistics are
+            refused where arrays are concrete. A function must be hashable, and every new function
+            object is compiled anew.
+        params: the model's parameters; for a function, any tree of floating arrays. To keep
+            parameters fixed, close over them: `lambda p, x: apply((p, fixed), x)`.
+        layers: for a `homogeneous_mlp` only. Sum over these layers: `"first"`, `"last"`, or
+            distinct indices such as `(0, -1)`. The kernels of a partition of the layers sum to the
+            kernel of all of them.
+        chunk: for a function only. The largest number of examples, at least 1, in a block of
+            Jacobians; it need not divide n. By default a block has at most 2^27 entries (0.5 GiB in
+            float32). Larger blocks are faster.
 
     Returns:
         A `Kernel` with the parameters as its arrays. `kernel(x1, x2=None)` has shape (n1, n2) for
         outputs of shape (n,), (n1, n2, k, k) for (n, k), also when k = 1; without `x2` it is
         exactly symmetric, K[i, j, a, b] = K[j, i, b, a]. `kernel.diag(x)` is (n,) or (n, k, k).
-        The derivative of an activation at 0 counts as 0, as in `models.Activation`. Inputs of a
-        `homogeneous_mlp` have the dtype of its parameters, which is that of the result; the kernel
-        of a function has the dtype of its outputs.
+        The derivative of an activation at 0 counts as 0, as in `models.Activation`. The inputs of
+        the kernel of a `homogeneous_mlp` must have the dtype of its parameters, which is also the
+        dtype of the result; the kernel of a function has the dtype of the function's outputs.
 
     Raises:
-        TypeError: if `model` is neither, a parameter is not floating, or `layers` or `chunk` is of
-            the wrong type; from the kernel, if inputs are not floating or of another dtype.
-        ValueError: if parameters do not fit the model or are not finite, layers do not exist or
-            repeat, `chunk` is below 1, or an option is given that is for the other kind of model;
-            from the kernel, if inputs are not finite, have the wrong shape, or the function's
-            outputs do.
+        ValueError: If `chunk` is given for a `homogeneous_mlp` or `layers` for a function; when the
+            kernel is called, if the outputs of a function have the wrong shape.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -97,7 +94,7 @@ def empirical_ntk(
         >>> kg.kernels.empirical_ntk(model, params, layers="last").diag(x).shape
         (4,)
 
-        Of any function, here with all but the readout held fixed:
+        For any function, here with all parameters but the readout held fixed:
 
         >>> readout = lambda w, x: model.apply((params[0], w), x)
         >>> kg.kernels.empirical_ntk(readout, params[1])(x).shape
@@ -162,17 +159,17 @@ def _checked_layers(layers: str | Sequence[int] | None, depth: int) -> tuple[int
 def gram(
     spec: NetworkSpec, params: Params, x1: jax.Array, x2: jax.Array | None, get: str
 ) -> jax.Array:
-    """The kernel between all rows of x1 and x2, or among x1 when x2 is None."""
+    """Return the kernel between all rows of x1 and x2, or among x1 when x2 is None."""
     del get
     _check_inputs(params, x1, "x1")
     if x2 is not None:
         _check_inputs(params, x2, "x2")
-    # Slopes of units do not show what is not a number.
+    # The slopes of ReLU units hide NaN parameters.
     return array_checks.nan_unless(array_checks.all_finite(params), _gram(spec, params, x1, x2))
 
 
 def diagonal(spec: NetworkSpec, params: Params, x: jax.Array, get: str) -> jax.Array:
-    """K(x_i, x_i) for each row."""
+    """Return K(x_i, x_i) for each row."""
     del get
     _check_inputs(params, x, "x")
     return array_checks.nan_unless(array_checks.all_finite(params), _diagonal(spec, params, x))
@@ -223,9 +220,9 @@ def _diagonal(
 
 
 def _signals(spec: MLPSpec, params: Params, x: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
-    """Features h_{k-1} (n, fan_in) and signals delta_k (n, outputs, fan_out) of each layer k.
+    """Return features h_{k-1} (n, fan_in) and signals delta_k (n, outputs, fan_out) per layer.
 
-    Those of the last layer are the identity for every row, here of shape (1, outputs, outputs).
+    The signals of the last layer are the identity for every row, of shape (1, outputs, outputs).
     """
     factors = [layer.scale for layer in spec.layers(x.shape[1])]
     features, slopes = [x], []

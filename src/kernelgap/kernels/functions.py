@@ -1,4 +1,4 @@
-"""Any function of two input sets as a kernel: the checks of tiles, products and predictors."""
+"""Checks of any function of two input sets that tiles, products and predictors use as a kernel."""
 
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
@@ -19,20 +19,20 @@ KernelFunction = Callable[..., jax.Array]
 
 
 def checked_kernel(kernel: KernelFunction) -> KernelFunction:
-    """Return the kernel as a pytree, which passes through `jit`; refuse what is not a function."""
+    """Return the kernel as a pytree, which passes through `jit`; raise unless it is callable."""
     checks.function(kernel, "kernel", "kernel(x1, x2=None), such as kernels.ntk(model)")
     if not jax.tree_util.all_leaves([kernel]):  # a pytree already, with its parameters as leaves
         return kernel
     if _is_hashable(kernel):
         return jax.tree_util.Partial(kernel)
-    # What cannot be hashed may change between calls: a new function each time is traced anew.
+    # An unhashable callable may change between calls: a new lambda is traced anew every time.
     return jax.tree_util.Partial(lambda *inputs: kernel(*inputs))
 
 
 def check_rows(kernel: KernelFunction, x: jax.Array) -> None:
-    """Refuse the empirical kernel of a net whose outputs are not row by row.
+    """Refuse the empirical kernel of a function whose outputs are not computed row by row.
 
-    This is for what is evaluated in compiled code only: other evaluations look themselves.
+    Call this before compiled code evaluates the kernel; other evaluations check for themselves.
     """
     if not isinstance(kernel, Kernel):
         return
@@ -57,10 +57,10 @@ def checked_block(kernel: KernelFunction, x1: jax.Array, x2: jax.Array | None) -
     """Return kernel(x1, x2); refuse other shapes than one row and column per row of x1 and x2."""
     block = kernel(x1) if x2 is None else kernel(x1, x2)
     shape = (x1.shape[0], (x1 if x2 is None else x2).shape[0])
-    found = getattr(block, "shape", type(block).__name__)
-    if found != shape:
+    received = getattr(block, "shape", type(block).__name__)
+    if received != shape:
         raise ValueError(f"`kernel` must return shape {shape} for {shape[0]} and {shape[1]} "
-                         f"inputs; got {found}")  # fmt: skip
+                         f"inputs; got {received}")  # fmt: skip
     if block.dtype != x1.dtype:
         raise TypeError(f"`kernel` must return the dtype of its inputs, {x1.dtype}; "
                         f"got {block.dtype}")  # fmt: skip
@@ -79,7 +79,7 @@ def _is_hashable(kernel: KernelFunction) -> bool:
         return False
     try:
         hash(kernel)
-    except TypeError:  # a partial of arrays, for one
+    except TypeError:  # such as a partial of arrays
         return False
     return True
 

@@ -15,7 +15,7 @@ Engine = Literal["auto", "closed_form", "neural_tangents"]
 
 
 def ntk(model: Model, *, engine: Engine = "auto") -> Kernel:
-    r"""The neural tangent kernel of a model at initialisation, in the limit of large widths.
+    r"""Return the neural tangent kernel of a model at initialisation, in the limit of large widths.
 
     K(x, z) = lim E <grad f(Theta; x), grad f(Theta; z)> over the model's initial parameters, per
     output, with the model's own parameterization, `init_scale` and layer widths in it. For
@@ -25,33 +25,31 @@ def ntk(model: Model, *, engine: Engine = "auto") -> Kernel:
 
     so in the standard parameterization (r_w^2 = 1/m, r_u^2 = 1/d) the second term, that of the
     readout, grows with the width. Use `parameterization="ntk"` for a kernel in which all layers
-    count alike.
+    have equal weight.
 
     Args:
         model: an `mlp` or `homogeneous_mlp`.
-        engine: `"closed_form"` evaluates, in one fused pass, homogeneous activations of power 1, 2
-            or 3 and all smooth ones; for `tanh` and `silu`, which have no closed form, it is a mean
-            of 36 closed forms in float32 and of 144 in float64, exact to 1e-7 and 1e-12 relative
-            per layer at any scale of the inputs. `"neural_tangents"` uses that library, which has
-            power 1, `gelu` and `erf`. `"auto"` is the closed form.
+        engine: `"closed_form"` evaluates homogeneous activations of power 1, 2 or 3 and all smooth
+            ones in one fused pass. `tanh` and `silu` have no closed form; for them it takes a mean
+            of 36 closed forms in float32 and of 144 in float64, with relative errors of 1e-7 and
+            1e-12 per layer at any scale of the inputs. `"neural_tangents"` uses that library,
+            which supports power 1, `gelu` and `erf`. `"auto"` is the closed form.
 
     Returns:
         A `Kernel`, called as `kernel(x1, x2=None) -> (n1, n2)`. By the closed form, values are
         finite and have finite first and second derivatives at equal and at zero inputs, and equal
-        inputs give the diagonal value wherever they meet. In float32, with L hidden layers:
+        inputs give the diagonal value in every block. In float32, with L hidden layers:
 
-        - of a homogeneous activation of power 1, the error is at most 1e-6 sqrt(K(x,x) K(z,z)) for
+        - for a homogeneous activation of power 1, the error is at most 1e-6 sqrt(K(x,x) K(z,z)) for
           inputs at an angle of at least 0.4 L to each other and to each other's opposite, and grows
           like 3e-7 L^2 / angle below; inputs at an angle below 1.4e-3 count as parallel, which
           moves the kernel by at most 5e-4 relative per hidden layer (float64: 6e-8 and 2e-8);
-        - of a smooth one, the error is at most 1e-6 (2 + v) sqrt(K(x,x) K(z,z)) for L <= 3, v the
+        - for a smooth one, the error is at most 1e-6 (2 + v) sqrt(K(x,x) K(z,z)) for L <= 3, v the
           largest variance of a pre-activation in units of the activation's scale squared.
 
     Raises:
-        TypeError: if `model` is no `Model`; from the kernel, if inputs are not floating.
-        ValueError: if `engine` is unknown or cannot evaluate this activation; from the kernel,
-            if inputs are not finite matrices of equal d.
-        ImportError: from `engine="neural_tangents"`, if that library does not import.
+        ValueError: If `engine` cannot evaluate this activation.
+        ImportError: If neural_tangents is asked for and does not import.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -69,10 +67,10 @@ def ntk(model: Model, *, engine: Engine = "auto") -> Kernel:
 
 
 def nngp(model: Model, *, engine: Engine = "auto") -> Kernel:
-    """The covariance of the outputs at initialisation, in the limit of large widths.
+    """Return the covariance of the outputs at initialisation, in the limit of large widths.
 
-    K(x, z) = lim E[f(Theta; x) f(Theta; z)]: the kernel of training the last layer alone, up to a
-    factor, and of the Gaussian process that the wide random net is.
+    K(x, z) = lim E[f(Theta; x) f(Theta; z)]. Up to a factor it is the kernel of training the last
+    layer alone, and it is the covariance of the Gaussian process to which wide random nets tend.
 
     Args:
         model: an `mlp` or `homogeneous_mlp`.
@@ -82,7 +80,7 @@ def nngp(model: Model, *, engine: Engine = "auto") -> Kernel:
         A `Kernel`, called as `kernel(x1, x2=None) -> (n1, n2)`.
 
     Raises:
-        TypeError, ValueError, ImportError: as in `ntk`.
+        ValueError, ImportError: As in `ntk`.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -97,7 +95,7 @@ def nngp(model: Model, *, engine: Engine = "auto") -> Kernel:
 
 
 def checked_spec(model: Model) -> MLPSpec:
-    """The description of a multi-layer perceptron; refuses what is none."""
+    """Return the description of a multi-layer perceptron; raise for any other model."""
     spec = model.spec if isinstance(model, Model) else None
     if isinstance(spec, FixedSignSpec):
         raise TypeError("`model` must be an mlp or homogeneous_mlp; the kernel of a fixed_sign_net "

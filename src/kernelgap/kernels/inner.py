@@ -11,9 +11,9 @@ def scaled_rows(
     """Return rows and roots, x = rows * root^2, with the largest entry of each row near 1.
 
     Squares of the rows neither overflow nor underflow, whatever the scale of x. Roots are powers
-    of two: nothing is rounded, and a kernel that is homogeneous takes them out exactly. Zero rows
-    have root 1. Rows whose largest entry lies within `between` stay as they are, others are brought
-    near the end that they are beyond.
+    of two, so that nothing is rounded and a homogeneous kernel factors them out exactly. Zero rows
+    have root 1. Rows whose largest entry lies within `between` stay as they are; others are scaled
+    to near the closer end of that range.
     """
     top = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1))
     ratio = jnp.where(top > 0, top / jnp.clip(top, *between), 1)
@@ -23,7 +23,7 @@ def scaled_rows(
 
 
 def rescaled(values: jax.Array, root1: jax.Array, root2: jax.Array, degree: int) -> jax.Array:
-    """Values of rows times root1^(2 degree) root2^(2 degree), if they can be represented."""
+    """Return values of rows times root1^(2 degree) root2^(2 degree), if they can be represented."""
     root = root1 * root2
     if degree > 1:
         root = jnp.minimum(root**degree, jnp.finfo(root.dtype).max)  # 0 * inf would be NaN
@@ -33,7 +33,7 @@ def rescaled(values: jax.Array, root1: jax.Array, root2: jax.Array, degree: int)
 def inner_products(
     x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None
 ) -> tuple[Float[Array, " n1"], Float[Array, " n2"], Float[Array, "n1 n2"]]:
-    """Squared norms of both sets, and all products; with x2 None, exactly the norms where equal."""
+    """Return squared norms of both sets and all inner products; an exact diagonal if x2 is None."""
     norms1 = jnp.sum(jnp.square(x1), axis=1)
     norms2 = norms1 if x2 is None else jnp.sum(jnp.square(x2), axis=1)
     # TF32 or bfloat16 products would move kernel values by 1e-3; ask for full precision.

@@ -29,8 +29,8 @@ _T = TypeVar("_T")
 class Kernel:
     """A positive semi-definite function of two inputs.
 
-    Call it as `kernel(x1, x2=None, get=None)`: the Gram matrix of shape (n1, n2), or (n1, n1),
-    symmetric with exact diagonal, when `x2` is None. Inputs of half precision are evaluated in
+    `kernel(x1, x2=None, get=None)` returns the Gram matrix of shape (n1, n2), or (n1, n1),
+    symmetric with an exact diagonal, when `x2` is None. Inputs of half precision are evaluated in
     float32 and rounded at the end; values that the dtype cannot hold are refused (under `jit` they
     are inf). `get` is neural_tangents' third argument:
     `"ntk"`, `"nngp"` or a tuple of them; by default the kernel that the object was made for.
@@ -41,8 +41,8 @@ class Kernel:
 
     `k1 + k2`, `k1 * k2` (of values, not of matrices) and `2.0 * k` are kernels again. A factor is
     positive: a number is a part of the description, a JAX array is a parameter, which may be
-    traced. Both parts get the `get` of the call; parts of different kinds, such as an NTK and an
-    NNGP kernel, are evaluated as what they are.
+    traced. `get` is passed to both parts; parts of different kinds, such as an NTK and an NNGP
+    kernel, are evaluated as their own kind.
 
     Attributes:
         evaluate: `evaluate(spec, params, x1, x2, get) -> (n1, n2, ...)`.
@@ -97,7 +97,7 @@ class Kernel:
         return self._each(get, checked)
 
     def _values(self, get: str, params: PyTree, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
-        if self.ndim is None:  # a function computes in the precision that it is written in
+        if self.ndim is None:  # a function chooses its own precision
             values = self.evaluate(self.spec, params, x1, x2, get)
             if array_checks.is_concrete(values) and not bool(jnp.all(jnp.isfinite(values))):
                 raise ValueError("`x1` gives values of the kernel that are NaN or beyond the range "
@@ -183,7 +183,7 @@ class Kernel:
         return Kernel(algebra.gram, algebra.diagonal, spec, default, parts, kinds, ndim)
 
     def _identity(self) -> tuple:
-        # Arrays have no hash and no single truth value: which ones they are decides.
+        # Arrays have no hash and no single truth value, so that their identity decides.
         leaves, tree = jax.tree.flatten(self)
         return (tree, *map(id, leaves))
 
@@ -194,7 +194,7 @@ class Kernel:
         return hash(self._identity())
 
     def __reduce__(self) -> tuple:
-        # Compiled functions are pickled by name; pickle itself would look for what they wrap.
+        # Pickle compiled functions by name; pickle would look for the functions that they wrap.
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         names = {name: _name(fields.pop(name)) for name in ("evaluate", "evaluate_diag")}
         return _restored, (names, fields)
@@ -224,7 +224,7 @@ def _is_extreme(x: jax.Array) -> bool:
 
 
 def _name(function: Callable) -> tuple[str, str] | Callable:
-    """Return module and name of a function where they lead back to it, else the function."""
+    """Return module and name of a function if they lead back to it, else the function itself."""
     module, name = function.__module__, function.__qualname__
     importable = getattr(import_module(module), name, None) is function
     return (module, name) if importable else function

@@ -1,9 +1,10 @@
 """The `neural_tangents` engine, and the one place that imports that library.
 
 neural_tangents 0.6.5 does not import on JAX >= 0.6, because names it uses have moved, and it
-always imports TensorFlow, for a part that kernels do not need. `load` supplies the names, public
-ones all, while it is being imported, keeps TensorFlow out, and takes everything away again, so
-that no other library sees a changed JAX. If neural_tangents is imported already it is used as is.
+always imports TensorFlow, for a part that kernels do not need. While it is being imported, `load`
+supplies these names, all of them public, and keeps TensorFlow out; afterwards it removes
+everything, so that no other library sees a changed JAX. A neural_tangents that is imported already
+is used as it is.
 """
 
 import importlib
@@ -37,7 +38,7 @@ def load() -> types.ModuleType:
         The module `neural_tangents`.
 
     Raises:
-        ImportError: if it is not installed or does not import, with the versions.
+        ImportError: If it is not installed or does not import; the message states the versions.
 
     Example:
         >>> import kernelgap as kg
@@ -78,7 +79,7 @@ def _moved_names() -> Iterator[None]:
     with ExitStack() as stack:
         for name in ("Jaxpr", "JaxprEqn", "Literal", "Primitive", "Var"):
             stack.enter_context(_name(jax.core, name, getattr(jax.extend.core, name)))
-        # Only a key of a table of rules for a primitive that no longer occurs.
+        # It only keys a table of rules for primitives, of which this one no longer occurs.
         placeholder = jax.extend.core.Primitive("zeros_like")
         stack.enter_context(_name(jax.interpreters.ad, "zeros_like_p", placeholder))
         yield
@@ -86,7 +87,7 @@ def _moved_names() -> Iterator[None]:
 
 @contextmanager
 def _jax_util() -> Iterator[None]:
-    """jax.util.safe_map and safe_zip, which went without replacement."""
+    """jax.util.safe_map and safe_zip, which were removed without replacement."""
 
     def safe_zip(*args: Any) -> list:
         return list(zip(*args, strict=True))
@@ -108,7 +109,7 @@ def _jax_util() -> Iterator[None]:
 
 @contextmanager
 def _without_tensorflow() -> Iterator[None]:
-    """An empty neural_tangents.experimental: the part that imports TensorFlow."""
+    """Return an empty neural_tangents.experimental, which would import TensorFlow."""
     try:
         with _module(_EXPERIMENTAL, types.ModuleType(_EXPERIMENTAL)):
             yield
@@ -140,7 +141,7 @@ def _module(name: str, module: types.ModuleType) -> Iterator[None]:
 
 
 def check(spec: MLPSpec) -> None:
-    """Refuse models of which this library has no kernel."""
+    """Refuse models for which neural_tangents has no kernel."""
     phi = spec.activation
     if not spec.widths:
         return
@@ -160,7 +161,7 @@ def check(spec: MLPSpec) -> None:
 
 @lru_cache(maxsize=64)
 def _kernel_fn(spec: MLPSpec, d: int) -> Any:
-    """neural_tangents' kernel of the model, up to a factor c^-2 of NTKs.
+    """Return neural_tangents' kernel of the model, up to a factor c^-2 for NTKs.
 
     Its "standard" layers have forward factor 1 and initial variance W_std^2 / fan_in; its "ntk"
     layers draw N(0, 1) weights and multiply by W_std / sqrt(fan_in). With c = init_scale those are
@@ -194,7 +195,7 @@ def _activation(stax: Any, phi: Activation | SmoothActivation) -> Any:
 
 
 def _rescaled(spec: MLPSpec, get: str) -> tuple[float, MLPSpec]:
-    """A factor, and the model of which the kernel is to be multiplied by it."""
+    """Return a factor, and the model whose kernel it multiplies."""
     lost = -2 if get == "ntk" else 0
     if spec.widths and not isinstance(spec.activation, Activation):
         return spec.init_scale**lost if spec.parameterization == "ntk" else 1.0, spec
@@ -204,7 +205,7 @@ def _rescaled(spec: MLPSpec, get: str) -> tuple[float, MLPSpec]:
 
 
 def gram(spec: MLPSpec, params: PyTree, x1: jax.Array, x2: jax.Array | None, get: str) -> jax.Array:
-    """The kernel by neural_tangents; see `recursion.gram` for the arguments."""
+    """Return the kernel by neural_tangents; see `recursion.gram` for the arguments."""
     del params
     _kernel_fn(_rescaled(spec, get)[1], x1.shape[1])  # import and build outside of any trace
     return _evaluate(spec, x1, x2, get)
@@ -227,5 +228,5 @@ def _evaluate(spec: MLPSpec, x1: jax.Array, x2: jax.Array | None, get: str) -> j
 
 
 def diagonal(spec: MLPSpec, params: PyTree, x: jax.Array, get: str) -> jax.Array:
-    """k(x_i, x_i) for each row, by neural_tangents."""
+    """Return k(x_i, x_i) for each row, by neural_tangents."""
     return jax.vmap(lambda row: gram(spec, params, row[None], None, get)[0, 0])(x)

@@ -45,7 +45,7 @@ def gram(
     x2: Float[Array, "n2 d"] | None,
     get: str,
 ) -> Float[Array, "n1 n2"]:
-    """The kernel between all rows of x1 and x2, or among x1 when x2 is None."""
+    """Return the kernel between all rows of x1 and x2, or among x1 when x2 is None."""
     del params
     rows1, root1 = _scaled(spec, x1)
     rows2, root2 = (None, root1) if x2 is None else _scaled(spec, x2)
@@ -57,7 +57,7 @@ def gram(
 
 @partial(jax.jit, static_argnames=("spec", "get"))
 def diagonal(spec: MLPSpec, params: PyTree, x: Float[Array, "n d"], get: str) -> Float[Array, " n"]:
-    """k(x_i, x_i) for each row."""
+    """Return k(x_i, x_i) for each row."""
     del params
     rows, root = _scaled(spec, x)
     norms = jnp.sum(jnp.square(rows), axis=1)
@@ -66,7 +66,7 @@ def diagonal(spec: MLPSpec, params: PyTree, x: Float[Array, "n d"], get: str) ->
 
 
 def _scaled(spec: MLPSpec, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`scaled_rows`; under a smooth activation of huge rows and tiny ones: it is linear there."""
+    """Return `scaled_rows`; for a smooth activation only huge and tiny rows are scaled."""
     phi, d = spec.activation, x.shape[1]
     if not spec.widths or isinstance(phi, Activation):
         return scaled_rows(x)

@@ -1,10 +1,11 @@
 r"""Gaussian expectations of smooth activations: sigmoids, and units gated by them.
 
 A sigmoid here is a mean of error functions, s(z) = E_k erf(z / (k sqrt 2)). For erf(z / scale) the
-law of k is one point, scale / sqrt(2). For tanh(z / scale) it is scale times the Kolmogorov law,
-because a logistic variable is a Gaussian one times twice a Kolmogorov variable. So every
-expectation is a mean, over k and l independent, of closed forms. For (u, v) centred Gaussian with
-variances a, b and covariance c, G(u) = (1 + erf(u / (k sqrt 2))) / 2, H(v) likewise with l, and
+distribution of k is a point mass at scale / sqrt(2). For tanh(z / scale) it is scale times the
+Kolmogorov distribution, because a logistic variable is a Gaussian one times twice a Kolmogorov
+variable. So every expectation is a mean of closed forms over independent k and l. For (u, v)
+centred Gaussian with variances a, b and covariance c, G(u) = (1 + erf(u / (k sqrt 2))) / 2, H(v)
+likewise with l, and
 
     D = (k^2 + a)(l^2 + b) - c^2,   P = E[G' H'] = 1 / (2 pi sqrt D),
     F = E[G H] = 1/4 + arctan(c / sqrt D) / (2 pi),   m = k^2 / (k^2 + a) + l^2 / (l^2 + b),
@@ -13,13 +14,15 @@ variances a, b and covariance c, G(u) = (1 + erf(u / (k sqrt 2))) / 2, H(v) like
     gated, phi = u G(u):     E[phi phi] = cF + P(ab - c^2 + m c^2),
                              E[phi' phi'] = F + cP(m + k^2 l^2 / D).
 
-The mean over the Kolmogorov law is a Gauss rule in log k. Its error, of what the expectation is for
-equal inputs, is below 1e-7 with 6 nodes (float32) and 1e-12 with 12 (float64), for any variances
-and correlation: nothing has to be resolved that gets sharper with the variance.
+The mean over the Kolmogorov distribution is computed by a Gauss rule in log k. Its error, relative
+to the expectation for equal inputs, is below 1e-7 with 6 nodes (float32) and 1e-12 with 12
+(float64), for any variances and correlation, because the integrand does not sharpen as the variance
+grows.
 
-References: C. Williams, NIPS 1996 (erf); D. Andrews, C. Mallows, JRSS B 1974 (the logistic law as
-a mixture; recalled). The gated form, by Gaussian integration by parts, and the rule are derived by
-this project, and held against neural_tangents, quadrature and Monte Carlo by its tests.
+References: C. Williams, NIPS 1996 (erf); D. Andrews, C. Mallows, JRSS B 1974 (the logistic
+distribution as a mixture; recalled). The gated form, by Gaussian integration by parts, and the rule
+are derived by this project, and held against neural_tangents, quadrature and Monte Carlo by its
+tests.
 """
 
 from functools import lru_cache
@@ -43,16 +46,16 @@ def expectations(
     unit1: jax.Array,
     unit2: jax.Array,
 ) -> tuple[jax.Array, ...]:
-    """E[phi phi] and E[phi' phi'] over pairs, and E[phi^2] on both sides.
+    """Return E[phi phi] and E[phi' phi'] over pairs, and E[phi^2] on both sides.
 
-    Variances and covariances broadcast; `same` says of which pairs both members are equal. Both
-    are given in units of unit1^2, unit1 unit2 and unit2^2, and so are the results: of a gated
-    activation E[phi phi] is in these units and E[phi' phi'] a number, else the other way round,
-    in 1 / (unit1 unit2). Large variances then overflow nowhere.
+    Variances and covariances broadcast; `same` marks the pairs whose members are equal. Variances
+    are given in units of unit1^2 and unit2^2, covariances in units of unit1 unit2. For a gated
+    activation E[phi phi] has these units and E[phi' phi'] has none; for a sigmoid E[phi phi] has
+    none and E[phi' phi'] is in units of 1 / (unit1 unit2). Large variances then do not overflow.
     """
     gap = variance1 * variance2 - covariance**2
-    # Rounding says nothing of nearly equal inputs but that they are: equal ones have equal values
-    # wherever they meet. The gap keeps its derivative, unlike a maximum.
+    # Below rounding, nearly equal inputs count as equal, so that equal inputs have equal values in
+    # every block. Unlike a maximum, this keeps the derivative of the gap.
     hidden = gap <= 8 * float(jnp.finfo(gap.dtype).eps) * (variance1 * variance2)
     gap -= jax.lax.stop_gradient(jnp.where(hidden, gap, 0))
     if same is not None:
@@ -68,7 +71,7 @@ def expectations(
 def _mean(
     phi: SmoothActivation, unit1: jax.Array, unit2: jax.Array, *moments: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The two expectations, from a, b, c and ab - c^2."""
+    """Return the two expectations, from a, b, c and ab - c^2."""
     dtype = moments[2].dtype
     if phi.sigmoid == "erf":
         k = jnp.asarray(phi.scale / 2**0.5, dtype)
@@ -82,8 +85,8 @@ def _mean(
 
     def add(total: tuple, pair: tuple) -> tuple[tuple, None]:
         k, ell, weight = pair
-        found = term(phi.gated, k / unit1, ell / unit2, *moments)
-        return tuple(t + weight * f for t, f in zip(total, found, strict=True)), None
+        values = term(phi.gated, k / unit1, ell / unit2, *moments)
+        return tuple(t + weight * f for t, f in zip(total, values, strict=True)), None
 
     zero = jnp.zeros(jnp.broadcast_shapes(*map(jnp.shape, moments)), dtype)
     return jax.lax.scan(add, (zero, zero), pairs)[0]
@@ -98,7 +101,7 @@ def _pair(
     c: jax.Array,
     gap: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """The two expectations for single k and l."""
+    """Return the two expectations for single k and l."""
     k2, l2 = jnp.square(k), jnp.square(ell)
     root = _root(k2 * l2 + k2 * b + l2 * a + gap, k * jnp.sqrt(l2 + b), ell, a)
     angle = _angle(c, root, jnp.sqrt(k2 + a) * jnp.sqrt(l2 + b))
@@ -112,7 +115,7 @@ def _pair(
 
 
 def _root(determinant: jax.Array, first: jax.Array, ell: jax.Array, a: jax.Array) -> jax.Array:
-    """The root of D, also where its square underflows: inputs are equal and very large there."""
+    """Return the root of D, also where D underflows: inputs are equal and very large there."""
     usable = determinant > 1e6 * float(jnp.finfo(determinant.dtype).tiny)
     ratio = ell * jnp.sqrt(jnp.where(usable, 1, a)) / first
     return jnp.where(
@@ -130,8 +133,8 @@ def _angle(sine: jax.Array, cosine: jax.Array, size: jax.Array) -> jax.Array:
 
 @lru_cache(maxsize=2)
 def _kolmogorov(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the mean over the Kolmogorov law, Gauss in log k."""
-    # Outside of these ends lies less than 1e-17 of the law.
+    """Return nodes and weights of a Gauss rule in log k for the Kolmogorov distribution."""
+    # Less than 1e-17 of the probability lies outside of these ends.
     low, high = np.log(0.16), np.log(4.5)
     t, weights = np.polynomial.legendre.leggauss(200)
     t = low + (high - low) * (t + 1) / 2
@@ -152,7 +155,7 @@ def _kolmogorov(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _kolmogorov_density(k: np.ndarray) -> np.ndarray:
-    """By the series that converges where k is: one for small, one for large k."""
+    """Evaluate the density by two series, one that converges for small k and one for large k."""
     j = np.arange(1, 9)[:, None]
     odd = ((2 * j - 1) * np.pi / k) ** 2 / 4
     small = np.sqrt(2 * np.pi) / k**2 * np.sum((odd - 1) * np.exp(-odd / 2), axis=0)

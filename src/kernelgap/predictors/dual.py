@@ -5,8 +5,9 @@ for alpha on a free set and moves every index that violates an optimality condit
 side, which ends after three to five solves when most points are support vectors. It may cycle, and
 needs Q positive definite on the free set; where it stalls, `_pivot` moves one index at a time and
 decreases the objective in every step (Lawson and Hanson's method for nonnegative least squares).
-Last, `_polish` refines on the support. A ridge at rounding level keeps factorisations alive; the
-certificate is always that of Q itself. `exchange.py` does the same with products alone.
+Finally, `_polish` refines on the support. A ridge at rounding level keeps factorisations from
+failing; the certificate is always that of Q itself. `exchange.py` solves the same problem with
+products alone.
 """
 
 from functools import partial
@@ -19,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from kernelgap._numerics.arrays import is_concrete
 from kernelgap.predictors.operators import GramMatrix, matmul
 
-_PATIENCE = 3  # exchanges that may fail to lower the count of violations; idle pivots
+_PATIENCE = 3  # exchanges that may fail to lower the number of violations; pivots of length 0
 
 
 class Certificate(NamedTuple):
@@ -54,7 +55,7 @@ def certify(alpha: jax.Array, outputs: jax.Array) -> Certificate:
 def violations(
     free: Bool[Array, " n"], z: Float[Array, " n"], slopes: Float[Array, " n"], slack: jax.Array
 ) -> Bool[Array, " n"]:
-    """Say where z >= 0 fails on the free set, or slopes >= 1 off it; NaN violates."""
+    """Return where z >= 0 fails on the free set, or slopes >= 1 off it; NaN is a violation."""
     return jnp.where(free, ~(z >= 0), ~(slopes >= 1 - slack))
 
 
@@ -67,7 +68,7 @@ def factorise(
     slack = jnp.asarray(tol / 8, q.dtype)
     exchanged = _exchange(q, slack, max_iterations)
     alpha, iterations = exchanged.alpha, exchanged.iteration
-    # Seldom needed: outside of jit it is not even compiled then.
+    # Seldom needed: outside of jit it is compiled only on use.
     if not (is_concrete(exchanged.optimal) and bool(exchanged.optimal)):
         alpha, iterations = _pivot(q, slack, exchanged, max_iterations)
     return *_polish(q, alpha), iterations + 1
@@ -95,13 +96,13 @@ def _exchange(q: jax.Array, slack: jax.Array, max_iterations: int) -> _Exchange:
         start = jnp.where(s.free, s.point, 0)
         factor = _factor(q, s.free, _least_ridge(q))
         z = start + _cho_solve(factor, jnp.where(s.free, 1 - matmul(q, start), 0))
-        # Samples off the support are judged here once and for all: no rounding beyond slack.
+        # Samples off the support are not checked again: allow no rounding beyond slack.
         violated = violations(s.free, z, _accurate(q, z), slack)
         count = jnp.sum(violated)
         candidate = jnp.maximum(z, 0)
         gap = certify(candidate, matmul(q, candidate)).gap
-        better = (gap < s.gap) | (count == 0)  # its gap is noisy, its optimality is not
-        better |= (s.iteration == 0) & jnp.isfinite(gap)  # anything is better than nothing
+        better = (gap < s.gap) | (count == 0)  # its gap is noisy, but its optimality is certain
+        better |= (s.iteration == 0) & jnp.isfinite(gap)  # any support is better than none
         fewer = count < s.fewest
         return _Exchange(
             free=s.free ^ violated,
@@ -144,7 +145,7 @@ def _pivot(
         error = jnp.where(s.free, 1 - matmul(q, s.alpha), 0)
         z = jnp.where(s.free, s.alpha + _cho_solve(factor, error), 0)
         blocked = s.free & ~(z > 0)
-        # Towards z as far as all stay nonnegative; whoever reaches 0 first leaves the free set.
+        # Move towards z while all stay nonnegative; the first to reach 0 leaves the free set.
         lengths = jnp.where(blocked, s.alpha / jnp.maximum(s.alpha - z, s.alpha), jnp.inf)
         lengths = jnp.where(blocked & (s.alpha <= 0), 0, lengths)
         length = jnp.minimum(jnp.min(lengths), 1)
@@ -172,21 +173,21 @@ def _pivot(
         hopeful = ~s.hopeless & (s.idle < _PATIENCE)
         return ~s.optimal & hopeful & (s.iteration < max_iterations)
 
-    # A point far from optimal has a support far from optimal: then start from nothing.
+    # A point far from optimal has a support far from optimal: start from the empty set then.
     near = exchanged.optimal | (exchanged.gap < 0.1)
     alpha = jnp.where(near, exchanged.alpha, 0)
     false, none = jnp.asarray(False), jnp.asarray(0)
     start = _Pivot(alpha, alpha > 0, exchanged.optimal, false, none, exchanged.iteration)
     s = jax.lax.while_loop(running, step, start)
     ours, theirs = (certify(a, matmul(q, a)) for a in (s.alpha, exchanged.alpha))
-    # Where neither separates, keep what shows it best: the smaller upper bound.
+    # If neither separates, the smaller upper bound is the stronger proof.
     better = (ours.gap < theirs.gap) | (~(theirs.gap < 1) & (ours.upper < theirs.upper))
     return jnp.where(better, s.alpha, exchanged.alpha), s.iteration
 
 
 @jax.jit
 def _polish(q: jax.Array, alpha: jax.Array) -> tuple[jax.Array, Certificate]:
-    """Refine on the support with residuals from compensated sums; keep what is better."""
+    """Refine on the support with residuals from compensated sums; keep the better point."""
     support = alpha > 0
     factor = _factor(q, support, _least_ridge(q))
 
@@ -214,7 +215,7 @@ def _least_ridge(q: jax.Array) -> jax.Array:
 
 
 def _factor(q: jax.Array, free: jax.Array, ridge: jax.Array) -> jax.Array:
-    """Cholesky factor of Q + ridge on the free set and of a multiple of the identity elsewhere."""
+    """Return the Cholesky factor of Q + ridge on the free set and a multiple of I elsewhere."""
     masked = jnp.where(free[:, None] & free[None, :], q, 0)
     return jnp.linalg.cholesky(masked + jnp.diag(jnp.where(free, ridge, _size(q))))
 

@@ -6,7 +6,7 @@ min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha, Q = (y y') o K. Each step
    hundred (`_improve`);
 2. looks for indices that violate an optimality condition, which change sides (`violations`);
 3. certifies the feasible point max(z, 0) and keeps the best (`_keep_best`);
-4. goes on to another proximal problem where this one is solved or stalls (`_next_problem`).
+4. chooses another proximal problem when this one is solved or stalls (`_next_problem`).
 
 Exchanges may cycle where Q is nearly singular. There they go on for the proximal problems
 min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha + rho ||alpha - anchor||^2 / 2, which are well
@@ -15,7 +15,7 @@ where the dual is unbounded, alpha then grows tenfold each time and its upper bo
 
 References: L. Portugal, J. Judice, L. Vicente, Math. Comp. 1994 (block pivoting, exact solves);
 R. Rockafellar, SIAM J. Control Optim. 1976 (proximal points). The inexact form and its combination
-are this project's.
+are this project's own.
 """
 
 from functools import partial
@@ -29,7 +29,7 @@ from kernelgap.predictors.dual import Certificate, certify, violations
 from kernelgap.predictors.linear import Nystroem, Solution, nystroem, solve, woodbury
 from kernelgap.predictors.operators import Operator
 
-_PATIENCE = 6  # exchanges that may fail to lower the count of violations
+_PATIENCE = 6  # exchanges that may fail to lower the number of violations
 _GIVE_UP = 40  # steps without a smaller gap or bound
 _PRODUCTS = 200  # products of one inner solve
 _NEAR = 0.1  # gap below which residuals are computed accurately
@@ -45,7 +45,7 @@ class Exchange(NamedTuple):
 
 
 class _Problem(NamedTuple):
-    """The quadratic form Q, and what approximates it."""
+    """The quadratic form Q, and its approximation."""
 
     operator: Operator
     y: Float[Array, " n"]
@@ -69,7 +69,7 @@ class _State(NamedTuple):
     z: Float[Array, " n"]  # feasible, 0 off the free set
     outputs: Float[Array, " n"]  # Q z
     anchor: Float[Array, " n"]  # of the proximal problem
-    rho: Float[Array, ""]  # its strength, 0 as long as exchanges do without
+    rho: Float[Array, ""]  # strength of the proximal term; 0 until exchanges stall
     best: Float[Array, " n"]
     certificate: Certificate  # of the best
     violations: Int[Array, ""]
@@ -86,7 +86,7 @@ def exchange(
 ) -> Exchange:
     """Minimise until the relative duality gap is at most `tol`, or progress ends.
 
-    Below ten times `tol`, which callers are content with, it ends sooner.
+    Callers accept ten times `tol`, so that below this the iteration ends sooner.
     """
     problem = _Problem(operator, y, nystroem(operator, d))
     slack = jnp.maximum(tol / 8, 4 * problem.eps)
@@ -98,7 +98,7 @@ def exchange(
         near = s.certificate.gap < _NEAR
         outputs = jax.lax.cond(near, problem.accurate, problem.signed, z)
         violated = violations(s.free, z, outputs + s.rho * (z - s.anchor), slack)
-        # What leaves the free set is set to 0, so that the next start is feasible.
+        # Variables that leave the free set become 0, so that the next start is feasible.
         feasible = jnp.maximum(z, 0)
         leaving = jnp.any(feasible != z)
         outputs = jax.lax.cond(
@@ -114,7 +114,7 @@ def exchange(
         square = jnp.square(s.certificate.upper)
         hopeless = ~(square > problem.eps * problem.approximation.scale)
         wanted = (s.certificate.gap > tol) & ~hopeless
-        # On the right free set, a step that does not help has met rounding.
+        # On the right free set, a step without progress is at the level of rounding.
         patience = jnp.where(s.certificate.gap <= 10 * tol, _PATIENCE, _GIVE_UP)
         patience = jnp.where((s.violations == 0) & (s.rho == 0), 2, patience)
         return wanted & (s.idle < patience) & (s.iteration < max_iterations)
@@ -125,15 +125,15 @@ def exchange(
 
 def _start(operator: Operator) -> _State:
     n, none = operator.size, jnp.asarray(0)
-    zeros, one = jnp.zeros(n, operator.dtype), jnp.ones((), operator.dtype)
+    zeros, unit = jnp.zeros(n, operator.dtype), jnp.ones((), operator.dtype)
     return _State(
         free=jnp.ones(n, bool),
         z=zeros,
         outputs=zeros,
         anchor=zeros,
-        rho=0 * one,
+        rho=0 * unit,
         best=zeros,
-        certificate=Certificate(0 * one, jnp.inf * one, one, one),
+        certificate=Certificate(0 * unit, jnp.inf * unit, unit, unit),
         violations=jnp.asarray(n),
         fewest=jnp.asarray(n + 1),
         stalled=none,
@@ -144,10 +144,10 @@ def _start(operator: Operator) -> _State:
 
 
 def _improve(problem: _Problem, s: _State) -> Solution:
-    """Return the change of z that solves on the free set, to a hundredth of the residual."""
+    """Return a change of z that lowers the residual on the free set by a factor of a hundred."""
     free = s.free.astype(s.z.dtype)
     factor = free[:, None] * (problem.y[:, None] * problem.approximation.factor)
-    inverse = woodbury(factor, jnp.full(len(free), problem.approximation.rest + s.rho))
+    inverse = woodbury(factor, jnp.full(len(free), problem.approximation.remainder + s.rho))
     return solve(
         lambda v: free * (problem.signed(v) + s.rho * v),
         lambda v: free * inverse(v),
@@ -173,20 +173,20 @@ def _keep_best(s: _State, feasible: jax.Array, outputs: jax.Array) -> _State:
 def _next_problem(problem: _Problem, s: _State, count: jax.Array, sound: jax.Array) -> _State:
     """Choose the next proximal problem: a weaker one after a solution, a stronger after a failure.
 
-    After a failure it starts from the best point; else the same problem goes on.
+    After a failure the iteration restarts from the best point; otherwise the problem is kept.
     """
-    scale, rest = problem.approximation.scale, problem.approximation.rest
+    scale, remainder = problem.approximation.scale, problem.approximation.remainder
     fewer = count < s.fewest
     stalled = jnp.where(fewer, 0, s.stalled + 1)
     failed = (stalled >= _PATIENCE) | ~sound
     solved = (count == 0) & (s.rho > 0) & ~failed
     moved = solved | failed
-    least, most = 4 * problem.eps * scale, jnp.maximum(rest, 1e-3 * scale)
+    least, most = 4 * problem.eps * scale, jnp.maximum(remainder, 1e-3 * scale)
     rho = jnp.where(failed, jnp.maximum(10 * s.rho, most), s.rho)
     rho = jnp.where(solved, jnp.maximum(s.rho / 10, least), rho)
 
     def restart() -> tuple:
-        # From the best point, with the scale that is best for it.
+        # Restart from the best point at its optimal scale.
         values = problem.accurate(s.best)
         square = s.best @ values
         unit = jnp.where(square > 0, jnp.sum(s.best) / jnp.where(square > 0, square, 1), 1)

@@ -1,4 +1,4 @@
-"""The types that kernel methods share: solvers to choose, the result, and its status."""
+"""The types that all kernel methods share: solvers, the result, and its status."""
 
 from dataclasses import dataclass, fields
 from enum import IntEnum
@@ -21,7 +21,7 @@ from kernelgap.typing import ArrayLike, Scalar
 
 @dataclass(frozen=True)
 class _Solver:
-    """Options that all solvers share, checked when they are made."""
+    """Options that all solvers share, checked on creation."""
 
     max_iterations: int | None = None
 
@@ -35,10 +35,10 @@ class _Solver:
 
 @dataclass(frozen=True)
 class Direct(_Solver):
-    """Hold the Gram matrix and factorise it: n^2 numbers of memory, n^3 time.
+    """Hold the Gram matrix and factorise it, with memory for n^2 numbers and time n^3.
 
     Args:
-        max_iterations: At most this many linear systems; by default as many as the method says.
+        max_iterations: Largest number of linear systems; each method states its default.
 
     Example:
         >>> from kernelgap.predictors import Direct
@@ -49,19 +49,19 @@ class Direct(_Solver):
 
 @dataclass(frozen=True)
 class Iterative(_Solver):
-    """Hold the Gram matrix and use only products with it, n^2 each.
+    """Hold the Gram matrix and use only products with it, which take time n^2 each.
 
     Args:
-        max_iterations: At most this many linear systems, each of some products.
+        max_iterations: Largest number of linear systems, each of several products.
     """
 
 
 @dataclass(frozen=True)
 class MatrixFree(_Solver):
-    """Evaluate the kernel tile by tile in every product: memory for vectors and tiles only.
+    """Evaluate the kernel tile by tile in every product, with memory for vectors and tiles only.
 
     Args:
-        max_iterations: At most this many linear systems, each of some products.
+        max_iterations: Largest number of linear systems, each of several products.
         tile: Largest side of a tile, at least 1; see `kernels.matmul`.
         mesh: Devices that share the products, a `jax.sharding.Mesh`.
     """
@@ -103,10 +103,10 @@ class Status(IntEnum):
         ABOVE_TOL: 1. The result is right within its own `duality_gap` or `kkt_residual`, which is
             above the tolerance: `max_iterations` or rounding ended the iteration.
         INSEPARABLE: 2. The kernel does not separate the data; numbers are NaN.
-        INDEFINITE: 3. The Gram matrix is not positive definite to rounding, so that neither a
-            margin nor its absence was found; numbers are NaN.
-        INVALID: 4. The inputs are refused outside of `jit` and `vmap`, or overflowed within;
-            numbers are NaN.
+        INDEFINITE: 3. The Gram matrix is not positive definite to rounding, so that the data were
+            shown neither to be separable nor to be inseparable; numbers are NaN.
+        INVALID: 4. The inputs would be refused outside of `jit` and `vmap`, or overflowed; numbers
+            are NaN.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -131,19 +131,18 @@ class Status(IntEnum):
 class KernelPredictor(NamedTuple):
     """The function f(x) = sum_i coef_i K(x, x_i).
 
-    One machine per class against the rest has `margin` and the fields below it of shape (k,),
-    `classes` excepted.
+    For one-versus-rest classification `margin` and all fields below it but `classes` have shape
+    (k,).
 
     Attributes:
-        kernel: The kernel.
+        kernel: The kernel K.
         x: Centres x_i, shape (n, d).
         coef: Coefficients, shape (n,) or (n, k).
         margin: min_i y_i f(x_i) / ||f|| in the norm of the kernel's Hilbert space; NaN where the
             targets are not signs.
-        duality_gap: Relative duality gap (P - D) / P of the optimisation problem; NaN where the
-            method has none (then see `kkt_residual`).
-        kkt_residual: Violation of the optimality conditions, relative; each method says in which
-            norm.
+        duality_gap: Relative duality gap (P - D) / P of the optimisation problem; NaN if the method
+            has none and states a `kkt_residual` only.
+        kkt_residual: Relative violation of the optimality conditions; each method states the norm.
         iterations: Number of linear systems solved.
         status: A `Status`: an int32 code that survives `jit` and `vmap`.
         classes: The task, which `score` depends on: 0 for real targets, 2 for signs, k for k
@@ -171,7 +170,7 @@ class KernelPredictor(NamedTuple):
     def decision_function(self, x: ArrayLike) -> jax.Array:
         """Return the values of f at the rows of x: shape (n_new,), or (n_new, k).
 
-        Those of a fit that failed (see `status`) are NaN.
+        The values of a fit that failed (see `status`) are NaN.
         """
         x = array_checks.inputs(x, d=self.x.shape[1])
         if x.dtype != self.x.dtype:
@@ -199,8 +198,8 @@ class KernelPredictor(NamedTuple):
 
         Args:
             x: Inputs of shape (n_new, d).
-            y: What was fitted: labels -1 and +1, integer classes, or real targets of shape
-                (n_new,) or (n_new, k). A value of f that is NaN counts as an error.
+            y: Targets of the fitted kind: labels -1 and +1, integer classes, or real targets of
+                shape (n_new,) or (n_new, k). A value of f that is NaN counts as an error.
 
         Returns:
             A scalar in the dtype of x. R^2 of a single sample is NaN.
@@ -229,7 +228,7 @@ class KernelPredictor(NamedTuple):
         fit = _r_squared(values, targets)
         if task == 0:
             return fit
-        # The task is traced. Several classes have integer labels, which were met above.
+        # The task is traced. Integer labels of several classes were handled above.
         return jnp.where(self.classes == 0, fit, jnp.nan if k else _accuracy(values, targets))
 
     def _entries(self) -> dict:
@@ -266,7 +265,7 @@ def _r_squared(values: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def outcome(reached: jax.Array, tol: float) -> Int[Array, "*k"]:
-    """Return the status of a residual or gap that was to reach `tol`; that of NaN is INVALID."""
+    """Return the status of a residual or gap that should reach `tol`; NaN is INVALID."""
     code = jnp.where(reached <= tol, Status.CONVERGED.value, Status.ABOVE_TOL.value)
     return jnp.where(jnp.isnan(reached), Status.INVALID.value, code).astype(jnp.int32)
 
@@ -277,7 +276,7 @@ def task(classes: int) -> Int[Array, ""]:
 
 
 def not_a_number(dtype: np.dtype) -> jax.Array:
-    """Return the NaN of a field that has no meaning, which `jax_debug_nans` lets pass."""
+    """Return the NaN of a field without meaning, in a way that `jax_debug_nans` accepts."""
     return jax.device_put(np.asarray(np.nan, dtype))
 
 

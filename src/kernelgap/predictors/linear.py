@@ -1,16 +1,16 @@
 r"""Linear systems with Gram matrices: conjugate gradients, their preconditioner, factorisations.
 
-Kernels of neural networks have a few very large eigenvalues (of constant and linear functions, in
-the main) above a bulk. With columns C = K[:, S] of r landmarks S and W = K[S, S], the Nystroem
+Kernels of neural networks have a few very large eigenvalues (mainly of constant and linear
+functions) above a bulk. With columns C = K[:, S] of r landmarks S and W = K[S, S], the Nystroem
 approximation F F' = C W^{-1} C' catches the large ones; K is then close to F F' + mu I, with mu the
-mean of what F F' leaves of the diagonal, and systems with F F' + D, D diagonal, cost n r:
+mean of the diagonal of K - F F'. Systems with F F' + D, where D is diagonal, cost n r:
 
     (F F' + D)^{-1} = D^{-1} - D^{-1} F (I + F' D^{-1} F)^{-1} F' D^{-1}.
 
 References: C. Williams, M. Seeger, NeurIPS 2000 (Nystroem); Z. Frangella, J. Tropp, M. Udell,
 SIAM J. Matrix Anal. Appl. 2023 (as a preconditioner). The conjugate gradients are our own because
-SciPy's, JAX's and lineax's count no products, take one right-hand side, and return the last iterate
-of a singular system instead of the best.
+those of SciPy, JAX and lineax count no products, take one right-hand side, and return the last
+iterate of a singular system instead of the best.
 """
 
 from collections.abc import Callable
@@ -23,23 +23,23 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap.predictors.operators import Operator, matmul
 
-_PATIENCE = 100  # products that may fail to lower a residual
+_PATIENCE = 100  # largest number of products in a row that do not lower a residual
 
 Linear = Callable[[jax.Array], jax.Array]
 
 
 class Nystroem(NamedTuple):
-    """K ~ factor factor' + rest I.
+    """K ~ factor factor' + remainder I.
 
     Attributes:
         factor: Shape (n, r).
-        rest: The mean of what is left of the diagonal, positive.
+        remainder: The mean of the diagonal of K - factor factor', positive.
         mean: The mean of the entries of K between landmarks.
         scale: The median of the diagonal of K.
     """
 
     factor: Float[Array, "n r"]
-    rest: Float[Array, ""]
+    remainder: Float[Array, ""]
     mean: Float[Array, ""]
     scale: Float[Array, ""]
 
@@ -67,8 +67,8 @@ def nystroem(operator: Operator, d: int) -> Nystroem:
     # A failed factorisation costs speed, not the answer.
     factor = jnp.where(jnp.all(jnp.isfinite(factor)), factor, 0)
     left = jnp.mean(diagonal - jnp.sum(jnp.square(factor), axis=1))
-    rest = jnp.maximum(left, 100 * eps * scale)
-    return Nystroem(factor, rest, jnp.mean(own), scale)
+    remainder = jnp.maximum(left, 100 * eps * scale)
+    return Nystroem(factor, remainder, jnp.mean(own), scale)
 
 
 def woodbury(factor: Float[Array, "n r"], diagonal: Float[Array, " n"]) -> Linear:
@@ -92,10 +92,10 @@ def factorised(
 ) -> tuple[Linear, Bool[Array, ""]]:
     """Return the inverse of K + l2 I, or K + diag(l2), and whether Cholesky's method sufficed.
 
-    Where rounding hides the least pivot it does not: a factor exists there often and solves
-    nothing. If `thorough`, the inverse is by eigenvectors then. Of those below rounding it is the
-    pseudo-inverse for l2 = 0; else their eigenvalues are set to the level of rounding, for which
-    conjugate gradients make up.
+    It does not suffice where rounding hides the least pivot: a factor often exists but is useless
+    for solving. If `thorough`, the inverse is then computed from eigenvectors. For l2 = 0 it is the
+    pseudo-inverse without eigenvalues below rounding; else these are raised to the level of
+    rounding, and conjugate gradients correct the difference.
     """
     n, eps = gram.shape[0], float(jnp.finfo(gram.dtype).eps)
     ridge = jnp.broadcast_to(jnp.ravel(l2), (n,))
@@ -134,11 +134,11 @@ def solve(
 ) -> Solution:
     """Run conjugate gradients from 0, until ||b - A x|| <= tol ||b|| in every column.
 
-    `precondition` must be linear. The solution is the iterate of least residual: where the system
-    has none, as a singular one may, iterates go astray after the best. `residual` is that of the
-    recursion, the largest of all columns.
+    `precondition` must be linear. The solution is the iterate of least residual: where a
+    singular system has no solution, iterates diverge after the best one. `residual` is the largest
+    residual of all columns, from the recursion.
     """
-    # Squares of tiny numbers underflow: columns are brought to size 1 first.
+    # Squares of tiny numbers underflow: scale columns to size 1 first.
     size = jnp.max(jnp.abs(b), axis=0, keepdims=True)
     size = jnp.where(size > 0, size, 1)
     b = b / size
@@ -157,7 +157,7 @@ def solve(
         x, r, p, rz, alive, best, least, idle, count = s
         q = product(p)
         curvature = dot(p, q)
-        # A column that is done, or meets no positive curvature, stays as it is.
+        # A column that has converged, or has no positive curvature, stays as it is.
         alive = alive & (curvature > tiny)
         length = jnp.where(alive, rz / jnp.where(alive, curvature, 1), 0)
         x, r = x + length * p, r - length * q

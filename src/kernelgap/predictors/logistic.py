@@ -62,21 +62,21 @@ def kernel_logistic(
         x: Inputs of shape (n, d).
         y: Labels of shape (n,), -1 or +1; or, with `classes`, integers 0..classes-1, all present,
             for one regression per class against the rest.
-        l2: Positive; may be traced.
+        l2: Strength of the penalty, positive; may be traced.
         reduction: `"mean"` or `"sum"` over the samples.
         classes: Number of classes, at least 2, or None for labels -1 and +1.
         tol: Relative duality gap (P - D) / P to reach, positive.
         solver: `Direct()` factorises, `Iterative()` holds the Gram matrix and uses only products,
-            `MatrixFree()` does not hold it; `"auto"` chooses by n and by the memory at hand. Their
+            `MatrixFree()` does not hold it; `"auto"` chooses by n and by the free memory. Their
             `max_iterations` counts Newton steps, each one linear system, and is 200 by default.
 
     Returns:
         A `KernelPredictor`; `kkt_residual` is the largest difference between b y_i coef_i and
         sigmoid(-y_i f(x_i)), relative to the largest of these, with b = 2 l2 for the sum and
-        2 n l2 for the mean, `margin` the smallest y_i f(x_i) / ||f||, which is negative where a
-        sample is on the wrong side. With `classes`, coef has shape (n, classes) and the rest
-        (classes,). Under `jit` and `vmap`, inputs that are refused otherwise have the status
-        INVALID. Derivatives pass in forward mode only.
+        2 n l2 for the mean. `margin` is the smallest y_i f(x_i) / ||f||, which is negative if a
+        sample is on the wrong side. With `classes`, `coef` has shape (n, classes) and `margin` and
+        the certificate have shape (classes,). Under `jit` and `vmap`, invalid inputs raise nothing
+        and have the status INVALID. Only forward-mode differentiation is supported.
 
     Raises:
         MemoryError: If the Gram matrix does not fit and `solver` asks for it.
@@ -119,14 +119,15 @@ def logistic_path(
     is evaluated once.
 
     Args:
-        kernel: As in `kernel_logistic`, like all that follows but `l2s`.
+        kernel: As in `kernel_logistic`, like all following arguments but `l2s`.
         x: Inputs of shape (n, d).
         y: Labels of shape (n,).
-        l2s: Positive and decreasing.
+        l2s: Strengths of the penalty, positive and decreasing.
         reduction: `"mean"` or `"sum"`.
         classes: Number of classes, or None.
-        tol: Relative duality gap, reached for each l2.
-        solver: `"auto"`, `Direct()`, `Iterative()` or `MatrixFree()`, with steps for each l2.
+        tol: Relative duality gap to reach for each l2.
+        solver: `"auto"`, `Direct()`, `Iterative()` or `MatrixFree()`; `max_iterations` holds for
+            each l2.
 
     Returns:
         A `KernelPredictor` for each l2.
@@ -205,7 +206,7 @@ def _fit(
     most, goal = most_iterations(solver, 200), jnp.asarray(tol, x.dtype)
 
     def run(direct: bool) -> Fit:
-        rank = 0 if direct else d  # not used: inputs of every d share what is compiled
+        rank = 0 if direct else d  # not used, so that inputs of every d share compiled code
         call = (operator, y, b, start, goal, rank, most, direct)
         return limit_blas_threads(n if direct else 0, lambda: newton(*call))
 

@@ -8,8 +8,8 @@ With u^2 = p (1 - p), coefficients change by u s, where
     (b I + u K u) s = (y p - b coef) / u.
 
 For any f = sum_i coef_i K(x_i, .) with q_i = b y_i coef_i in [0, 1], the dual point q proves that f
-is within sum_i KL(q_i || p_i) of the optimum (Fenchel duality; the sum is what each sample leaves
-in its Fenchel-Young inequality). An iterate is certified at the nearest such f.
+is within sum_i KL(q_i || p_i) of the optimum (Fenchel duality; the terms are the slacks of the
+samples' Fenchel-Young inequalities). An iterate is certified at the nearest such f.
 
 Reference: C. Rasmussen, C. Williams, Gaussian Processes for Machine Learning, 2006, alg. 3.1 (the
 system); the certificate is derived by this project.
@@ -26,7 +26,7 @@ from kernelgap.predictors.linear import Nystroem, nystroem, solve, woodbury
 from kernelgap.predictors.operators import GramMatrix, Operator
 
 _MAX_HALVINGS = 30  # line-search halvings per Newton step
-_PATIENCE = 6  # steps that may fail to lower the gap or the objective
+_PATIENCE = 6  # largest number of steps in a row that lower neither the gap nor the objective
 
 
 class Fit(NamedTuple):
@@ -45,7 +45,7 @@ class _State(NamedTuple):
     best: Float[Array, " n"]  # the feasible coefficients of least gap
     best_outputs: Float[Array, " n"]
     gap: Float[Array, ""]  # of the best
-    stalled: Int[Array, ""]  # steps since it or the objective fell
+    stalled: Int[Array, ""]  # steps since the gap or the objective fell
     iteration: Int[Array, ""]
 
 
@@ -67,7 +67,7 @@ def newton(
     )  # fmt: skip
 
     def objective(coef: jax.Array, outputs: jax.Array) -> jax.Array:
-        # Divided by w. Its terms are small together when l2 is, so that their sum keeps its digits.
+        # Divided by w. Both terms are small when l2 is, so that their sum keeps its digits.
         return jnp.sum(jax.nn.softplus(-y * outputs)) + 0.5 * b * jnp.sum(coef * outputs)
 
     def step(s: _State) -> _State:
@@ -108,8 +108,8 @@ def newton(
         return (s.gap > tol) & finite & (s.stalled < _PATIENCE) & (s.iteration < max_iterations)
 
     outputs = operator.accurate(start, mean)
-    one, zero = jnp.ones_like(b), jnp.asarray(0)
-    begin = _State(start, outputs, start, outputs, one, zero, zero)
+    unit, zero = jnp.ones_like(b), jnp.asarray(0)
+    begin = _State(start, outputs, start, outputs, unit, zero, zero)
     s = jax.lax.while_loop(running, step, begin)
     p = jax.nn.sigmoid(-y * s.best_outputs)
     largest, energy = jnp.max(p), jnp.sum(s.best * s.best_outputs)
@@ -138,7 +138,8 @@ def _solve(
         system = u[:, None] * operator.gram * u[None, :]
         trace, eps = jnp.trace(system), float(jnp.finfo(u.dtype).eps)
         eye = jnp.eye(len(u), dtype=u.dtype)
-        # A ridge at rounding level keeps the factorisation alive; it costs steps, not the answer.
+        # A ridge at rounding level keeps the factorisation from failing; it costs steps, not
+        # accuracy.
         factor = jnp.linalg.cholesky(system + (b + 4 * eps * trace / len(u)) * eye)
         factor = jax.lax.cond(
             jnp.all(jnp.isfinite(factor)),
@@ -146,7 +147,9 @@ def _solve(
             lambda: jnp.linalg.cholesky(system + (b + 4 * eps * trace) * eye),
         )
         return jax.scipy.linalg.cho_solve((factor, True), right)
-    inverse = woodbury(u[:, None] * approximation.factor, b + approximation.rest * jnp.square(u))
+    inverse = woodbury(
+        u[:, None] * approximation.factor, b + approximation.remainder * jnp.square(u)
+    )
     return solve(
         lambda v: b * v + u * operator.product(u * v), inverse, right, tol=0.01, max_products=200
     ).value
@@ -159,7 +162,7 @@ def relative_gap(coef: jax.Array, outputs: jax.Array, y: jax.Array, b: jax.Array
     q = jnp.clip(q, 0, 1)
     primal = jnp.sum(jax.nn.softplus(-margins)) + 0.5 * b * jnp.sum(coef * outputs)
     divergence = jnp.sum(_bregman(q, -margins) + _bregman(1 - q, margins))
-    # NaN counts as nothing proven.
+    # NaN proves nothing.
     return jnp.where(inside & (divergence < primal), divergence / primal, 1)
 
 
@@ -168,7 +171,7 @@ def _bregman(q: jax.Array, logit: jax.Array) -> jax.Array:
     p = jax.nn.sigmoid(logit)
     safe = jnp.maximum(p, float(jnp.finfo(p.dtype).tiny))
     change = (q - safe) / safe
-    # For q near p by its series: the difference of the other form is all rounding.
+    # Use the series for q near p, where the other form is all rounding.
     close = jnp.square(change) * safe * (0.5 - change / 6 + jnp.square(change) / 12)
     # The logarithm of p itself: p underflows long before its logarithm is small.
     log_ratio = jnp.log(jnp.where(q > 0, q, 1)) + jax.nn.softplus(-logit)

@@ -1,9 +1,8 @@
-"""The Gram matrix as the solvers see it.
+"""Gram matrices as operators: held in memory, or evaluated in every product.
 
-It is held in memory, or evaluated in every product. Both forms are pytrees with the same five
-methods, so that one compiled solver serves both. `accurate` compensates its sums: a vector of dual
-variables has entries whose terms cancel by factors of a thousand and more, and in float32 a plain
-product loses what a certificate is about.
+Both forms are pytrees with the same five methods, so that one compiled solver serves both.
+`accurate` compensates its sums: in products with dual variables terms cancel by factors of a
+thousand and more, and in float32 a plain product loses the digits that a certificate needs.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from kernelgap.kernels.tiled.products import accurate_matmul, symmetric_matmul
 from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum
 from kernelgap.predictors.interface import Direct, Iterative, MatrixFree, Solver, mesh_of
 
-_TRACED = 20_000  # inputs up to which the Gram matrix is held where the memory is not known
+_TRACED = 20_000  # largest n for which the Gram matrix is held if the memory is not known
 SMALL = 1500
 """Inputs up to which factorisations are as fast as products."""
 FALLBACK = 8000
@@ -31,7 +30,7 @@ FALLBACK = 8000
 
 
 def factorises(operator: "Operator", solver: Solver) -> tuple[bool, bool]:
-    """Say whether to factorise at once, and whether to do so where products fail."""
+    """Return whether to factorise at once, and whether to do so where products fail."""
     held, free = isinstance(operator, GramMatrix), solver == "auto"
     at_once = held and (isinstance(solver, Direct) or (free and operator.size <= SMALL))
     return at_once, held and free and not at_once and operator.size <= FALLBACK
@@ -64,7 +63,7 @@ class GramMatrix:
         return jnp.diagonal(self.gram)
 
     def columns(self, index: Int[Array, " r"]) -> Float[Array, "n r"]:
-        """Return the columns of an index."""
+        """Return the columns with the given indices."""
         return self.gram[index].T
 
     def product(self, v: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
@@ -75,7 +74,7 @@ class GramMatrix:
         """Return K @ v by compensated sums, whose error stays small where they cancel."""
         n = self.size
         block = min(256, n)
-        largest = jnp.max(jnp.abs(self.diagonal() - shift))  # of a Gram matrix, or near it
+        largest = jnp.max(jnp.abs(self.diagonal() - shift))  # the mean of a Gram matrix, or near it
 
         def add(carry: tuple, i: jax.Array) -> tuple[tuple, None]:
             # The last block overlaps the one before it, with weight 0: no padded copy of K.
@@ -103,7 +102,7 @@ class KernelOperator:
     x: Float[Array, "n d"]
     tile: int
     mesh: Mesh | None = None
-    own: Float[Array, " n"] | None = None  # the diagonal, where it was evaluated before
+    own: Float[Array, " n"] | None = None  # the diagonal, if it was evaluated before
 
     @property
     def size(self) -> int:
@@ -120,7 +119,7 @@ class KernelOperator:
         return diagonal(self.kernel, self.x) if self.own is None else self.own
 
     def columns(self, index: Int[Array, " r"]) -> Float[Array, "n r"]:
-        """Return the columns of an index."""
+        """Return the columns with the given indices."""
         return checked_block(self.kernel, self.x, self.x[index])
 
     def product(self, v: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
@@ -149,7 +148,7 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
         traced=not concrete,
     )
     gram = checked_block(kernel, x, None)
-    # A product is much faster than a look at every entry, but may overflow without reason.
+    # A product is much faster than a check of every entry, but may overflow for finite ones.
     if array_checks.is_concrete(gram) and not bool(
         _all_finite(matmul(gram, jnp.ones_like(x[:, 0])))
     ):
@@ -158,7 +157,7 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
 
 
 def prepare(kernel: KernelFunction, x: Float[Array, "n d"], solver: Solver) -> Operator:
-    """Return the Gram matrix in memory or not, as the solver says; for "auto", what fits."""
+    """Return the Gram matrix in memory or matrix-free, as the solver asks or as memory allows."""
     mesh = mesh_of(solver)
     x, kernel = sharding.placed(mesh, x, kernel)
     device = sharding.first_device(mesh, x)
@@ -170,17 +169,17 @@ def prepare(kernel: KernelFunction, x: Float[Array, "n d"], solver: Solver) -> O
     if not isinstance(solver, MatrixFree):
         return dense(kernel, x, copies=3.0 if isinstance(solver, Direct) else 1.2)
     own = diagonal(kernel, x)
-    _refuse_infinite(own)  # the most that is cheap
+    _refuse_infinite(own)  # the most memory that is cheap to use
     return KernelOperator(kernel, x, solver.tile or memory.default_tile(device.platform), mesh, own)
 
 
 def refuse_vanishing(operator: Operator, x: jax.Array, *, any_row: bool) -> None:
-    """Refuse inputs at which every function of the kernel's span is 0: any of them, or all."""
+    """Raise if every function of the kernel's span is 0 at any input, or at all of them."""
     own = operator.diagonal()
     if not array_checks.is_concrete(own, x):
         return
     tiny = jnp.finfo(operator.dtype).tiny
-    vanishing = np.abs(np.asarray(own)) < tiny  # XLA takes what is smaller for 0
+    vanishing = np.abs(np.asarray(own)) < tiny  # XLA flushes smaller numbers to 0
     if not (vanishing.any() if any_row else vanishing.all()):
         return
     row = int(np.argmax(vanishing))
@@ -191,8 +190,8 @@ def refuse_vanishing(operator: Operator, x: jax.Array, *, any_row: bool) -> None
             "to all of them"
         )
     raise ValueError(
-        f"`x` must have rows whose kernel value is not 0 in {operator.dtype}; that of row {row}, "
-        "which is not zero, is. Multiply x by a large constant if it is very small, or try "
+        f"`x` must have rows whose kernel value is not 0 in {operator.dtype}; row {row} is not "
+        "zero, but its kernel value is. Multiply x by a large constant if it is very small, or try "
         "float64 (jax_enable_x64)"
     )
 
@@ -213,7 +212,7 @@ class Multiple:
 def normalised(operator: Operator) -> tuple[Operator, Float[Array, ""]]:
     """Return K / root^2, with entries of order one, and root, a power of two; 1 as a rule.
 
-    Solvers square what they are given. Nothing is rounded on the way there and back.
+    Solvers square the entries. Scaling by a power of two rounds nothing.
     """
     root = _root(operator)
     if array_checks.is_concrete(root):
@@ -245,7 +244,7 @@ def power_of_two(size: jax.Array, *, ordinary: float = 1.0) -> jax.Array:
 
 
 def unscaled(coef: jax.Array, factor: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Return coefficients times a power of two; refuse those that the dtype does not hold."""
+    """Return coefficients times a power of two; raise if the dtype cannot hold them."""
     scaled = coef * factor
     lost = (coef != 0) & ((scaled == 0) | ~jnp.isfinite(scaled))
     if array_checks.is_concrete(lost) and bool(jnp.any(lost)):

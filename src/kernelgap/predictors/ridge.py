@@ -36,7 +36,7 @@ from kernelgap.predictors.operators import (
 )
 from kernelgap.typing import ArrayLike
 
-_REFINEMENTS = 12  # each by a factor of a thousand, or until rounding
+_REFINEMENTS = 12  # each lowers the residual by a factor of a thousand, or to rounding
 _PRODUCTS = 1000  # products of one of them
 
 
@@ -56,15 +56,15 @@ def kernel_ridge(
     Minimises reduce_i (f(x_i) - y_i)^2 + l2 ||f||^2 over f in the kernel's Hilbert space.
     The solution is f = sum_i coef_i K(., x_i) with (K + l2 I) coef = y. With `l2=0` it is the
     interpolant of least norm; where the Gram matrix is singular, the least-squares solution of
-    least norm. This is for the sum over i, with which `l2` is scikit-learn's `alpha`; for the mean,
-    `l2` is alpha / n.
+    least norm. For the sum over i, `l2` is scikit-learn's `alpha`; for the mean, `l2` is
+    alpha / n and the equations have n l2 in place of l2.
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`.
         x: Inputs of shape (n, d).
         y: Targets of shape (n,), or (n, k) for k outputs at once; or, with `classes`, integers
             0..classes-1, all present, fitted by their indicators minus 1 / classes.
-        l2: Ridge >= 0; may be traced.
+        l2: Strength of the ridge, >= 0; may be traced.
         reduction: `"sum"` or `"mean"` over the samples. The same f needs l2_sum = n * l2_mean.
         classes: Number of classes, at least 2, or None for real targets.
         tol: Relative residual to reach, positive; a direct solution is refined to rounding.
@@ -75,9 +75,9 @@ def kernel_ridge(
             `max_iterations` counts refinements of a solution, and is 12 by default.
 
     Returns:
-        A `KernelPredictor`; `kkt_residual` is ||(K + l2 I) coef - y|| / ||y||, of the worst output,
-        `duality_gap` the relative one for l2 > 0 (NaN for l2 = 0: the dual then says nothing),
-        `margin` min_i y_i f(x_i) / ||f|| where y of shape (n,) holds signs only, else NaN.
+        A `KernelPredictor`; `kkt_residual` is ||(K + l2 I) coef - y|| / ||y|| of the worst output,
+        `duality_gap` the relative gap for l2 > 0 (NaN for l2 = 0, where the dual proves nothing),
+        `margin` min_i y_i f(x_i) / ||f|| if y of shape (n,) holds signs only, else NaN.
         `iterations` is the number of solutions that were added up. The residual is computed with
         compensated sums, from the coefficients as they are.
 
@@ -85,8 +85,8 @@ def kernel_ridge(
         MemoryError: If the Gram matrix does not fit and `solver` asks for it.
 
     Warns:
-        RuntimeWarning: If the residual stays above `tol`: rounding hides what would lower it, or
-            equal inputs have different targets and `l2` is 0.
+        RuntimeWarning: If the residual stays above `tol`, because rounding prevents a smaller one,
+            or because equal inputs have different targets and `l2` is 0.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -128,17 +128,16 @@ def kernel_ridge(
 
     traced = not array_checks.is_concrete(*jax.tree.leaves(problem))
     fit = run(thorough=direct and traced)
-    # Seldom needed: outside of jit it is not even compiled then.
+    # Seldom needed: outside of jit it is compiled only on use.
     if direct and not traced and not bool(fit.sound & (fit.residual <= tol)):
         fit = run(thorough=True)
     coef = unscaled(fit.coef, unit / jnp.square(root), x.dtype)
     if array_checks.is_concrete(fit.residual) and not bool(fit.residual <= tol):
-        other = "" if direct else "solver=Direct() or "
+        other = "or " if direct else "solver=Direct() or "
         warnings.warn(
             f"kernel_ridge stopped at a relative residual of {float(fit.residual):.1e}, above "
-            f"tol={tol:.1e}, in {x.dtype}: rounding, or equal inputs with different targets, "
-            f"stand against it. A larger l2, inputs with their mean taken off, {other}float64 "
-            "(jax_enable_x64) go further",
+            f"tol={tol:.1e}, in {x.dtype}, because of rounding or of equal inputs with different "
+            f"targets. Try a larger l2, centred inputs, {other}float64 (jax_enable_x64)",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -161,7 +160,7 @@ class _Fit(NamedTuple):
     gap: Float[Array, ""]  # meaningful where l2 > 0
     residual: Float[Array, ""]
     iterations: Int[Array, ""]
-    sound: Bool[Array, ""]  # no matrix was singular to rounding, as far as was looked
+    sound: Bool[Array, ""]  # False if a matrix turned out to be singular to rounding
 
 
 @partial(jax.jit, static_argnames=("d", "thorough", "max_iterations"))
@@ -181,8 +180,8 @@ def _fit(
     targets = y.reshape(y.shape[0], -1)
     # The solver is not differentiated: derivatives follow from the equation that it solves.
     frozen, strength = jax.lax.stop_gradient((operator, l2))
-    # With a ridge the large rows of very different ones must not hide the others. Without one all
-    # are to be interpolated, for which the small ones take coefficients that hide the rest.
+    # With a ridge, large rows must not hide small ones. Without one all rows are interpolated, and
+    # the large coefficients of small rows would hide the others.
     sizes = jnp.sqrt(frozen.diagonal() + strength)
     extreme = power_of_two(sizes / jnp.median(sizes), ordinary=32.0)
     unit = jnp.where(strength > 0, 1 / extreme, 1)[:, None]
@@ -193,7 +192,7 @@ def _fit(
         shift = jnp.mean(frozen.diagonal())
     else:
         approximation = nystroem(frozen, d)
-        diagonal = (approximation.rest + strength) * unit[:, 0] ** 2
+        diagonal = (approximation.remainder + strength) * unit[:, 0] ** 2
         inverse, sound = woodbury(unit * approximation.factor, diagonal), jnp.asarray(True)
         shift = approximation.mean
 
@@ -216,7 +215,7 @@ def _fit(
             coef = unit * coef
             return b - unit * (_accurate(frozen, coef, shift) + strength * coef)
 
-        # Beside a factorisation corrections cost little: they go on to rounding.
+        # Next to a factorisation corrections are cheap, so that they go on to rounding.
         goal = tol if d is not None else 4 * float(jnp.finfo(b.dtype).eps)
         coef, error, iterations = _refined(remainder, conjugate, b, goal, max_iterations)
         if not thorough:
@@ -224,7 +223,7 @@ def _fit(
 
         def general() -> tuple:
             assert isinstance(frozen, GramMatrix)
-            # Rounding may have made K indefinite: LAPACK's solver for any matrix takes it as it is.
+            # Rounding may have made K indefinite: use LAPACK's solver for general matrices.
             system = unit * frozen.gram * unit.T + jnp.diag(strength * unit[:, 0] ** 2)
             factors = jax.scipy.linalg.lu_factor(system)
 
@@ -250,7 +249,7 @@ def _fit(
     norm = jnp.sqrt(jnp.where(energy > 0, energy, 1))
     margin = jnp.where(energy > 0, jnp.min(targets * fitted) / norm, 0)
     residual = jnp.max(_relative(error, targets))
-    coef = jnp.where(jnp.isfinite(residual), coef, jnp.nan)  # corrections by NaN are not taken
+    coef = jnp.where(jnp.isfinite(residual), coef, jnp.nan)  # NaN corrections are rejected
     return _Fit(coef.reshape(y.shape), margin, gap, residual, iterations, sound)
 
 
@@ -271,7 +270,7 @@ def _refined(
     tol: float | jax.Array,
     max_iterations: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Correct by accurate remainders until `tol` or rounding: solution, errors, corrections."""
+    """Correct by accurate residuals to `tol` or rounding; return solution, errors, corrections."""
 
     def step(state: tuple) -> tuple:
         coef, left, error, _, iteration = state

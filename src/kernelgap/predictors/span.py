@@ -1,8 +1,8 @@
-"""The best predictor that a kernel method could have found, had it known the population.
+"""The best predictor in the span of n kernel functions, fitted on the population.
 
-Paper A's lower bound holds for EVERY function sum_i beta_i K(x_i, .) of n training inputs, any
-beta: not for what one training rule finds. To show it, beta is fitted on a sample of the
-population much larger than n, with the n training inputs as centres only.
+Paper A's lower bound holds for EVERY function sum_i beta_i K(x_i, .) of n training inputs, with any
+beta, not only for the result of one training rule. To show it, beta is fitted on a sample of the
+population much larger than n; the n training inputs only serve as centres.
 """
 
 import warnings
@@ -68,7 +68,7 @@ def best_in_span(
         centers: The n centres, shape (n, d).
         x: Inputs of shape (N, d), N >= n; N = 16 n is a good choice.
         y: Targets of shape (N,).
-        tol: How far from the values of the best fit those of f may be, relative, positive.
+        tol: Largest relative distance between the values of f and of the best fit, positive.
         solver: `MatrixFree(tile=)` evaluates `tile` rows of K(x, centers) at a time, in memory for
             n^2 + n tile numbers; `Direct()` all of them at once. `"auto"` is a tile of 4096 rows.
             The Gram matrix of the centres is factorised in any case. `max_iterations` counts
@@ -77,9 +77,10 @@ def best_in_span(
     Returns:
         A `KernelPredictor` with centres `centers`; `kkt_residual` is the gradient of the squared
         error in the norm in which it is a distance of values: the root mean square of f - f* over
-        that of f*, the exact minimiser, on the inputs x, computed from the values that f itself
-        has; `margin` and `duality_gap` are NaN. Where the centres' functions are linearly dependent
-        to rounding, as those of repeated or zero centres are, f is the fit in what they span.
+        that of f*, the exact minimiser, on the inputs x, computed from the values of
+        f itself; `margin` and `duality_gap` are NaN. Where the centres' functions are linearly
+        dependent to rounding, as those of repeated or zero centres are, f is the best fit in their
+        span.
 
     Raises:
         MemoryError: If the Gram matrix of the centres does not fit.
@@ -99,7 +100,7 @@ def best_in_span(
 
     References:
         Paper A, the kernel lower bound of its separation theorem (details recalled). The
-        estimator is this project's.
+        estimator is this project's own.
     """
     kernel = checked_kernel(kernel)
     centers = array_checks.solvable(centers, "centers")
@@ -123,7 +124,7 @@ def best_in_span(
 
     traced = not array_checks.is_concrete(*jax.tree.leaves(problem))
     coef, residual, iterations, sound = run(thorough=traced)
-    # Seldom needed: outside of jit it is not even compiled then.
+    # Seldom needed: outside of jit it is compiled only on use.
     if not traced and not bool(sound & (residual <= tol)):
         coef, residual, iterations, sound = run(thorough=True)
     coef = unscaled(coef, unit * factor, x.dtype)
@@ -140,8 +141,8 @@ def best_in_span(
     if array_checks.is_concrete(residual) and not bool(residual <= tol):
         warnings.warn(
             f"best_in_span stopped at a relative distance of {float(residual):.1e} from the best "
-            f"fit, above tol={tol:.1e}, in {x.dtype}; inputs with their mean taken off or float64 "
-            "(jax_enable_x64) go further",
+            f"fit, above tol={tol:.1e}, in {x.dtype}; centre the inputs or use float64 "
+            "(jax_enable_x64)",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -151,7 +152,7 @@ def best_in_span(
 
 
 def _rows_at_once(solver: Solver, n: int) -> int:
-    """Return the rows of x that are handled at a time."""
+    """Return the number of rows of x to process at a time."""
     solver = checked_solver(solver)
     if solver == "auto":
         return min(_TILE, n)
@@ -164,13 +165,13 @@ def _rows_at_once(solver: Solver, n: int) -> int:
 
 
 def _warn_of_sizes(kernel: KernelFunction, x: jax.Array, n: int) -> None:
-    """Warn where the largest rows hide the others: squares of features are summed."""
+    """Warn if the largest rows hide the others, because squares of features are summed."""
     squares = np.asarray(_diagonal(kernel, x), np.float64)
     lost = float(jnp.finfo(x.dtype).eps) * np.max(squares) * n
     if lost > 1e-2 * np.sum(np.minimum(squares, np.median(squares))):
         warnings.warn(
-            f"best_in_span: rows of `x` differ in size so much that {x.dtype} does not carry the "
-            "fit to the small ones; scale the rows, or use float64 (jax_enable_x64)",
+            f"best_in_span: rows of `x` differ in size so much that {x.dtype} does not resolve "
+            "the fit to the small ones; scale the rows, or use float64 (jax_enable_x64)",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -192,7 +193,7 @@ def _fit(
     max_iterations: int,
 ) -> tuple[Float[Array, " n"], Float[Array, ""], Int[Array, ""], Bool[Array, ""]]:
     """Return coefficients, the relative distance from the best fit, corrections, soundness."""
-    # Centres of very different size span what those of one size do.
+    # Scaling the centres to one size does not change their span.
     sizes = jnp.sqrt(jnp.diagonal(gram))
     median = jnp.median(sizes)
     unit = 1 / power_of_two(sizes / jnp.where(median > 0, median, 1), ordinary=32.0)
@@ -215,7 +216,7 @@ def _fit(
     inverse, regular = factorised(second, ridge, thorough=thorough)
 
     def left(coef: jax.Array) -> jax.Array:
-        """Return the gradient in orthonormal coordinates, by the values that f itself has."""
+        """Return the gradient in orthonormal coordinates, from the values of f itself."""
 
         def add(total: jax.Array, item: tuple) -> tuple[jax.Array, None]:
             inputs, wanted, weight = item
@@ -252,7 +253,7 @@ def _fit(
     start = jnp.zeros_like(first), best, jnp.ones_like(tol), jnp.asarray(True), jnp.asarray(0)
     coef, _, error, _, iterations = jax.lax.while_loop(running, step, start)
     error = jnp.where(jnp.any(first != 0), error, 0)
-    # Corrections by NaN are not taken: what has led to them shows here.
+    # NaN corrections are rejected, so that their cause shows only here.
     finite = jnp.isfinite(jnp.sum(first) + jnp.trace(second))
     coef, error = (jnp.where(finite, value, jnp.nan) for value in (coef, error))
     return unit * coef, error, iterations, sound & regular

@@ -70,8 +70,8 @@ def hard_margin_svm(
             support vectors, and moves one support vector at a time where that stalls, as on
             singular matrices. `Iterative()` holds the Gram matrix and uses only products with it,
             50 to 100 as a rule. `MatrixFree()` does not hold it either. `"auto"` chooses by n and
-            by the memory at hand, and turns to factorisations where products did not succeed.
-            Their `max_iterations` is 1000 by default (one more refines a direct solution).
+            by the free memory, and uses factorisations if products did not succeed.
+            `max_iterations` is 1000 by default (one more refines a direct solution).
         throw: Raise an error where the kernel does not separate the data; if False, return a
             result with the `Status` INSEPARABLE or INDEFINITE, whose `coef`, `margin`,
             `duality_gap` and `kkt_residual` are NaN.
@@ -80,20 +80,20 @@ def hard_margin_svm(
         A `KernelPredictor` whose `coef` are alpha_i y_i, scaled so that support vectors have
         y f(x) = 1, with `margin` (a lower bound on the best), `duality_gap` = 1 -
         (margin / upper)^2, and `kkt_residual`, the largest violation of the optimality conditions,
-        ``|y_i f(x_i) - 1|`` on the support or 1 - y_i f(x_i) off it; with `classes`, coef has shape
-        (n, classes) and the rest (classes,). They are about the kernel as evaluated in its dtype,
-        and computed with compensated sums: float32 carries gaps of about 1e-5 for n in the ten
-        thousands. Under `jit` or `vmap`, nothing is raised: it is as with `throw=False`, and other
-        inputs that are refused otherwise have the status INVALID.
-        Derivatives pass in forward mode only (`jax.jvp`, `jax.jacfwd`); reverse mode says so.
+        ``|y_i f(x_i) - 1|`` on the support or 1 - y_i f(x_i) off it. With `classes`, `coef` has
+        shape (n, classes) and `margin` and the certificate have shape (classes,). They hold for the
+        kernel as evaluated in its dtype, and are computed with compensated sums: float32 resolves
+        gaps of about 1e-5 for n in the ten thousands. Under `jit` or `vmap` nothing is raised, as
+        with `throw=False`, and invalid inputs have the status INVALID. Only forward-mode
+        differentiation is supported (`jax.jvp`, `jax.jacfwd`); reverse mode raises an error.
 
     Raises:
-        ValueError: If the data are not separable by this kernel, and for invalid arguments.
+        ValueError: If the data are not separable by this kernel.
         MemoryError: If the Gram matrix does not fit and `solver` asks for it.
 
     Warns:
         RuntimeWarning: If the gap stays above `tol`; float64 then goes further. A gap of 1 means
-            that neither a margin nor its absence was found.
+            that the data were shown neither to be separable nor to be inseparable.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -107,7 +107,7 @@ def hard_margin_svm(
         Paper A (the kernel predictor it compares with). Methods: L. Portugal et al., Math. Comp.
         1994 (block pivoting); C. Lawson, R. Hanson, Solving Least Squares Problems, 1974, ch. 23;
         Z. Frangella, J. Tropp, M. Udell, SIAM J. Matrix Anal. Appl. 2023 (preconditioner for large
-        n). Inexact exchanges and the certificate are ours.
+        n). Inexact exchanges and the certificate are this project's own.
     """
     kernel = checked_kernel(kernel)
     x = array_checks.solvable(x)
@@ -177,7 +177,7 @@ def _solve(
 
     if direct:
         return *limit_blas_threads(n, factorise), True
-    target = jnp.asarray(tol / 10, x.dtype)  # exchanges are content with ten times that
+    target = jnp.asarray(tol / 10, x.dtype)  # exchanges accept ten times this
     result = limit_blas_threads(0, lambda: exchange(operator, y, target, d, most))
     gap = result.certificate.gap
     if fallback and array_checks.is_concrete(gap) and not bool(gap <= tol):
@@ -190,8 +190,8 @@ def _status(
 ) -> Int[Array, ""]:
     """Return the `Status` of one machine.
 
-    An upper bound that is 0 to rounding is a proof that the data are not separable, whatever
-    rounding made of the margin, unless it is one small row that bounds it; so is a zero row.
+    An upper bound that is 0 to rounding proves that the data are not separable, whatever the
+    rounded margin, unless the bound comes from a single small row. A zero row proves it as well.
     """
     diagonal, eps = operator.diagonal(), float(jnp.finfo(operator.dtype).eps)
     least = jnp.min(diagonal)
@@ -239,7 +239,7 @@ def _refuse(
 
 
 def _conflict(operator: Operator, x: jax.Array, y: jax.Array) -> str:
-    """Name two rows that no function of the span classifies both, or return "".
+    """Name two rows that no function of the span classifies correctly at once, or return "".
 
     Those are rows whose signed images y_i K(x_i, .) are opposite in direction.
     """

@@ -2,12 +2,12 @@
 
 `NTKClassifier` and `NTKRegressor` fit a predictor in the span of a kernel, `MaxMarginNetClassifier`
 trains a net towards the largest normalised margin. They work in pipelines, grid searches and
-wherever else scikit-learn's estimators do; this room alone imports scikit-learn (extra `sklearn`).
+everywhere else scikit-learn's estimators do. Only this module imports scikit-learn (extra
+`sklearn`).
 
-Inputs of dtype float32 are computed with in float32, and results are float32. All other inputs are
-float64 to scikit-learn: they are computed with in float64 where `jax_enable_x64` is on, and rounded
-to float32 where it is off, like all arrays that meet JAX. Results are float64 then, with seven
-digits of it meant.
+For inputs of dtype float32, computations and results are in float32. scikit-learn converts all
+other inputs to float64. Computations are then in float64 if `jax_enable_x64` is on; if it is off,
+JAX rounds all arrays to float32, and the float64 results have seven correct digits.
 """
 
 from kernelgap._support.extras import missing_extra

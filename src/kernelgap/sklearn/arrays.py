@@ -1,7 +1,7 @@
-"""Between scikit-learn's arrays and JAX's: checks, dtypes, a constant input, few shapes.
+"""From scikit-learn's arrays to JAX's: checks, dtypes, a constant input, few shapes.
 
-What JAX compiles, it compiles for one shape. The folds of a cross-validation differ by a sample:
-rounding sizes up to a few values lets them share what is compiled.
+JAX compiles a program for each shape. The folds of a cross-validation differ in size by a sample:
+rounding sizes up to a few values lets them share compiled programs.
 """
 
 from typing import Any
@@ -14,20 +14,20 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kernelgap._numerics import checks
 
-_DTYPES = (np.float64, np.float32)  # kept; the first is for all others
+_DTYPES = (np.float64, np.float32)  # dtypes that are kept; all others become the first
 
 
 def training_set(
     estimator: Any, x: Any, y: Any, *, real: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The inputs (n, d) and labels (n,), or real targets (n,) or (n, k), of a fit."""
+    """Return the inputs (n, d) and labels (n,), or real targets (n,) or (n, k), of a fit."""
     options = {"multi_output": True, "y_numeric": True} if real else {}
     x, y = validate_data(estimator, x, y, dtype=_DTYPES, **options)
     return np.asarray(x), np.asarray(y)
 
 
 def encoded(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes in order, and the index of each label; refuse real targets and a single class."""
+    """Return the classes in order and the index of each label; refuse real targets or one class."""
     check_classification_targets(y)
     classes, index = np.unique(y, return_inverse=True)
     if len(classes) < 2:
@@ -36,18 +36,18 @@ def encoded(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def targets(classes: np.ndarray, index: np.ndarray, dtype: Any) -> np.ndarray:
-    """Signs, +1 for the second class, where there are two; else the index of each class."""
+    """Return signs, +1 for the second of two classes, else the index of each class."""
     return np.where(index == 1, 1, -1).astype(dtype) if len(classes) == 2 else index
 
 
 def new_inputs(estimator: Any, x: Any) -> np.ndarray:
-    """Inputs of a prediction, with as many features as the estimator was fitted with."""
+    """Return inputs of a prediction, with as many features as the estimator was fitted with."""
     check_is_fitted(estimator)
     return np.asarray(validate_data(estimator, x, reset=False, dtype=_DTYPES))
 
 
 def fit_inputs(estimator: Any, x: np.ndarray) -> np.ndarray:
-    """What the estimator computes with: see `prepared`. Its `mean_` and `scale_` are set."""
+    """Set `mean_` and `scale_`, and return the inputs for the computation; see `prepared`."""
     checks.number(estimator.bias, "bias")
     if not isinstance(estimator.standardize, bool | np.bool_):
         raise TypeError(f"`standardize` must be a bool; got {estimator.standardize!r:.40}")
@@ -67,7 +67,7 @@ def fit_inputs(estimator: Any, x: np.ndarray) -> np.ndarray:
 
 
 def prepared(estimator: Any, x: np.ndarray) -> np.ndarray:
-    """(x - mean_) / scale_ and the constant feature, in the dtype that JAX computes with."""
+    """Return (x - mean_) / scale_ and the constant feature, in the dtype of the computation."""
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
     scaled = (x - estimator.mean_) / estimator.scale_
     largest = float(np.finfo(dtype).max)
@@ -79,17 +79,17 @@ def prepared(estimator: Any, x: np.ndarray) -> np.ndarray:
 
 
 def binary_scale(values: np.ndarray) -> float:
-    """The power of two below the largest size among values; 1 if all are zero."""
+    """Return the power of two below the largest absolute value; 1 if all values are zero."""
     largest = float(np.max(np.abs(values)))
     return float(np.ldexp(1.0, np.frexp(largest)[1] - 1)) if largest > 0 else 1.0
 
 
 def rounded_up(size: int) -> int:
-    """A multiple of 32, of 64 above 256, of 128 above 512 and so on: at most 1/4 more above 128."""
+    """Round up to multiples of 32, of 64 above 256, and so on: by at most 1/4 above 128."""
     step = max(32, 2 ** ((size - 1).bit_length() - 3))
     return -(-size // step) * step
 
 
 def padded(x: np.ndarray) -> jax.Array:
-    """The rows and copies of the last one, as many in all as `rounded_up` says."""
+    """Return the rows followed by copies of the last one, `rounded_up` in number."""
     return jnp.asarray(np.pad(x, ((0, rounded_up(len(x)) - len(x)), (0, 0)), mode="edge"))

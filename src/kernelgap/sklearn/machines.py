@@ -17,7 +17,7 @@ from kernelgap.sklearn import arrays
 
 
 class _KernelMachine(BaseEstimator):
-    """What classifier and regressor share: their kernel, and the values of what was fitted."""
+    """Base of classifier and regressor: their kernel, and the values of the fitted predictor."""
 
     kernel: Any
     depth: Any
@@ -29,7 +29,7 @@ class _KernelMachine(BaseEstimator):
             return self.kernel  # type: ignore[return-value]
         checks.choice(self.kernel, "kernel", ("ntk", "nngp"))
         depth = checks.integer(self.depth, "depth", minimum=1)
-        # He's scale: for ReLUs the kernel then keeps its size whatever the depth.
+        # He's scale keeps the size of the kernel of ReLU nets at every depth.
         net = models.mlp(
             (1,) * depth,
             activation=self.activation,
@@ -52,41 +52,41 @@ def _has_probabilities(estimator: Any) -> bool:
 class NTKClassifier(ClassifierMixin, _KernelMachine):
     r"""Classification by a neural tangent kernel.
 
-    By default l2-regularised kernel logistic regression: the minimiser of
-    mean_i log(1 + exp(-y_i f(x_i))) + l2 ||f||^2 over the kernel's Hilbert space. It takes any
-    data; the hard-margin SVM, its limit for l2 -> 0, takes data that the kernel separates. More
-    than two classes are fitted one against the rest. Memory is n^2 numbers, time n^3 up to some
+    By default it is l2-regularised kernel logistic regression, the minimiser of
+    mean_i log(1 + exp(-y_i f(x_i))) + l2 ||f||^2 over the kernel's Hilbert space, for any data. The
+    hard-margin SVM, its limit for l2 -> 0, needs data that the kernel separates. More than two
+    classes are fitted one-versus-rest. It takes memory for n^2 numbers, and time n^3 up to a few
     thousand samples.
 
     Args:
-        kernel: `"ntk"` or `"nngp"`, that of an infinitely wide net; or any kernel of this library,
-            or function `kernel(x1, x2=None) -> (n1, n2)`, called with the features and the bias.
-        depth: hidden layers of the net, at least 1. Not used with a kernel of your own.
-        activation: of the net: one that `models.mlp` takes, such as `"relu"`, `"gelu"` or a
-            `models.Activation`. Not used with a kernel of your own.
+        kernel: `"ntk"` or `"nngp"` of an infinitely wide net; or any kernel of this library, or a
+            function `kernel(x1, x2=None) -> (n1, n2)`, called with the features and the bias.
+        depth: number of hidden layers of the net, at least 1. Not used with a kernel of your own.
+        activation: activation of the net, as for `models.mlp`: a name such as `"relu"` or `"gelu"`,
+            or a `models.Activation`. Not used with a kernel of your own.
         bias: value of a constant feature that is appended to the inputs, which makes the kernel
             that of a net with biases in its first layer; 0 for none, as in the papers.
-        standardize: whether to subtract the mean of each feature and divide all features by one
-            number, the root mean square of what is left, so that `l2` and `bias` mean the same in
-            any units; False for the inputs as they are, as in the papers.
+        standardize: if True, subtract the mean of each feature and divide all features by one
+            number, the root mean square of the result, so that `l2` and `bias` have the same
+            meaning in any units; if False, use the inputs as they are, as in the papers.
         predictor: `"logistic"`, `"hard_margin"` (see `predictors.hard_margin_svm`) or `"ridge"`.
-        l2: strength of the regularisation, positive. Of the logistic loss as above; scikit-learn's
-            C is 1 / (2 n l2). For the ridge, added to the kernel's diagonal times n: the minimiser
-            of mean_i (f(x_i) - y_i)^2 + l2 ||f||^2. Not used by the hard margin.
+        l2: strength of the regularisation, positive. For the logistic loss as above,
+            scikit-learn's C is 1 / (2 n l2). For the ridge, n l2 is added to the kernel's diagonal,
+            and f minimises mean_i (f(x_i) - y_i)^2 + l2 ||f||^2. Not used by the hard margin.
         tol: relative duality gap to reach.
 
     Attributes:
         classes_: the labels, in order.
-        predictor_: the `predictors.KernelPredictor` that was fitted, with its certificate. For two
-            classes its labels are -1 for the first and +1 for the second.
-        mean_, scale_: what inputs are shifted and divided by.
+        predictor_: the fitted `predictors.KernelPredictor`, with its certificate. For two classes
+            its labels are -1 for the first and +1 for the second.
+        mean_, scale_: shift and scale of the inputs, (x - mean_) / scale_.
         n_features_in_: number of features.
-        feature_names_in_: their names, where X had some.
+        feature_names_in_: names of the features, if X has names.
 
     Raises:
-        ValueError: from `fit`, if X or y is not what scikit-learn expects, y holds one class, a
-            parameter is out of range, or the kernel does not separate the data for the hard margin.
-        TypeError: from `fit`, if X is sparse or a parameter is of the wrong type.
+        ValueError: From `fit`, if y holds one class, or the kernel does not separate the data for
+            the hard margin.
+        TypeError: From `fit`, if X is sparse.
 
     Example:
         >>> import kernelgap as kg
@@ -99,8 +99,8 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
         True
 
     References:
-        `predictors.kernel_logistic`, `hard_margin_svm`, `kernel_ridge` and `kernels.ntk`, with
-        theirs. The defaults are ours.
+        See `predictors.kernel_logistic`, `hard_margin_svm`, `kernel_ridge` and `kernels.ntk`. The
+        defaults are this project's.
     """
 
     def __init__(
@@ -148,21 +148,21 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Values of f: (n,), positive for the second of two classes, or (n, classes)."""
+        """Return f(x): shape (n,), positive for the second of two classes, or (n, classes)."""
         return self._values(X)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The labels of shape (n,)."""
+        """Return the labels of shape (n,)."""
         values = self._values(X)
         index = values.argmax(axis=1) if values.ndim == 2 else (values > 0).astype(int)
         return self.classes_[index]
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of shape (n, classes), for `predictor="logistic"` only.
+        """Return probabilities of shape (n, classes), for `predictor="logistic"` only.
 
-        The logistic function of f; of several classes, those of each against the rest over their
-        sum, as in scikit-learn's `OneVsRestClassifier`.
+        They are the logistic function of f. For several classes, the values of the one-versus-rest
+        problems are divided by their sum, as in scikit-learn's `OneVsRestClassifier`.
         """
         values = self._values(X)
         if values.ndim == 1:
@@ -174,32 +174,30 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
 class NTKRegressor(RegressorMixin, _KernelMachine):
     r"""Ridge regression by a neural tangent kernel.
 
-    The minimiser of mean_i (f(x_i) + c - y_i)^2 + l2 ||f||^2 over the kernel's Hilbert space, c
-    being the mean of y. Several targets are fitted at once.
+    It minimises mean_i (f(x_i) + c - y_i)^2 + l2 ||f||^2 over the kernel's Hilbert space, where c
+    is the mean of y. Several targets are fitted at once.
 
     Args:
-        kernel: as in `NTKClassifier`, like what follows up to `standardize`.
-        depth: hidden layers of the net, at least 1.
-        activation: of the net.
+        kernel: as in `NTKClassifier`, like the arguments up to `standardize`.
+        depth: number of hidden layers of the net, at least 1.
+        activation: activation of the net.
         bias: value of the constant feature; 0 for none.
-        standardize: whether to shift and scale the inputs.
-        l2: strength of the regularisation, at least 0. scikit-learn's alpha is n l2. With 0 f is
+        standardize: if True, shift and scale the inputs.
+        l2: strength of the regularisation, at least 0. scikit-learn's alpha is n l2. For 0, f is
             the interpolant of least norm.
         tol: relative residual to reach.
 
     Attributes:
         intercept_: the mean of y, of shape () or (k,).
         target_scale_: a power of two near the size of ``y - intercept_``.
-        predictor_: the `predictors.KernelPredictor` that was fitted to
+        predictor_: the `predictors.KernelPredictor`, fitted to
             ``(y - intercept_) / target_scale_``.
-        mean_, scale_: what inputs are shifted and divided by.
+        mean_, scale_: shift and scale of the inputs, (x - mean_) / scale_.
         n_features_in_: number of features.
-        feature_names_in_: their names, where X had some.
+        feature_names_in_: names of the features, if X has names.
 
     Raises:
-        ValueError: from `fit`, if X or y is not what scikit-learn expects, or a parameter is out of
-            range.
-        TypeError: from `fit`, if X is sparse or a parameter is of the wrong type.
+        TypeError: From `fit`, if X is sparse.
 
     Example:
         >>> import numpy as np, kernelgap as kg
@@ -208,7 +206,7 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
         True
 
     References:
-        `predictors.kernel_ridge` and `kernels.ntk`, with theirs. The defaults are ours.
+        See `predictors.kernel_ridge` and `kernels.ntk`. The defaults are this project's.
     """
 
     def __init__(
@@ -249,12 +247,12 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Values of shape (n,) or (n, k)."""
+        """Return the values of f, of shape (n,) or (n, k)."""
         values = self._values(X)
         return (values * self.target_scale_ + self.intercept_).astype(values.dtype)
 
     def __sklearn_tags__(self) -> Any:
-        """Several targets at once are fine."""
+        """Declare that several targets can be fitted at once."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags

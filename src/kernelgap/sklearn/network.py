@@ -16,51 +16,50 @@ from kernelgap._numerics import checks
 from kernelgap.models import Activation, Model, Params
 from kernelgap.sklearn import arrays
 
-_EASY = 1e15  # output of rows that are there for their shape only: their loss is zero
+_EASY = 1e15  # output of padding rows, at which their loss is zero
 
 
 class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
     r"""A net without biases, trained towards the largest normalised margin.
 
     Along decreasing lambda, `margins.regularization_path` minimises
-    mean_i log(1 + exp(-y_i f(Theta; x_i))) + lambda ||Theta||^2, each from where the last one
-    ended: on data that some net separates, the normalised margin min_i y_i f(x_i) / ||Theta||^a
-    tends to the largest one, as far as the minimisation succeeds. Other data are fitted too, with a
-    negative margin. Several classes are fitted at once, by softmax.
+    mean_i log(1 + exp(-y_i f(Theta; x_i))) + lambda ||Theta||^2, each from the
+    previous solution. On data that some net separates, the normalised margin min_i y_i f(x_i) /
+    ||Theta||^a tends to the largest one, as far as the minimisation succeeds. Other data are fitted
+    too, with a negative margin. Several classes are fitted at once, by softmax.
 
-    There is no `predict_proba`: the less the regularisation, the surer such a net is of whatever it
-    says.
+    There is no `predict_proba`: probabilities would be overconfident as lambda -> 0.
 
     Args:
         hidden_layer_sizes: widths of the hidden layers.
         activation: `"relu"`, `"leaky_relu"`, `"abs"` or a `models.Activation`.
-        bias: value of a constant feature that is appended to the inputs, which makes the weights
-            of the first layer contain biases; 0 for none, as in the papers.
-        standardize: whether to subtract the mean of each feature and divide all features by one
-            number, the root mean square of what is left, so that `l2s` and `bias` mean the same in
-            any units; False for the inputs as they are, as in the papers.
+        bias: value of a constant feature that is appended to the inputs, so that the first layer
+            has biases; 0 for none, as in the papers.
+        standardize: if True, subtract the mean of each feature and divide all features by one
+            number, the root mean square of the result, so that `l2s` and `bias` have the same
+            meaning in any units; if False, use the inputs as they are, as in the papers.
         l2s: strengths lambda, positive and decreasing.
-        steps: of Adam on the whole data, for each lambda.
-        learning_rate: of Adam.
-        certify: whether to compute `upper_`, for two classes, one hidden layer and `"relu"` only;
-            seconds for some hundred samples, and more than the training for thousands.
-        random_state: seed of the initial weights, in any of scikit-learn's ways.
+        steps: full-batch Adam steps for each lambda.
+        learning_rate: Adam learning rate.
+        certify: if True, compute `upper_`, for two classes, one hidden layer and `"relu"` only. It
+            takes seconds for a few hundred samples, and more than the training for thousands.
+        random_state: seed of the initial weights, an int, a `RandomState` or None.
 
     Attributes:
         classes_: the labels, in order.
         params_: parameters of `model_`, NumPy arrays with ||Theta|| = 1.
-        margin_: the normalised margin on the training set, of inputs as they are trained on. Two
-            classes have labels -1 for the first and +1 for the second.
-        upper_: a number that the normalised margin of no net of any width exceeds on the same
-            inputs, if `certify`.
-        mean_, scale_: what inputs are shifted and divided by.
+        margin_: the normalised margin on the training set, for the inputs as shifted and scaled.
+            Two classes have labels -1 for the first and +1 for the second.
+        upper_: an upper bound on the normalised margin of every net of any width on the same
+            inputs, if `certify` is set.
+        mean_, scale_: shift and scale of the inputs, (x - mean_) / scale_.
         n_features_in_: number of features.
-        feature_names_in_: their names, where X had some.
+        feature_names_in_: names of the features, if X has names.
 
     Raises:
-        ValueError: from `fit`, if X or y is not what scikit-learn expects, y holds one class, a
-            parameter is out of range, or `certify` is set for a net that has no certificate.
-        TypeError: from `fit`, if X is sparse or a parameter is of the wrong type.
+        ValueError: From `fit`, if y holds one class, or `certify` is set for a net that has no
+            certificate.
+        TypeError: From `fit`, if X is sparse.
 
     Example:
         >>> import jax, numpy as np, kernelgap as kg
@@ -72,8 +71,8 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
         True
 
     References:
-        Paper A, its theorem on weak regularisation. The path and the bound:
-        `margins.regularization_path` and `margins.upper_bound`, with theirs. The defaults are ours.
+        Paper A, its theorem on weak regularisation. For the path and the bound see
+        `margins.regularization_path` and `margins.upper_bound`. The defaults are this project's.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
         rate = float(self.learning_rate)
         params = _trained(model, params, x, labels, l2s, steps, rate)
         norm = np.sqrt(sum(np.sum(np.square(w, dtype=np.float64)) for w in params))
-        # Homogeneous nets keep what they say when all of their weights are scaled.
+        # Scaling all weights does not change the predictions of a homogeneous net.
         self.params_ = tuple((np.asarray(w) / (norm or 1)).astype(w.dtype) for w in params)
         outputs = _outputs(model, self.params_, x)
         self.margin_ = float(np.min(metrics.output_margins(outputs, jnp.asarray(labels))))
@@ -127,17 +126,17 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
 
     @property
     def model_(self) -> Model:
-        """The net, a `models.homogeneous_mlp`; its inputs have the constant feature, if any."""
+        """The net, a `models.homogeneous_mlp`; its inputs include the constant feature, if any."""
         return self._model()
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """f(x) / ||Theta||^a: (n,), positive for the second of two classes, or (n, classes)."""
+        """Return f(x) / ||Theta||^a: (n,), positive for the second class of two, or (n, k)."""
         x = arrays.new_inputs(self, X)
         outputs = _outputs(self._model(), self.params_, arrays.prepared(self, x))
         return np.asarray(outputs).astype(x.dtype)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The labels of shape (n,)."""
+        """Return the labels of shape (n,)."""
         values = self.decision_function(X)
         index = values.argmax(axis=1) if values.ndim == 2 else (values > 0).astype(int)
         return self.classes_[index]
@@ -178,16 +177,16 @@ def _trained(
     steps: int,
     learning_rate: float,
 ) -> Params:
-    """The parameters at the end of the path, trained in one of few shapes."""
+    """Return the parameters at the end of the path, trained in one of few shapes."""
     n, d = x.shape
     rows, columns = arrays.rounded_up(n) - n, max(4, 2 ** (d - 1).bit_length()) - d
     x = np.pad(x, ((0, rows), (0, columns)))
     y = np.pad(y, (0, rows), mode="edge")
     first = jnp.pad(params[0], [(0, 0)] * (params[0].ndim - 1) + [(0, columns)])
-    # Rows that pad have no loss, so that the mean over all rows is n / (n + rows) of the mean.
+    # Padding rows have no loss, so that the mean over all rows is n / (n + rows) of the mean.
     strengths = jnp.asarray(n / (n + rows) * l2s, x.dtype)
-    found = _path(model, (first, *params[1:]), x, y, n, strengths, steps, learning_rate)
-    return (found[0][..., :d], *found[1:])
+    last = _path(model, (first, *params[1:]), x, y, n, strengths, steps, learning_rate)
+    return (last[0][..., :d], *last[1:])
 
 
 @partial(jax.jit, static_argnames=("model", "steps", "learning_rate"))
@@ -201,7 +200,7 @@ def _path(
     steps: int,
     learning_rate: float,
 ) -> Params:
-    """The path on the first n rows: the net says of all others what their labels want."""
+    """Follow the path on the first n rows; padding rows get the outputs that their labels want."""
     k = model.spec.outputs
     easy = _EASY * (y if k is None else jax.nn.one_hot(y, k, dtype=x.dtype))
     counts = (jnp.arange(len(x)) < n).reshape((-1,) + (1,) * (easy.ndim - 1))

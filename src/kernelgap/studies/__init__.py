@@ -1,4 +1,4 @@
-"""Experiments that can be resumed, read back and compared; a file each, and a way to write yours.
+"""Experiments that can be resumed, loaded and compared, and the classes to write your own.
 
 Every study is a `Study` with a `run`, and a command, `kernelgap run NAME`.
 """
@@ -33,17 +33,17 @@ STUDIES: dict[str, Study] = {
 
 
 def load(path: str | os.PathLike, own: Study | None = None) -> Result:
-    """Return the result of a study, read from where it was written; nothing is run.
+    """Load the result of a study from its files; nothing is run.
 
     Args:
-        path: the folder that was `out`, or the file NAME.json in it.
+        path: the folder `out` of the run, or the file NAME.json in it.
         own: the study, if it is not one of `STUDIES`.
 
     Raises:
-        FileNotFoundError: if there is no such file or folder, or NAME.journal.jsonl is missing
+        FileNotFoundError: If there is no such file or folder, or NAME.journal.jsonl is missing
             beside NAME.json.
-        ValueError: if there is no result, or there are several; if a file is broken, of an unknown
-            study, of a newer version, or the two files are not of the same run.
+        ValueError: If there is no result, or there are several; if a file is broken, belongs to an
+            unknown study or a newer version, or the two files belong to different runs.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""Two results of one study side by side: what was set, what ran it, which numbers differ.
+"""Two results of one study side by side: options, environment, and the numbers that differ.
 
 Estimates are matched by their metric and keys. Two 95% intervals that do not overlap differ beyond
 chance as a rule; two that overlap may differ all the same.
@@ -37,10 +37,10 @@ class Pair(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """How they compare.
+        """The relation of the two estimates.
 
-        `"same"`: equal; `"overlap"` or `"apart"`: as their intervals are; `"differ"`: not equal,
-        and one has no interval.
+        `"same"`: the values are equal; `"overlap"` or `"apart"`: their intervals overlap or do not;
+        `"differ"`: the values are not equal, and one has no interval.
         """
         a, b = self.first, self.second
         if a.value == b.value or (math.isnan(a.value) and math.isnan(b.value)):
@@ -87,7 +87,7 @@ class Comparison(NamedTuple):
         )
 
     def table(self) -> str:
-        """Return what differs as text; equal numbers are only counted."""
+        """Return the differences as text; equal numbers are only counted."""
         lines = [f"study {self.study}"]
         for title, differences in (
             ("configuration", self.config),
@@ -108,7 +108,7 @@ class Comparison(NamedTuple):
         return "\n".join(lines)
 
     def document(self) -> dict[str, Any]:
-        """Return all of it as plain JSON."""
+        """Return the comparison as plain JSON."""
         pairs = [
             {"name": pair.name, "verdict": pair.verdict}
             | {name: estimate._asdict() for name, estimate in pair._asdict().items()}
@@ -130,8 +130,8 @@ def compare(first: Result, second: Result) -> Comparison:
         second: another result of the same study.
 
     Returns:
-        What differs in the configurations, in versions, device and dtype, and all estimates that
-        both have, with a verdict for each.
+        The differences in configurations, versions, device and dtype, and all estimates that both
+        results have, with a verdict for each.
 
     Example:
         >>> from kernelgap.studies import compare, noisy_gd
@@ -151,14 +151,14 @@ def compare(first: Result, second: Result) -> Comparison:
         raise ValueError(f"results of one study can be compared; got {names[0]} and {names[1]}")
     configs = [encode(dataclasses.asdict(result.config)) for result in (first, second)]
     environments = [_environment(result.provenance) for result in (first, second)]
-    here, there = ({e.name: e for e in result.estimates} for result in (first, second))
+    ours, theirs = ({e.name: e for e in result.estimates} for result in (first, second))
     return Comparison(
         names[0],
         _differences(*configs),
         _differences(*environments),
-        [Pair(here[name], there[name]) for name in here if name in there],
-        [name for name in here if name not in there],
-        [name for name in there if name not in here],
+        [Pair(ours[name], theirs[name]) for name in ours if name in theirs],
+        [name for name in ours if name not in theirs],
+        [name for name in theirs if name not in ours],
     )
 
 

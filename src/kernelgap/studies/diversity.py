@@ -7,11 +7,11 @@ Four parts, after the claims of paper B (B. Xie, Y. Liang, L. Song, AISTATS 2017
 - training: loss, gradient, s_min and discrepancy, with the loss that s_min certifies;
 - error: test errors of nets trained with no penalty, weight decay, or the diversity penalty.
 
-The rows have the columns of all parts, empty where they do not apply.
+All rows have the columns of all parts, which are empty where they do not apply.
 
 References:
     In the style of paper B's experiments; their settings are not known to us, and the protocol
-    is ours.
+    is this project's.
 """
 
 import dataclasses
@@ -50,43 +50,43 @@ class DiversityConfig(Config):
     """
 
     parts: tuple[Literal["spectrum", "discrepancy", "training", "error"], ...] = option(
-        _PARTS, "some of spectrum, discrepancy, training, error"
+        _PARTS, "subset of: spectrum, discrepancy, training, error"
     )
-    seeds: int = option(20, "samples and initial units", minimum=2)
+    seeds: int = option(20, "repetitions, each with its own sample and units", minimum=2)
     seed: int = option(0, "base of all random keys", minimum=0)
     dims: tuple[int, ...] = option((15, 1500), "dimensions of the spectra", minimum=2)
     gram_n: int = option(3000, "samples of the Gram matrices of the spectra", minimum=2)
-    gram_seeds: int = option(2, "samples for which these are made", minimum=1)
+    gram_seeds: int = option(2, "number of these Gram matrices for each dimension", minimum=1)
     d: int = option(10, "input dimension of discrepancy and training", minimum=2)
     n: int = option(150, "samples of discrepancy and training", minimum=2)
     units: int = option(60, "units of discrepancy and training", minimum=2)
     clusters: int = option(5, "directions around which clustered units lie", minimum=1)
     spreads: tuple[float, ...] = option(
         (1.0, 0.5, 0.25, 0.1),
-        "sizes of the clusters of discrepancy, relative to the directions",
+        "sizes of the clusters relative to their directions (discrepancy)",
         above=0,
     )
-    spread: float = option(0.25, "size of the clusters of training and error", above=0)
+    spread: float = option(0.25, "size of the clusters (training, error)", above=0)
     draws: int = option(24, "random arrangements for each sample (discrepancy)", minimum=3)
     spreading: int = option(
         300, "Adam steps that minimise the penalty of optimised units", minimum=1
     )
     steps: int = option(2000, "steps of gradient descent (training)", minimum=1)
-    records: int = option(40, "how often training is looked at", minimum=1, divides="steps")
+    records: int = option(40, "number of recorded times (training)", minimum=1, divides="steps")
     learning_rate: float = option(
         5.0, "learning rate of gradient descent with momentum .9 (training)", above=0
     )
     penalty: float = option(0.1, "strength of the diversity penalty (training)", above=0)
     data: tuple[Literal["teacher", "digits"], ...] = option(
-        ("teacher", "digits"), "some of teacher, digits, for the test errors"
+        ("teacher", "digits"), "subset of: teacher, digits (error)"
     )
-    mnist: str = option("", "folder with the four MNIST files, to add them to the test errors")
+    mnist: str = option("", "folder with the four MNIST files, to include MNIST (error)")
     starts: tuple[Literal["random", "clustered"], ...] = option(
-        ("random", "clustered"), "some of random, clustered: initial units (error)"
+        ("random", "clustered"), "initial units, subset of: random, clustered (error)"
     )
     widths: tuple[int, ...] = option(
         (8, 16, 32, 64, 128),
-        "units of the nets (error); for images those of at least 16",
+        "units of the nets (error); images use widths of at least 16",
         minimum=1,
         increasing=True,
     )
@@ -114,13 +114,13 @@ class DiversityConfig(Config):
     n_test: int = option(4000, "fresh test samples for each seed (teacher)", minimum=2)
     adam_steps: int = option(1000, "full-batch Adam steps (error)", minimum=1)
     stops: int = option(10, "numbers of steps to choose from", minimum=1, divides="adam_steps")
-    adam_rate: float = option(0.01, "learning rate of Adam (error)", above=0)
+    adam_rate: float = option(0.01, "Adam learning rate (error)", above=0)
 
     def check(self) -> None:
-        """Refuse nets that are all too narrow for images."""
+        """Raise if all nets are too narrow for images."""
         images = "digits" in self.data or self.mnist
         if "error" in self.parts and images and self.widths[-1] < LEAST_UNITS:
-            error = f"`widths` must go to 16 or more for ten classes; got {self.widths}"
+            error = f"`widths` must include 16 or more for ten classes; got {self.widths}"
             raise about_options(ValueError(error), "widths")
 
 
@@ -164,14 +164,16 @@ def _check(config: DiversityConfig) -> None:
 
 
 def _cells(config: DiversityConfig) -> list[Cell]:
-    rest = {
+    places = {
         "spectrum": [(d,) for d in config.dims],
         "discrepancy": [()],
         "training": [(case,) for case in TRAINING],
         "error": error_cells(config),
     }
     return [
-        Cell((part, *place), alone=part != "error") for part in config.parts for place in rest[part]
+        Cell((part, *place), alone=part != "error")
+        for part in config.parts
+        for place in places[part]
     ]
 
 
@@ -181,7 +183,7 @@ def _run_cell(config: DiversityConfig, identity: tuple) -> list[Row]:
 
 
 def _row(part: str, known: dict[str, Any]) -> Row:
-    """Return all columns, for all parts the same."""
+    """Return a row with the columns of all parts."""
     text = dict.fromkeys(_TEXT, "") | {"seed": 0}
     row = text | dict.fromkeys(_NUMBERS, NAN) | known | {"part": part}
     return {

@@ -1,9 +1,9 @@
 """Test errors of nets with fixed signs: no penalty, weight decay, or the diversity penalty.
 
-Each seed draws data and initial units. Each net is looked at after some numbers of steps; that
-number and the strength of the penalty are chosen on a validation set, for every learner alike.
-Errors are the mean squared error over the variance of the targets (teacher), or the share of
-samples that are not classified rightly.
+Each seed draws data and initial units. Each net is measured after several numbers of steps; that
+number and the strength of the penalty are chosen on a validation set, in the same way for every
+learner. Errors are the mean squared error over the variance of the targets (teacher), or the share
+of misclassified samples.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ _SOURCES = ("teacher", "digits", "mnist")
 
 
 class Problem(NamedTuple):
-    """Data of all seeds; `test` has no axis of seeds where all share it."""
+    """Data of all seeds; `test` has no axis of seeds if all share it."""
 
     train: Dataset
     validation: Dataset
@@ -54,7 +54,7 @@ def error_cells(config: "DiversityConfig") -> list[tuple]:
 
 
 def check_data(config: "DiversityConfig") -> None:
-    """Refuse what would fail later: missing files, more samples than there are."""
+    """Raise for missing MNIST files, and for more samples than there are."""
     used = config.n_train + config.n_validation
     if "digits" in config.data:
         seeds.leave_some(used, _CLASSES, "n_train", "n_validation")
@@ -102,7 +102,7 @@ def error_rows(config: "DiversityConfig", data: str, start: str, width: int) -> 
 
 
 class _Chosen(NamedTuple):
-    """The look at one net that has the least validation error."""
+    """The measurement of one net at the step of least validation error."""
 
     step: jax.Array
     validation: jax.Array
@@ -125,7 +125,7 @@ def _fit(
     every: int,
     learning_rate: float,
 ) -> _Chosen:
-    """Return, for each pair of strengths and each seed, the chosen look: (strengths, seeds)."""
+    """Return the chosen measurement of each pair of strengths and each seed: (strengths, seeds)."""
     optimizer = optax.adam(learning_rate)
 
     def net(
@@ -149,7 +149,7 @@ def _fit(
         return _Chosen((first + 1) * every, *(values[first] for values in looks))
 
     nets = jax.vmap(net, (None, 0, 0, 0, None if shared else 0))
-    # One after the other: the seeds fill the machine, and memory holds them once.
+    # Run strengths in turn: the seeds use the whole machine, and memory holds one batch.
     return jax.lax.map(lambda pair: nets(pair, w, train, validation, test), (l2s, penalties))
 
 
@@ -170,13 +170,13 @@ def draw_problem(config: "DiversityConfig", data: str, keys: jax.Array) -> Probl
     else:
         files = _mnist(config.mnist)
         drawn, test = _drawn(files.train, keys, used), Dataset(_unit(files.test.x), files.test.y)
-    train, rest = seeds.split(Dataset(_unit(drawn.x), drawn.y), config.n_train)
-    validation, own = seeds.split(rest, config.n_validation)
+    train, others = seeds.split(Dataset(_unit(drawn.x), drawn.y), config.n_train)
+    validation, own = seeds.split(others, config.n_validation)
     return Problem(train, validation, own if test is None else test, test is not None)
 
 
 def _teacher(n: int, d: int, units: int, noisy: int, noise: float, key: jax.Array) -> Dataset:
-    """Return a teacher's values over their deviation, the first `noisy` of them with noise."""
+    """Return a teacher's outputs over their standard deviation, with noise on the first `noisy`."""
     key, noise_key = jax.random.split(key)
     x, y = datasets.teacher(key, n, d, units=units, inputs="sphere", labels="value")
     y = y / jnp.std(y)

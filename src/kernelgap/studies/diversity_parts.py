@@ -1,6 +1,7 @@
 """Spectra, arrangements of units, and training, for the diversity study.
 
-Units have norm sqrt(d), about that of Gaussian ones: arrangements differ in directions only.
+Units have norm sqrt(d), about that of Gaussian ones, so that arrangements differ in directions
+only.
 """
 
 from functools import partial
@@ -30,7 +31,7 @@ def random_units(key: jax.Array, n: int, d: int) -> jax.Array:
 
 
 def clustered_units(key: jax.Array, n: int, d: int, *, clusters: int, spread: float) -> jax.Array:
-    """Draw directions around random ones, in turn; a large spread makes them independent."""
+    """Draw directions around random centres in turn; a large spread makes them independent."""
     centres_key, noise_key = jax.random.split(key)
     centres = jax.random.normal(centres_key, (clusters, d))
     noise = jax.random.normal(noise_key, (n, d))
@@ -39,7 +40,7 @@ def clustered_units(key: jax.Array, n: int, d: int, *, clusters: int, spread: fl
 
 def spread_out(steps: int, w: jax.Array) -> jax.Array:
     """Move units by Adam to lower the diversity penalty, with a learning rate that falls to 0."""
-    # In radians, nearly: Adam's steps do not depend on the scale of the penalty.
+    # Nearly in radians, because Adam's steps do not depend on the scale of the penalty.
     size = jnp.sqrt(jnp.asarray(w.shape[1], w.dtype))
     optimizer = optax.adam(optax.linear_schedule(0.05, 0.0, steps))
 
@@ -61,7 +62,7 @@ def _scaled(w: jax.Array) -> jax.Array:
 
 
 def keys_of(config: "DiversityConfig", purpose: int) -> jax.Array:
-    """Return a key per seed, the same for the same purpose."""
+    """Return a key per seed, always the same for one purpose."""
     key = jax.random.fold_in(jax.random.key(config.seed), purpose)
     return jax.random.split(key, config.seeds)
 
@@ -91,7 +92,7 @@ def targets(config: "DiversityConfig", x: jax.Array) -> jax.Array:
 
 
 def spectrum_rows(config: "DiversityConfig", d: int) -> list[Row]:
-    """Return eigenvalues of the Gram matrix over n at some ranks, and the population's there."""
+    """Return eigenvalues of the Gram matrix over n at some ranks, and those of the population."""
     kernel, n = diversity.diversity_kernel(), config.gram_n
     expected = population(d, n)
     ends = np.flatnonzero(np.diff(expected)) + 1  # of the degrees
@@ -174,9 +175,9 @@ def training_rows(config: "DiversityConfig", case: str) -> list[Row]:
 
 
 def refuse_violations(loss: np.ndarray, certificate: np.ndarray) -> None:
-    """Stop where a loss is above what the gradient certifies: then a formula is wrong.
+    """Raise if a loss exceeds the one that the gradient certifies: then a formula is wrong.
 
-    s_min enters by its lower end; what is left to rounding is the gradient's relative error.
+    s_min enters by its lower bound, so that only the gradient's relative rounding error remains.
     """
     bad = ~((loss <= (1 + 1e-3) * certificate) | (loss < rounding_floor(loss.dtype)))
     if bad.any():
@@ -188,7 +189,7 @@ def refuse_violations(loss: np.ndarray, certificate: np.ndarray) -> None:
 
 
 def rounding_floor(dtype: np.dtype) -> float:
-    """Return the loss below which residuals, of targets of size 1, are mere rounding."""
+    """Return the loss below which residuals of targets of size 1 are mere rounding errors."""
     return (100 * float(np.finfo(dtype).eps)) ** 2
 
 
@@ -212,7 +213,7 @@ def _train(
     x: jax.Array,
     y: jax.Array,
 ) -> _Look:
-    """Return looks of shape (records + 1,), the first at the start."""
+    """Return measurements of shape (records + 1,), the first at the start."""
     data_term = objectives.regularized_squared(model.apply)
     loss: Loss = data_term
     if strength:
@@ -220,7 +221,7 @@ def _train(
     optimizer = optax.sgd(learning_rate, momentum=0.9)
 
     def look(params: tuple) -> _Look:
-        # Of the data term alone: the certificate is about it.
+        # The certificate concerns the data term alone.
         value, gradient = jax.value_and_grad(data_term)(params, x, y)
         smallest = diversity.smallest_singular_value(params[0], x)
         certificate = diversity.pl_bound(gradient, smallest, n=x.shape[0], scale=model.spec.scale)

@@ -79,12 +79,12 @@ def _spectrum(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
             estimates += [Estimate(name, place, float(v)) for name, v in numbers.items()]
             below, shares = below + count, shares + float(spectrum.shares[t])
         last = [row["eigenvalue"] for row in mine if row["rank"] == config.gram_n]
-        # What these degrees leave of kappa(1) = 1/2 has so many dimensions that it adds to the Gram
-        # matrix little but a multiple of the identity.
-        rest = (0.5 - shares) / config.gram_n
+        # The higher degrees, the remaining part of kappa(1) = 1/2, have so many dimensions that
+        # they add little but a multiple of the identity to the Gram matrix.
+        higher = (0.5 - shares) / config.gram_n
         estimates += [
             Estimate("smallest", {"d": int(d)}, float(np.mean(last))),
-            Estimate("higher_degrees_over_n", {"d": int(d)}, rest),
+            Estimate("higher_degrees_over_n", {"d": int(d)}, higher),
         ]
     return estimates
 
@@ -158,7 +158,7 @@ def _quartiles(values: Any, within: Range) -> Interval:
 
 
 def _errors(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
-    """Return errors by learner, the strength chosen on the validation set for each seed."""
+    """Return errors by learner, with the strength chosen on the validation set of each seed."""
     rng = np.random.default_rng(config.seed)
     names = ("error", "discrepancy_at_the_end", "strength")
     ranges: dict[str, Range] = dict.fromkeys(names, POSITIVE)
@@ -173,7 +173,7 @@ def _errors(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
 
 
 def choose(rows: list[Row], by: Sequence[str]) -> list[Row]:
-    """Return, of the rows that agree in `by`, the first with the least validation error."""
+    """Return the row of least validation error, the first of several, for each value of `by`."""
     return [
         min(group, key=lambda row: np.nan_to_num(row["validation"], nan=np.inf))
         for group in grouped(rows, by).values()
@@ -201,10 +201,10 @@ def _paired(rows: list[Row], by: Sequence[str], rng: np.random.Generator) -> lis
 
 
 def panels(result: "Result") -> list[Panel]:
-    """Return spectra, arrangements, training curves and test errors, of the parts that were run."""
-    config, found = result.config, []
+    """Return panels of spectra, arrangements, training and test errors of the selected parts."""
+    config, selected = result.config, []
     if "spectrum" in config.parts:
-        found.append(Panel("spectrum of g on the sphere (lines)", "rank", xlabel="rank",
+        selected.append(Panel("spectrum of g on the sphere (lines)", "rank", xlabel="rank",
                            ylabel="eigenvalue over n", log="xy", draw=_draw_spectrum))  # fmt: skip
     if "discrepancy" in config.parts:
         across, within = (
@@ -212,10 +212,10 @@ def panels(result: "Result") -> list[Panel]:
             for name in ("rank_correlation", "rank_correlation_within_random")
         )
         title = f"rank correlation {-across:.2f}; within random {-within:+.2f}"
-        found.append(Panel(title, "", xlabel="discrepancy of the units", bottom=0,
+        selected.append(Panel(title, "", xlabel="discrepancy of the units", bottom=0,
                            ylabel=r"$s_{\min}(D)^2$", draw=_draw_arrangements))  # fmt: skip
     if "training" in config.parts:
-        found += [
+        selected += [
             _training_panel("loss", "loss in training: medians, quartiles", log="y"),
             _training_panel("gradient", "gradient norm in training", log="y"),
             _training_panel("s_min", "smallest singular value in training", bottom=0),
@@ -223,17 +223,17 @@ def panels(result: "Result") -> list[Panel]:
         ]
     if "error" in config.parts:
         data = dict.fromkeys(e.keys["data"] for e in result.select("error"))
-        found += [_error_panel(config, name) for name in data]
+        selected += [_error_panel(config, name) for name in data]
         series = [(name, start) for name in data for start in config.starts]
         curves = [
             Curve("relative_change", {"data": name, "start": start, "case": "diversity"},
                   f"{name}, {start} start", COLORS[-1 - k % 6], MARKERS[k % 6], "", 1, "bars")
             for k, (name, start) in enumerate(series)
         ]  # fmt: skip
-        found.append(Panel("diversity penalty against none, paired", "width", curves, "units",
+        selected.append(Panel("diversity penalty against none, paired", "width", curves, "units",
                            "relative change of the test error", "x",
                            draw=_draw_zero))  # fmt: skip
-    return found
+    return selected
 
 
 def _training_panel(metric: str, title: str, **look: Any) -> Panel:

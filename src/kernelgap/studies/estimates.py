@@ -1,4 +1,4 @@
-"""Estimates with intervals of what random experiments measure: means, crossings, exponents."""
+"""Estimates with intervals from random experiments: means, crossings, exponents."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -58,7 +58,7 @@ def plain(value: Any) -> str:
 def select(
     estimates: Iterable[Estimate], metric: str, keys: Mapping[str, Any] | None = None
 ) -> list[Estimate]:
-    """Return the estimates of one metric that agree with the given keys, in their order.
+    """Return the estimates of one metric that have the given keys, in their order.
 
     Example:
         >>> from kernelgap.studies.estimates import Estimate, select
@@ -74,8 +74,8 @@ def mean_interval(values: Any, within: Range = REAL) -> Interval:
     """Return the mean over seeds with Student's t interval, cut to the range of the values.
 
     Args:
-        values: shape (seeds,), at least one; a single one gives a NaN interval.
-        within: the smallest and the largest value that is possible.
+        values: shape (seeds,), at least one value; a single value gives a NaN interval.
+        within: the smallest and the largest possible value.
 
     Example:
         >>> from kernelgap.studies.estimates import SHARE, mean_interval
@@ -110,10 +110,10 @@ def means(
     """Return means with intervals over the rows that agree in the columns `by`.
 
     Args:
-        rows: one per grid point and seed.
+        rows: one row per grid point and seed.
         by: columns that identify a grid point; the keys of the estimates.
         metrics: columns to average, each with the range of its values.
-        of: how an interval is made of the values of a grid point and their range.
+        of: function that returns an interval from the values of a grid point and their range.
 
     Example:
         >>> from kernelgap.studies import SHARE, means
@@ -138,8 +138,8 @@ def means(
 def crossing(sizes: Any, errors: Any, target: float) -> np.ndarray:
     """Return the n at which a curve of errors first falls to `target`, interpolated in log n.
 
-    Of errors of shape (..., grid) it has shape (...): NaN where the curve starts at or below the
-    target, inf where it stays above.
+    For errors of shape (..., grid) the result has shape (...). It is NaN where the curve starts at
+    or below the target, and inf where it stays above.
 
     Example:
         >>> from kernelgap.studies.estimates import crossing
@@ -164,8 +164,8 @@ def bootstrap_crossings(
 ) -> tuple[float, np.ndarray]:
     """Return the crossing of the mean curve, and those of 2000 means of resampled seeds.
 
-    A seed is resampled as a whole curve, errors being of shape (grid, seeds): its training sets are
-    nested, so its errors go together.
+    Errors have shape (grid, seeds). Each seed is resampled as a whole curve, because its training
+    sets are nested and its errors are dependent.
     """
     seeds = errors.shape[1]
     drawn = rng.integers(seeds, size=(RESAMPLES, seeds))
@@ -185,7 +185,7 @@ def n_at_target(
 def slope(dims: Any, n: Any) -> np.ndarray:
     """Return the least-squares slope of log n against log d: the exponent of n in d.
 
-    Of n of shape (..., dims) it has shape (...): NaN where an n is not finite.
+    For n of shape (..., dims) the result has shape (...); it is NaN where an n is not finite.
 
     Example:
         >>> from kernelgap.studies.estimates import slope

@@ -1,4 +1,4 @@
-"""Running cells on threads, a Ctrl-C that is not lost, and the environment of a run."""
+"""Execution of cells on threads, deferred interrupts, and the environment of a run."""
 
 import importlib.metadata
 import importlib.util
@@ -23,8 +23,8 @@ class Cell(NamedTuple):
     """One unit of work of a study.
 
     Attributes:
-        identity: strings and numbers that tell it from the other cells.
-        alone: it needs the machine for itself, for its memory.
+        identity: strings and numbers that distinguish it from the other cells.
+        alone: True if it must run by itself, because of its memory.
     """
 
     identity: tuple
@@ -34,7 +34,7 @@ class Cell(NamedTuple):
 def checked_workers(
     out: str | os.PathLike | None, *, resume: bool, overwrite: bool, workers: int | None
 ) -> int:
-    """Refuse options that no run can work with, and return the number of workers."""
+    """Check the options of a run, and return the number of workers."""
     if resume and overwrite:
         error = ValueError("`resume` and `overwrite` exclude each other; got both")
         raise about_options(error, "resume", "overwrite")
@@ -50,10 +50,10 @@ def checked_workers(
 
 
 def run_cells(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int) -> None:
-    """Run cells on threads, then those that need the machine alone, one by one.
+    """Run cells on threads, then those that must run alone, one by one.
 
-    Threads, because compiling and running release the interpreter lock. When a cell fails or the
-    user interrupts, cells under way on threads are finished and kept, and no further one starts.
+    Threads suffice because compiling and running release the interpreter lock. When a cell fails or
+    the user interrupts, running cells are finished and kept, and no further cell starts.
     """
     shared = [] if workers == 1 else [cell for cell in cells if not cell.alone]
     with ThreadPoolExecutor(workers) as pool:
@@ -73,9 +73,9 @@ def run_cells(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int)
 def interrupt_check() -> Iterator[Callable[[], None]]:
     """Yield a check that raises KeyboardInterrupt if Ctrl-C came before.
 
-    Python drops an exception that is raised within a destructor or a callback of a weak reference,
-    of which JAX has many; the one of Ctrl-C can fall there. Elsewhere it is raised as ever. Other
-    handlers than Python's own, and threads, which no signal reaches, are left alone.
+    Python drops exceptions within destructors and callbacks of weak references, of which JAX has
+    many, so that a KeyboardInterrupt can be lost there. Elsewhere it is raised as usual. Custom
+    signal handlers, and threads, which receive no signals, are left alone.
     """
     before = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()
@@ -100,7 +100,7 @@ def interrupt_check() -> Iterator[Callable[[], None]]:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return versions, device and dtype: what a number depends on besides its configuration."""
+    """Return versions, device and dtype, on which numbers depend besides the configuration."""
     device = jax.devices()[0]
     packages = ("kernelgap", "jax", "jaxlib", "numpy", "scipy", "optax", "neural-tangents")
     return {
@@ -125,5 +125,5 @@ def version(package: str) -> str | None:
 
 
 def x64() -> bool:
-    """Tell whether JAX's default is double precision."""
+    """Return True if JAX's default is double precision."""
     return jnp.zeros(()).dtype == jnp.float64

@@ -10,7 +10,7 @@ inputs fails while n << d^2. The study measures both, on fresh data, for three l
 On `data="digits"` it draws the learning curves of net and svm on two classes of real digits.
 
 References:
-    Paper A, whose exact protocol is unknown to us; grids, optimiser and l2 path are ours.
+    Paper A, whose exact protocol is unknown to us; grids, optimiser and l2 path are this project's.
 """
 
 import dataclasses
@@ -72,8 +72,8 @@ class GapConfig(Config):
         (0.125, 0.25, 0.4, 0.45, 0.5, 0.55, 0.6, 0.75, 1), "n / d^2 of the best in the span (xor)",
         above=0, increasing=True,
     )  # fmt: skip
-    span_limit: int = option(80, "largest d of the best in the span, the costliest", minimum=1)
-    seeds: int = option(10, "independent repetitions of each point", minimum=2)
+    span_limit: int = option(80, "largest d for the best in the span, which costs most", minimum=1)
+    seeds: int = option(10, "independent repetitions of each grid point", minimum=2)
     seed: int = option(0, "base of all random keys", minimum=0)
     n_test: int = option(10_000, "fresh test samples for each repetition (xor)", minimum=1)
     width: int = option(128, "hidden units of the net", minimum=1)
@@ -83,7 +83,7 @@ class GapConfig(Config):
         (1e-2, 3e-3, 1e-3, 3e-4, 1e-4), "strengths of the weight decay", above=0, decreasing=True
     )
     population: int = option(16, "population sample of the span, in multiples of n", minimum=1)
-    target: float = option(0.1, "test error at which to compare n", above=0, maximum=0.5)
+    target: float = option(0.1, "test error at which n is compared", above=0, maximum=0.5)
 
 
 _LARGE: dict[str, Any] = {
@@ -165,7 +165,7 @@ def _run_cell(config: GapConfig, identity: tuple) -> list[Row]:
 
 
 def _sample(config: GapConfig, keys: jax.Array, n: int, d: int, flip: float = 0.0) -> Dataset:
-    """Draw n samples for each key: the first n of a stream, so that one program serves all n."""
+    """Draw n samples for each key, the first n of a stream, so that one program serves all n."""
     ratios = {1: config.net_ratios, 2: config.svm_ratios}
     longest = max(config.n_test, *(round(max(r) * d**power) for power, r in ratios.items()))
     if d <= config.span_limit:

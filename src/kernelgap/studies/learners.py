@@ -20,9 +20,9 @@ from kernelgap.models import Model, Params
 from kernelgap.studies.estimates import NAN, Row
 from kernelgap.studies.seeds import over_seeds
 
-ALONE_FROM = 4000  # training points from which a dense kernel cell wants the memory to itself
+ALONE_FROM = 4000  # number of training points from which a dense kernel cell must run alone
 
-# What kernels are made of: in this parameterization both layers count alike, whatever the width.
+# In the parameterization of the kernels both layers have equal weight at every width.
 KERNEL_NET = models.homogeneous_mlp((1,), parameterization="ntk")
 
 
@@ -51,14 +51,14 @@ def annealed_nets(
     """Train nets by Adam on the regularised logistic loss along a path of decreasing l2.
 
     Each l2 gets `steps` full-batch steps from the parameters of the one before: the weakly
-    regularised minimiser of paper A, approached with warm starts. The protocol is ours.
+    regularised minimiser of paper A, approached with warm starts. The protocol is this project's.
 
     Args:
         model: the network.
         keys: shape (seeds,), for the initial parameters.
         train: training sets, x of shape (seeds, n, d).
         test: test sets, x of shape (seeds, n_test, d).
-        config: has l2s, which decrease, the Adam steps for each, and the learning_rate.
+        config: options `l2s`, decreasing, `steps` of Adam for each of them, and `learning_rate`.
 
     Returns:
         A row per seed: error, train_error, margin (normalised, l2), duality_gap (NaN).
@@ -76,7 +76,7 @@ def annealed_nets(
 
 
 def initial(model: Model, keys: jax.Array, d: int, *, wide: bool = False) -> Params:
-    """Return initial parameters of all seeds. By itself: random draws take long to compile."""
+    """Return initial parameters of all seeds. It is separate, as random draws compile slowly."""
     return over_seeds(_initial, (keys,), static=(model, d), wide=wide)
 
 
@@ -115,7 +115,7 @@ def kernel_svm(kernel: Kernel, train: Dataset, test: Dataset) -> Row:
     svm = predictors.hard_margin_svm(kernel, train.x, train.y)
     return {
         "error": float(error_rate(svm.decision_function(test.x), test.y)),
-        "train_error": 0.0,  # or hard_margin_svm had raised
+        "train_error": 0.0,  # otherwise hard_margin_svm would have raised an error
         "margin": float(svm.margin),
         "duality_gap": float(svm.duality_gap),
     }
@@ -124,10 +124,10 @@ def kernel_svm(kernel: Kernel, train: Dataset, test: Dataset) -> Row:
 def kernel_span(kernel: Kernel, train: Dataset, test: Dataset, population: Dataset) -> Row:
     """Return a row about the best predictor in the span of the training inputs' kernel functions.
 
-    `train_error` is the error on (a part of) the population sample it was fitted on.
+    `train_error` is the error on (part of) the population sample of the fit.
     """
     best = predictors.best_in_span(kernel, train.x, population.x, population.y)
-    part = slice(test.x.shape[0])  # enough to see how far the fit flatters itself
+    part = slice(test.x.shape[0])  # enough samples to estimate the training error
     return {
         "error": float(error_rate(best.decision_function(test.x), test.y)),
         "train_error": float(
@@ -139,7 +139,7 @@ def kernel_span(kernel: Kernel, train: Dataset, test: Dataset, population: Datas
 
 
 def path_length() -> optax.GradientTransformation:
-    """Return a transformation that changes nothing, and adds up the norms of the updates."""
+    """Return a transformation that leaves updates unchanged and adds up their norms."""
 
     def init(params: optax.Params) -> jax.Array:
         return jnp.zeros((), jax.tree.leaves(params)[0].dtype)

@@ -1,11 +1,11 @@
-"""Weak regularisation leads to the largest margin, seen with certificates.
+"""Weak regularisation leads to the largest margin, shown with certificates.
 
 As lambda falls, minimisers of the regularised loss have normalised margins that tend to the largest
-one. For two layers that one lies in a certified band, for any width; deeper nets and ten classes
-show their own margins, and how well they satisfy its first-order conditions.
+one. For two layers the largest margin of any width lies in a certified band; deeper nets and ten
+classes show their own margins, and how well they satisfy its first-order conditions.
 
 References:
-    Paper A, the theorem on weak regularisation; the data, nets and path of lambda are ours.
+    Paper A, the theorem on weak regularisation. Data, nets and path of lambda are this project's.
 """
 
 import dataclasses
@@ -50,19 +50,19 @@ class MarginPathConfig(Config):
     """
 
     parts: tuple[Literal["xor", "line", "digits"], ...] = option(
-        _PARTS, "some of xor, line (exact optimum), digits (ten classes)"
+        _PARTS, "subset of: xor, line (exact optimum), digits (ten classes)"
     )
     d: int = option(20, "input dimension of xor", minimum=2)
     n: int = option(160, "training samples of xor", minimum=2)
-    line_n: int = option(8, "points of the line, two by two of the same label", minimum=2)
+    line_n: int = option(8, "points of the line; pairs of neighbours share a label", minimum=2)
     digits_n: int = option(300, "training images of digits", minimum=10)
     depths: tuple[int, ...] = option(
-        (2, 3, 4), "layers of the nets; digits goes up to 3", minimum=2
+        (2, 3, 4), "layers of the nets; digits uses those up to 3", minimum=2
     )
     width: int = option(128, "hidden units of each layer", minimum=1)
     l2s: tuple[float, ...] = option(
         (1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10, 1e-12),
-        "strengths of the weight decay; from a large one nets do not come back from 0",
+        "strengths of the weight decay; too large a first one collapses the net to 0",
         above=0,
         decreasing=True,
     )
@@ -70,7 +70,7 @@ class MarginPathConfig(Config):
     learning_rate: float = option(
         0.01, "Adam learning rate; it falls to 0 over the steps of each l2", above=0
     )
-    seeds: int = option(5, "samples and initial parameters", minimum=2)
+    seeds: int = option(5, "repetitions, each with its own sample and start", minimum=2)
     seed: int = option(0, "base of all random keys", minimum=0)
 
 
@@ -92,7 +92,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
 
 def _check(config: MarginPathConfig) -> None:
     if "digits" in config.parts and config.digits_n > (images := len(datasets.digits().y)):
-        error = f"`digits_n` must be at most {images}, the images there are; got {config.digits_n}"
+        error = f"`digits_n` must be at most {images}, the number of images; got {config.digits_n}"
         raise about_options(ValueError(error), "digits_n")
 
 
@@ -123,10 +123,10 @@ def _run_cell(config: MarginPathConfig, identity: tuple) -> list[Row]:
         loss_gaps = [NAN] * len(config.l2s)
         if depth == 2 and part != "digits":
             best = margins.max_margin(x, y, key=search_keys[seed])
-            # The best margin seen is a lower bound too.
+            # The best observed margin is a lower bound as well.
             lower = max(best.lower, float(np.max(path.margin)))
             certified = {"lower": lower, "upper": best.upper}
-            # For less, terms of the loss leave what double precision can add up in a certificate.
+            # Below this, terms of the loss are too small for a certificate in double precision.
             loss_gaps = [
                 _loss_gap(model, net, x, y, l2) if l2 >= 1e-8 else NAN
                 for net, l2 in zip(nets, config.l2s, strict=True)
@@ -203,7 +203,7 @@ def _summarize(config: MarginPathConfig, rows: list[Row]) -> list[Estimate]:
         }
         for row in rows
     ]
-    # No margin is above the largest one: `lower` includes the margins of the path.
+    # No margin exceeds the largest one, so that `lower` includes the margins of the path.
     ranges: dict[str, Range] = dict.fromkeys(("train_error", "loss_gap"), SHARE)
     ranges |= dict.fromkeys(("of_upper", "of_lower"), (-np.inf, 1.0))
     ranges |= dict.fromkeys(("margin", "lower", "upper"), REAL)
@@ -273,7 +273,7 @@ def _reverse(ax: "Axes", result: Result) -> None:
 
 
 def _band(part: str, ax: "Axes", result: Result) -> None:
-    """Draw where the largest margin of any width lies."""
+    """Draw the band that contains the largest margin of any width."""
     ends = (result.select(metric, {"part": part, "depth": 2}) for metric in ("lower", "upper"))
     lower, upper = ([e.value for e in end] for end in ends)
     label = "largest margin of any width, certified"

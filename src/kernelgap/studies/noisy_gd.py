@@ -1,7 +1,7 @@
 """Excess loss against time: gradient descent, the perturbed flow, Langevin dynamics.
 
 Paper A proves that a Wasserstein gradient flow in which a small share of the neurons is re-drawn
-all the time comes near the global minimum of the regularised loss, whatever the start. The study
+all the time comes close to the global minimum of the regularised loss from any start. The study
 measures the excess loss L - L* of the best iterate, at several widths and from two starts:
 
 - random: neurons uniform on their sphere;
@@ -9,13 +9,13 @@ measures the excess loss L - L* of the best iterate, at several widths and from 
   up to a factor, and with it the sign of w_j: it never finds a negative output, and negative
   samples cannot be fitted. Re-draws bring negative units in.
 
-Excesses are measured from a certified lower bound of the least loss of any width: they are at most
-what is reported. `level_gap` is how far the least loss found lies above that bound, below which
-excesses cannot be told apart.
+Excesses are measured from a certified lower bound on the least loss of any width, so that the
+reported values are upper bounds. `level_gap` is the distance of the least loss found from that
+bound; excesses below it cannot be distinguished.
 
 References:
     Paper A, the perturbed Wasserstein gradient flow: global convergence of the best iterate in
-    polynomial time. Problem, widths, rates and starts are ours.
+    polynomial time. Problem, widths, rates and starts are this project's.
 """
 
 import dataclasses
@@ -81,12 +81,12 @@ class NoisyGDConfig(Config):
     )
     temperature: float = option(1e-4, "Langevin temperature, in mean-field units", minimum=0)
     steps: int = option(8000, "full-batch steps", minimum=1)
-    records: int = option(80, "points in time that are recorded", minimum=1, divides="steps")
-    seeds: int = option(10, "samples with their starts", minimum=2)
+    records: int = option(80, "number of recorded times", minimum=1, divides="steps")
+    seeds: int = option(10, "repetitions, each with its own sample and start", minimum=2)
     seed: int = option(0, "base of all random keys", minimum=0)
 
     def check(self) -> None:
-        """Refuse rates at which a neuron is re-drawn more than once a step."""
+        """Refuse rates at which a neuron would be re-drawn more than once per step."""
         product = "`learning_rate` * `resample_rate`"
         try:
             checks.number(self.learning_rate * self.resample_rate, product, maximum=1)
@@ -130,7 +130,7 @@ def _run_cell(config: NoisyGDConfig, identity: tuple) -> list[Row]:
         return rows
     every = config.steps // config.records
     noise = (
-        # A neuron is a particle of mass 1 / m: the flow of the measure has m times the noise.
+        # A neuron is a particle of mass 1 / m, so the flow of the measure has m times the noise.
         config.temperature / width if method == "langevin" else 0.0,
         config.resample_rate if method == "perturbed" else 0.0,
     )
@@ -158,7 +158,7 @@ def start_on_the_sphere(model: Model, d: int, start: str, key: jax.Array) -> Par
     if start == "trapped":
         readout = jnp.linalg.norm(hidden, axis=1)
     else:
-        # In one scale with the hidden weights, so that the direction is uniform.
+        # Use the scale of the hidden weights, so that the direction is uniform.
         readout = readout * jnp.sqrt(jnp.asarray(readout.shape[0] / d, readout.dtype))
     theta = pack((hidden, readout))
     return unpack(radius((hidden, readout)) * theta / jnp.linalg.norm(theta, axis=1, keepdims=True))
@@ -176,7 +176,7 @@ def _train(
     data: Dataset,
     key: jax.Array,
 ) -> tuple[jax.Array, ...]:
-    """Return loss, best loss so far, share of negative output weights, norm at recorded steps."""
+    """Return loss, best loss so far, share of negative outputs and norm at the recorded steps."""
     loss = objectives.regularized_logistic(model.apply, l2=l2)
 
     def look(params: Params) -> tuple[jax.Array, ...]:
@@ -203,7 +203,7 @@ def _train(
 
 
 def _reference(model: Model, l2: float, params: Params, data: Dataset) -> Params:
-    """Come near the best, by Adam with a falling rate: a certificate is as tight as its net."""
+    """Approach the optimum by Adam with a falling rate: a certificate is as tight as its net."""
     loss = objectives.regularized_logistic(model.apply, l2=l2)
     optimizer = optax.adam(optax.cosine_decay_schedule(0.02, _REFERENCE_STEPS))
     return optim.train(loss, params, data, optimizer, steps=_REFERENCE_STEPS).params
@@ -217,7 +217,7 @@ def _summarize(config: NoisyGDConfig, rows: list[Row]) -> list[Estimate]:
         for row in rows
         if row["method"] != "reference"
     ]
-    # Steps are finite: a sign that the flow conserves can change in descent.
+    # Steps are finite, so that descent can change a sign that the flow conserves.
     ends = [r for r in curves if r["start"] == "trapped" and r["step"] == config.steps]
     gaps = np.array([least[seed] - level[seed] for seed in level])
     ranges = dict.fromkeys(("loss_excess", "best_excess", "loss"), POSITIVE) | {"negative": SHARE}
@@ -275,7 +275,7 @@ def _panels(result: Result) -> list[Panel]:
 
 
 def _level(ax: "Axes", result: Result) -> None:
-    """Shade the excesses that cannot be told apart."""
+    """Shade the excesses that cannot be distinguished."""
     (gap,) = result.select("level_gap")
     low, high = gap.value / 3, max(e.high for e in result.select("loss_excess"))
     ax.set_ylim(low, 1.5 * high)

@@ -27,14 +27,14 @@ def option(
 ) -> Any:
     """Declare one field of a `Config`, with the values that it accepts.
 
-    The annotation says what it holds: `str`, one of the strings of a `Literal`, `int`, `float`, or
+    The annotation declares its type: `str`, one of the strings of a `Literal`, `int`, `float`, or
     `tuple[T, ...]`, a non-empty tuple of distinct entries of one of these types. Constraints on the
     value hold for every entry of a tuple.
 
     Args:
         default: value of the preset "default".
-        help: text that `kernelgap run NAME --help` shows.
-        minimum: smallest value; that of integers is 0 unless another one is given.
+        help: text shown by `kernelgap run NAME --help`.
+        minimum: smallest value; 0 for integers unless another one is given.
         maximum: largest value.
         above: number that the value must exceed.
         length: number of entries of a tuple.
@@ -85,8 +85,8 @@ def option(
 class Config:
     """Base class of the configurations of studies: frozen dataclasses whose fields are `option`s.
 
-    Creating one checks every option against what it declares. Overwrite `check` for what cannot be
-    declared.
+    Creating one checks every option against its declaration. Override `check` for conditions that
+    cannot be declared.
     """
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class Config:
 
 
 def about_options(error: Error, *names: str) -> Error:
-    """Return the error with the names of the options that its message has between backquotes.
+    """Return the error with the names of the options that its message puts between backquotes.
 
     The command line writes them the way its users type them.
 
@@ -120,7 +120,7 @@ def about_options(error: Error, *names: str) -> Error:
 
 @lru_cache(maxsize=64)
 def annotations(config: type) -> dict[str, Any]:
-    """Return what each option of a configuration, or each entry of its tuple, is annotated with."""
+    """Return the annotated type of each option, or of the entries if it is a tuple."""
     hints, fields = get_type_hints(config), dataclasses.fields(config)
     return {
         field.name: get_args(hints[field.name])[0]
@@ -131,7 +131,7 @@ def annotations(config: type) -> dict[str, Any]:
 
 
 def choices(annotation: Any) -> tuple[str, ...]:
-    """Return the strings that an annotation allows; any are when it is empty."""
+    """Return the strings that an annotation allows; empty if it allows any."""
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 

@@ -1,4 +1,4 @@
-"""Figures of studies: panels of curves with bands, declared by what they show."""
+"""Figures of studies: panels of curves with bands, declared by their content."""
 
 import dataclasses
 import io
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kernelgap.studies.study import Result
 
-# Okabe and Ito's palette, distinguishable under colour blindness; markers say the same again.
+# Okabe and Ito's palette, distinguishable under colour blindness; markers repeat the distinction.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, GREY = "#56B4E9", "#E69F00", "#707070"
 COLORS = (ORANGE, YELLOW, SKY, BLUE, PURPLE, GREEN)
@@ -28,13 +28,13 @@ class Curve(NamedTuple):
 
     Attributes:
         metric: the metric.
-        where: keys that its estimates agree with.
+        where: keys that select its estimates.
         label: entry in the legend; none when empty.
         color: colour of line, markers and intervals.
         marker: matplotlib's marker; none when empty.
         style: matplotlib's line style.
         alpha: opacity.
-        intervals: as a band, as bars, or not at all.
+        intervals: how to draw them: as a band, as bars, or not at all.
     """
 
     metric: str
@@ -59,9 +59,9 @@ class Panel(NamedTuple):
         log: logarithmic axes: "", "x", "y" or "xy".
         ticks: the only ticks of the horizontal axis; those of the points of a logarithmic axis
             when empty, matplotlib's own when None.
-        bottom: where the vertical axis begins; left to the curves when None.
-        draw: draws what curves cannot say, after them, before the legend.
-        legend: matplotlib's place of the legend.
+        bottom: lower end of the vertical axis; chosen by matplotlib when None.
+        draw: function that draws anything else, after the curves and before the legend.
+        legend: matplotlib's name of the place of the legend.
     """
 
     title: str
@@ -77,7 +77,7 @@ class Panel(NamedTuple):
 
 
 def figure(result: "Result", *, shown: bool = False) -> "Figure":
-    """Return the figure of a result; `shown` asks for one that notebooks display."""
+    """Return the figure of a result; if `shown`, one that notebooks display."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -90,18 +90,18 @@ def figure(result: "Result", *, shown: bool = False) -> "Figure":
     if shown:
         from matplotlib import pyplot
 
-        made = pyplot.figure(**look)  # which prepares notebooks to display what a cell returns,
-        pyplot.close(made)  # and would keep it in memory
+        drawing = pyplot.figure(**look)  # pyplot prepares notebooks to display figures,
+        pyplot.close(drawing)  # but would keep this one in memory
     else:
-        made = Figure(**look)
-    axes = np.ravel(made.subplots(lines, columns, squeeze=False))
+        drawing = Figure(**look)
+    axes = np.ravel(drawing.subplots(lines, columns, squeeze=False))
     for ax, panel in zip(axes, panels, strict=False):
         _draw(ax, panel, result)
     for ax in axes[len(panels) :]:
         ax.remove()
     options = dataclasses.asdict(result.config)
-    made.suptitle(result.study.caption.format_map(options), fontsize=10)
-    return made
+    drawing.suptitle(result.study.caption.format_map(options), fontsize=10)
+    return drawing
 
 
 def _draw(ax: "Axes", panel: Panel, result: "Result") -> None:
@@ -170,7 +170,7 @@ def level(ax: "Axes", interval: Any, label: str, *, color: str = GREY, style: st
 
 
 def mark_vacuous(ax: "Axes", result: "Result") -> None:
-    """Shade where a bound on an error, the metric "bound", is above 1 and says nothing."""
+    """Shade where a bound on an error, the metric "bound", is above 1 and thus vacuous."""
     values = [e.value for e in result.select("bound") if np.isfinite(e.value)]
     low, high = min([0.4, *(0.5 * v for v in values)]), max([4.0, *(2 * v for v in values)])
     ax.set_ylim(low, high)
@@ -179,7 +179,7 @@ def mark_vacuous(ax: "Axes", result: "Result") -> None:
 
 
 def fit_log_axis(ax: "Axes", *, below: float = 2, above: float = 2) -> None:
-    """Make the vertical axis logarithmic, for the lines: bands of few seeds may go down to 0."""
+    """Make the vertical axis logarithmic, scaled to the lines: bands of few seeds may reach 0."""
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines] or [[]])
     values = values[np.isfinite(values) & (values > 0)]
     ax.set_yscale("log")

@@ -1,14 +1,14 @@
 """With and without weight decay from the same large initialisation.
 
-From a large initialisation gradient descent stays lazy: the activation patterns hardly change and
-the net behaves as its tangent kernel does. Weak l2 regularisation ends that regime however the net
-started: the weights shrink, patterns change, the normalised margin grows. Both nets start from the
-same weights; units come in pairs that cancel, so that the output starts at 0.
+From a large initialisation gradient descent stays lazy: activation patterns hardly change and the
+net behaves like its tangent kernel. Weak l2 regularisation ends that regime from any start: the
+weights shrink, patterns change, the normalised margin grows. Both nets start from the same weights;
+units come in pairs that cancel, so that the output starts at 0.
 
 References:
-    Paper A (regularisation takes the net out of the kernel's regime). The protocol is ours:
-    doubled initialisation (L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019), gradient descent
-    with momentum, which stays linear in the lazy regime.
+    Paper A (regularisation takes the net out of the kernel's regime). The protocol is this
+    project's: doubled initialisation (L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019), gradient
+    descent with momentum, which stays linear in the lazy regime.
 """
 
 import dataclasses
@@ -62,14 +62,19 @@ class RegularizationConfig(Config):
     seed: int = option(0, "base of all random keys", minimum=0)
     n_test: int = option(10_000, "fresh test samples for each repetition (xor)", minimum=1)
     width: int = option(
-        512, "hidden units, even: they start in pairs that cancel", minimum=2, multiple_of=2
+        512,
+        "hidden units, an even number, as they start in pairs that cancel",
+        minimum=2,
+        multiple_of=2,
     )
-    init_scale: float = option(4.0, "factor on the initial weights; large means lazy", above=0)
+    init_scale: float = option(
+        4.0, "factor on the initial weights; a large one makes training lazy", above=0
+    )
     l2: float = option(3e-3, "strength of the weight decay of the regularised net", above=0)
     learning_rate: float = option(0.02, "learning rate of gradient descent", above=0)
     momentum: float = option(0.9, "momentum of gradient descent", minimum=0, maximum=0.999)
     steps: int = option(6000, "full-batch steps", minimum=1)
-    records: int = option(60, "points in time that are recorded", minimum=1, divides="steps")
+    records: int = option(60, "number of recorded times", minimum=1, divides="steps")
 
 
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -107,8 +112,8 @@ def _run_cell(config: RegularizationConfig, identity: tuple) -> list[Row]:
     if learner == "ntk":
         kernel = kernels.ntk(model)
         pairs = zip(seeds.each(train), seeds.each(test), strict=True)
-        found = [kernel_svm(kernel, *pair) for pair in pairs]
-        return [_row(learner, seed, NAN, row) for seed, row in enumerate(found)]
+        fits = [kernel_svm(kernel, *pair) for pair in pairs]
+        return [_row(learner, seed, NAN, row) for seed, row in enumerate(fits)]
     half = two_layer_net(config.width // 2)
     params = over_seeds(_paired, (net_keys,), static=(half, train.x.shape[-1]))
     params = jax.tree.map(lambda leaf: config.init_scale * leaf, params)
@@ -156,9 +161,9 @@ def _look(model: Model, params0: Params, params: Params, train: Dataset, test: D
 
 
 def _paired(half: Model, d: int, key: jax.Array) -> Params:
-    """Put each unit beside one of the opposite output: the net starts at 0, as its kernel does."""
+    """Pair each unit with one of opposite output weight, so that the net starts at 0."""
     hidden, readout = half.init(key, d)
-    # As wide a net drawn as usual has readouts smaller by the root of two.
+    # The usual readouts of a net of this width are smaller by the root of two.
     pair = jnp.concatenate([readout, -readout]) / jnp.sqrt(jnp.asarray(2, readout.dtype))
     return jnp.concatenate([hidden, hidden]), pair
 
@@ -213,7 +218,7 @@ def _panels(result: Result) -> list[Panel]:
 
 
 def _after_the_start(keys: Any) -> float:
-    """Leave out the start, where the net is 0, and its error and margin mean nothing."""
+    """Leave out the start, where the net is 0 and its error and margin have no meaning."""
     return keys["step"] or NAN
 
 

@@ -1,4 +1,4 @@
-"""One HTML page for the results of many studies, which opens offline: nothing in it is elsewhere.
+"""One self-contained HTML page for the results of many studies, which opens offline.
 
 Figures are embedded as data URIs, texts are escaped, and there is no script.
 """
@@ -46,9 +46,9 @@ def write_report(
     """Write `report.html` into a folder, atomically, and return its path.
 
     Args:
-        out: the folder, made if need be.
-        results: one of each study, in the order of the page.
-        missing: studies without a result, and why.
+        out: the folder, created if it does not exist.
+        results: one result of each study, in the order of the page.
+        missing: studies without a result, with the reason.
         title: heading of the page.
     """
     path = prepare_folder(out) / "report.html"

@@ -1,7 +1,7 @@
 """All seeds of a study at once: functions compiled for them, and their samples.
 
-A seed is a stream of samples. The same seed sees the same data whatever the learner, and more of
-it as n grows; one compiled program serves all n.
+A seed is a stream of samples. For one seed all learners see the same data, larger samples contain
+smaller ones, and one compiled program serves all n.
 """
 
 from collections.abc import Callable
@@ -30,11 +30,11 @@ def over_seeds(
     A second call with the same function, an equal `static` and equal shapes compiles nothing.
 
     Args:
-        function: function for one seed; of a module, so that it is the same in all calls.
+        function: function for one seed, defined in a module, so that it is equal in all calls.
         arguments: trees of arrays with the seeds along their first axis, at least one.
-        static: what is known when it is compiled, such as models and numbers of steps.
+        static: arguments known at compile time, such as models and numbers of steps.
         shared: trees of arrays that all seeds share.
-        wide: run the seeds one after the other, for their memory, and not as one batch.
+        wide: run the seeds one after the other, not as one batch, to save memory.
 
     Example:
         >>> import jax.numpy as jnp
@@ -110,8 +110,8 @@ def teacher(
 ) -> Dataset:
     """Return `datasets.teacher`, each seed with its own teacher: x (seeds, n, d), on the host.
 
-    Inputs on the sphere get the radius sqrt(d), about the length of Gaussian ones: the same
-    settings of a net serve both.
+    Inputs on the sphere get the radius sqrt(d), about the norm of Gaussian ones, so that the same
+    settings of a net suit both.
     """
     static = (n, d, units, inputs, labels)
     return jax.device_get(over_seeds(_teacher, (teacher_keys, keys), static=static))
@@ -153,7 +153,7 @@ def line(n: int) -> Dataset:
 
 
 def leave_some(largest: int, classes: tuple[int, ...], *names: str) -> None:
-    """Refuse training sets, which come of the options `names`, that leave no digits for testing."""
+    """Raise if training sets, set by the options `names`, leave no digits for testing."""
     available = len(datasets.digits(classes).y)
     if largest >= available:
         options = " + ".join(f"`{name}`" for name in names)

@@ -1,7 +1,7 @@
 """Results on disk: a journal that survives a kill, and the files of a finished run.
 
-NAME.journal.jsonl has the rows, typed, a line per finished cell; NAME.json the configuration, the
-estimates and the provenance; NAME.csv and NAME.png are exports that nothing reads back.
+NAME.journal.jsonl has the typed rows, one line per finished cell; NAME.json has the configuration,
+the estimates and the provenance; NAME.csv and NAME.png are exports that are never read back.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import numpy as np
 from kernelgap.studies.estimates import Row
 from kernelgap.studies.options import about_options
 
-FORMAT = 2  # of all files; raised when a reader of the last one would misread them
+FORMAT = 2  # of all files; increased when readers of the last format would misread them
 _SPECIAL = {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _PARTS = {"study": str, "config": dict, "estimates": list, "provenance": dict}
 
@@ -46,7 +46,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """Return what `encode` was given; tuples are lists."""
+    """Invert `encode`, up to tuples, which become lists."""
     if isinstance(value, dict):
         return {k: decode(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -55,7 +55,7 @@ def decode(value: Any) -> Any:
 
 
 def journal_header(study: str, config: dict[str, Any], x64: bool) -> dict[str, Any]:
-    """Return the first line of a journal: all that must be equal for a run to go on."""
+    """Return the first line of a journal: everything that must be equal to resume a run."""
     return {"format": FORMAT, "study": study, "x64": x64, "config": encode(config)}
 
 
@@ -92,17 +92,17 @@ def csv_text(rows: Sequence[Row]) -> bytes:
 class Journal(contextlib.AbstractContextManager):
     """Finished cells of a run, a line each, synced to disk one by one.
 
-    A killed run loses the cells under way and nothing else: a last line cut short is dropped.
+    A killed run loses only the cells that were running; an incomplete last line is dropped.
 
     Args:
-        out: the folder, made if need be; None keeps the journal in memory.
+        out: the folder, created if it does not exist; None keeps the journal in memory.
         header: from `journal_header`.
-        resume: go on from a journal with the same header, if there is one.
-        overwrite: start anew over an existing journal.
+        resume: continue a journal with the same header, if there is one.
+        overwrite: replace an existing journal.
 
     Raises:
-        FileExistsError: if the folder holds a journal and neither flag is given.
-        ValueError: if the journal to resume is another configuration's, or unreadable.
+        FileExistsError: If the folder holds a journal and neither flag is given.
+        ValueError: If the journal to resume has another configuration, or is unreadable.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Journal(contextlib.AbstractContextManager):
             self._file.close()
 
     def add(self, identity: tuple, result: CellResult) -> None:
-        """Remember a finished cell, on disk first."""
+        """Store a finished cell, first on disk and then in memory."""
         self._append(_line(_entry(identity, result)))
         self.done[identity] = result
 
@@ -146,11 +146,11 @@ class Journal(contextlib.AbstractContextManager):
             os.fsync(self._file.fileno())
 
     def _take_over(self, path: Path, header: dict[str, Any]) -> bool:
-        """Take over the cells of a journal; False if it was killed within its first line."""
-        there, done, tail = read_journal(path)
-        if there is None:
+        """Load the cells of a journal; return False if its first line is incomplete."""
+        stored, done, tail = read_journal(path)
+        if stored is None:
             return False
-        if differences := _differences(there, header):
+        if differences := _differences(stored, header):
             raise about_options(
                 ValueError(f"`out` {str(path.parent)!r} holds a run of another configuration: "
                            + "; ".join(differences)), "out"
@@ -162,16 +162,18 @@ class Journal(contextlib.AbstractContextManager):
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any] | None, dict[tuple, CellResult], int]:
-    """Return the header (None if it is not whole), the cells, and the bytes of a cut last line.
+    """Return the header (None if incomplete), the cells, and the bytes of an incomplete last line.
 
     Raises:
-        FileNotFoundError: if there is no journal.
-        ValueError: if it is not one that this version can read.
+        FileNotFoundError: If there is no journal.
+        ValueError: If this version cannot read the journal.
     """
     try:
         *lines, tail = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        raise FileNotFoundError(f"the rows of the result are missing: no {str(path)!r}") from None
+        raise FileNotFoundError(
+            f"the rows of the result are missing: there is no {str(path)!r}"
+        ) from None
     if not lines:
         return None, {}, len(tail)
     try:
@@ -187,8 +189,8 @@ def read_journal(path: Path) -> tuple[dict[str, Any] | None, dict[tuple, CellRes
     return header, done, len(tail)
 
 
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    a, b = ({k: v for k, v in h.items() if k != "config"} | h["config"] for h in (there, here))
+def _differences(stored: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    a, b = ({k: v for k, v in h.items() if k != "config"} | h["config"] for h in (stored, own))
     return [
         f"{k} is {a.get(k)!r} there and {b.get(k)!r} here"
         for k in sorted(a.keys() | b.keys())
@@ -197,7 +199,7 @@ def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
 
 
 def prepare_folder(out: str | os.PathLike) -> Path:
-    """Return the folder, made if need be, and shown to be writable by writing to it."""
+    """Create the folder if it does not exist, check that it is writable, and return it."""
     if not isinstance(out, str | os.PathLike):
         error = TypeError(f"`out` must be the name of a folder; got {type(out).__name__}")
         raise about_options(error, "out")
@@ -216,13 +218,14 @@ def prepare_folder(out: str | os.PathLike) -> Path:
 
 
 def find_results(path: str | os.PathLike, names: Iterable[str]) -> dict[str, Path]:
-    """Return the results at a path by the name of their study: NAME.json, or a folder of some.
+    """Return the result files at a path, NAME.json or a folder of such files, by study name.
 
-    A folder without any may hold folders NAME with one each, as `kernelgap run all` makes them.
+    A folder without results may hold folders NAME with one result each, as `kernelgap run all`
+    writes them.
 
     Raises:
-        FileNotFoundError: if there is nothing at the path.
-        ValueError: if there is no result, or one that is not finished.
+        FileNotFoundError: If the path does not exist.
+        ValueError: If there is no result, or only an unfinished one.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` must be the name of a file or folder; got {type(path).__name__}")
@@ -233,8 +236,8 @@ def find_results(path: str | os.PathLike, names: Iterable[str]) -> dict[str, Pat
         raise FileNotFoundError(f"there is no result {str(path)!r}: no such file or folder")
     for folders in (dict.fromkeys(names, path), {name: path / name for name in names}):
         files = {name: folder / f"{name}.json" for name, folder in folders.items()}
-        if there := {name: file for name, file in files.items() if file.is_file()}:
-            return there
+        if existing := {name: file for name, file in files.items() if file.is_file()}:
+            return existing
     begun = [name for name in names if (path / f"{name}.journal.jsonl").exists()]
     why = (
         f"it has an unfinished run of {', '.join(begun)}, which can be resumed"
@@ -245,7 +248,7 @@ def find_results(path: str | os.PathLike, names: Iterable[str]) -> dict[str, Pat
 
 
 def read_document(file: Path) -> dict[str, Any]:
-    """Return the content of NAME.json, with numbers for what JSON cannot write."""
+    """Return the content of NAME.json, with NaN and infinity restored."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # bad JSON, bad UTF-8

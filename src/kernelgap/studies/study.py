@@ -1,8 +1,8 @@
 """A study and its result: independent cells, a journal on disk, estimates with their provenance.
 
 A cell is a pure function of the configuration and its own identity, so that cells can run in any
-order, on several threads, and be taken from the journal of an interrupted run without changing a
-number.
+order, on several threads, or be loaded from the journal of an interrupted run, and no number
+changes.
 """
 
 import dataclasses
@@ -31,22 +31,22 @@ Settings = TypeVar("Settings")
 class Study(NamedTuple, Generic[Settings]):
     """An experiment that can be interrupted, resumed, read back and compared.
 
-    All functions must be deterministic; those of a module can be sent to other processes.
+    All functions must be deterministic. Define them in a module to send them to other processes.
 
     Attributes:
         name: name on the command line and of the files.
         title: one line for listings.
         config: a subclass of `Config`.
-        cells: from a configuration to its cells, in the order of their rows.
-        run_cell: from a configuration and the identity of a cell to its rows, which are dicts of
+        cells: maps a configuration to its cells, in the order of their rows.
+        run_cell: maps a configuration and the identity of a cell to its rows, which are dicts of
             strings and numbers with the same columns in all cells.
-        summarize: from a configuration and all rows to the estimates.
-        tables: from a configuration to the text tables.
-        panels: from a result to the panels of its figure.
-        presets: name -> the options that it changes.
-        about: what the study shows, in paragraphs.
+        summarize: maps a configuration and all rows to the estimates.
+        tables: maps a configuration to the text tables.
+        panels: maps a result to the panels of its figure.
+        presets: the options that each preset changes, by its name.
+        about: description of the study, in paragraphs.
         caption: line above the figure, with options in braces, as in "{seeds} seeds".
-        check: refuses, before any work, a configuration that the data at hand cannot serve.
+        check: raises, before any work, for a configuration that the available data do not allow.
     """
 
     name: str
@@ -75,24 +75,25 @@ class Study(NamedTuple, Generic[Settings]):
         progress: bool = False,
         workers: int | None = None,
     ) -> "Result":
-        """Run all cells that are not on disk, and summarise them.
+        """Run all cells that are not on disk, and summarise all.
 
         Args:
             config: the configuration; the default one when None.
-                `STUDY.config(**STUDY.presets["quick"])` is a quick one.
+                `STUDY.config(**STUDY.presets["quick"])` makes a quick run.
             out: folder for NAME.csv, NAME.json, NAME.png and the journal; nothing is written when
                 None.
-            resume: go on from the journal of an interrupted run of the same configuration.
-            overwrite: start anew in a folder that holds a run.
+            resume: continue an interrupted run of the same configuration from its journal.
+            overwrite: replace a run in the folder.
             progress: show a bar on stderr.
-            workers: threads that compile and run cells; as many as cores, at most 2, when None:
-                linear algebra within a cell uses all cores by itself. What JAX's context managers
-                set belongs to the calling thread, and reaches the cells for workers=1 only.
+            workers: number of threads that compile and run cells; when None, the number of cores
+                but at most 2, because linear algebra within a cell uses all cores by itself.
+                Settings by JAX's context managers hold in the calling thread, so that they reach
+                the cells for workers=1 only.
 
         Raises:
-            FileExistsError: if `out` holds a run and neither `resume` nor `overwrite` is set.
-            NotADirectoryError, PermissionError: if `out` cannot be written.
-            ImportError: if matplotlib or tqdm is needed and missing (extra `studies`).
+            FileExistsError: If `out` holds a run and neither `resume` nor `overwrite` is set.
+            NotADirectoryError, PermissionError: If `out` cannot be written.
+            ImportError: If matplotlib or tqdm is needed and missing (extra `studies`).
 
         Example:
             >>> from kernelgap.studies import noisy_gd
@@ -134,8 +135,8 @@ class Result(NamedTuple):
     Attributes:
         study: the study that was run.
         config: its configuration.
-        cells: identity of each cell -> its rows, and the seconds that it took.
-        estimates: the summary, a line per metric and place.
+        cells: the rows of each cell, and the seconds that it took, by its identity.
+        estimates: the summary, one estimate per metric and grid point.
         provenance: versions, device, dtype, timings.
     """
 
@@ -151,7 +152,7 @@ class Result(NamedTuple):
         return [row for cell in self.cells.values() for row in cell.rows]
 
     def select(self, metric: str, keys: Mapping[str, Any] | None = None) -> list[Estimate]:
-        """Return the estimates of one metric that agree with the given keys."""
+        """Return the estimates of one metric that have the given keys."""
         return select(self.estimates, metric, keys)
 
     def table(self) -> str:
@@ -176,7 +177,7 @@ class Result(NamedTuple):
         return pandas.DataFrame(self.rows)
 
     def document(self) -> dict[str, Any]:
-        """Return all but the rows, as NAME.json has it."""
+        """Return everything but the rows, as stored in NAME.json."""
         header = store.journal_header(self.study.name, dataclasses.asdict(self.config), False)
         return {k: header[k] for k in ("format", "study", "config")} | store.encode(
             {
@@ -222,7 +223,7 @@ def _run(
     progress: bool,
     workers: int,
 ) -> dict[tuple, CellResult]:
-    """Run the cells that the journal in `out` does not have, and return all."""
+    """Run the cells that are missing in the journal of `out`, and return all cells."""
     cells, lock = study.cells(config), threading.Lock()
     header = store.journal_header(study.name, dataclasses.asdict(config), execution.x64())
     with Journal(out, header, resume=resume, overwrite=overwrite) as journal:

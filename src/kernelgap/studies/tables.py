@@ -1,4 +1,4 @@
-"""Text tables of estimates: a line per place, a column per metric, never one into another."""
+"""Text tables of estimates: one line per grid point, one column per metric."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -14,8 +14,8 @@ class Table(NamedTuple):
     Attributes:
         metrics: metrics to show, each with the format of its numbers, such as ".3f".
         title: line above the table.
-        across: key whose values are spread over columns; one metric has it, which the title names.
-        where: tells from its keys whether an estimate is shown; all are when None.
+        across: key whose values become columns; only for a single metric, named in the title.
+        where: function of the keys that selects the estimates to show; None shows all.
     """
 
     metrics: Mapping[str, str]
@@ -37,7 +37,7 @@ def text(estimates: Iterable[Estimate], table: Table) -> str:
         10  0.10 [0.00, 0.20]
     """
     lines: dict[tuple, dict[str, str]] = {}
-    keys: dict[str, bool] = {}  # column -> its entries are numbers
+    keys: dict[str, bool] = {}  # True for columns of numbers
     columns: dict[str, list[str]] = {metric: [] for metric in table.metrics}
     for e in estimates:
         if e.metric not in table.metrics or not (table.where is None or table.where(e.keys)):

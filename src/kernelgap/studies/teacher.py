@@ -1,4 +1,4 @@
-"""Network against kernels on labels that a small ReLU network gives.
+"""Network against kernels on labels from a small ReLU network.
 
 The labels are the signs of a random two-layer teacher. Three learners see the same n samples:
 
@@ -8,7 +8,7 @@ The labels are the signs of a random two-layer teacher. Three learners see the s
 
 References:
     In the style of paper A's experiments on a planted network with 6 units and d = 20; their
-    settings are not known to us, and the protocol is ours.
+    settings are not known to us, and the protocol is this project's.
 """
 
 import dataclasses
@@ -61,12 +61,12 @@ class TeacherConfig(Config):
     d: int = option(20, "input dimension", minimum=1)
     units: int = option(6, "hidden units of the teacher", minimum=2)
     inputs: Literal["sphere", "gaussian"] = option(
-        "sphere", "sphere (of radius sqrt(d)), or gaussian, which has no bounds: no largest norm"
+        "sphere", "sphere (of radius sqrt(d)), or gaussian, whose unbounded norms allow no bounds"
     )
     sizes: tuple[int, ...] = option(
         (25, 50, 100, 200, 400, 800, 1600, 3200), "training sizes n", minimum=2, increasing=True
     )
-    seeds: int = option(10, "teachers with their samples", minimum=2)
+    seeds: int = option(10, "repetitions, each with its own teacher and sample", minimum=2)
     seed: int = option(0, "base of all random keys", minimum=0)
     n_test: int = option(10_000, "fresh test samples for each seed", minimum=1)
     width: int = option(128, "hidden units of the net", minimum=1)
@@ -143,9 +143,12 @@ def _run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
 
 
 def _net_bounds(row: Row, n: int, radius: float | None, delta: float) -> Row:
-    """Evaluate paper A's bound of the first version, for two layers; needs no largest width."""
+    """Evaluate paper A's bound of its first version, for two layers of any width."""
     if radius is None or row["train_error"] != 0:
-        return {"bound": NAN, "leave_one_out": NAN}  # the bounds are for classifiers without error
+        return {
+            "bound": NAN,
+            "leave_one_out": NAN,
+        }  # bounds need a training error of 0
     bound = bounds.two_layer_margin_bound(row["margin"], n=n, radius=radius, delta=delta)
     return {"bound": float(bound.value), "leave_one_out": NAN}
 
@@ -162,7 +165,7 @@ def _kernel_bounds(row: Row, n: int, radius: float | None, delta: float) -> Row:
 def _planted_margin(
     model: Model, d: int, units: int, teacher_key: jax.Array, data: Dataset
 ) -> jax.Array:
-    """Return the teacher's own normalised margin, which the best network's is not below."""
+    """Return the teacher's normalised margin, a lower bound on that of the best network."""
     params = datasets.planted_teacher(teacher_key, d, units=units)
     return metrics.normalized_margin(model, params, *data)
 
@@ -172,7 +175,7 @@ def _summarize(config: TeacherConfig, rows: list[Row]) -> list[Estimate]:
     others = {"bound": POSITIVE, "leave_one_out": POSITIVE, "margin": REAL, "teacher_margin": REAL}
     estimates = means(rows, ("learner", "n"), shares | others)
     errors = {(row["learner"], row["n"], row["seed"]): row["error"] for row in rows}
-    # The learners of a seed share its teacher and samples: their difference varies less than they.
+    # Learners of a seed share its teacher and samples, so that their difference varies less.
     behind = [
         row | {"error_above_the_net": row["error"] - errors["net", row["n"], row["seed"]]}
         for row in rows

@@ -1,4 +1,4 @@
-"""What happens to gradient descent on deep multi-layer perceptrons as they widen.
+"""Gradient descent on deep multi-layer perceptrons of growing width.
 
 Five parts: runs of gradient descent with their rates, paths, gaps and laziness (train); a tiny
 problem where linear convergence is proven (proof); input distributions of equal variance (moments);
@@ -7,7 +7,7 @@ kernel at the start (spectrum).
 
 References:
     Paper C (D. Terjek, D. Gonzalez-Sanchez, arXiv 2205.13507), of which we know the abstract; the
-    protocol is ours.
+    protocol is this project's.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from kernelgap.studies.wide_mlp_summary import summarize
 
 __all__ = ["STUDY", "WideMLPConfig"]
 
-_ALONE_FROM = 2000  # units from which a net of several layers wants all cores and the memory
+_ALONE_FROM = 2000  # width from which a net of several layers must run alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,65 +42,72 @@ class WideMLPConfig(Config):
 
     parts: tuple[Literal["train", "proof", "moments", "steps", "spectrum"], ...] = option(
         PARTS,
-        "some of train (rates, paths, gaps, laziness), proof (a tiny problem with a proven rate), "
+        "subset of: train (rates, paths, gaps, laziness), proof (tiny problem with a proven rate), "
         "moments (input distributions), steps (step size against width), spectrum (lambda_min)",
     )
     activation: Literal["gelu", "silu", "tanh", "erf"] = option("gelu", "gelu, silu, tanh or erf")
-    seeds: int = option(5, "samples and initial parameters", minimum=2)
+    seeds: int = option(5, "repetitions, each with its own sample and start", minimum=2)
     seed: int = option(0, "base of all random keys", minimum=0)
     n: int = option(32, "training samples", minimum=2)
     d: int = option(10, "input dimension on the sphere of radius sqrt(d)", minimum=2)
     units: int = option(6, "ReLU units of the teacher", minimum=2)
     n_test: int = option(2000, "fresh test samples on the sphere", minimum=1)
-    classes: tuple[int, ...] = option((3, 8), "two digits", minimum=0, maximum=9, length=2)
+    classes: tuple[int, ...] = option(
+        (3, 8), "two digits to tell apart", minimum=0, maximum=9, length=2
+    )
     data: tuple[Literal["sphere", "digits"], ...] = option(
-        ("sphere", "digits"), "some of sphere (teacher) and digits"
+        ("sphere", "digits"), "subset of: sphere (teacher), digits"
     )
     losses: tuple[Literal["squared", "logistic"], ...] = option(
-        ("squared", "logistic"), "some of squared and logistic"
+        ("squared", "logistic"), "subset of: squared, logistic"
     )
     widths: tuple[int, ...] = option(
         (16, 64, 256, 1024), "units of each hidden layer", minimum=1, increasing=True
     )
     depths: tuple[int, ...] = option((2, 3, 4), "layers of the nets", minimum=2, increasing=True)
-    depth: int = option(3, "layers for the problems that are run at one depth", minimum=2)
+    depth: int = option(3, "layers for problems that are run at one depth only", minimum=2)
     steps: int = option(1000, "steps of gradient descent", minimum=1)
-    records: int = option(10, "times at which kernels are recorded", minimum=1, divides="steps")
+    records: int = option(
+        10, "number of times at which kernels are recorded", minimum=1, divides="steps"
+    )
     step_share: float = option(0.5, "step size over 1 / (Lambda lambda_max(K_0))", above=0)
     target: float = option(0.1, "logistic loss down to which a rate is claimed", above=0)
     delta: float = option(
         0.05, "probability with which a generalisation bound may fail", minimum=1e-12, maximum=0.5
     )
-    proof_n: int = option(6, "samples of the tiny problem", minimum=2)
-    proof_residual: float = option(0.05, "standard deviation of y - f_0 there", above=0)
+    proof_n: int = option(6, "samples of the tiny problem (proof)", minimum=2)
+    proof_residual: float = option(0.05, "standard deviation of y - f_0 (proof)", above=0)
     proof_widths: tuple[int, ...] = option(
-        (64, 256, 1024, 4096, 16384), "units there; two layers", minimum=1, increasing=True
+        (64, 256, 1024, 4096, 16384),
+        "units of the nets of two layers (proof)",
+        minimum=1,
+        increasing=True,
     )
     laws: tuple[Literal["sign", "uniform", "gaussian", "mixture", "student_t"], ...] = option(
-        LAWS, "distributions of the inputs' coordinates"
+        LAWS, "distributions of the coordinates of inputs (moments)"
     )
-    law_d: int = option(20, "input dimension for them", minimum=2)
-    law_width: int = option(256, "units of each hidden layer for them", minimum=1)
-    freedom: float = option(5.0, "degrees of freedom of student_t", above=2)
-    fourth: float = option(6.0, "fourth moment of mixture", minimum=1)
+    law_d: int = option(20, "input dimension (moments)", minimum=2)
+    law_width: int = option(256, "units of each hidden layer (moments)", minimum=1)
+    freedom: float = option(5.0, "degrees of freedom of student_t (moments)", above=2)
+    fourth: float = option(6.0, "fourth moment of mixture (moments)", minimum=1)
     transfer_widths: tuple[int, ...] = option(
-        (64, 256, 1024, 4096), "units for the step sizes", minimum=1, increasing=True
+        (64, 256, 1024, 4096), "units of each hidden layer (steps)", minimum=1, increasing=True
     )
-    transfer_steps: int = option(30, "gradient steps with each step size", minimum=1)
+    transfer_steps: int = option(30, "gradient steps with each step size (steps)", minimum=1)
     transfer_seeds: int = option(
-        2, "initial parameters for the step sizes", minimum=1, at_most="seeds"
+        2, "number of initial parameters (steps)", minimum=1, at_most="seeds"
     )
-    largest_step: float = option(512.0, "largest step size that is tried", above=0)
+    largest_step: float = option(512.0, "largest step size to try (steps)", above=0)
     smallest_step: float = option(
         0.25,
-        "smallest step size, doubled again and again; 64 times lower in the standard form",
+        "first step size, doubled each time; 64 times lower in the standard form (steps)",
         above=0,
         at_most="largest_step",
     )
     spectrum_widths: tuple[int, ...] = option(
-        (16, 64, 256, 1024), "units for lambda_min", minimum=1, increasing=True
+        (16, 64, 256, 1024), "units of each hidden layer (spectrum)", minimum=1, increasing=True
     )
-    spectrum_seeds: int = option(10, "initial parameters for lambda_min", minimum=2)
+    spectrum_seeds: int = option(10, "number of initial parameters (spectrum)", minimum=2)
 
 
 _PRESETS: dict[str, dict[str, Any]] = {

@@ -27,33 +27,37 @@ if TYPE_CHECKING:
 
 def panels(result: "Result") -> list[Panel]:
     """Return up to nine panels, those of the parts that were run."""
-    config, found = result.config, []
+    config, selected = result.config, []
     if runs := result.select("loss_at"):
-        # The problem shown in detail: the first, at the common depth where it was run.
+        # Show the first problem in detail, at the common depth if it was run there.
         problem = {name: runs[0].keys[name] for name in ("data", "loss")}
         depths = list(dict.fromkeys(e.keys["depth"] for e in result.select("loss_at", problem)))
         depth = config.depth if config.depth in depths else depths[0]
         shown = problem | {"depth": depth}
         what = f"{problem['data']}, {problem['loss']}"
-        found += [
+        selected += [
             _rates(f"loss, {what}, depth {depth}", shown, "width", config.widths),
             _rates(f"loss, {what}, width {config.widths[-1]}",
                    problem | {"width": config.widths[-1]}, "depth", depths),
         ]  # fmt: skip
         if result.select("train_loss"):  # none if all runs diverged
-            found += [_lengths(what, shown), _gaps(result, depth), _laziness(result, what, shown)]
-            found.append(_nonlinearity(result, what, shown))
+            selected += [
+                _lengths(what, shown),
+                _gaps(result, depth),
+                _laziness(result, what, shown),
+            ]
+            selected.append(_nonlinearity(result, what, shown))
     elif result.select("nonlinearity_of_proof"):
-        found.append(_nonlinearity(result, "", {}))
+        selected.append(_nonlinearity(result, "", {}))
     if steps := result.select("loss_of_step"):
-        found.append(_step_sizes(result, sorted({e.keys["width"] for e in steps})))
+        selected.append(_step_sizes(result, sorted({e.keys["width"] for e in steps})))
     for metric, panel in (
         ("lambda_min_at_the_start", _spectra),
         ("lambda_min_limit_of_law", _laws),
     ):
         if points := result.select(metric):
-            found.append(panel(list(dict.fromkeys(e.keys["depth"] for e in points)), config))
-    return found
+            selected.append(panel(list(dict.fromkeys(e.keys["depth"] for e in points)), config))
+    return selected
 
 
 def _rates(title: str, shown: dict[str, Any], key: str, values: Sequence[int]) -> Panel:
@@ -85,7 +89,7 @@ def _lengths(what: str, shown: dict[str, Any]) -> Panel:
 
 
 def _gaps(result: "Result", depth: int) -> Panel:
-    """Show the clipped test loss with its bounds, all problems at one depth."""
+    """Show the clipped test loss with its bounds for all problems at one depth."""
     curves = []
     problems = dict.fromkeys((e.keys["data"], e.keys["loss"]) for e in result.select("train_loss"))
     for k, (data, loss) in enumerate(problems):
@@ -119,7 +123,7 @@ def _laziness(result: "Result", what: str, shown: dict[str, Any]) -> Panel:
 
 
 def _nonlinearity(result: "Result", what: str, shown: dict[str, Any]) -> Panel:
-    """Show what must be below 1 for a proof, against the width."""
+    """Show the quantity that must be below 1 for a proof, against the width."""
     curves = []
     for part, where, label, color, marker in (
         ("", shown, what, ORANGE, "s"),
@@ -141,7 +145,7 @@ def _against_width(title: str, curves: list[Curve], ylabel: str, **look: Any) ->
 
 
 def _step_sizes(result: "Result", widths: list[int]) -> Panel:
-    """Show the loss against the step size, as far as no seed diverged."""
+    """Show the loss against the step size, up to the first at which a seed diverged."""
     curves = [
         Curve("loss_of_step", {"width": width, "parameterization": form}, f"{form}, {width}",
               COLORS[k % 6], style=style, intervals="none")
@@ -164,7 +168,7 @@ def _spectra(depths: list[int], config: "WideMLPConfig") -> Panel:
 
 
 def _laws(depths: list[int], config: "WideMLPConfig") -> Panel:
-    """Show lambda_min by the fourth moment, which is not all that distributions differ in."""
+    """Show lambda_min against the fourth moment, one of the differences between distributions."""
     curves = [
         Curve("lambda_min_limit_of_law", {"depth": depth}, f"depth {depth}", COLORS[(k + 1) % 6],
               MARKERS[k % 6], "", intervals="bars")

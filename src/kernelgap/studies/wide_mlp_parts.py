@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PARTS = ("train", "proof", "moments", "steps", "spectrum")
 LAWS = ("sign", "uniform", "gaussian", "mixture", "student_t")
-LOWER = 64  # by this factor the step sizes of the standard parameterization begin lower
+LOWER = 64  # factor by which step sizes of the standard parameterization begin lower
 
 
 def run_cell(config: "WideMLPConfig", identity: tuple) -> list[Row]:
@@ -30,7 +30,7 @@ def run_cell(config: "WideMLPConfig", identity: tuple) -> list[Row]:
     part, *place = identity
     run = {"train": _train, "proof": _proof, "moments": _moments, "steps": _steps,
            "spectrum": _spectrum}[part]  # fmt: skip
-    # The same data at every width and depth, and in both parameterizations.
+    # Use the same data at every width and depth, and in both parameterizations.
     key = jax.random.fold_in(jax.random.key(config.seed), PARTS.index(part))
     return run(config, key, *place)
 
@@ -52,7 +52,7 @@ def _train(
 
 
 def _moments(config: "WideMLPConfig", key: jax.Array, depth: int) -> list[Row]:
-    """Return the same for several input distributions, with a limit of lambda_min per sample."""
+    """Return rows for several input distributions, with a limit of lambda_min per sample."""
     kernel = kernels.ntk(runs.net(config.law_width, depth, config.activation))
     rows = []
     for law in config.laws:
@@ -99,13 +99,13 @@ def _run(
     grams = jax.device_get(runs.starts(model, params, jnp.asarray(train.x))[1])
     where = "{part} part, {data}, depth {depth}, width {width}".format_map(point)
     ends = [spectrum(gram, f"{where}, seed {seed}") for seed, gram in enumerate(grams)]
-    # Lambda, the smoothness, does not depend on where the loss is.
+    # Lambda, the smoothness, is the same at every loss.
     sizes = [config.step_share / ((1 if squared else 1 / 4) / n * end.upper) for end in ends]
     how: dict[str, Any] = {"loss": loss, "steps": config.steps, "records": config.records}
     steps = jnp.asarray(sizes, train.x.dtype)
-    made = runs.descend(model, params, train, jnp.asarray(test.x), steps, **how)
+    descents = runs.descend(model, params, train, jnp.asarray(test.x), steps, **how)
     rows = []
-    for seed, (data, run) in enumerate(zip(seeds.each(train), made, strict=True)):
+    for seed, (data, run) in enumerate(zip(seeds.each(train), descents, strict=True)):
         known = loss_constants(loss, n, float(run.losses[0]), config.target)
         start, y_test = _of(params, seed), np.asarray(test.y[seed])
         descent = Descent(model, start, data, y_test, run, known, squared, signs, sizes[seed])
@@ -116,7 +116,7 @@ def _run(
 
 
 def spectrum(gram: np.ndarray, where: str) -> bounds.EigenvalueEnclosure:
-    """Return the ends of the spectrum at the start; refuse a singular matrix with its place."""
+    """Return the ends of the spectrum at the start; raise an error with the place if singular."""
     try:
         return bounds.eigenvalue_enclosure(gram)
     except ValueError as error:
@@ -124,7 +124,7 @@ def spectrum(gram: np.ndarray, where: str) -> bounds.EigenvalueEnclosure:
 
 
 def loss_constants(name: str, n: int, initial: float, target: float) -> lazy.LossConstants:
-    """Return those of the squared loss, or of the logistic one down to `target` or half way."""
+    """Return constants of the squared loss, or of the logistic one down to `target` or half way."""
     if name == "squared":
         return lazy.squared_loss_constants(n)
     return lazy.logistic_loss_constants(n, initial_loss=initial, target=min(target, initial / 2))
@@ -135,7 +135,7 @@ def _of(params: Params, seed: int) -> Params:
 
 
 def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
-    """Return a certificate for the whole ball, and the run that it is for; two layers."""
+    """Return certificates for the whole ball, and the runs that they hold for, with two layers."""
     model, n = runs.net(width, 2, config.activation), config.proof_n
     data_keys, target_keys, net_keys = jax.random.split(key, (3, config.seeds))
     x = jax.vmap(lambda k: config.d**0.5 * datasets.sphere(k, n, config.d))(data_keys)
@@ -158,11 +158,11 @@ def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
         proven = float(certificate.learning_rate) if certificate.holds else None
         sizes.append(proven or config.step_share * n / end.upper)
     how: dict[str, Any] = {"loss": "squared", "steps": config.steps, "records": config.records}
-    made = runs.descend(model, params, train, train.x, jnp.asarray(sizes, x.dtype), **how)
+    descents = runs.descend(model, params, train, train.x, jnp.asarray(sizes, x.dtype), **how)
     point = {"part": "proof", "data": "sphere", "loss": "squared", "parameterization": "ntk"}
     point |= {"depth": 2, "width": width}
     rows = []
-    for seed, (data, run) in enumerate(zip(seeds.each(train), made, strict=True)):
+    for seed, (data, run) in enumerate(zip(seeds.each(train), descents, strict=True)):
         start, y, known = _of(params, seed), np.asarray(data.y), lazy.squared_loss_constants(n)
         descent = Descent(model, start, data, y, run, known, True, False, sizes[seed])
         _, spectra, measured = runs.along_the_run(descent)
@@ -172,7 +172,7 @@ def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
 
 
 def _steps(config: "WideMLPConfig", key: jax.Array, form: str, width: int) -> list[Row]:
-    """Return losses after a few steps of each size, until two in turn diverge for all seeds."""
+    """Return losses after a few steps of each size, until two in a row diverge for all seeds."""
     model = runs.net(width, config.depth, config.activation, form)
     teacher_key, data_key, net_key = jax.random.split(key, 3)
     (train,) = seeds.each(

@@ -1,4 +1,4 @@
-"""Runs of gradient descent for the wide-mlp study, and what is derived from each of them."""
+"""Runs of gradient descent for the wide-mlp study, and the rows derived from each run."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from kernelgap.studies.learners import path_length
 from kernelgap.studies.seeds import over_seeds
 from kernelgap.typing import Loss
 
-_TOGETHER = 128  # widths up to here: seeds run as one batch; above, one after the other
+_TOGETHER = 128  # largest width at which seeds run as one batch; above, one after the other
 _TEXTS = ("part", "data", "loss", "parameterization")
 _COUNTS = ("depth", "width", "seed", "time", "diverged_at")
 _NUMBERS = (
@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """A run with what it was made of; `signs`: targets are -1 and +1; `size`: of the steps."""
+    """A run with its inputs; `signs`: targets are -1 and +1; `size`: step size."""
 
     model: Model
     start: Params
@@ -61,7 +61,7 @@ class Descent(NamedTuple):
 
 
 def row(**known: Any) -> Row:
-    """Return a row with all columns: NaN, "" or -1 where a part has nothing to say."""
+    """Return a row with all columns: NaN, "" or -1 where a part has no value."""
     blank = dict.fromkeys(_TEXTS, "") | dict.fromkeys(_COUNTS, -1)
     return blank | dict.fromkeys(_NUMBERS, NAN) | known
 
@@ -74,7 +74,7 @@ def net(width: int, depth: int, activation: Any, parameterization: Any = "ntk") 
 
 
 def is_wide(model: Model) -> bool:
-    """Tell whether seeds should run one after the other."""
+    """Return True if seeds should run one after the other."""
     return max(model.spec.widths) > _TOGETHER
 
 
@@ -139,7 +139,7 @@ def _descend(
         def stay(carry: tuple) -> tuple[tuple, jax.Array]:
             return carry, jnp.zeros(every, train.x.dtype)
 
-        # One program that records both ends: tracing either twice doubles what is compiled.
+        # One program records both ends: tracing either twice would double the compile time.
         carry, losses = jax.lax.cond(k < records, go, stay, carry)
         return carry, (losses, look)
 
@@ -152,10 +152,10 @@ def _descend(
 
 
 def along_the_run(descent: Descent) -> tuple[Convergence, list[EigenvalueEnclosure], float]:
-    """Return the rate from what was measured: (certificate, spectra, nonlinearity with that L).
+    """Return the rate by measured constants: (certificate, spectra, nonlinearity with that L).
 
-    L is the largest 2 ||f_t - f_lin,t|| / ||Theta_t - Theta_0||^2 of the recorded times: what the
-    second derivative was along the run, not what it is at most.
+    L is the largest 2 ||f_t - f_lin,t|| / ||Theta_t - Theta_0||^2 of the recorded times: the size
+    of the second derivative along the run, not a bound on it.
     """
     run, loss = descent.run, descent.loss
     outputs, far, error = (
@@ -171,7 +171,7 @@ def along_the_run(descent: Descent) -> tuple[Convergence, list[EigenvalueEnclosu
     lipschitz = float(np.max(2 * wrong[moved] / far[moved] ** 2, initial=0.0))
     loss0, ends = float(run.losses[0]), _ends(spectra[:1])
     first = lazy.convergence_certificate(loss0, loss, lipschitz=lipschitz, **ends)
-    # Where the run ended early its constants are unknown, and nothing is claimed.
+    # If the run ended early its constants are unknown, and nothing is claimed.
     whole = len(claimed) < times or times == len(far)
     ends = _ends(claimed) | ({} if whole else {"lambda_min": 0.0})
     how: dict[str, Any] = {"learning_rate": descent.size, "constants": "run"}
@@ -185,14 +185,14 @@ def _ends(spectra: Sequence[EigenvalueEnclosure]) -> dict[str, Any]:
 
 
 def until(run: Run, target: float, times: int) -> int:
-    """Return how many recorded times count: up to the first whose loss is at the target."""
+    """Return the number of recorded times up to the first whose loss reaches the target."""
     every = len(run.losses) // (len(run.path) - 1)
     reached = np.append(run.losses, run.last)[::every][:times] <= target
     return int(np.argmax(reached)) + 1 if reached.any() else times
 
 
 def lengths(gram: np.ndarray, residuals: np.ndarray, times: np.ndarray, size: float) -> np.ndarray:
-    r"""Return how far gradient descent on the squared loss of the linearised net is from its start.
+    r"""Return the distance from the start of gradient descent for the linearised net, squared loss.
 
     ||Theta_t - Theta_0||^2 = sum_i (1 - (1 - eta lambda_i / n)^t)^2 r_i^2 / lambda_i in the basis
     of eigenvectors of K_0; for t to infinity that is `lazy.min_norm_distance`.
@@ -219,7 +219,7 @@ def run_rows(
     claimed = max(until(run, loss.target, len(spectra)) - (loss.target > 0), 1)
     paths, far = run.path[:claimed], panel.displacement[:claimed]
     check = lazy.check_run(certificate, run.losses, path_lengths=paths, displacements=far)
-    # A certificate that cannot exist costs one value of L: all that is wanted is how far off.
+    # Evaluate one L for a certificate that cannot exist, to measure how far off it is.
     lipschitz = lazy.tangent_lipschitz(model, start, train.x)
     ends = _ends(spectra[:1])
     proven = lazy.convergence_certificate(
@@ -261,7 +261,7 @@ def run_rows(
 
 
 def _fresh(descent: Descent) -> dict[str, float]:
-    """Return losses clipped to [0, 1], which bounds are for, on the sample and on fresh data."""
+    """Return losses clipped to [0, 1], which bounds concern, on the sample and on fresh data."""
     f, f_test, y_test = descent.run.outputs[-1], descent.run.tested, descent.y_test
     if not (np.isfinite(f).all() and np.isfinite(f_test).all()):
         return {"train_clipped": NAN, "test_clipped": NAN, "test_loss": NAN, "test_error": NAN}
@@ -283,7 +283,7 @@ def clipped(outputs: np.ndarray, y: np.ndarray, signs: bool) -> float:
 def near_start(
     model: Model, start: Params, train: Dataset, panel: Laziness, train_loss: float, delta: float
 ) -> dict[str, float]:
-    """Return the bound for nets near their start, and what it would be if they were linear."""
+    """Return the bound for nets near their start, and the bound if they were linear."""
     trace, far = float(np.trace(np.asarray(panel.gram)[0])), float(panel.displacement[-1])
     given: dict[str, Any] = {"trace": trace, "n": len(train.x), "train_loss": train_loss}
     curvature = lazy.output_curvature(model, start, train.x)
@@ -293,7 +293,7 @@ def near_start(
 
 
 def _finite_times(run: Run) -> int:
-    """Return how many recorded times come before anything is infinite."""
+    """Return the number of recorded times before any value is infinite."""
     fine = np.ones(len(run.path), bool)
     for values in (run.panel.gram, run.panel.linearization_error, run.outputs, run.path):
         fine &= np.isfinite(np.asarray(values)).reshape(len(fine), -1).all(axis=1)

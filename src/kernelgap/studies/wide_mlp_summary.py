@@ -86,12 +86,12 @@ def _renamed(estimate: Estimate, part: str) -> Estimate:
 
 
 def _ends(config: "WideMLPConfig", rows: Sequence[Row]) -> list[Row]:
-    """Return the last time of each run that came to its end."""
+    """Return the last time of each run that was completed."""
     return [r for r in rows if r["time"] == config.steps and r["diverged_at"] < 0]
 
 
 def _geometric(values: Any, within: Range) -> Interval:
-    """Return the geometric mean with its interval, of the seeds that have a positive value."""
+    """Return the geometric mean, with its interval, over the seeds with a positive value."""
     logs = np.log([value for value in values if value > 0])
     if not len(logs):
         return Interval(np.nan)
@@ -104,7 +104,7 @@ def _at_the_end(rows: Sequence[Row], by: tuple[str, ...]) -> list[Estimate]:
 
 
 def _counts(rows: Sequence[Row], by: tuple[str, ...], claimed: str, kept: str) -> list[Estimate]:
-    """Return for how many seeds a rate is claimed, and how many of them kept it."""
+    """Return the number of seeds for which a rate is claimed, and the number that kept it."""
     estimates = []
     for place, members in grouped(rows, by).items():
         keys = dict(zip(by, place, strict=True))

@@ -1,17 +1,18 @@
 """Margin, test error and bound against the width.
 
 Paper A shows that the largest normalised margin does not fall with the width, and that for two
-layers it is the same for all widths from the number of samples on: wider nets are no worse for
-generalisation bounds, which depend on the margin and not on the width. The study trains nets along
-a path of weak regularisation, and bounds the best margin of any width from both sides.
+layers it is the same for all widths from the number of samples on. Generalisation bounds that
+depend on the margin and not on the width therefore do not get worse for wider nets. The study
+trains nets along a path of weak regularisation, and bounds the best margin of any width from both
+sides.
 
-A net of width m is one of any larger width too, with units of weight 0: the largest margin found up
-to a width, `running`, is a lower bound on the best of that width as the margin itself is, and
-cannot fall.
+A net of width m is also one of any larger width, with units of weight 0. The largest margin found
+up to a width, `running`, is thus a lower bound on the largest margin of that width, like the margin
+itself, and cannot fall.
 
 References:
     Paper A: the margin against the width, constant from n on for two layers, and the bound.
-    Teacher, samples and training are ours.
+    Teacher, samples and training are this project's.
 """
 
 import dataclasses
@@ -63,10 +64,10 @@ class WidthConfig(Config):
     classes: tuple[int, ...] = option(
         (3, 8), "two digits to tell apart (digits)", minimum=0, maximum=9, length=2
     )
-    seeds: int = option(10, "samples, each of its own teacher", minimum=2)
+    seeds: int = option(10, "repetitions, each with its own teacher and sample", minimum=2)
     seed: int = option(0, "base of all random keys", minimum=0)
     restarts: int = option(
-        3, "nets for each seed and width, of which the largest margin counts", minimum=1
+        3, "nets for each seed and width; the one of largest margin counts", minimum=1
     )
     n_test: int = option(10_000, "fresh test samples for each seed (teacher)", minimum=1)
     l2s: tuple[float, ...] = option(
@@ -130,7 +131,7 @@ def _run_cell(config: WidthConfig, identity: tuple) -> list[Row]:
     keys = jax.vmap(partial(jax.random.split, num=config.restarts))(net_keys)
     static = (two_layer_net(width), config.l2s, config.steps, config.learning_rate)
     columns = jax.device_get(over_seeds(_best_net, (keys, train, test), static=static))
-    # The largest norm under the distribution: of the sphere; of 64 pixels in [0, 1].
+    # The largest norm under the distribution, of the sphere or of 64 pixels in [0, 1].
     radius = 8.0 if config.data == "digits" else config.d**0.5
     rows = []
     for seed in range(config.seeds):
@@ -147,7 +148,7 @@ def _run_cell(config: WidthConfig, identity: tuple) -> list[Row]:
 
 
 def _certificate(seed: int, key: jax.Array, data: Dataset) -> Row:
-    """Bound the largest margin of any width by what a net reaches and what none exceeds."""
+    """Bound the largest margin of any width from below, by a net, and from above."""
     reached = margins.max_margin(*data, key=key, upper=False)
     upper = margins.upper_bound(*data).value
     row = {"learner": "any", "width": 0, "seed": seed, "error": NAN, "train_error": NAN}
@@ -196,7 +197,7 @@ def _summarize(config: WidthConfig, rows: list[Row]) -> list[Estimate]:
             for row in certified.values()
         ]
         estimates += means(of_any, (), {"best_margin_of_any_width": REAL, "at_most": REAL})
-        # The margins of a seed over the best of that seed, bounded from both sides.
+        # Margins relative to the best of the seed, which is bounded from both sides.
         shares = [
             row
             | {"of_best_found": row["running"] / certified[row["seed"]]["margin"]}
@@ -237,7 +238,7 @@ def _panels(result: Result) -> list[Panel]:
 
 
 def _any_width(ax: "Axes", result: Result) -> None:
-    """Draw the certified band of the best margin, and the width from which on it is constant."""
+    """Draw the certified band of the best margin, and the width from which it is constant."""
     if best := result.select("best_margin_of_any_width"):
         ends = best[0].value, result.select("at_most")[0].value
         label = "best of any width: between these"

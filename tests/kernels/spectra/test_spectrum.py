@@ -170,7 +170,7 @@ def near_duplicates(n, distance=1e-5):
 @pytest.mark.parametrize("call", [extreme, kg.kernels.spectrum])
 def test_single_precision_warns_of_the_pair_that_it_cannot_separate(call, n):
     x = near_duplicates(n)
-    match = r"float32 does not carry .* rows 3 and 7, at distance 1e-05 and angle 1e-05.* float64"
+    match = r"float32 does not resolve .* rows 3 and 7, at distance 1e-05 and angle 1e-05.* float64"
     with pytest.warns(RuntimeWarning, match=match):
         single = call(shallow, x.astype(np.float32))
     exact = truth(shallow, x)
@@ -211,7 +211,7 @@ def test_no_warning_for_inputs_that_are_well_separated(key, family):
 
 
 def test_a_singular_matrix_without_inputs_warns():
-    with pytest.warns(RuntimeWarning, match="does not carry the smallest eigenvalue"):
+    with pytest.warns(RuntimeWarning, match="does not resolve the smallest eigenvalue"):
         kg.kernels.spectrum(jnp.ones((3, 3)))
 
 

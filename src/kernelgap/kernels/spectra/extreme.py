@@ -1,10 +1,10 @@
 r"""The ends of the spectrum of a Gram matrix, from products with it alone.
 
-SciPy's LOBPCG on a block of vectors. At the lower end the residuals are preconditioned by a
-Nystroem approximation of the matrix, and the block starts from e_i - e_j for the nearest pairs of
-inputs: where two inputs nearly coincide, that is the eigenvector. The choices were made by
-measurement, on NTK matrices of Gaussian, XOR and digits data: Lanczos (ARPACK) without inverting
-took about ten times the products, or did not converge.
+They are computed by SciPy's LOBPCG on a block of vectors. At the lower end the residuals are
+preconditioned by a Nystroem approximation of the matrix, and the block starts from e_i - e_j for
+the nearest pairs of inputs: where two inputs nearly coincide, that is the eigenvector. These
+choices were made by measurement on NTK matrices of Gaussian, XOR and digits data: Lanczos (ARPACK)
+without inverting took about ten times the products, or did not converge.
 
 For a Ritz pair (theta, v) with unit v, some eigenvalue lies within ||Kv - theta v|| of theta, and
 theta >= lambda_min. Reference: B. Parlett, The Symmetric Eigenvalue Problem, chapters 10 and 11.
@@ -42,22 +42,22 @@ Which = Literal["smallest", "largest", "both"]
 
 @saveable()
 class ExtremeEigenvalues(NamedTuple):
-    """Eigenvalues at the ends of a spectrum, with what is known of their errors.
+    """Eigenvalues at the ends of a spectrum, with residuals and estimates of their errors.
 
     Attributes:
         values: Ritz values, ascending; with `which="both"` the k smallest, then the k largest.
         vectors: unit Ritz vectors as columns, (n, k) or (n, 2k); orthogonal within each end.
-        lower: lower ends of the eigenvalues of the same rank. Holds up to `error` for the
-            largest; for the smallest it is theta - norm(R) - error, R the residuals of the k
-            pairs together, which assumes that no eigenvalue below the found ones was missed.
-        upper: upper ends: holds up to `error` for the smallest (theta_i >= lambda_i for the
-            exact matrix), assumes the same of the largest.
-        residuals: norms of K v - theta v: some eigenvalue lies within residual + error of theta.
-        error: estimated rounding error of each: of the products and kernel values in this dtype,
-            included in `lower` and `upper`. An estimate, usually pessimistic, not a bound.
-        converged: whether the residual is at most tol times abs(theta), or at the level of
+        lower: lower bounds on the eigenvalues of the same rank. For the largest ones they hold up
+            to `error`; for the smallest they are theta - norm(R) - error, with R the residuals of
+            all k pairs, which assumes that no smaller eigenvalue was missed.
+        upper: upper bounds. For the smallest ones they hold up to `error` (theta_i >= lambda_i for
+            the exact matrix); for the largest they assume that no larger eigenvalue was missed.
+        residuals: norms of K v - theta v: an eigenvalue lies within residual + error of theta.
+        error: estimated rounding error of each value, from the products and the kernel values in
+            this dtype; `lower` and `upper` include it. It is usually pessimistic, but not a bound.
+        converged: True where the residual is at most tol times abs(theta), or at the level of
             noise, an eighth of `error`.
-        products: how often the Gram matrix was multiplied with a block of vectors.
+        products: number of products of the Gram matrix with a block of vectors.
     """
 
     values: Float[Array, " k"]
@@ -73,7 +73,7 @@ class ExtremeEigenvalues(NamedTuple):
     _repr_html_ = html_repr
 
     def to_pandas(self) -> "DataFrame":
-        """A row per eigenvalue: value, its interval, residual, converged (extra `studies`)."""
+        """Return a row per eigenvalue with its interval and residual (extra `studies`)."""
         names = ("lower", "upper", "residuals", "converged")
         return extras.data_frame({"value": self.values} | {n: getattr(self, n) for n in names})
 
@@ -90,49 +90,49 @@ def extreme_eigenvalues(
     tile: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> ExtremeEigenvalues:
-    """The smallest or largest eigenvalues of a Gram matrix, without the matrix.
+    """Return the smallest or largest eigenvalues of a Gram matrix, without forming the matrix.
 
-    Memory is O(n (rank + k)) and tiles. The vectors are iterated in float64 on the host, the
-    products are made in the dtype of x. Starts from a fixed seed, so that results repeat. Below a
-    few hundred inputs the matrix is formed and the result is dense. Not under `jit`.
+    Memory is O(n (rank + k)) plus tiles. Vectors are iterated in float64 on the host, and products
+    are computed in the dtype of x. The start has a fixed seed, so that results repeat. Up to a few
+    hundred inputs the matrix is formed and its eigenvalues come from a dense solver. It runs on the
+    host and cannot be traced.
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`.
         x: inputs of shape (n, d).
         k: number of eigenvalues at each end, 1 <= k < n; 2k <= n for both ends.
         which: `"smallest"`, `"largest"` or `"both"`.
-        tol: residual to reach, relative to the value. The value itself is usually far closer:
-            its error goes with the square of the residual.
-        max_products: where to give up, for each end (one more is made for the scale).
-        rank: inputs drawn for the preconditioner of the lower end; at most n / 4 are used.
-        tile: passed on to `kernels.matmul`.
-        mesh: passed on to `kernels.matmul`.
+        tol: residual to reach, relative to the value. The value itself is usually far more
+            accurate, because its error is of the order of the squared residual.
+        max_products: largest number of products for each end (one more determines the scale).
+        rank: number of inputs drawn for the preconditioner of the lower end; at most n / 4 are
+            used.
+        tile: side of a tile, as in `kernels.matmul`.
+        mesh: devices that share the work, as in `kernels.matmul`.
 
     Returns:
-        `ExtremeEigenvalues`: values with vectors, bounds, residuals and what they rest on; float32
-        for inputs of half precision.
+        An `ExtremeEigenvalues`, in float32 for inputs of half precision.
 
     Raises:
-        TypeError: if `kernel` is no function, x not floating or traced, or an option no number.
-        ValueError: if x is not a finite matrix, an option is out of range, or the kernel returns
-            NaN or inf.
+        TypeError: If x is traced.
+        ValueError: If the kernel returns NaN or inf.
 
     Warns:
-        RuntimeWarning: if `max_products` did not suffice, with what was reached; or if rounding
+        RuntimeWarning: If `max_products` did not suffice, with the residual reached; or if rounding
             hides the smallest eigenvalue, with the nearest pair of inputs.
 
     Example:
         >>> import jax, kernelgap as kg
         >>> x, _ = kg.datasets.xor_noise(jax.random.key(0), 400, 20)
         >>> kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((512,), parameterization="ntk"))
-        >>> found = kg.kernels.extreme_eigenvalues(kernel, x)
-        >>> bool(found.converged[0]), bool(0 < found.lower[0] < found.upper[0])
+        >>> ends = kg.kernels.extreme_eigenvalues(kernel, x)
+        >>> bool(ends.converged[0]), bool(0 < ends.lower[0] < ends.upper[0])
         (True, True)
 
     References:
         A. Knyazev, SIAM J. Sci. Comput. 23, 2001 (LOBPCG, SciPy's); B. Parlett, The Symmetric
         Eigenvalue Problem, chapters 10 and 11 (residual bounds). The preconditioner and the
-        estimate of rounding are ours.
+        estimate of the rounding error are this project's.
     """
     kernel = checked_kernel(kernel)
     x = widened(concrete_inputs(x, "extreme_eigenvalues"))
@@ -200,7 +200,7 @@ def extreme_eigenvalues(
 
 
 def _end(ritz: Ritz, part: slice, largest: bool, tol: float, rounding: float) -> tuple:
-    """Values, vectors, lower and upper ends, residuals and convergence of one end."""
+    """Return values, vectors, lower and upper ends, residuals and convergence at one end."""
     values, residual = ritz.values[part], ritz.residual[:, part]
     sizes, together = np.linalg.norm(residual, axis=0), np.linalg.norm(residual, 2)
     below, above = (0.0, together) if largest else (together, 0.0)

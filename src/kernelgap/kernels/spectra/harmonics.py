@@ -1,18 +1,19 @@
 r"""Eigenvalues of profiles on the sphere, by power series and by quadrature.
 
-Under the uniform law on S^{d-1}, a kernel kappa(cos(x, z)) has for each degree t one eigenvalue on
-the N(d, t) = (2t+d-2)/t binom(t+d-3, t-1) spherical harmonics of that degree (Funk and Hecke):
+Under the uniform distribution on S^{d-1}, a kernel kappa(cos(x, z)) has for each degree t one
+eigenvalue on the N(d, t) = (2t+d-2)/t binom(t+d-3, t-1) spherical harmonics of that degree (Funk
+and Hecke):
 
     lambda_t = E[kappa(c) P_t(c)],   c of density |S^{d-2}| / |S^{d-1}| (1-c^2)^{(d-3)/2},
 
 with Gegenbauer's polynomial, P_t(1) = 1. Quadrature in the angle has an absolute error near 1e-16
-kappa(1), which says nothing of lambda_t of the order 1 / N(d, t). For kappa(c) = sum_k a_k c^k,
+kappa(1), which hides eigenvalues lambda_t of the order 1 / N(d, t). For kappa(c) = sum_k a_k c^k,
 
     lambda_t = sum_k a_k m(k, t),  m(t, t) = t! / (d (d+2) ... (d+2t-2)),
     m(k+2, t) / m(k, t) = (k+2)(k+1) / ((k-t+2)(k+t+d)),  and m(k, t) = 0 for odd k - t or k < t;
 
-with nonnegative a_k nothing cancels, and the error is relative. m follows from Rodrigues' formula
-and is derived by this project; the tests hold it against exact values.
+with nonnegative a_k nothing cancels, so that relative errors stay small. m follows from Rodrigues'
+formula and is derived by this project; the tests hold it against exact values.
 
 References: K. Atkinson, W. Han, Spherical Harmonics and Approximations on the Unit Sphere, 2012
 (Funk-Hecke, multiplicities, Rodrigues); I. Schoenberg, Duke Math. J. 9, 1942 (a_k >= 0).
@@ -31,8 +32,8 @@ def peak(d: int, t: int) -> float:
     return max(((t - 2) * (t + d) + 2) / (d - 1), t)
 
 
-def series(a: np.ndarray, d: int, degree: int, rests: Sequence[float]) -> tuple:
-    """Return eigenvalues and errors; `rests` sum the even and odd coefficients cut off."""
+def series(a: np.ndarray, d: int, degree: int, tails: Sequence[float]) -> tuple:
+    """Return eigenvalues and errors; `tails` bound omitted even and odd coefficients."""
     values, errors = np.zeros(degree + 1), np.zeros(degree + 1)
     first = 0.0  # log m(t, t)
     for t in range(degree + 1):
@@ -44,7 +45,7 @@ def series(a: np.ndarray, d: int, degree: int, rests: Sequence[float]) -> tuple:
         present = own != 0
         parts = np.exp(np.log(np.abs(own[present])) + inside[present])
         values[t] = math.fsum(np.sign(own[present]) * parts)
-        errors[t] = 1e-12 * float(np.sum(parts)) + rests[t % 2] * math.exp(np.max(beyond))
+        errors[t] = 1e-12 * float(np.sum(parts)) + tails[t % 2] * math.exp(np.max(beyond))
         first += math.log((t + 1) / (d + 2 * t))
     return values, errors
 
@@ -63,8 +64,8 @@ def _rule(profile: Callable, d: int, degree: int, panels: int) -> tuple[np.ndarr
     nodes, weights = np.polynomial.legendre.leggauss(32)
     starts = np.arange(panels)[:, None]
     angles = (np.pi / panels * (starts + (1 + nodes) / 2)).ravel()
-    law = np.tile(weights, panels) * np.sin(angles) ** (d - 2)
-    law /= np.sum(law)
+    density = np.tile(weights, panels) * np.sin(angles) ** (d - 2)
+    density /= np.sum(density)
     c = np.cos(angles)
     raw = np.asarray(profile(c))
     if raw.shape != c.shape or not np.issubdtype(raw.dtype, np.floating):
@@ -78,8 +79,8 @@ def _rule(profile: Callable, d: int, degree: int, panels: int) -> tuple[np.ndarr
     values, rounding = np.zeros(degree + 1), np.zeros(degree + 1)
     below, now = np.zeros_like(c), np.ones_like(c)
     for t in range(degree + 1):
-        values[t] = (law * kappa) @ now
-        rounding[t] = (4 + t) * eps * float(np.max(np.abs(kappa)) * (law @ np.abs(now)))
+        values[t] = (density * kappa) @ now
+        rounding[t] = (4 + t) * eps * float(np.max(np.abs(kappa)) * (density @ np.abs(now)))
         # (t+d-2) P_{t+1} = (2t+d-2) c P_t - t P_{t-1}; at d = 2, t = 0 it is 0 = 0.
         below, now = now, c if t == 0 else ((2 * t + d - 2) * c * now - t * below) / (t + d - 2)
     return values, rounding

@@ -4,7 +4,7 @@ A product with a block of vectors costs hardly more than one with a vector, beca
 kernel dominates. With U S U' the Nystroem approximation from a random subset of the inputs,
 residuals are preconditioned by
 
-    M = U mu / (S + mu) U' + (1 - U U'),    mu the least entry of S.
+    M = U mu / (S + mu) U' + (1 - U U'),    where mu is the least entry of S.
 
 Reference: A. Knyazev, SIAM J. Sci. Comput. 23, 2001 (LOBPCG). The preconditioner was chosen by
 measurement, see `extreme`.
@@ -45,24 +45,24 @@ class Gram:
         self.products = 0
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """K @ vectors; padded to one width, as LOBPCG drops columns and jit would trace anew."""
+        """Return K @ vectors, padded to one width so that jit does not trace anew."""
         columns = vectors.reshape(len(vectors), -1)
         width = max(self.block, columns.shape[1])
         padded = np.zeros((len(vectors), width), self.x.dtype)
         padded[:, : columns.shape[1]] = columns
-        found = np.asarray(multiply(self.kernel, self.x, jnp.asarray(padded), None, *self.how))
+        product = np.asarray(multiply(self.kernel, self.x, jnp.asarray(padded), None, *self.how))
         self.products += 1
-        if not np.isfinite(found).all():
+        if not np.isfinite(product).all():
             raise ValueError("`kernel` returned NaN or inf on `x`; expected a finite Gram matrix")
-        return found[:, : columns.shape[1]].astype(np.float64).reshape(vectors.shape)
+        return product[:, : columns.shape[1]].astype(np.float64).reshape(vectors.shape)
 
     def symmetric(self) -> np.ndarray:
-        """The matrix itself, for small n."""
-        found = self(np.eye(self.x.shape[0]))
-        return (found + found.T) / 2
+        """Return the matrix itself, for small n."""
+        product = self(np.eye(self.x.shape[0]))
+        return (product + product.T) / 2
 
     def ritz(self, vectors: np.ndarray) -> Ritz:
-        """Rayleigh-Ritz in the span of the columns."""
+        """Apply the Rayleigh-Ritz method in the span of the columns."""
         basis = np.linalg.qr(vectors)[0]
         image = self(basis)
         inner = basis.T @ image
@@ -81,7 +81,7 @@ def lobpcg(
     rounding: float,
     max_products: int,
 ) -> Ritz:
-    """LOBPCG in pieces: SciPy would go on until the whole block has converged, not only k."""
+    """Run LOBPCG in pieces: SciPy would go on until the whole block has converged, not only k."""
     n, first = start.shape[0], gram.products
     operator = _operator(n, gram)
     ritz = gram.ritz(start)
@@ -92,7 +92,7 @@ def lobpcg(
         if np.all(np.linalg.norm(ritz.residual[:, part], axis=0) <= wanted) or left < 1:
             break
         try:
-            with ignore_warnings():  # SciPy's, of what is judged here
+            with ignore_warnings():  # SciPy warns of residuals, which are checked here
                 vectors = scipy.sparse.linalg.lobpcg(
                     operator,
                     ritz.vectors,
@@ -108,7 +108,7 @@ def lobpcg(
 
 
 def nystroem(kernel: Callable, x: jax.Array, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvectors and eigenvalues, ascending, of the approximation from `rank` random inputs."""
+    """Return eigenvectors and eigenvalues, ascending, of the approximation from random inputs."""
     chosen = np.sort(np.random.default_rng(1).choice(x.shape[0], rank, replace=False))
     columns = np.asarray(kernel(x, x[chosen]), np.float64)
     if not np.isfinite(columns).all():
@@ -121,7 +121,7 @@ def nystroem(kernel: Callable, x: jax.Array, rank: int) -> tuple[np.ndarray, np.
 
 
 def preconditioner(basis: np.ndarray, spectrum: np.ndarray) -> Any:
-    """The operator M."""
+    """Return the operator M."""
     shrink = spectrum[0] / (spectrum + spectrum[0]) - 1
 
     def apply(vectors: np.ndarray) -> np.ndarray:

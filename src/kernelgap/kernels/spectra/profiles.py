@@ -6,8 +6,8 @@ With E_p, O_p the even and odd parts of J_p as functions of the cosine, J_p' = p
     E_p' = p^2 O_{p-1},   O_p' = p^2 E_{p-1},   E_0 = pi / 2,   O_0 = arcsin.
 
 Composed with a power series w(c) of nonnegative coefficients (a layer's correlation), each follows
-from (F o w)' = (F' o w) w', and r = (1 - w^2)^(-1/2) from (1 - w^2) r' = w w' r. Every sum in these
-recursions has nonnegative terms only, so that all coefficients keep their relative accuracy.
+from (F o w)' = (F' o w) w', and r = (1 - w^2)^(-1/2) from (1 - w^2) r' = w w' r. All sums in these
+recursions have nonnegative terms only, so that every coefficient keeps its relative accuracy.
 Derived by this project; its tests hold the coefficients against exact ones and against quadrature.
 """
 
@@ -22,7 +22,7 @@ _Parts = list[tuple[np.ndarray, np.ndarray]]
 
 
 def taylor(spec: MLPSpec, d: int, radius: float, get: str, terms: int) -> np.ndarray:
-    """Coefficients a_0, ..., a_{terms-1} of kappa(c) = sum_k a_k c^k; all are nonnegative."""
+    """Return coefficients a_0, ..., a_{terms-1} >= 0 of kappa(c) = sum_k a_k c^k."""
     first = np.zeros(terms)
     first[1] = 1
     return _recursion(
@@ -31,7 +31,7 @@ def taylor(spec: MLPSpec, d: int, radius: float, get: str, terms: int) -> np.nda
 
 
 def values(spec: MLPSpec, d: int, radius: float, get: str, cosines: np.ndarray) -> np.ndarray:
-    """Values of kappa at the given cosines, in float64."""
+    """Return the values of kappa at the given cosines, in float64."""
     return _recursion(spec, d, radius, get, cosines, _value_parts, np.multiply)
 
 
@@ -44,7 +44,7 @@ def _recursion(
     parts: Callable[[int, np.ndarray], _Parts],
     product: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """The recursion of `kernels.recursion`, over values or over power series."""
+    """Run the recursion of `kernels.recursion` on values or on power series."""
     layers = spec.layers(d)
     first = layers[0]
     variance = (first.scale * first.init_std * radius) ** 2
@@ -57,8 +57,8 @@ def _recursion(
     for layer in layers[1:]:
         own = layer.scale**2 * layer.fan_in
         both = own * layer.init_std**2
-        found = parts(p, covariance / variance)
-        (even_below, odd_below), (even, odd) = found[p - 1], found[p]
+        arccosines = parts(p, covariance / variance)
+        (even_below, odd_below), (even, odd) = arccosines[p - 1], arccosines[p]
         value = variance**p * (plus * even + minus * odd)
         slope = p**2 * variance ** (p - 1) * (minus * even_below + plus * odd_below)
         second = variance**p * (plus + minus) / 2 * np.pi * {1: 1, 2: 3, 3: 15}[p]
@@ -68,30 +68,32 @@ def _recursion(
 
 
 def _value_parts(p: int, w: np.ndarray) -> _Parts:
-    """(E_q(w), O_q(w)) for q = 0..p, at cosines w."""
+    """Return (E_q(w), O_q(w)) for q = 0..p, at cosines w."""
     w = np.clip(w, -1, 1)
     theta, sine = np.arccos(w), np.sqrt((1 - w) * (1 + w))
-    found = []
+    results = []
     for q in range(p + 1):
-        there, back = _arccosine(q, theta, sine, w), _arccosine(q, np.pi - theta, sine, -w)
-        found.append(((there + back) / 2, (there - back) / 2))
-    return found
+        forward, backward = _arccosine(q, theta, sine, w), _arccosine(q, np.pi - theta, sine, -w)
+        results.append(((forward + backward) / 2, (forward - backward) / 2))
+    return results
 
 
 def _arccosine(p: int, theta: np.ndarray, sine: np.ndarray, cosine: np.ndarray) -> np.ndarray:
-    """J_p(theta) of Cho and Saul (2009), eq. 4 and 5."""
-    rest = np.pi - theta
+    """Return J_p(theta) of Cho and Saul (2009), eq. 4 and 5."""
+    complement = np.pi - theta
     if p == 0:
-        return rest
+        return complement
     if p == 1:
-        return sine + rest * cosine
+        return sine + complement * cosine
     if p == 2:
-        return 3 * sine * cosine + rest * (1 + 2 * cosine**2)
-    return (4 * sine**2 + 15 * cosine**2) * sine + rest * cosine * (9 * sine**2 + 15 * cosine**2)
+        return 3 * sine * cosine + complement * (1 + 2 * cosine**2)
+    return (4 * sine**2 + 15 * cosine**2) * sine + complement * cosine * (
+        9 * sine**2 + 15 * cosine**2
+    )
 
 
 def _series_parts(p: int, w: np.ndarray) -> _Parts:
-    """The power series of E_q(w(c)) and O_q(w(c)) for q = 0..p."""
+    """Return the power series of E_q(w(c)) and O_q(w(c)) for q = 0..p."""
     slope = np.arange(1, len(w)) * w[1:]
     constants = _value_parts(p, w[:1])
     if w[0] == 0:
@@ -103,24 +105,26 @@ def _series_parts(p: int, w: np.ndarray) -> _Parts:
 
     even = np.zeros_like(w)
     even[0] = np.pi / 2
-    found = [(even, integral(constants[0][1], _inverse_sine(w), 1))]
+    results = [(even, integral(constants[0][1], _inverse_sine(w), 1))]
     for q in range(1, p + 1):
-        even, odd = found[-1]
-        found.append((integral(constants[q][0], odd, q**2), integral(constants[q][1], even, q**2)))
-    return found
+        even, odd = results[-1]
+        results.append(
+            (integral(constants[q][0], odd, q**2), integral(constants[q][1], even, q**2))
+        )
+    return results
 
 
 def _inverse_sine(w: np.ndarray) -> np.ndarray:
-    """The power series of (1 - w^2)^(-1/2)."""
+    """Return the power series of (1 - w^2)^(-1/2)."""
     terms = len(w)
     square = np.convolve(w, w)[:terms]
     weighted = np.arange(1, terms) * square[1:] / 2  # w w'
-    found, slope = np.zeros(terms), np.zeros(terms)  # slope[k] = (k + 1) found[k + 1]
-    found[0] = (1 - square[0]) ** -0.5
+    root, slope = np.zeros(terms), np.zeros(terms)  # slope[k] = (k + 1) root[k + 1]
+    root[0] = (1 - square[0]) ** -0.5
     for k in range(terms - 1):
-        total = weighted[: k + 1] @ found[k::-1]
+        total = weighted[: k + 1] @ root[k::-1]
         if k:
             total += square[1 : k + 1] @ slope[k - 1 :: -1]
         slope[k] = total / (1 - square[0])
-        found[k + 1] = slope[k] / (k + 1)
-    return found
+        root[k + 1] = slope[k] / (k + 1)
+    return root

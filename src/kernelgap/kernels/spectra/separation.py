@@ -1,12 +1,12 @@
-r"""How well separated the inputs are, and what that does to the smallest eigenvalue of a kernel.
+r"""Separation of the inputs, and the rounding error of the smallest eigenvalue of a kernel.
 
 For the kernels of ReLU-like networks, lambda_min of the Gram matrix is at most of the order of the
 smallest angle between two inputs (take v = e_i - e_j), and rounding moves an entry of two inputs
-at angle t by about 4 eps K / t, at most 4 sqrt(eps) K: the cosine carries its digits, the angle
-does not. The rounding of everything else is taken for 16 eps lambda_max: what relative errors of 8
-eps in all entries could do at worst, and as much for solvers (measured: up to 8 in float64, below 1
-in float32). Both are derived by this project
-and held against float64 by its tests; they are estimates, not bounds.
+at angle t by about 4 eps K / t, at most 4 sqrt(eps) K, because the angle has fewer correct digits
+than the cosine. All other rounding errors are estimated by 16 eps lambda_max: half of it is the
+worst effect of relative errors of 8 eps in all entries, half is for solvers (measured: up to 8 in
+float64, below 1 in float32). Both are derived by this project and held against float64 by its
+tests; they are estimates, not bounds.
 """
 
 import warnings
@@ -49,26 +49,25 @@ class NearestPair(NamedTuple):
 
 
 def nearest_pair(x: ArrayLike, *, metric: Metric = "euclidean") -> NearestPair:
-    """The two inputs that are nearest to each other: the separation of the data.
+    """Return the two inputs that are nearest to each other, which measures the separation of x.
 
-    Candidates come from tiles of a matrix product; what a product cannot tell apart is computed
-    from differences in float64. No (n, n) array is formed. The result is the minimum up to the
-    rounding of those differences. Runs in NumPy on the host, not under `jit`, in O(n^2 d); slower
-    where most inputs lie within rounding of each other.
+    Candidates come from tiles of a matrix product; distances that a product cannot tell apart are
+    computed from differences in float64. No (n, n) array is formed. The result is the minimum up to
+    the rounding of those differences. It takes time O(n^2 d), and more where most inputs lie within
+    rounding of each other. It runs on the host and cannot be traced.
 
     Args:
         x: inputs of shape (n, d), n >= 2.
-        metric: `"euclidean"`, or `"angle"`: the distance of the normalised rows, which is what
-            counts for the kernels of bias-free homogeneous networks. Opposite rows are far apart
-            in both; zero rows have no angle and are left out.
+        metric: `"euclidean"`, or `"angle"` for the distance of the normalised rows, which matters
+            for the kernels of bias-free homogeneous networks. Opposite rows are far apart in both
+            metrics; zero rows have no angle and are left out.
 
     Returns:
         A `NearestPair` with indices, distance and angle.
 
     Raises:
-        TypeError: if x is not a floating array, or traced.
-        ValueError: if x is not a finite matrix with n >= 2 rows, or `metric` is unknown, or there
-            are less than two rows with an angle.
+        TypeError: If x is traced.
+        ValueError: If less than two rows have an angle, for `metric="angle"`.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -77,7 +76,7 @@ def nearest_pair(x: ArrayLike, *, metric: Metric = "euclidean") -> NearestPair:
         ((0, 1), (0, 2))
 
     References:
-        The method is ours.
+        The method is this project's.
     """
     x = concrete_inputs(x, "nearest_pair")
     checks.choice(metric, "metric", ("euclidean", "angle"))
@@ -90,16 +89,16 @@ def nearest_pair(x: ArrayLike, *, metric: Metric = "euclidean") -> NearestPair:
 
 
 def close_pairs(x: jax.Array, metric: Metric, count: int = 1) -> list[NearestPair]:
-    """The nearest pair, and up to `count` - 1 others among the nearest (these not exhaustively)."""
+    """Return the nearest pair, and up to `count` - 1 other close ones, not exhaustively."""
     raw = np.asarray(x, np.float64)
-    unit = np.ldexp(1.0, np.frexp(np.max(np.abs(raw)))[1])  # squares do not leave the range
+    unit = np.ldexp(1.0, np.frexp(np.max(np.abs(raw)))[1])  # keeps squares within the range
     raw = raw / unit
     norms = np.linalg.norm(raw, axis=1)
     keep = np.arange(len(raw)) if metric == "euclidean" else np.flatnonzero(norms > 0)
     points = raw[keep] / (norms[keep, None] if metric == "angle" else 1)
     work = points.astype(np.float32 if x.dtype.itemsize < 4 else x.dtype)
-    found, doubtful = _candidates(work)
-    pairs = {(i, j): _squares(points, i, np.array([j]))[0] for i, j in found}
+    nearest_by_row, doubtful = _candidates(work)
+    pairs = {(i, j): _squares(points, i, np.array([j]))[0] for i, j in nearest_by_row}
     best = min(pairs.values())
     for i in np.flatnonzero(doubtful <= best).tolist():
         if best == 0:
@@ -115,25 +114,25 @@ def close_pairs(x: jax.Array, metric: Metric, count: int = 1) -> list[NearestPai
 
 
 def _candidates(work: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:
-    """For each row i the j > i that is nearest by products, and a lower bound of its square."""
+    """Return the nearest j > i by products for each row i, and a lower bound on its square."""
     n, d = work.shape
     squares = np.sum(np.square(work), axis=1)
-    # What rounding can do to |a|^2 + |b|^2 - 2 a.b.
+    # The largest rounding error of |a|^2 + |b|^2 - 2 a.b.
     error = 2 * (d + 4) * float(np.finfo(work.dtype).eps) * float(np.max(squares))
     pairs, lowest = [], np.full(n, np.inf)
     tile = max(1, _TILE // n)
     for start in range(0, n - 1, tile):
         rows = np.arange(start, min(start + tile, n - 1))
-        found = squares[rows, None] + squares[None, start:] - 2 * work[rows] @ work[start:].T
-        found[np.arange(start, n)[None, :] <= rows[:, None]] = np.inf
-        nearest = np.argmin(found, axis=1)
-        lowest[rows] = found[np.arange(len(rows)), nearest] - error
+        distances = squares[rows, None] + squares[None, start:] - 2 * work[rows] @ work[start:].T
+        distances[np.arange(start, n)[None, :] <= rows[:, None]] = np.inf
+        nearest = np.argmin(distances, axis=1)
+        lowest[rows] = distances[np.arange(len(rows)), nearest] - error
         pairs += [(int(i), int(start + j)) for i, j in zip(rows, nearest, strict=True)]
     return pairs, lowest
 
 
 def _squares(points: np.ndarray, i: int, others: np.ndarray) -> np.ndarray:
-    """||x_i - x_j||^2 from differences, in pieces of bounded memory."""
+    """Return ||x_i - x_j||^2 from differences, in pieces of bounded memory."""
     piece = max(1, _TILE // points.shape[1])
     parts = [others[start : start + piece] for start in range(0, len(others), piece)]
     return np.concatenate([np.sum(np.square(points[part] - points[i]), axis=1) for part in parts])
@@ -148,7 +147,7 @@ def _describe(raw: np.ndarray, norms: np.ndarray, i: int, j: int) -> NearestPair
 
 
 def concrete_inputs(x: ArrayLike, name: str) -> jax.Array:
-    """Checked x, refused where it is being traced."""
+    """Return checked inputs; raise if they are traced."""
     x = array_checks.inputs(x)
     if not array_checks.is_concrete(x):
         raise TypeError(f"`{name}` runs on the host: call it outside of jit, vmap and grad")
@@ -156,7 +155,7 @@ def concrete_inputs(x: ArrayLike, name: str) -> jax.Array:
 
 
 def pairs_for(kernel: Callable, x: jax.Array, count: int = 1) -> list[NearestPair]:
-    """Close pairs as this kernel sees them: by angle where it is that of a homogeneous network."""
+    """Return close pairs as a kernel sees them: by angle for kernels of homogeneous networks."""
     if x.shape[0] < 2:
         return []
     angles = isinstance(kernel, Kernel) and np.count_nonzero(np.any(np.asarray(x) != 0, axis=1)) > 1
@@ -166,7 +165,7 @@ def pairs_for(kernel: Callable, x: jax.Array, count: int = 1) -> list[NearestPai
 def rounding_error(
     dtype: np.dtype, largest: float, diagonal: float = 0.0, pair: NearestPair | None = None
 ) -> float:
-    """Estimated rounding error of an eigenvalue; see the head of this file."""
+    """Estimate the rounding error of an eigenvalue; see the docstring of this module."""
     eps = float(jnp.finfo(dtype).eps)
     error = 16 * eps * abs(largest)
     if pair is not None and not np.isnan(pair.angle):
@@ -177,10 +176,10 @@ def rounding_error(
 def warn_if_hidden(
     smallest: float, rounding: float, dtype: np.dtype, pair: NearestPair | None, stacklevel: int = 3
 ) -> None:
-    """RuntimeWarning where the smallest eigenvalue drowns in rounding, with the reason at hand."""
+    """Warn where rounding hides the smallest eigenvalue, and name the likely cause."""
     if smallest >= rounding:
         return
-    text = (f"{dtype} does not carry the smallest eigenvalue: found {smallest:.2g} with a rounding "
+    text = (f"{dtype} does not resolve the smallest eigenvalue: got {smallest:.2g} with a rounding "
             f"error of about {rounding:.1g}.")  # fmt: skip
     if pair is not None:
         text += (f" The nearest inputs are rows {pair.i} and {pair.j}, at distance "

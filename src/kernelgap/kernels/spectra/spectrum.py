@@ -1,9 +1,9 @@
 """All eigenvalues of a Gram matrix, by a dense solver that does not break at n = 32,767.
 
 LAPACK's syevd needs 1 + 6n + 2n^2 entries of workspace for eigenvectors, which leaves 32-bit
-integers at n = 32,767. `jax.numpy.linalg.eigvalsh` asks for vectors even so: on CPU it refuses
-there (JAX 0.10.2, tried), or returned NaN (older versions; jax issues 10420 and 20904). Without
-vectors the workspace is 2n + 1, so that NumPy's `eigvalsh` has no such limit.
+integers at n = 32,767. `jax.numpy.linalg.eigvalsh` asks for vectors all the same: on CPU it raises
+an error at this n (JAX 0.10.2, tried), or returned NaN (older versions; jax issues 10420 and
+20904). Without vectors the workspace is 2n + 1, so that NumPy's `eigvalsh` has no such limit.
 """
 
 from collections.abc import Callable
@@ -42,8 +42,8 @@ class Spectrum(NamedTuple):
 
     Attributes:
         values: shape (n,), ascending.
-        error: estimated rounding error of each: of the kernel values in this dtype, and of the
-            solver. An estimate, usually pessimistic, not a bound.
+        error: estimated rounding error of each value, from the kernel values in this dtype and the
+            solver. It is usually pessimistic, but not a bound.
     """
 
     values: Float[Array, " n"]
@@ -53,7 +53,7 @@ class Spectrum(NamedTuple):
     _repr_html_ = html_repr
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Eigenvalues, largest first, and the rounding error (extra `studies`)."""
+        """Plot the eigenvalues, largest first, and the rounding error (extra `studies`)."""
         ax, values = extras.get_axes(ax), np.asarray(self.values)[::-1]
         ax.plot(np.arange(1, len(values) + 1), values, ".", ms=3)
         ax.axhline(self.error, color="0.5", ls=":", lw=1, label="rounding error")
@@ -65,16 +65,16 @@ class Spectrum(NamedTuple):
         return ax
 
     def to_pandas(self) -> "DataFrame":
-        """A row per eigenvalue, ascending as in `values` (extra `studies`)."""
+        """Return a row per eigenvalue, ascending as in `values` (extra `studies`)."""
         return extras.data_frame({"value": self.values, "error": self.error})
 
 
 def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None = None) -> Spectrum:
-    """All eigenvalues of the Gram matrix of a kernel, in ascending order.
+    """Return all eigenvalues of the Gram matrix of a kernel, in ascending order.
 
-    O(n^3) time and O(n^2) memory, for any n that fits; in the dtype at hand, on the accelerator
-    where there is one and n < 32,767, else on the host by NumPy. Not under `jit`. For the
-    ends of the spectrum without the matrix see `extreme_eigenvalues`.
+    It takes O(n^3) time and O(n^2) memory, for any n that fits, in the dtype of the matrix. It is
+    computed on the accelerator if there is one and n < 32,767, else on the host by NumPy, and
+    cannot be traced. `extreme_eigenvalues` computes both ends of the spectrum without the matrix.
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`; or, when `x` is left out,
@@ -82,16 +82,14 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
         x: inputs of shape (n, d).
 
     Returns:
-        `Spectrum(values, error)`, float32 for inputs of half precision.
+        `Spectrum(values, error)`, in float32 for inputs of half precision.
 
     Raises:
-        TypeError: if `kernel` is neither a function nor a floating matrix, or x not floating or
-            being traced.
-        ValueError: if the Gram matrix is not square, symmetric and finite, or x is no finite
-            matrix.
+        TypeError: If x or the matrix is traced.
+        ValueError: If the Gram matrix is not finite.
 
     Warns:
-        RuntimeWarning: if rounding hides the smallest eigenvalue, with the nearest pair of inputs.
+        RuntimeWarning: If rounding hides the smallest eigenvalue, with the nearest pair of inputs.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -102,7 +100,7 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
         ((50,), True)
 
     References:
-        LAPACK's solver. The estimate of rounding is ours.
+        The solver is LAPACK's. The estimate of the rounding error is this project's.
     """
     if x is None:
         gram, pair = _checked_matrix(kernel), None
@@ -130,9 +128,9 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
 
 
 def solver(n: int, platform: str) -> str:
-    """`"device"` for JAX's solver, `"host"` for NumPy's.
+    """Return `"device"` for JAX's solver, `"host"` for NumPy's.
 
-    On CPU, JAX's is the same LAPACK and computes vectors that nobody wants.
+    On CPU, JAX calls the same LAPACK but computes eigenvectors as well, which are not needed.
     """
     return "host" if platform == "cpu" or 1 + 6 * n + 2 * n**2 > _INT32 else "device"
 

@@ -1,4 +1,4 @@
-"""The population spectrum of rotation invariant kernels on the sphere.
+"""The population spectrum of rotation-invariant kernels on the sphere.
 
 Kernels come as a `Kernel`, as a profile kappa(c) of the cosine, or as its Taylor coefficients; the
 eigenvalues are computed in `harmonics.py`.
@@ -34,8 +34,8 @@ class ZonalSpectrum(NamedTuple):
     """Eigenvalues of a kernel on the sphere, by degree t = 0, 1, ....
 
     Attributes:
-        values: lambda_t, NumPy float64 whatever JAX's default: they go down to 1e-300.
-        errors: estimated absolute error of each; digits below it are noise.
+        values: lambda_t, always in NumPy float64, because they go down to 1e-300.
+        errors: estimated absolute error of each value.
         multiplicities: N(d, t), exact Python integers.
         shares: N(d, t) lambda_t; over all degrees they sum to kappa(1).
     """
@@ -49,7 +49,7 @@ class ZonalSpectrum(NamedTuple):
     _repr_html_ = html_repr
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Eigenvalues and shares by degree, where they exceed their error (extra `studies`)."""
+        """Plot eigenvalues and shares by degree where they exceed their error (extra `studies`)."""
         ax, degrees = extras.get_axes(ax), np.arange(len(self.values))
         sure = np.abs(self.values) > self.errors
         for values, marker, name in (
@@ -65,7 +65,7 @@ class ZonalSpectrum(NamedTuple):
         return ax
 
     def to_pandas(self) -> "DataFrame":
-        """A row per degree: value, error, multiplicity, share (extra `studies`)."""
+        """Return a row per degree: value, error, multiplicity, share (extra `studies`)."""
         return extras.data_frame(
             {
                 "degree": np.arange(len(self.values)),
@@ -85,45 +85,42 @@ def zonal_spectrum(
     radius: float = 1.0,
     total: float | None = None,
 ) -> ZonalSpectrum:
-    """Return the eigenvalues of a rotation invariant kernel under the uniform law on a sphere.
+    """Return the eigenvalues of a rotation-invariant kernel for uniform inputs on a sphere.
 
-    The eigenvalues of the Gram matrix of n uniform inputs, divided by n, tend to these, each
+    The eigenvalues of the Gram matrix of n uniform inputs, divided by n, tend to these values, each
     repeated by its multiplicity.
 
     Args:
         kernel: one of
-            a `Kernel`: `ntk` and `nngp` of a `homogeneous_mlp` are taken by power series or
-            quadrature in float64, whichever is surer for each degree, `diversity.diversity_kernel`
-            by its closed form; other kernels are evaluated on a circle, in JAX's default dtype, and
-            refused unless they are rotation invariant;
-            a profile, a function c -> kappa(c) of arrays of cosines, taken by quadrature;
-            the Taylor coefficients a_0, a_1, ... of kappa at c = 0, taken for a polynomial
-            unless `total` is given.
+            a `Kernel`: `ntk` and `nngp` of a `homogeneous_mlp` are evaluated by power series or
+            quadrature in float64, whichever is more accurate for each degree,
+            `diversity.diversity_kernel` by its closed form; other kernels are evaluated on a
+            circle, in JAX's default dtype, and refused unless they are rotation invariant;
+            a profile, a function c -> kappa(c) of arrays of cosines, evaluated by quadrature;
+            the Taylor coefficients a_0, a_1, ... of kappa at c = 0, those of a polynomial unless
+            `total` is given.
         d: dimension of the space, >= 2; the sphere is S^{d-1}.
         degree: the largest degree, >= 0.
-        radius: of the sphere, for a `Kernel`; sqrt(d) for inputs of unit variance.
-        total: with coefficients that are nonnegative and cut off: kappa(1), which bounds what was
-            cut off. It enters the errors.
+        radius: radius of the sphere, for a `Kernel`; sqrt(d) for inputs of unit variance.
+        total: kappa(1), for nonnegative coefficients of a series that was cut off; it bounds the
+            omitted terms and enters the errors.
 
     Returns:
-        A `ZonalSpectrum`. For power series the errors are a bound of the tail and 1e-12 relative
+        A `ZonalSpectrum`. For power series the errors are a bound on the tail and 1e-12 relative
         for rounding; for the closed form 1e-13 relative; for quadrature, the change on doubling
-        the nodes and a rounding estimate.
+        the nodes and an estimate of rounding.
 
     Raises:
-        TypeError: if `kernel` is none of these, or a number is none.
-        ValueError: if `d` < 2, `degree` < 0, `radius` <= 0, coefficients or the profile are not
-            finite or have a wrong shape, a `Kernel` is not rotation invariant, or `total` comes
-            without coefficients, with negative ones, or is less than their sum.
+        ValueError: If a profile returns NaN, inf or the wrong shape.
 
     Example:
         >>> import kernelgap as kg
-        >>> found = kg.kernels.zonal_spectrum(lambda c: c**2, 5, degree=2)
-        >>> [round(float(value), 6) for value in found.values]  # 1/d, 0, 2/(d(d+2))
+        >>> result = kg.kernels.zonal_spectrum(lambda c: c**2, 5, degree=2)
+        >>> [round(float(value), 6) for value in result.values]  # 1/d, 0, 2/(d(d+2))
         [0.2, 0.0, 0.057143]
         >>> ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((512,), parameterization="ntk"))
-        >>> found = kg.kernels.zonal_spectrum(ntk, 1500, degree=50)
-        >>> bool(found.errors[50] < 1e-11 * found.values[50]), found.multiplicities[2]
+        >>> result = kg.kernels.zonal_spectrum(ntk, 1500, degree=50)
+        >>> bool(result.errors[50] < 1e-11 * result.values[50]), result.multiplicities[2]
         (True, 1125749)
 
     References:
@@ -142,35 +139,35 @@ def zonal_spectrum(
     if isinstance(kernel, Kernel):
         infinite = kernel.evaluate in (recursion.gram, neural_tangents.gram)
         if infinite and isinstance(kernel.spec.activation, Activation):
-            found = _network(kernel.spec, d, degree, float(radius), kernel.default)
+            result = _network(kernel.spec, d, degree, float(radius), kernel.default)
         elif hasattr(kernel.spec, "zonal_eigenvalues"):
             values = kernel.spec.zonal_eigenvalues(d, degree, float(radius))
-            found = values, 1e-13 * values
+            result = values, 1e-13 * values
         else:
-            found = harmonics.quadrature(_circle(kernel, d, float(radius)), d, degree)
+            result = harmonics.quadrature(_circle(kernel, d, float(radius)), d, degree)
     elif callable(kernel):
         _check_profile(kernel)
-        found = harmonics.quadrature(kernel, d, degree)
+        result = harmonics.quadrature(kernel, d, degree)
     else:
         a = _coefficients(kernel)
-        found = harmonics.series(a, d, degree, [_rest(a, total)] * 2)
-    return _with_multiplicities(d, *found)
+        result = harmonics.series(a, d, degree, [_tail(a, total)] * 2)
+    return _with_multiplicities(d, *result)
 
 
 def _network(spec: MLPSpec, d: int, degree: int, radius: float, get: str) -> tuple:
-    """Return what is surer for each degree: power series, or quadrature (low d, slow tails)."""
+    """Return, for each degree, the more accurate of power series and quadrature."""
 
     def profile(cosines: np.ndarray) -> np.ndarray:
         return profiles.values(spec, d, radius, get, cosines)
 
     terms = degree + int(np.clip(32 * harmonics.peak(d, degree), 1024, 8192))
     a = profiles.taylor(spec, d, radius, get, terms)
-    there, back = profile(np.array([1.0, -1.0]))
-    rests = [
-        max(float(total) - math.fsum(part), 0.0) + 8 * harmonics.EPS * float(there)
-        for total, part in (((there + back) / 2, a[::2]), ((there - back) / 2, a[1::2]))
+    forward, backward = profile(np.array([1.0, -1.0]))
+    tails = [
+        max(float(total) - math.fsum(part), 0.0) + 8 * harmonics.EPS * float(forward)
+        for total, part in (((forward + backward) / 2, a[::2]), ((forward - backward) / 2, a[1::2]))
     ]
-    series = harmonics.series(a, d, degree, rests)
+    series = harmonics.series(a, d, degree, tails)
     direct = harmonics.quadrature(profile, d, degree)
     surer = series[1] <= direct[1]
     return tuple(np.where(surer, a, b) for a, b in zip(series, direct, strict=True))
@@ -190,7 +187,7 @@ def _check_profile(kernel: Callable) -> None:
 
 
 def _circle(kernel: Kernel, d: int, radius: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the profile of a kernel; refuse it unless random pairs of the same angles agree."""
+    """Return the profile of a kernel; raise unless random pairs of equal angle agree."""
 
     def along(c: np.ndarray, frame: np.ndarray) -> np.ndarray:
         c, (u, v) = c[:, None], frame
@@ -200,40 +197,40 @@ def _circle(kernel: Kernel, d: int, radius: float) -> Callable[[np.ndarray], np.
     axes = np.eye(d)[:2]
     turned = np.linalg.qr(np.random.default_rng(0).normal(size=(d, 2)))[0].T
     cosines = np.linspace(-0.9, 0.9, 7)
-    here, there = along(cosines, axes), along(cosines, turned)
-    size = float(np.max(np.abs(here)))
-    if not np.max(np.abs(here - there)) <= 1e4 * float(np.finfo(here.dtype).eps) * size:
+    values, rotated = along(cosines, axes), along(cosines, turned)
+    size = float(np.max(np.abs(values)))
+    if not np.max(np.abs(values - rotated)) <= 1e4 * float(np.finfo(values.dtype).eps) * size:
         raise ValueError(f"`kernel` must be rotation invariant on the sphere; its values for equal "
-                         f"cosines differ by {np.max(np.abs(here - there)):.2g}")  # fmt: skip
+                         f"cosines differ by {np.max(np.abs(values - rotated)):.2g}")  # fmt: skip
     return lambda c: along(c, axes)
 
 
 def _coefficients(series: object) -> np.ndarray:
     try:
-        found = np.asarray(series)
+        array = np.asarray(series)
     except (TypeError, ValueError, jax.errors.TracerArrayConversionError):
-        found = np.asarray(None)
-    if found.dtype.kind not in "fiu":
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiu":
         raise TypeError(f"`kernel` must be a Kernel, a profile c -> kappa(c) or a sequence of "
                         f"Taylor coefficients; got {type(series).__name__}")  # fmt: skip
-    if found.ndim != 1 or found.size == 0 or not np.isfinite(found).all():
+    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"`kernel`, as Taylor coefficients, must be finite of shape (terms,); "
-                         f"got shape {found.shape}")  # fmt: skip
-    return found.astype(float)
+                         f"got shape {array.shape}")  # fmt: skip
+    return array.astype(float)
 
 
-def _rest(a: np.ndarray, total: float | None) -> float:
-    """Return the part of kappa(1) that the coefficients leave."""
+def _tail(a: np.ndarray, total: float | None) -> float:
+    """Return a bound on the part of kappa(1) that the coefficients leave out."""
     if total is None:
         return 0.0
     if np.any(a < 0):
         raise ValueError("`total` bounds the tail of nonnegative coefficients only; "
                          f"got {np.min(a):.4g} among them")  # fmt: skip
-    rest = total - math.fsum(a)
-    if rest < -1e-10 * total:
+    tail = total - math.fsum(a)
+    if tail < -1e-10 * total:
         raise ValueError(f"`total` must be kappa(1), at least the sum of the coefficients "
                          f"{math.fsum(a):.8g}; got {total:.8g}")  # fmt: skip
-    return max(rest, 0.0) + 8 * harmonics.EPS * total
+    return max(tail, 0.0) + 8 * harmonics.EPS * total
 
 
 def _with_multiplicities(d: int, values: np.ndarray, errors: np.ndarray) -> ZonalSpectrum:

@@ -1,1 +1,1 @@
-"""Gram matrices and products at any n: by panels, on disk, over devices, without the matrix."""
+"""Gram matrices and products for any n: by panels, on disk, over devices, matrix-free."""

@@ -1,8 +1,8 @@
 """A Gram matrix on disk while it is being written.
 
-`K.npy` is written as `K.npy.part`; `K.npy.part.json` says what it will be and how many rows (and,
-of a symmetric matrix, columns) are done. A run that was killed goes on from there, and the name
-`K.npy` appears only when all is there.
+`K.npy` is written as `K.npy.part`; `K.npy.part.json` describes the matrix and states how many rows
+(and columns, if it is symmetric) are done. A run that was killed can be resumed from there. The
+file `K.npy` exists only once it is complete.
 """
 
 import errno
@@ -20,22 +20,22 @@ import numpy as np
 from kernelgap.kernels.functions import KernelFunction, checked_block
 from kernelgap.kernels.kernel import Kernel
 
-_PROBES = 8  # inputs of each side at which two kernels are compared
+_PROBES = 8  # inputs of each set at which two kernels are compared
 
 
 def describe(
     kernel: KernelFunction, x1: jax.Array, x2: jax.Array | None, tile: int
 ) -> dict[str, Any]:
-    """What a Gram matrix is: shape, dtype, tile, a digest of what goes in, some values of it."""
+    """Describe a Gram matrix: shape, dtype, tile, a digest of the inputs, and sample values."""
     digest = hashlib.sha256(repr(kernel).encode() if isinstance(kernel, Kernel) else b"")
     for array in (*jax.tree.leaves(kernel), x1, *([] if x2 is None else [x2])):
         digest.update(np.ascontiguousarray(array).tobytes())
-    # A function has no name that tells it from all others, in another process: its values do.
-    some, others = (
+    # The name of a function does not identify it in another process, but its values do.
+    rows, columns = (
         side[np.linspace(0, len(side) - 1, _PROBES).astype(int)]
         for side in (x1, x1 if x2 is None else x2)
     )
-    values = np.asarray(checked_block(kernel, some, others))
+    values = np.asarray(checked_block(kernel, rows, columns))
     return {
         "shape": [x1.shape[0], (x1 if x2 is None else x2).shape[0]],
         "dtype": str(x1.dtype),
@@ -58,7 +58,7 @@ class GramArray:
         if not array.flags.writeable:
             raise ValueError("`out` must be writable; got a read-only array")
         if file_options:
-            raise ValueError("`resume` and `overwrite` are about files; got an array as `out`")
+            raise ValueError("`resume` and `overwrite` need a file as `out`; got an array as `out`")
         self.array, self.done = array, 0
 
     def write(self, top: int, left: int, block: np.ndarray) -> None:
@@ -70,16 +70,16 @@ class GramArray:
         self.done = done
 
     def what_is_kept(self) -> str:
-        """What an interrupted run leaves."""
+        """Describe the state that an interrupted run leaves."""
         return f"rows 0 to {self.done} of `out` are filled"
 
     def finish(self) -> np.ndarray:
-        """The whole matrix."""
+        """Return the whole matrix."""
         return self.array
 
 
 class GramFile:
-    """A `.npy` file with a note of what is done."""
+    """A `.npy` file with a note of the rows that are done."""
 
     def __init__(
         self, out: str | os.PathLike, about: dict[str, Any], *, resume: bool, overwrite: bool
@@ -102,7 +102,7 @@ class GramFile:
         self._note.unlink(missing_ok=True)
         self._part.unlink(missing_ok=True)
         shape, dtype = tuple(self.about["shape"]), np.dtype(self.about["dtype"])
-        # Writing to a map of a full disk would kill the process, late, without a word.
+        # Writing to a memory-map on a full disk would kill the process without a message.
         needed, free = math.prod(shape) * dtype.itemsize, shutil.disk_usage(self.path.parent).free
         if needed > free:
             raise OSError(errno.ENOSPC, f"{str(self.path)!r} takes {needed / 2**30:.2f} GiB and "
@@ -114,9 +114,9 @@ class GramFile:
         noted = json.loads(self._note.read_text())
         wrong = [name for name in self.about if not _agree(name, noted.get(name), self.about[name])]
         if wrong:
-            found, expected = ({n: note.get(n) for n in wrong} for note in (noted, self.about))
+            received, expected = ({n: note.get(n) for n in wrong} for note in (noted, self.about))
             raise ValueError(f"the unfinished file {str(self._part)!r} belongs to another run: "
-                             f"it has {found}, this one {expected}")  # fmt: skip
+                             f"it has {received}, this one {expected}")  # fmt: skip
         held = np.load(self._part, mmap_mode="r")
         if list(held.shape) != self.about["shape"] or held.dtype != self.about["dtype"]:
             raise ValueError(
@@ -126,23 +126,23 @@ class GramFile:
         self.done = noted["done"]
 
     def write(self, top: int, left: int, block: np.ndarray) -> None:
-        """Put a block in its place, by a map of its own: closed, its pages no longer are ours."""
+        """Put a block in its place, by a new memory-map: closing it releases its pages."""
         _put(np.load(self._part, mmap_mode="r+"), top, left, block)
 
     def keep(self, done: int) -> None:
-        """Wait until all that was written is on disk, and note it."""
+        """Wait until all rows written are on disk, and note their number."""
         with self._part.open("rb+") as file:
             os.fsync(file.fileno())
         self._save(done)
         self.done = done
 
     def what_is_kept(self) -> str:
-        """What an interrupted run leaves."""
+        """Describe the state that an interrupted run leaves."""
         rows = f"{self.done} of {self.about['shape'][0]} rows"
         return f"{rows} are safe in {str(self._part)!r}: call again with resume=True"
 
     def finish(self) -> np.ndarray:
-        """Give the file its name. A note without its file, left by a kill in between, is void."""
+        """Give the file its final name. A note that a kill leaves without its file is ignored."""
         os.replace(self._part, self.path)
         self._note.unlink()
         return np.load(self.path, mmap_mode="r")
@@ -158,7 +158,7 @@ def _put(array: np.ndarray, top: int, left: int, block: np.ndarray) -> None:
 
 
 def checked_path(out: str | os.PathLike) -> Path:
-    """The name of a `.npy` file in a folder that exists."""
+    """Return the path of a `.npy` file in a folder that exists."""
     if not isinstance(out, str | os.PathLike):
         raise TypeError(f"`out` must be the name of a .npy file or a NumPy array; "
                         f"got {type(out).__name__}")  # fmt: skip
@@ -175,5 +175,5 @@ def _agree(name: str, noted: Any, own: Any) -> bool:
         return noted == own
     if not isinstance(noted, list) or len(noted) != len(own):
         return False
-    # Devices round differently from run to run, as their compilers choose.
+    # Rounding differs from run to run, because compilers choose the order of operations.
     return bool(np.allclose(noted, own, rtol=1e-4, atol=1e-6 * np.max(np.abs(own))))

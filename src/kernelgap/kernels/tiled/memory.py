@@ -1,14 +1,14 @@
-"""How much memory a run will take, known before it starts, and whether the device has it."""
+"""Memory that a run needs and that a device has, compared before the run starts."""
 
 import os
 from pathlib import Path
 
 from kernelgap.typing import Device
 
-_WORKSPACE = 3  # tiles: the inner products, the kernel, and one of what is in between
+_WORKSPACE = 3  # tiles: the inner products, the kernel, and one intermediate
 
-# Of each version of Linux's control groups: where it is mounted, and what it calls the limit, the
-# use, and the cached file pages in that, which are given back on demand.
+# For each version of Linux's control groups: the mount point, and the names of the limit, of the
+# use, and of the cached file pages in that use, which the system gives back on demand.
 _CONTROL_GROUPS = {
     2: ("", "memory.max", "memory.current", "inactive_file"),
     1: ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -16,12 +16,12 @@ _CONTROL_GROUPS = {
 
 
 def default_tile(platform: str) -> int:
-    """Side of a tile: some megabytes, so that what is done to it stays in the caches of a CPU."""
+    """Return a side at which a tile takes a few megabytes, which stay in the caches of a CPU."""
     return 1024 if platform == "cpu" else 8192
 
 
 def require(needed: int, what: str, advice: str, device: Device, *, traced: bool = False) -> None:
-    """Refuse a run that cannot fit, with the numbers; nothing is known under `jit`."""
+    """Raise MemoryError for a run that cannot fit; under `jit` nothing is known."""
     available = None if traced else available_bytes(device)
     if available is not None and needed > available:
         raise MemoryError(
@@ -31,12 +31,12 @@ def require(needed: int, what: str, advice: str, device: Device, *, traced: bool
 
 
 def working_set(rows: int, columns: int, itemsize: int) -> int:
-    """Bytes that evaluating the kernel on one tile takes, at most, for kernels that are fused."""
+    """Return the bytes that evaluating one tile takes at most, for kernels that are fused."""
     return _WORKSPACE * rows * columns * itemsize
 
 
 def available_bytes(device: Device) -> int | None:
-    """Bytes that a run may take on a device: free memory, or None where nobody says."""
+    """Return the free memory of a device in bytes, or None where it is not known."""
     if device.platform != "cpu":
         stats = device.memory_stats()
         if not stats or "bytes_limit" not in stats:
@@ -47,21 +47,21 @@ def available_bytes(device: Device) -> int | None:
 
 
 def machine_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that the machine can give away."""
+    """Return the memory that the machine can give to a process, in bytes."""
     try:
         for line in (root / "proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         pass
-    try:  # all of it, where the system does not say what is free
+    try:  # the total where the system does not report the free memory
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
 
 
 def control_group_bytes(root: Path = Path("/")) -> int | None:
-    """What is left below the limits of this process's control groups: a container, a batch job."""
+    """Return the bytes left below the limits of this process's control groups."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -74,7 +74,7 @@ def control_group_bytes(root: Path = Path("/")) -> int | None:
             continue
         mount, *names = _CONTROL_GROUPS[version]
         base = root / "sys/fs/cgroup" / mount
-        # A limit of any group above holds too. Inside a container the path is often the host's:
+        # The limits of all parent groups hold too. Inside a container the path is often the host's;
         # then only the mount itself exists, which is the container's group.
         own = base / group.lstrip("/")
         above = [own, *own.parents]

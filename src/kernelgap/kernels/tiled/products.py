@@ -1,8 +1,8 @@
 r"""Products K(x1, x2) V without the Gram matrix, tile by tile.
 
-A tile is evaluated, used and forgotten, so that memory is n (d + k) plus some tiles, for any n.
-With x2 None each tile below the diagonal serves twice: T V_j goes to block i and T' V_i to block
-j. Over the devices of a mesh the list of tiles is dealt out evenly and the partial results are
+A tile is evaluated, used and discarded, so that memory is n (d + k) plus a few tiles, for any n.
+With x2 None each tile below the diagonal is used twice: T V_j is added to block i and T' V_i to
+block j. The tiles are distributed evenly over the devices of a mesh, and partial results are
 added up. Below, `kernel` is a pytree (`functions.checked_kernel`) and so passes through `jit`.
 """
 
@@ -38,30 +38,28 @@ def matmul(
     tile: int | None = None,
     mesh: Mesh | None = None,
 ) -> jax.Array:
-    r"""K(x1, x2) @ v without ever holding K(x1, x2).
+    r"""Return K(x1, x2) @ v without ever holding K(x1, x2).
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`, or any function of that form
             that JAX can trace, pure and symmetric in its two inputs.
         x1: inputs of shape (n1, d).
-        v: (n2,) or (n2, k), one row per column of the Gram matrix; it gets the dtype of x1.
+        v: (n2,) or (n2, k), one row per column of the Gram matrix; it is cast to the dtype of x1.
         x2: inputs of shape (n2, d); None for x2 = x1, which halves the work.
-        tile: largest side of a tile, at least 1; by default 1024 on a CPU, 8192 elsewhere. No
-            number of inputs needs to be a multiple of it.
+        tile: largest side of a tile, at least 1; by default 1024 on a CPU, 8192 elsewhere. It need
+            not divide the numbers of inputs.
         mesh: devices that share the work, a `jax.sharding.Mesh`; all of its axes are used. In a
-            program of several processes each passes the same arguments and gets the same result.
+            program of several processes, every process must pass the same arguments, and gets the
+            same result.
 
     Returns:
         An array of shape (n1,) or (n1, k), on every device of the mesh. It can be differentiated;
-        tiles are then computed again in the backward pass instead of being kept.
+        tiles are then computed again in the backward pass instead of being stored.
 
     Raises:
-        TypeError: if `kernel` is not callable or returns another dtype than that of x1; if x1, x2
-            or v is not floating, x1 and x2 differ in dtype, `tile` is no integer, or `mesh` no
-            mesh.
-        ValueError: if shapes disagree, an array is empty or not finite, `tile` < 1, the mesh has
-            no device of this process, or `kernel` returns the wrong shape.
-        MemoryError: if not even tiles and vectors fit.
+        TypeError: If `kernel` returns another dtype than that of x1.
+        ValueError: If `kernel` returns the wrong shape, or the mesh has no device of this process.
+        MemoryError: If tiles and vectors do not fit.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -88,7 +86,7 @@ def multiply(
     tile: int | None,
     mesh: Mesh | None,
 ) -> Float[Array, "n1 *k"]:
-    """Return K(x1, x2) @ v for arguments that were checked."""
+    """Return K(x1, x2) @ v for arguments that have been checked."""
     device = sharding.first_device(mesh, x1)
     tile = tile or memory.default_tile(device.platform)
     memory.require(
@@ -114,7 +112,7 @@ def symmetric_matmul(
     tile: int,
     mesh: Mesh | None,
 ) -> Float[Array, "n *k"]:
-    """K(x, x) @ v, each tile evaluated once."""
+    """Return K(x, x) @ v, evaluating each tile once."""
     count, side = _tiles(x.shape[0], tile, mesh)
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
     pairs = np.tril_indices(count)
@@ -123,7 +121,7 @@ def symmetric_matmul(
         @jax.checkpoint
         def both(i: jax.Array, j: jax.Array, weight: jax.Array) -> tuple:
             block = _tile(kernel, xs, i, j)
-            below = jnp.where(i == j, 0, weight)  # a tile on the diagonal serves once
+            below = jnp.where(i == j, 0, weight)  # a tile on the diagonal is used once
             return _product(block, weight * vs[j]), _product(block, below * vs[i], axis=0)
 
         def add(total: jax.Array, item: tuple) -> tuple[jax.Array, None]:
@@ -131,11 +129,11 @@ def symmetric_matmul(
             to_i, to_j = both(i, j, weight)
             return total.at[i].add(to_i).at[j].add(to_j), None
 
-        found, _ = jax.lax.scan(add, jnp.zeros_like(vs), _dealt(pairs, v.dtype, mesh))
-        return sharding.total(found, mesh)
+        blocks, _ = jax.lax.scan(add, jnp.zeros_like(vs), _dealt(pairs, v.dtype, mesh))
+        return sharding.total(blocks, mesh)
 
-    found = sharding.split(sums, mesh, result=False)(kernel, xs, vs)
-    return found.reshape(count * side, *v.shape[1:])[: v.shape[0]]
+    blocks = sharding.split(sums, mesh, result=False)(kernel, xs, vs)
+    return blocks.reshape(count * side, *v.shape[1:])[: v.shape[0]]
 
 
 @partial(jax.jit, static_argnames=("tile", "mesh"))
@@ -147,7 +145,7 @@ def _cross_matmul(
     tile: int,
     mesh: Mesh | None,
 ) -> Float[Array, "n1 *k"]:
-    """K(x1, x2) @ v."""
+    """Return K(x1, x2) @ v."""
     count1, side1 = _tiles(x1.shape[0], tile, mesh)
     count2, side2 = _tiles(x2.shape[0], tile, mesh)
     xs1, xs2 = _blocks(x1, count1, side1, mode="edge"), _blocks(x2, count2, side2, mode="edge")
@@ -155,18 +153,18 @@ def _cross_matmul(
 
     def sums(kernel: KernelFunction, xs1: jax.Array, xs2: jax.Array, vs: jax.Array) -> jax.Array:
         @jax.checkpoint
-        def one(i: jax.Array, j: jax.Array, weight: jax.Array) -> jax.Array:
+        def product(i: jax.Array, j: jax.Array, weight: jax.Array) -> jax.Array:
             return _product(checked_block(kernel, xs1[i], xs2[j]), weight * vs[j])
 
         def add(total: jax.Array, item: tuple) -> tuple[jax.Array, None]:
             (i, j), weight = item
-            return total.at[i].add(one(i, j, weight)), None
+            return total.at[i].add(product(i, j, weight)), None
 
-        found, _ = jax.lax.scan(add, jnp.zeros(shape, v.dtype), _dealt(pairs, v.dtype, mesh))
-        return sharding.total(found, mesh)
+        blocks, _ = jax.lax.scan(add, jnp.zeros(shape, v.dtype), _dealt(pairs, v.dtype, mesh))
+        return sharding.total(blocks, mesh)
 
-    found = sharding.split(sums, mesh, result=False)(kernel, xs1, xs2, _blocks(v, count2, side2))
-    return found.reshape(count1 * side1, *v.shape[1:])[: x1.shape[0]]
+    blocks = sharding.split(sums, mesh, result=False)(kernel, xs1, xs2, _blocks(v, count2, side2))
+    return blocks.reshape(count1 * side1, *v.shape[1:])[: x1.shape[0]]
 
 
 @partial(jax.jit, static_argnames=("tile", "mesh"))
@@ -178,11 +176,11 @@ def accurate_matmul(
     tile: int,
     mesh: Mesh | None,
 ) -> Float[Array, " n"]:
-    """K(x, x) @ v where terms cancel by factors of a thousand and more.
+    """Return K(x, x) @ v where terms cancel by factors of a thousand and more.
 
     See `summation.accurate_product`; sums over tiles are compensated. `shift` is a constant that is
-    taken from all entries and given back in a sum of its own: with the mean of the entries much of
-    the cancellation happens there.
+    subtracted from all entries and added back in a separate sum: if it is the mean of the entries,
+    much of the cancellation happens there.
     """
     count, side = _tiles(x.shape[0], tile, mesh)
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
@@ -192,45 +190,45 @@ def accurate_matmul(
         def add(carry: tuple, item: tuple) -> tuple[tuple, None]:
             total, lost = carry
             (i, j), weight = item
-            # What `cond` returns lies in memory, so that all uses below see the same roundings.
+            # The result of `cond` is in memory, so that all uses below see the same roundings.
             block = _tile(kernel, xs, j, i)
-            after, rest = accurate_product(block, shift, weight * vs[j], (total[i], lost[i]))
-            return (total.at[i].set(after), lost.at[i].set(rest)), None
+            after, residue = accurate_product(block, shift, weight * vs[j], (total[i], lost[i]))
+            return (total.at[i].set(after), lost.at[i].set(residue)), None
 
         zeros = jnp.zeros((count, side), v.dtype)
         (total, lost), _ = jax.lax.scan(add, (zeros, zeros), _dealt(pairs, v.dtype, mesh))
-        # What devices found cancels too: their totals are added in the same way.
+        # Totals of devices cancel too, so that they are added in the same way.
         start = jnp.zeros_like(total), sharding.total(lost, mesh)
         total, lost = compensated_sum(sharding.gathered(total, mesh), start)
         return total + lost
 
-    found = sharding.split(sums, mesh, result=False)(kernel, shift, xs, vs)
-    return found.reshape(-1)[: v.shape[0]] + shift * accurate_sum(v)
+    blocks = sharding.split(sums, mesh, result=False)(kernel, shift, xs, vs)
+    return blocks.reshape(-1)[: v.shape[0]] + shift * accurate_sum(v)
 
 
 def _needed(x1: jax.Array, v: jax.Array, tile: int) -> int:
-    """Bytes of a product on one device: a tile, and inputs and outputs before and after padding."""
+    """Return the bytes of a product on one device: a tile, and padded inputs and outputs."""
     rows, columns, size = x1.shape[0], v.shape[0], x1.dtype.itemsize
     vectors = (rows + columns) * (x1.shape[1] + math.prod(v.shape[1:])) * size
     return memory.working_set(min(tile, rows), min(tile, columns), size) + vectors
 
 
 def _tiles(n: int, tile: int, mesh: Mesh | None) -> tuple[int, int]:
-    """How many tiles of which side: even ones, so that little is padded, enough for all devices."""
-    # 8 p tiles in a square are 4 p in a triangle: the last round, where some wait, is one of four.
+    """Return number and side of tiles: equal ones to save padding, and enough for all devices."""
+    # 8 p tiles in a square are 4 p in a triangle: of four rounds only the last leaves devices idle.
     least = 1 if mesh is None else math.isqrt(8 * mesh.size - 1) + 1
     side = -(-n // max(-(-n // tile), least))
     return -(-n // side), side
 
 
 def _blocks(array: jax.Array, count: int, side: int, mode: str = "constant") -> jax.Array:
-    """Rows in blocks. Inputs are padded by copies (an "edge"), which no kernel can choke on."""
+    """Split rows into blocks. Inputs are padded by copies (an "edge"), valid for every kernel."""
     widths = [(0, count * side - array.shape[0])] + [(0, 0)] * (array.ndim - 1)
     return jnp.pad(array, widths, mode=mode).reshape(count, side, *array.shape[1:])
 
 
 def _tile(kernel: KernelFunction, xs: jax.Array, i: jax.Array, j: jax.Array) -> jax.Array:
-    """The Gram matrix of blocks i and j, with the kernel's own diagonal where they are equal."""
+    """Return the Gram matrix of blocks i and j, with the kernel's own diagonal where i = j."""
     return jax.lax.cond(
         i == j,
         lambda: checked_block(kernel, xs[i], None),
@@ -243,7 +241,7 @@ def _all(rows: int, columns: int) -> tuple[np.ndarray, ...]:
 
 
 def _dealt(pairs: tuple[np.ndarray, ...], dtype: np.dtype, mesh: Mesh | None) -> tuple:
-    """This device's tiles and their weights: as many as others have, what is missing weighs 0."""
+    """Return this device's tiles and their weights; missing tiles are filled up with weight 0."""
     pad = -len(pairs[0]) % sharding.devices(mesh)
     padded = [np.pad(index.astype(np.int32), (0, pad)) for index in pairs]
     weights = np.pad(np.ones(len(pairs[0]), dtype), (0, pad))
@@ -252,6 +250,6 @@ def _dealt(pairs: tuple[np.ndarray, ...], dtype: np.dtype, mesh: Mesh | None) ->
 
 
 def _product(block: jax.Array, v: jax.Array, axis: int = 1) -> jax.Array:
-    """The block times v, or its transpose times v (axis 0), which is not formed."""
+    """Return block @ v, or block' @ v for axis 0, without forming the transpose."""
     dimensions = (((axis,), (0,)), ((), ()))
     return jax.lax.dot_general(block, v, dimensions, precision=jax.lax.Precision.HIGHEST)

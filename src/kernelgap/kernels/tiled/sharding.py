@@ -1,4 +1,4 @@
-"""Work over the devices of a mesh: the one place that knows how JAX spells it."""
+"""Work distributed over the devices of a mesh, by JAX's `shard_map` and shardings."""
 
 import importlib
 import inspect
@@ -27,7 +27,7 @@ _UNCHECKED = {
 
 
 def checked_mesh(mesh: Any) -> Mesh | None:
-    """A mesh with at least one device of this process, or None."""
+    """Return a mesh with at least one device of this process, or None."""
     if mesh is None:
         return None
     if not isinstance(mesh, Mesh):
@@ -42,12 +42,12 @@ def checked_mesh(mesh: Any) -> Mesh | None:
 
 
 def devices(mesh: Mesh | None) -> int:
-    """Number of devices that share the work."""
+    """Return the number of devices that share the work."""
     return 1 if mesh is None else mesh.size
 
 
 def first_device(mesh: Mesh | None, array: jax.Array) -> Device:
-    """A device of this process that will do the work, to ask for its memory."""
+    """Return a device of this process that will do the work, to query its memory."""
     if mesh is not None:
         return mesh.local_devices[0]
     if array_checks.is_concrete(array):
@@ -56,7 +56,7 @@ def first_device(mesh: Mesh | None, array: jax.Array) -> Device:
 
 
 def sharing_memory(mesh: Mesh | None) -> int:
-    """How many devices of the mesh live on one memory: all CPU devices of a process."""
+    """Return the number of devices that share one memory: all CPU devices of a process do."""
     if mesh is None or mesh.local_devices[0].platform != "cpu":
         return 1
     return len(mesh.local_devices)
@@ -66,14 +66,15 @@ def split(function: Callable, mesh: Mesh | None, *, result: bool) -> Callable:
     """Run `function` on every device of the mesh, with all of its arguments.
 
     Args:
-        function: takes its part of the work by `share`; it may sum over devices by `total`.
-        mesh: None runs it as it is.
-        result: whether results are parts of an array, or the same on all devices.
+        function: a function that takes its part of the work by `share` and may sum over devices by
+            `total`.
+        mesh: the devices, or None to return `function` itself.
+        result: True if results are parts of an array, False if they are equal on all devices.
     """
     if mesh is None:
         return function
-    # Arguments that are split would have to come split on meshes of explicit axes, which is what
-    # jax.make_mesh makes.
+    # On meshes with explicit axes, such as those of jax.make_mesh, split arguments would have to
+    # arrive split.
     return _shard_map(
         function,
         mesh=mesh,
@@ -84,7 +85,7 @@ def split(function: Callable, mesh: Mesh | None, *, result: bool) -> Callable:
 
 
 def share(array: jax.Array | np.ndarray, mesh: Mesh | None) -> jax.Array:
-    """This device's part of the first axis, within a `split` function; parts are equally long."""
+    """Return this device's equal part of the first axis, within a `split` function."""
     array = jnp.asarray(array)
     if mesh is None:
         return array
@@ -94,19 +95,19 @@ def share(array: jax.Array | np.ndarray, mesh: Mesh | None) -> jax.Array:
 
 
 def total(value: jax.Array, mesh: Mesh | None) -> jax.Array:
-    """The sum of a value over all devices, within a `split` function."""
+    """Return the sum of a value over all devices, within a `split` function."""
     return value if mesh is None else jax.lax.psum(value, mesh.axis_names)
 
 
 def gathered(value: jax.Array, mesh: Mesh | None) -> jax.Array:
-    """The values of all devices along a new first axis, within a `split` function."""
+    """Return the values of all devices along a new first axis, within a `split` function."""
     return value[None] if mesh is None else jax.lax.all_gather(value, mesh.axis_names)
 
 
 def together(*trees: *_Ts) -> tuple[*_Ts]:
-    """The trees with all arrays where the first is that was put on a device or a mesh.
+    """Move all arrays of the trees to where the first committed array is.
 
-    JAX itself moves only arrays that nobody has put anywhere.
+    JAX itself moves only uncommitted arrays.
     """
     leaves, structure = jax.tree.flatten(trees)
     placed = [i for i, leaf in enumerate(leaves) if _is_placed(leaf)]
@@ -118,7 +119,7 @@ def together(*trees: *_Ts) -> tuple[*_Ts]:
 
 
 def placed(mesh: Mesh | None, *trees: *_Ts) -> tuple[*_Ts]:
-    """The trees with all arrays in one place: on every device of the mesh, if there is one."""
+    """Return the trees with all arrays in one place: on every device of a mesh, if given."""
     return replicate(together(*trees), checked_mesh(mesh))
 
 
@@ -135,12 +136,12 @@ def _whole_sharding(array: jax.Array) -> Any:
 
 
 def replicate(arrays: PyTree, mesh: Mesh | None) -> PyTree:
-    """The arrays of a tree on all devices of the mesh, in every process that takes part."""
+    """Return the arrays of a tree on all devices of the mesh, in every participating process."""
     if mesh is None:
         return arrays
     everywhere = NamedSharding(mesh, PartitionSpec())
 
-    def one(array: Any) -> Any:
+    def place(array: Any) -> Any:
         if not isinstance(array, jax.Array) or not array_checks.is_concrete(array):
             return array
         if array.sharding == everywhere:
@@ -150,4 +151,4 @@ def replicate(arrays: PyTree, mesh: Mesh | None) -> PyTree:
         host = np.asarray(array)
         return jax.make_array_from_callback(host.shape, everywhere, lambda index: host[index])
 
-    return jax.tree.map(one, arrays)
+    return jax.tree.map(place, arrays)

@@ -1,6 +1,6 @@
-"""Gram matrices that are kept: in device memory, over a mesh, or in a file, tile by tile.
+"""Gram matrices stored in device memory, over a mesh, or in a file, evaluated tile by tile.
 
-No second matrix of their size is ever held, whatever the kernel keeps while it evaluates a tile,
+No second matrix of that size is ever held, whatever the kernel allocates while it evaluates a tile,
 and no size needs to divide another.
 """
 
@@ -42,45 +42,41 @@ def gram(
     tile: int | None = None,
     mesh: Mesh | None = None,
 ) -> jax.Array | np.ndarray:
-    """The Gram matrix K(x1, x2) by tiles: in memory, split over devices, or on disk.
+    """Return the Gram matrix K(x1, x2) by tiles: in memory, split over devices, or on disk.
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`, or any function of that form
             that JAX can trace, pure and symmetric in its two inputs.
         x1: inputs of shape (n1, d).
-        x2: inputs of shape (n2, d); None for x2 = x1: then the diagonal is the kernel's exact one.
+        x2: inputs of shape (n2, d); None for x2 = x1, which makes the diagonal exact.
         out: None for a JAX array; the name of a `.npy` file to write; or a writable array (a
             memory-map, say) of shape (n1, n2) and the dtype of x1 to fill.
-        resume: go on with the unfinished file of an interrupted run with the same arguments, if
-            there is one. It is finished as the first run would have finished it.
-        overwrite: replace the file `out` once the new one is there, and, unless `resume` is set,
-            drop what is unfinished of it.
+        resume: continue the unfinished file of an interrupted run with the same arguments, if there
+            is one. The result is that of an uninterrupted run.
+        overwrite: replace the file `out` once the new one is complete and, unless `resume` is set,
+            discard an unfinished one.
         progress: with `out`, show a bar over rows on stderr (extra `studies`).
         tile: largest side of a tile, at least 1; by default 1024 on a CPU, 8192 elsewhere.
         mesh: devices over which rows are split, a `jax.sharding.Mesh`; all of its axes are used.
-            Without `out` the result stays there, split by rows, if n1 is a multiple of the number
-            of devices; else every device gets all of it.
+            Without `out` the result stays on these devices, split by rows, if n1 is a multiple of
+            their number; else every device gets all of it.
 
     Returns:
-        An array of shape (n1, n2), a JAX array, or for a file the read-only memory-map of it.
-        Symmetric when x2 is None: exactly with `out`, where each tile is evaluated once, to
-        rounding of one dot product in memory.
+        An array of shape (n1, n2): a JAX array, the array `out`, or a read-only memory-map of the
+        file. When x2 is None it is symmetric: exactly with `out`, where each tile is evaluated
+        once, and up to the rounding of one dot product in memory.
 
     Raises:
-        TypeError: if `kernel` is not callable or returns another dtype than that of x1; if x1 or
-            x2 is not floating, they differ in dtype, `tile` is no integer, `mesh` no mesh, `out`
-            neither a name nor an array, or `out` is used under a transformation.
-        ValueError: if shapes disagree, an array is empty or not finite, `tile` < 1, the mesh has
-            no device of this process, `kernel` returns the wrong shape, `out` has the wrong shape
-            or dtype, is read-only or has no name ending in .npy, the unfinished file belongs to
-            other arguments, `out` is used over several processes, `resume` or `overwrite` is
-            set without a file, or `progress` without `out`.
-        ImportError: if tqdm is missing for `progress`.
-        FileExistsError: if `out` exists and `overwrite` is False, or an unfinished file exists and
+        TypeError: If `kernel` returns another dtype than that of x1, or `out` is used under a
+            transformation.
+        ValueError: If `kernel` returns the wrong shape, the mesh has no device of this process, the
+            unfinished file belongs to other arguments, or `out` is used over several processes.
+        ImportError: If tqdm is missing for `progress`.
+        FileExistsError: If `out` exists and `overwrite` is False, or an unfinished file exists and
             neither `resume` nor `overwrite` is set.
-        FileNotFoundError: if the folder of `out` does not exist.
-        OSError: if the disk has no room for the file.
-        MemoryError: if the result, or a tile of it, cannot fit.
+        FileNotFoundError: If the folder of `out` does not exist.
+        OSError: If the disk has no room for the file.
+        MemoryError: If the result, or a tile of it, does not fit.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -95,9 +91,9 @@ def gram(
     tile = None if tile is None else checks.integer(tile, "tile", minimum=1)
     mesh = sharding.checked_mesh(mesh)
     if out is None and (resume or overwrite):
-        raise ValueError("`resume` and `overwrite` are about the file `out`; got out=None")
+        raise ValueError("`resume` and `overwrite` need a file as `out`; got out=None")
     if out is None and progress:
-        raise ValueError("`progress` is about `out`, filled panel by panel; got out=None")
+        raise ValueError("`progress` needs `out`, which is filled panel by panel; got out=None")
     n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
     device = sharding.first_device(mesh, x1)
     tile = tile or memory.default_tile(device.platform)
@@ -130,15 +126,15 @@ def gram(
         about = describe(kernel, x1, x2, tile)
         target = GramFile(out, about, resume=resume, overwrite=overwrite)
     try:
-        with progress_bar(n1, "gram", unit="row", done=target.done, enabled=progress) as shown:
-            return _fill(target, kernel, x1, x2, tile, mesh, shown.update)
+        with progress_bar(n1, "gram", unit="row", done=target.done, enabled=progress) as bar:
+            return _fill(target, kernel, x1, x2, tile, mesh, bar.update)
     except KeyboardInterrupt as stop:
         stop.add_note(target.what_is_kept())
         raise
 
 
 def _needed(n1: int, n2: int, x1: jax.Array, tile: int, mesh: Mesh | None) -> int:
-    """Bytes of a Gram matrix on one device: its rows, a tile, and the inputs."""
+    """Return the bytes of a Gram matrix on one device: its rows, a tile, and the inputs."""
     parts, size = sharding.devices(mesh), x1.dtype.itemsize
     rows = -(-n1 // parts)
     held = rows * n2 if n1 % parts == 0 else rows * n2 + 2 * parts * rows * n2
@@ -161,9 +157,9 @@ def _in_memory(
 
     def part(kernel: KernelFunction, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
         own = sharding.share(np.minimum(index, n1 - 1), mesh)
-        found = _rows(kernel, x1[own], own, x1, x2, tile)
-        # JAX splits arrays evenly or not at all.
-        return found if even else sharding.gathered(found, mesh).reshape(-1, found.shape[1])[:n1]
+        values = _rows(kernel, x1[own], own, x1, x2, tile)
+        # JAX can only split arrays evenly.
+        return values if even else sharding.gathered(values, mesh).reshape(-1, values.shape[1])[:n1]
 
     return sharding.split(part, mesh, result=even)(kernel, x1, x2)
 
@@ -176,26 +172,26 @@ def _rows(
     x2: jax.Array | None,
     tile: int,
 ) -> jax.Array:
-    """Some rows of the Gram matrix, tile by tile; `index` says which they are."""
+    """Return the rows of the Gram matrix with the given `index`, tile by tile."""
     others = x1 if x2 is None else x2
     n, m = rows.shape[0], others.shape[0]
     height, width = min(tile, n), min(tile, m)
 
-    def write(found: jax.Array, corner: jax.Array) -> tuple[jax.Array, None]:
+    def write(values: jax.Array, corner: jax.Array) -> tuple[jax.Array, None]:
         top, left = corner
-        some = jax.lax.dynamic_slice_in_dim(rows, top, height)
-        block = checked_block(kernel, some, jax.lax.dynamic_slice_in_dim(others, left, width))
+        tile_rows = jax.lax.dynamic_slice_in_dim(rows, top, height)
+        block = checked_block(kernel, tile_rows, jax.lax.dynamic_slice_in_dim(others, left, width))
         if x2 is None:
             own = jax.lax.dynamic_slice_in_dim(index, top, height)
             on_diagonal = own[:, None] == left + jnp.arange(width, dtype=index.dtype)[None, :]
-            block = jnp.where(on_diagonal, diagonal(kernel, some)[:, None], block)
-        return jax.lax.dynamic_update_slice(found, block, (top, left)), None
+            block = jnp.where(on_diagonal, diagonal(kernel, tile_rows)[:, None], block)
+        return jax.lax.dynamic_update_slice(values, block, (top, left)), None
 
     # The last tiles overlap the ones before them instead of reaching over the edge.
     tops = np.minimum(np.arange(0, n, height, dtype=np.int32), n - height)
     lefts = np.minimum(np.arange(0, m, width, dtype=np.int32), m - width)
     corners = np.stack([np.repeat(tops, len(lefts)), np.tile(lefts, len(tops))], axis=1)
-    # Every entry is written. Copies of an input are of its mesh, where that is a part of the type.
+    # Every entry is overwritten. Copies of an input have its mesh, which may be part of the type.
     start = jnp.broadcast_to(rows[0, 0], (n, m))
     return jax.lax.scan(write, start, jnp.asarray(corners))[0]
 
@@ -209,13 +205,13 @@ def _fill(
     mesh: Mesh | None,
     advance: Callable[[int], Any],
 ) -> np.ndarray:
-    """Write all panels that are missing, tile by tile; return the finished matrix.
+    """Write all missing panels, tile by tile, and return the finished matrix.
 
-    A symmetric matrix is evaluated up to its diagonal, and each tile mirrored: panel i is then
-    done in rows and columns.
+    Of a symmetric matrix, tiles up to the diagonal are evaluated and mirrored, so that panel i
+    completes rows and columns.
     """
     kernel = sharding.replicate(kernel, mesh)
-    # On the host: JAX would compile a slice for each place.
+    # Slice on the host: JAX would compile every slice.
     rows, columns = np.asarray(x1), np.asarray(x1 if x2 is None else x2)
 
     def block(*sides: np.ndarray | None) -> np.ndarray:
@@ -227,13 +223,13 @@ def _fill(
         for left in range(0, end if x2 is None else len(columns), tile):
             right = min(left + tile, len(columns))
             if x2 is None and left == top:
-                found = block(rows[top:end], None)
-                target.write(top, top, np.tril(found) + np.tril(found, -1).T)
+                values = block(rows[top:end], None)
+                target.write(top, top, np.tril(values) + np.tril(values, -1).T)
                 continue
-            found = block(rows[top:end], columns[left:right])
-            target.write(top, left, found)
+            values = block(rows[top:end], columns[left:right])
+            target.write(top, left, values)
             if x2 is None:
-                target.write(left, top, found.T)
+                target.write(left, top, values.T)
         target.keep(end)
         advance(end - top)
     return target.finish()
