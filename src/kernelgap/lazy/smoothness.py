@@ -1,8 +1,8 @@
 r"""Smoothness of a smooth multi-layer perceptron: bounds on the change of its Jacobian.
 
-For z_k = s_k W_k h_{k-1}, h_k = phi(z_k), with ``|phi'|`` <= c1 and ``|phi''|`` <= c2, unrolling the
-second derivative of the output in directions D, D' gives, with B_k = d f / d h_k, G_k = d f / d z_k
-and dz_k, dh_k the first derivatives of z_k, h_k::
+For z_k = s_k W_k h_{k-1}, h_k = phi(z_k), with ``|phi'|`` <= c1 and ``|phi''|`` <= c2, unrolling
+the second derivative of the output in directions D, D' gives, with B_k = d f / d h_k,
+G_k = d f / d z_k and dz_k, dh_k the first derivatives of z_k, h_k::
 
     D2f[D, D'] = sum_{k<K} B_k (phi''(z_k) dz_k[D] dz_k[D'])
                + sum_{k>=2} s_k G_k (D_k dh_{k-1}[D'] + D'_k dh_{k-1}[D]).
