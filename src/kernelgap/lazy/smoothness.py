@@ -1,14 +1,14 @@
 r"""Smoothness of a smooth multi-layer perceptron: bounds on the change of its Jacobian.
 
-For z_k = s_k W_k h_{k-1}, h_k = phi(z_k), with |phi'| <= c1 and |phi''| <= c2, unrolling the second
-derivative of the output in directions D, D' gives, with B_k = d f / d h_k, G_k = d f / d z_k and
-dz_k, dh_k the first derivatives of z_k, h_k,
+For z_k = s_k W_k h_{k-1}, h_k = phi(z_k), with ``|phi'|`` <= c1 and ``|phi''|`` <= c2, unrolling
+the second derivative of the output in directions D, D' gives, with B_k = d f / d h_k,
+G_k = d f / d z_k and dz_k, dh_k the first derivatives of z_k, h_k::
 
     D2f[D, D'] = sum_{k<K} B_k (phi''(z_k) dz_k[D] dz_k[D'])
                + sum_{k>=2} s_k G_k (D_k dh_{k-1}[D'] + D'_k dh_{k-1}[D]).
 
 On the ball of radius R around Theta_0 every factor is bounded by its value at Theta_0, computed on
-the sample, and its drift: with w_k = ||W_k|| + R,
+the sample, and its drift: with w_k = ||W_k|| + R::
 
     ||z_k - z_k0|| <= s_k (R ||h_{k-1,0}|| + w_k ||h_{k-1} - h_{k-1,0}||),
     ||B_{k-1} - B_{k-1,0}|| <= s_k (w_k (c1 ||B_k - B_k0|| + c2 max_j |B_k0 e_j| ||z_k - z_k0||)
@@ -19,7 +19,7 @@ and in the first sum B_k is measured by its largest column, of size 1 / sqrt(wid
 parameterization: the bound falls like 1 / sqrt(width) (up to a logarithm) at a fixed radius. The
 result is a quadratic form in the norms of the layers of D, whose largest eigenvalue is taken. Over
 the sample, one factor of each product is summed and the other at its maximum, so that ||X|| in
-operator norm enters and not in Frobenius norm. For two layers this is
+operator norm enters and not in Frobenius norm. For two layers this is::
 
     L = (q + sqrt(q^2 + 4 p^2)) / 2,  p = s_1 s_2 c1 ||X||,
     q = s_1^2 s_2 c2 (max_j |w_j| + R) max_i ||x_i|| ||X||.
