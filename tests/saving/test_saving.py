@@ -477,8 +477,8 @@ def test_a_file_is_read_by_a_process_that_imported_nothing(tmp_path, results):
 
 
 def test_every_public_result_is_saveable():
-    modules = (kg.bounds, kg.datasets, kg.kernels, kg.margins, kg.metrics, kg.models, kg.optim,
-               kg.predictors)  # fmt: skip
+    modules = (kg.bounds, kg.datasets, kg.diversity, kg.kernels, kg.lazy, kg.margins, kg.metrics,
+               kg.models, kg.optim, kg.predictors)  # fmt: skip
     public = [(name, getattr(module, name)) for module in modules for name in module.__all__]
     results = {name for name, value in public if hasattr(value, "_fields")}
     assert len(results) > 20
