@@ -41,9 +41,9 @@ def run(function: Callable, *args: Any) -> Any:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from kernelgap import _programs
+        >>> from kernelgap._numerics import programs
         >>> for scale in (2.0, 3.0, 2.0):  # three functions, two programs
-        ...     print(_programs.run(lambda x: scale * x, jnp.float32(1.0)))
+        ...     print(programs.run(lambda x: scale * x, jnp.float32(1.0)))
         2.0
         3.0
         2.0

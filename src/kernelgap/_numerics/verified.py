@@ -3,15 +3,16 @@ r"""Bounds that hold in spite of rounding, in float64 on the host.
 Notation: u = 2^-53 and gamma_k = k u / (1 - k u). All statements assume that no product underflows.
 
 Sums and products (`gamma`, `above`, `below`). One operation is exact up to a factor 1 + delta with
-|delta| <= u. Hence a result v of k operations on non-negative numbers, in any order, lies between
-(1 - u)^k and (1 + u)^k times the exact one, and (1 + u)^k <= (1 - u)^-k <= 1 + gamma_k. A computed
-sum of k + 1 numbers of any sign is off by at most gamma_k times the sum of their absolute values.
+``|delta| <= u``. Hence a result v of k operations on non-negative numbers, in any order, lies
+between (1 - u)^k and (1 + u)^k times the exact one, and (1 + u)^k <= (1 - u)^-k <= 1 + gamma_k. A
+computed sum of k + 1 numbers of any sign is off by at most gamma_k times the sum of their absolute
+values.
 
 The smallest eigenvalue (`cholesky_bound`). Let A be symmetric of order n and B = fl(A - s I). If a
-Cholesky factorisation of B runs to its end, its factor R satisfies R'R = B + E with
-|E| <= g |R'||R|, g = gamma_m, in whatever order sums are taken: m = n + 1, or n + 3 where an
-implementation multiplies by reciprocals. As the diagonals of |R'||R| and R'R are equal,
-||E|| <= g tr(R'R) <= g (tr(B) + g tr(R'R)), so that ||E|| <= c tr(B) with c = g / (1 - g). The
+Cholesky factorisation of B runs to its end, its factor R satisfies R'R = B + E with ``|E| <= g
+|R'||R|``, g = gamma_m, in whatever order sums are taken: m = n + 1, or n + 3 where an
+implementation multiplies by reciprocals. As the diagonals of ``|R'||R|`` and R'R are equal, ``||E||
+<= g tr(R'R) <= g (tr(B) + g tr(R'R))``, so that ``||E|| <= c tr(B)`` with c = g / (1 - g). The
 diagonal of B differs from that of A - s I by at most u B_ii <= u tr(B). Together
 
     lambda_min(A) >= s - c tr(B)    with m = n + 4 in g;
@@ -19,12 +20,12 @@ diagonal of B differs from that of A - s I by at most u B_ii <= u tr(B). Togethe
 here m = 2 (n + 2), which is at least that. Whatever computed the shift s, this is a proof.
 
 A Rayleigh quotient (`rayleigh_bound`). For a vector v that is taken as exact, v'Av / v'v is at
-least lambda_min. Its numerator is computed up to gamma_2n |v|'|A||v| <= gamma_2n ||A||_F v'v, its
-denominator and the division change the quotient by a factor within gamma_{n+1}: the error is at
-most gamma_{3n+2} ||A||_F, and gamma_{4n+8} leaves room for the rounding of ||A||_F.
+least lambda_min. Its numerator is computed up to ``gamma_2n |v|'|A||v| <= gamma_2n ||A||_F v'v``,
+its denominator and the division change the quotient by a factor within gamma_{n+1}: the error is at
+most ``gamma_{3n+2} ||A||_F``, and gamma_{4n+8} leaves room for the rounding of ``||A||_F``.
 
-The spectral norm (`spectral_norm_bound`). ||A||^2 is the largest eigenvalue of A A'. The computed
-product of A (p, q) with its transpose is off by at most gamma_q ||A||_F^2 in norm.
+The spectral norm (`spectral_norm_bound`). ``||A||^2`` is the largest eigenvalue of A A'. The
+computed product of A (p, q) with its transpose is off by at most ``gamma_q ||A||_F^2`` in norm.
 
 References:
     N. Higham, "Accuracy and Stability of Numerical Algorithms", 2002, lemma 3.1 and theorem 10.3;

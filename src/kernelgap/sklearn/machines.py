@@ -79,7 +79,7 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
         classes_: the labels, in order.
         predictor_: the fitted `predictors.KernelPredictor`, with its certificate. For two classes
             its labels are -1 for the first and +1 for the second.
-        mean_, scale_: shift and scale of the inputs, (x - mean_) / scale_.
+        mean_, scale_: shift and scale of the inputs, ``(x - mean_) / scale_``.
         n_features_in_: number of features.
         feature_names_in_: names of the features, if X has names.
 
@@ -192,7 +192,7 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
         target_scale_: a power of two near the size of ``y - intercept_``.
         predictor_: the `predictors.KernelPredictor`, fitted to
             ``(y - intercept_) / target_scale_``.
-        mean_, scale_: shift and scale of the inputs, (x - mean_) / scale_.
+        mean_, scale_: shift and scale of the inputs, ``(x - mean_) / scale_``.
         n_features_in_: number of features.
         feature_names_in_: names of the features, if X has names.
 

@@ -52,7 +52,7 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
             Two classes have labels -1 for the first and +1 for the second.
         upper_: an upper bound on the normalised margin of every net of any width on the same
             inputs, if `certify` is set.
-        mean_, scale_: shift and scale of the inputs, (x - mean_) / scale_.
+        mean_, scale_: shift and scale of the inputs, ``(x - mean_) / scale_``.
         n_features_in_: number of features.
         feature_names_in_: names of the features, if X has names.
 
