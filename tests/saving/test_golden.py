@@ -49,7 +49,9 @@ def test_kernels_compute_what_they_did():
     saved = _read(FILES[0].with_stem("kernels"))
     assert len(saved["kernels"]) == 7
     for entry in saved["kernels"].values():
-        assert_close(entry["kernel"](saved["x"]), entry["gram"], factor=100)
+        assert_close(
+            entry["kernel"](saved["x"]), entry["gram"], factor=1e3
+        )  # versions of JAX differ
 
 
 def test_predictors_compute_what_they_did():

@@ -83,7 +83,7 @@ def option(
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Base class of the configurations of studies: frozen dataclasses with an `option` for each field.
+    """Base class of configurations: frozen dataclasses with an `option` for each field.
 
     Creating one checks every option against its declaration. Override `check` for conditions that
     cannot be declared.

@@ -99,8 +99,9 @@ def figure(result: "Result", *, shown: bool = False) -> "Figure":
         _draw(ax, panel, result)
     for ax in axes[len(panels) :]:
         ax.remove()
-    options = dataclasses.asdict(result.config)
-    drawing.suptitle(result.study.caption.format_map(options), fontsize=10)
+    caption = result.study.caption
+    text = caption if isinstance(caption, str) else caption(result.config)
+    drawing.suptitle(text.format_map(dataclasses.asdict(result.config)), fontsize=10)
     return drawing
 
 

@@ -45,7 +45,8 @@ class Study(NamedTuple, Generic[Settings]):
         panels: maps a result to the panels of its figure.
         presets: the options that each preset changes, by its name.
         about: description of the study, in paragraphs.
-        caption: line above the figure, with options in braces, as in "{seeds} seeds".
+        caption: line above the figure, with options in braces, as in "{seeds} seeds"; or a function
+            of the configuration that returns it.
         check: raises, before any work, for a configuration that the available data do not allow.
     """
 
@@ -59,7 +60,7 @@ class Study(NamedTuple, Generic[Settings]):
     panels: Callable[["Result"], Sequence[Panel]]
     presets: Mapping[str, Mapping[str, Any]] = {"default": {}}
     about: str = ""
-    caption: str = ""
+    caption: str | Callable[[Any], str] = ""
     check: Callable[[Any], None] | None = None
 
     def __repr__(self) -> str:

@@ -247,6 +247,13 @@ def _any_width(ax: "Axes", result: Result) -> None:
     ax.axhline(0, color=GREY, lw=0.6)
 
 
+def _caption(config: WidthConfig) -> str:
+    digits = "digits {classes[0]} against {classes[1]}"
+    teacher = "teacher with {units} ReLU units, d = {d}"
+    data = teacher if config.data == "teacher" else digits
+    return f"{data}, n = {{n}}, {{seeds}} seeds, 95% intervals"
+
+
 STUDY = Study(
     name="width",
     title="margin, test error and bound against the width, with the best margin of any width",
@@ -259,6 +266,6 @@ STUDY = Study(
     summarize=_summarize,
     tables=_tables,
     panels=_panels,
-    caption="{data}, n = {n}, {seeds} seeds, 95% intervals",
+    caption=_caption,
 )
 """The study; `STUDY.run(config)` runs it."""
