@@ -35,10 +35,7 @@ def two_layer_net(
     )
 
 
-@jax.jit
-def error_rate(outputs: jax.Array, y: jax.Array) -> jax.Array:
-    """Return the share of samples without a positive margin."""
-    return jnp.mean((~(metrics.output_margins(outputs, y) > 0)).astype(outputs.dtype))
+error_rate = jax.jit(metrics.error_rate)
 
 
 def annealed_nets(
