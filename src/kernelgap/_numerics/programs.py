@@ -1,6 +1,6 @@
 """Compile equal programs once, whatever functions they were written as.
 
-`jax.jit` recognizes a function by its hash and equality. An optax transformation, a loop body or a
+`jax.jit` recognises a function by its hash and equality. An optax transformation, a loop body or a
 user's loss is a new closure at every call and equal to nothing, so that its program is compiled
 again. Comparing the code and the closed-over values of two functions would not be safe: what a
 function does also depends on the globals and mutable objects that it reads. Only tracing tells.

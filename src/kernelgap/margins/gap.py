@@ -145,7 +145,7 @@ def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
             f"got widths {spec.widths}, outputs {spec.outputs}, {spec.activation}"
         )
     jax.eval_shape(model.apply, params, x)  # its errors say which shapes
-    (_, _, first, _), (_, _, second, _) = spec.layers(x.shape[1])
+    first, second = (layer.scale for layer in spec.layers(x.shape[1]))
     return first, second
 
 
@@ -155,7 +155,7 @@ def _loss(
     """Return an upper bound on the loss, and y_i f(x_i), in float64."""
     x, y = problem.inputs, problem.y
     hidden, readout = (np.asarray(p, float) for p in params)
-    (_, _, first, _), (_, _, second, _) = model.spec.layers(x.shape[1])
+    first, second = (layer.scale for layer in model.spec.layers(x.shape[1]))
     margins = first * second * y * (np.maximum(x @ hidden.T, 0) @ readout)
     # Twice the roundings of an output: room for those of this bound, and of the factors.
     room = gamma(2 * (x.shape[1] + len(readout) + 8))

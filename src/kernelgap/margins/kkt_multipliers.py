@@ -153,7 +153,7 @@ def _lower(
     """Return V -> for every constraint the gradient with the least product with V, (n, len V)."""
     hidden, readout = (np.asarray(w, np.float64) for w in params)
     x = np.asarray(x, np.float64)
-    first, second = (factor for _, _, factor, _ in model.spec.layers(x.shape[1]))
+    first, second = (layer.scale for layer in model.spec.layers(x.shape[1]))
     z = first * x @ hidden.T
     sizes = first * np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(hidden, axis=1)
     phi = model.spec.activation
