@@ -84,6 +84,15 @@ def test_files_are_short_and_open_with_a_docstring():
         assert len(text.splitlines()) <= 300, path
 
 
+def test_no_module_has_the_name_of_a_function_or_class_of_its_own():
+    """An import of one would be taken for the other. `Kernel` in kernel.py cannot be."""
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+        assert path.stem not in defined, path
+
+
 def test_everything_public_exists_and_is_documented():
     modules = [getattr(kg, name) for name in kg.__all__ if name != "__version__"]
     for module in modules:

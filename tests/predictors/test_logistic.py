@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 import kernelgap as kg
 from helpers import eps, seeds, slow_but, x64
 from kernelgap.predictors import Direct, Iterative, MatrixFree
-from kernelgap.predictors.newton import relative_gap
+from kernelgap.predictors.logistic_newton import relative_gap
 
 key = jax.random.key(0)
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))

@@ -14,8 +14,8 @@ from sklearn.svm import SVC
 import kernelgap as kg
 from helpers import assert_close, seeds, slow_but, x64
 from kernelgap.predictors import Direct, Iterative, MatrixFree
+from kernelgap.predictors.block_exchange import exchange
 from kernelgap.predictors.dual import certify
-from kernelgap.predictors.exchange import exchange
 from kernelgap.predictors.operators import GramMatrix
 
 key = jax.random.key(0)

@@ -20,8 +20,8 @@ from kernelgap.kernels.conventions import convert
 from kernelgap.kernels.empirical import empirical_ntk
 from kernelgap.kernels.infinite import nngp, ntk
 from kernelgap.kernels.kernel import Kernel
+from kernelgap.kernels.spectra.dense import Spectrum, spectrum
 from kernelgap.kernels.spectra.separation import NearestPair, nearest_pair
-from kernelgap.kernels.spectra.spectrum import Spectrum, spectrum
 from kernelgap.kernels.spectra.zonal import ZonalSpectrum, zonal_spectrum
 from kernelgap.kernels.tiled.products import matmul
 from kernelgap.kernels.tiled.storage import gram

@@ -4,11 +4,11 @@ from kernelgap.models.activations import Activation, SmoothActivation, leaky_rel
 from kernelgap.models.fixed_signs import fixed_sign_net
 from kernelgap.models.forward import preactivations
 from kernelgap.models.linearized import linearize
-from kernelgap.models.mlp import homogeneous_mlp, mlp
 from kernelgap.models.model import Layer as Layer
 from kernelgap.models.model import Model, Neurons
 from kernelgap.models.model import Parameterization as Parameterization
 from kernelgap.models.model import Params as Params
+from kernelgap.models.perceptrons import homogeneous_mlp, mlp
 
 __all__ = [
     "Activation",

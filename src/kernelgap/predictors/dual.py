@@ -6,8 +6,8 @@ side, which ends after three to five solves when most points are support vectors
 needs Q positive definite on the free set; where it stalls, `_pivot` moves one index at a time and
 decreases the objective in every step (Lawson and Hanson's method for nonnegative least squares).
 Finally, `_polish` refines on the support. A ridge at rounding level keeps factorisations from
-failing; the certificate is always that of Q itself. `exchange.py` solves the same problem with
-products alone.
+failing; the certificate is always that of Q itself. `block_exchange.py` solves the same problem
+with products alone.
 """
 
 from functools import partial

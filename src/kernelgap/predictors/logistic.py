@@ -2,7 +2,8 @@ r"""l2-regularised kernel logistic regression, and its path to the hard margin.
 
 Over f in the kernel's Hilbert space, minimise reduce_i log(1 + exp(-y_i f(x_i))) + l2 ||f||^2. With
 w = 1/n for means and 1 for sums, and b = 2 l2 / w, that is w times the minimum of
-sum_i log(1 + exp(-y_i f(x_i))) + b ||f||^2 / 2. The solver and its certificate are in `newton.py`.
+sum_i log(1 + exp(-y_i f(x_i))) + b ||f||^2 / 2. `logistic_newton.py` solves and
+certifies it.
 """
 
 import warnings
@@ -27,7 +28,7 @@ from kernelgap.predictors.interface import (
     outcome,
     task,
 )
-from kernelgap.predictors.newton import Fit, newton
+from kernelgap.predictors.logistic_newton import Fit, newton
 from kernelgap.predictors.operators import (
     Operator,
     factorises,

@@ -21,8 +21,8 @@ from kernelgap._numerics.modes import forward_only
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors import dual
+from kernelgap.predictors.block_exchange import exchange
 from kernelgap.predictors.dual import Certificate
-from kernelgap.predictors.exchange import exchange
 from kernelgap.predictors.interface import (
     KernelPredictor,
     Solver,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import kernelgap as kg
 from helpers import assert_close, eps, keys, x64
-from kernelgap.kernels.spectra import separation, spectrum
+from kernelgap.kernels.spectra import dense, separation
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +73,7 @@ def test_dense_of_a_matrix_with_a_known_spectrum():
 
 def test_the_solver_leaves_jax_where_its_workspace_leaves_32_bits():
     """1 + 6n + 2n^2 is 2^31 - 65536 + ... at n = 32,766 and above 2^31 at 32,767."""
-    solver = spectrum.solver
+    solver = dense.solver
     assert solver(32_766, "gpu") == "device"
     assert solver(32_767, "gpu") == "host"
     assert solver(100_000, "gpu") == "host"
@@ -83,7 +83,7 @@ def test_the_solver_leaves_jax_where_its_workspace_leaves_32_bits():
 def test_the_solver_of_the_device_agrees(monkeypatch):
     x = draw(jax.random.key(0), "gaussian", 30)
     host = kg.kernels.spectrum(shallow, x)
-    monkeypatch.setattr(spectrum, "solver", lambda n, platform: "device")
+    monkeypatch.setattr(dense, "solver", lambda n, platform: "device")
     assert_close(kg.kernels.spectrum(shallow, x).values, host.values)
 
 

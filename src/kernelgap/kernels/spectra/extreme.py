@@ -25,7 +25,7 @@ from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
 from kernelgap.kernels.functions import check_rows, checked_kernel, diagonal
 from kernelgap.kernels.kernel import widened
-from kernelgap.kernels.spectra.lobpcg import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
+from kernelgap.kernels.spectra.iterative import NOISE, Gram, Ritz, lobpcg, nystroem, preconditioner
 from kernelgap.kernels.spectra.separation import (
     concrete_inputs,
     pairs_for,
