@@ -17,7 +17,6 @@ from typing import Literal
 import numpy as np
 
 from kernelgap.studies import (
-    SHARE,
     STUDIES,
     Cell,
     Config,
@@ -29,6 +28,7 @@ from kernelgap.studies import (
     means,
     option,
 )
+from kernelgap.studies.estimates import SHARE
 
 CALLS = []  # identities of the cells that were run
 

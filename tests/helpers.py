@@ -1,9 +1,11 @@
 """What several test files share: strategies over few compiled shapes, and tolerances."""
 
 import copy
+import inspect
 import pickle
 from collections.abc import Collection, Iterable
-from typing import Any
+from types import ModuleType
+from typing import Any, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,18 @@ compilations: list[float] = []
 def _count(event: str, seconds: float, **_: Any) -> None:
     if event == "/jax/core/compile/backend_compile_duration":
         compilations.append(seconds)
+
+
+def returned(*rooms: ModuleType) -> set[type]:
+    """The NamedTuples of this library that public functions of the rooms say they return."""
+    functions = [inspect.unwrap(getattr(room, name)) for room in rooms for name in room.__all__]
+    kinds = {
+        inspect.signature(function, eval_str=True).return_annotation
+        for function in functions
+        if inspect.isfunction(function)
+    }
+    classes = {get_origin(kind) or kind for kind in kinds}
+    return {kind for kind in classes if hasattr(kind, "_fields") and "kernelgap" in kind.__module__}
 
 
 ACTIVATIONS = {

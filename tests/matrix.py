@@ -301,6 +301,12 @@ ROWS = {
     "metrics.output_margins (classes)": Row(
         lambda d: kg.metrics.output_margins(d.f3, d.labels), "f3 labels"
     ),
+    "metrics.output_margins (smooth)": Row(
+        lambda d: kg.metrics.output_margins(d.f, d.y, smooth=True), "f y"
+    ),
+    "metrics.output_margins (smooth, classes)": Row(
+        lambda d: kg.metrics.output_margins(d.f3, d.labels, smooth=True), "f3 labels"
+    ),
     "metrics.target_alignment": Row(
         lambda d: kg.metrics.target_alignment(d.gram, d.t), "gram t"
     ),
@@ -314,12 +320,6 @@ ROWS = {
     "models.preactivations": Row(
         lambda d: kg.models.preactivations(NET, d.params, d.x), "params x"
     ),
-    "objectives.log_logistic_losses": Row(
-        lambda d: kg.objectives.log_logistic_losses(d.f, d.y), "f y"
-    ),
-    "objectives.log_logistic_losses (classes)": Row(
-        lambda d: kg.objectives.log_logistic_losses(d.f3, d.labels), "f3 labels"
-    ),
     "objectives.log_regularized_logistic": Row(
         lambda d: kg.objectives.log_regularized_logistic(NET.apply, log_l2=-1.0)(
             d.params, d.x, d.y
@@ -329,6 +329,12 @@ ROWS = {
     "objectives.logistic_losses (classes)": Row(
         lambda d: kg.objectives.logistic_losses(d.f3, d.labels), "f3 labels"
     ),
+    "objectives.logistic_losses (log)": Row(
+        lambda d: kg.objectives.logistic_losses(d.f, d.y, log=True), "f y"
+    ),
+    "objectives.logistic_losses (log, classes)": Row(
+        lambda d: kg.objectives.logistic_losses(d.f3, d.labels, log=True), "f3 labels"
+    ),
     "objectives.regularized_logistic": Row(
         lambda d: kg.objectives.regularized_logistic(NET.apply, l2=d.l2)(d.params, d.x, d.y),
         "params x y l2",
@@ -336,10 +342,6 @@ ROWS = {
     "objectives.regularized_squared": Row(
         lambda d: kg.objectives.regularized_squared(NET.apply, l2=d.l2)(d.params, d.x, d.t),
         "params x t l2",
-    ),
-    "objectives.soft_margins": Row(lambda d: kg.objectives.soft_margins(d.f, d.y), "f y"),
-    "objectives.soft_margins (classes)": Row(
-        lambda d: kg.objectives.soft_margins(d.f3, d.labels), "f3 labels"
     ),
     "objectives.squared_losses": Row(lambda d: kg.objectives.squared_losses(d.f, d.t), "f t"),
     "optim.noisy_gd": Row(_noisy, "moved", partial=True),

@@ -2,7 +2,6 @@
 
 import inspect
 import sys
-import typing
 
 import jax
 import jax.numpy as jnp
@@ -14,28 +13,18 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 import kernelgap as kg
+from helpers import returned
 
 matplotlib.use("Agg")
 
-ROOMS = [getattr(kg, name) for name in kg.__all__ if name not in ("__version__", "studies")]
+ROOMS = [
+    getattr(kg, name)
+    for name in kg.__all__
+    if name not in ("__version__", "load", "save", "studies")
+]
 
 
-def _returned():
-    """The NamedTuples that public functions say they return."""
-    for room in ROOMS:
-        for name in getattr(room, "__all__", ()):
-            function = inspect.unwrap(getattr(room, name))
-            if inspect.isfunction(function):
-                kind = inspect.signature(function, eval_str=True).return_annotation
-                kind = typing.get_origin(kind) or kind
-                if inspect.isclass(kind) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
-                    yield kind
-
-
-RESULTS = sorted(
-    {*_returned()} - {optax.GradientTransformation, kg.models.Activation},  # functions
-    key=lambda kind: kind.__name__,
-)
+RESULTS = sorted(returned(*ROOMS) - {kg.models.Activation}, key=lambda kind: kind.__name__)
 
 
 def _filled(kind, value):

@@ -1,5 +1,6 @@
 """Errors of the whole public interface have one voice: eager, and they name the argument."""
 
+import importlib
 import inspect
 import re
 from dataclasses import replace
@@ -17,7 +18,7 @@ ROOMS = (
     "objectives", "optim", "predictors", "saving", "studies", "testing",
 )  # fmt: skip
 FLAGS = {  # anything is true or false
-    "decreasing", "gated", "increasing", "keep_gram", "overwrite", "progress", "resume", "smooth", "squared", "upper", "wide",
+    "decreasing", "gated", "increasing", "keep_gram", "log", "overwrite", "progress", "resume", "smooth", "squared", "upper", "wide",
 }  # fmt: skip
 WORDS = {"path", "out"}  # for which a string is right
 
@@ -119,12 +120,10 @@ GIVEN = {
     "models.linearize": {"model": net, "params0": params},
     "models.preactivations": of_net,
     "models.relu_power": {"power": 2.0},
-    "objectives.log_logistic_losses": {"outputs": y, "y": y},
     "objectives.log_regularized_logistic": {"apply": net.apply, "log_l2": -1.0},
     "objectives.logistic_losses": {"outputs": y, "y": y},
     "objectives.regularized_logistic": {"apply": net.apply, "l2": 0.1},
     "objectives.regularized_squared": {"apply": net.apply},
-    "objectives.soft_margins": {"outputs": y, "y": y},
     "objectives.squared_losses": {"outputs": y, "y": y},
     "optim.noisy_gd": {"learning_rate": 0.1, "key": key},
     "optim.train": {
@@ -138,7 +137,6 @@ GIVEN = {
     "saving.load": {"path": "net.npz"},
     "saving.save": {"path": "net.npz", "obj": params},
     "studies.compare": {"first": _result(), "second": _result()},
-    "studies.load": {"path": "results"},
     "studies.means": {"rows": [{"n": 1, "a": 0.5}], "by": ["n"], "metrics": {"a": (0, 1)}},
     "studies.option": {"default": 1, "help": "a number"},
     "studies.over_seeds": {"function": jnp.sin, "arguments": (x,)},
@@ -164,7 +162,7 @@ OTHER_NAMES = {  # another name for something that has one
 
 def _functions():
     for room in ROOMS:
-        module = getattr(kg, room)
+        module = importlib.import_module(f"kernelgap.{room}")
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isfunction(inspect.unwrap(value)):
@@ -235,7 +233,7 @@ def _fit():
          "`y` must hold labels -1 and \\+1; got dtype complex"),
         (lambda: _again("objectives.logistic_losses", outputs=jnp.ones((12, 1))), ValueError,
          r"`outputs` must have shape .* k >= 2; got \(12, 1\)"),
-        (lambda: _again("objectives.soft_margins", outputs=y[:0], y=y[:0]), ValueError,
+        (lambda: _again("objectives.logistic_losses", log=True, outputs=y[:0], y=y[:0]), ValueError,
          "`outputs` must have shape .* n >= 1"),
         (lambda: _again("objectives.squared_losses", outputs=y[:0], y=y[:0]), ValueError,
          "`outputs` must have shape .* n, k >= 1"),
@@ -275,7 +273,9 @@ def _fit():
         (lambda: _fit().predict(x[:, :2]), ValueError, r"`x` must have shape \(n, 3\); got"),
         (lambda: _fit().predict(x.astype(jnp.float16)), TypeError, "`x` must have the dtype of the"),
         (lambda: kg.save("study.npz", _result()), TypeError, "study has a `save` method"),
-        (lambda: kg.load("gap.json"), ValueError, "end in .npz; got 'gap.json' .studies.load reads"),
+        (lambda: kg.load("gap"), ValueError, "end in .npz or be the folder of a study.*; got 'gap'"),
+        (lambda: kg.load("gap.npz", study=_result().study), ValueError, "`study` is for results of"),
+        (lambda: kg.save("gap.json", params), ValueError, "`path` must end in .npz; got 'gap.json'"),
         (lambda: _result().save(None), TypeError, "`out` must be the name of a folder; got NoneType"),
         (lambda: kg.models.mlp((4,), activation=jax.nn.relu), TypeError,
          "`activation` must be one of 'gelu', .*, or a models.Activation or a models.Smooth"),

@@ -15,7 +15,7 @@ Import it as `import kernelgap as kg`. Modules:
 - `kernels`: infinite-width and empirical NTK and NNGP, their Gram products and spectra;
 - `predictors`: kernel SVM, logistic and ridge regression with certificates, span predictors;
 - `studies`: experiments with configuration, rows, confidence intervals and figure;
-- `saving`: `save` and `load`, which are also available here;
+- `save` and `load`: predictors, networks and certificates to a file and back, results of studies;
 - `sklearn`: scikit-learn estimators (extra `sklearn`);
 - `testing`: laws and Hypothesis strategies for your own models and kernels.
 """
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
         objectives,
         optim,
         predictors,
-        saving,
         studies,
         testing,
     )
@@ -60,7 +59,6 @@ __all__ = [
     "optim",
     "predictors",
     "save",
-    "saving",
     "studies",
     "testing",
 ]

@@ -10,7 +10,8 @@ import time
 import pytest
 
 import coins
-from kernelgap import cli, studies
+import kernelgap as kg
+from kernelgap import cli
 
 TINY = ["--dims", "4", "--net-ratios", "2", "--svm-ratios", "2", "--span-ratios", "2",
         "--seeds", "2", "--n-test", "100", "--width", "8", "--steps", "20"]  # fmt: skip
@@ -109,8 +110,8 @@ def test_run_all(capsys, monkeypatch, tmp_path):
     assert f"wrote {out / 'report.html'}" in captured.out
     assert captured.out.count("coins <n>") == 2
     assert {path.name for path in out.iterdir()} == {"coins", "dice", "report.html"}
-    assert studies.load(out / "coins").config.flips == (2, 3)  # each study's own preset
-    assert studies.load(out / "dice").config.seeds == 2
+    assert kg.load(out / "coins").config.flips == (2, 3)  # each study's own preset
+    assert kg.load(out / "dice").config.seeds == 2
     page = (out / "report.html").read_text("utf-8")
     assert page.count("data:image/png;base64,") == 2
     assert "preset quick" in page

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernelgap as kg
-from helpers import models, seeds, x64
+from helpers import models, returned, seeds, x64
 from kernelgap._support import registry
 
 KERNEL = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
@@ -481,6 +481,7 @@ def test_every_public_result_is_saveable():
                kg.models, kg.optim, kg.predictors)  # fmt: skip
     public = [(name, getattr(module, name)) for module in modules for name in module.__all__]
     results = {name for name, value in public if hasattr(value, "_fields")}
+    results |= {kind.__name__ for kind in returned(*modules)}
     assert len(results) > 20
     assert {name for name in results if not registry.is_registered(name)} == {"Neurons"}
 

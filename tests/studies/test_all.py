@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import coins
+import kernelgap as kg
 from kernelgap import cli, studies
 from kernelgap.studies import STUDIES, report
 from kernelgap.studies.store import encode
@@ -106,7 +107,7 @@ def test_table_and_figure(finished):
 
 def test_it_comes_back_from_disk(finished):
     _, result, out = finished
-    found = studies.load(out)
+    found = kg.load(out)
     assert found.config == result.config
     np.testing.assert_equal(found.rows, result.rows)
     assert found.table() == result.table()

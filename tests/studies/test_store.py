@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import coins
-from kernelgap import studies
+import kernelgap as kg
 from kernelgap._support.files import write_atomically
 from kernelgap.studies import STUDIES
 from kernelgap.studies.execution import x64
@@ -159,7 +159,7 @@ def test_a_result_comes_back_whole(folder, monkeypatch):
     monkeypatch.setattr(coins, "run_cell", None)
     coins.CALLS.clear()
     for path in (folder, folder / "coins.json", str(folder)):
-        loaded = studies.load(path)
+        loaded = kg.load(path)
         _assert_equal(loaded, result)
         assert loaded.provenance["versions"] == result.provenance["versions"]
         assert len(loaded.plot().axes) == 1
@@ -177,12 +177,12 @@ def test_a_saved_result_is_a_run_that_has_finished(tmp_path):
 def test_files_may_be_renamed_together(folder):
     for end in ("json", "journal.jsonl"):
         (folder / f"coins.{end}").rename(folder / f"old.{end}")
-    assert studies.load(folder / "old.json").study is coins.COINS
+    assert kg.load(folder / "old.json").study is coins.COINS
 
 
 def test_golden_files_are_read_and_written_as_they_were(tmp_path):
     """Of the journal, JSON and CSV: what this version reads, older results are kept in."""
-    result = studies.load(GOLDEN / "coins.json", coins.COINS)
+    result = kg.load(GOLDEN / "coins.json", study=coins.COINS)
     assert result.config == coins.CoinsConfig(flips=(2, 10), seeds=3, bias=0.25)
     assert result.rows[0] | {"odd": 0.0} == {
         "kind": "a<b", "flips": 2, "seed": 0, "heads": 0.0, "odd": 0.0}  # fmt: skip
@@ -224,32 +224,38 @@ def _edit(folder, **changes):
 def test_documents_that_are_refused(folder, changes, match):
     _edit(folder, **changes)
     with pytest.raises(ValueError, match=match):
-        studies.load(folder)
+        kg.load(folder)
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"[1]", b"3"])
 def test_broken_json(folder, content):
     (folder / "coins.json").write_bytes(content)
     with pytest.raises(ValueError, match="is broken, not JSON|is not a result of a study"):
-        studies.load(folder)
+        kg.load(folder)
 
 
 def test_what_is_not_a_result(folder, tmp_path_factory):
-    with pytest.raises(FileNotFoundError, match="there is no result 'nowhere'"):
-        studies.load("nowhere")
+    with pytest.raises(FileNotFoundError, match="there is no result 'nowhere.json'"):
+        kg.load("nowhere.json")
+    with pytest.raises(ValueError, match=r"must end in .npz or be the folder.*; got 'nowhere'"):
+        kg.load("nowhere")
+    with pytest.raises(TypeError, match="`study` must be a Study, or None; got str"):
+        kg.load(folder, study="coins")
+    with pytest.raises(ValueError, match="`kernel` is for predictors; the result of a study has"):
+        kg.load(folder, kernel=lambda a, b=None: a)
     with pytest.raises(TypeError, match="`path` must be the name of a file or folder; got int"):
-        studies.load(3)
+        kg.load(3)
     empty = tmp_path_factory.mktemp("empty")
     with pytest.raises(ValueError, match=r"does not hold a result.*: expected NAME.json.*coins"):
-        studies.load(empty)
+        kg.load(empty)
     (empty / "coins.journal.jsonl").write_text("")
     with pytest.raises(ValueError, match="unfinished run of coins, which can be resumed"):
-        studies.load(empty)
+        kg.load(empty)
     (folder / "coins.journal.jsonl").unlink()
     with pytest.raises(
         FileNotFoundError, match=r"rows of the result are missing: there is no .*coins"
     ):
-        studies.load(folder)
+        kg.load(folder)
 
 
 def test_several_results_in_a_folder(monkeypatch, tmp_path):
@@ -260,5 +266,5 @@ def test_several_results_in_a_folder(monkeypatch, tmp_path):
     files = {n: tmp_path / n / f"{n}.json" for n in ("coins", "dice")}
     assert find_results(tmp_path, STUDIES) == files
     with pytest.raises(ValueError, match="results of several studies, coins, dice: name the JSON"):
-        studies.load(tmp_path)
-    assert studies.load(tmp_path / "dice").study.name == "dice"
+        kg.load(tmp_path)
+    assert kg.load(tmp_path / "dice").study.name == "dice"

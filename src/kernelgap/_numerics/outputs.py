@@ -91,3 +91,10 @@ def rival_gaps(outputs: jax.Array, y: ArrayLike) -> jax.Array:
     own = jnp.take_along_axis(outputs, y[:, None], axis=1)
     is_own = jax.nn.one_hot(y, outputs.shape[1], dtype=bool)
     return jnp.where(is_own, -jnp.inf, outputs - own)
+
+
+def soft_margins(outputs: jax.Array, y: ArrayLike) -> jax.Array:
+    """Return the margins q_i that the logistic loss sees: a sample's loss is log(1 + exp(-q_i))."""
+    if outputs.ndim == 1:
+        return signed_outputs(outputs, y)
+    return -jax.nn.logsumexp(rival_gaps(outputs, y), axis=1)

@@ -33,6 +33,7 @@ class Form(NamedTuple):
 
 
 _FORMS: dict[str, dict[str | None, Form]] = {}  # by the name of the class and by kind
+_READERS: dict[str, Callable[..., Any]] = {}
 
 
 def saveable(
@@ -74,6 +75,16 @@ def register(
 ) -> None:
     """Add a form to a class that is not a NamedTuple: functions to its fields and back."""
     _add(Form(cls, fields, build, {}), kind)
+
+
+def register_reader(kind: str, read: Callable[..., Any]) -> None:
+    """Add the function that reads results of a kind, such as those of studies."""
+    _READERS[kind] = read
+
+
+def reader(kind: str) -> Callable[..., Any]:
+    """Return the function that `register_reader` got."""
+    return _READERS[kind]
 
 
 def _add(form: Form, kind: str | None) -> None:

@@ -9,16 +9,19 @@ On the error on fresh data:
 On a Gram matrix, `eigenvalue_enclosure`: proven ends of its spectrum.
 """
 
-from kernelgap.bounds.bound import Bound
+from kernelgap.bounds.bound import Bound as Bound
 from kernelgap.bounds.bound import Status as Status
-from kernelgap.bounds.eigenvalues import EigenvalueEnclosure, eigenvalue_enclosure
+from kernelgap.bounds.eigenvalues import (
+    EigenvalueEnclosure as EigenvalueEnclosure,
+)
+from kernelgap.bounds.eigenvalues import (
+    eigenvalue_enclosure,
+)
 from kernelgap.bounds.kernel_bounds import kernel_margin_bound, leave_one_out
 from kernelgap.bounds.lazy import lazy_bound
 from kernelgap.bounds.net_bounds import deep_margin_bound, two_layer_margin_bound
 
 __all__ = [
-    "Bound",
-    "EigenvalueEnclosure",
     "deep_margin_bound",
     "eigenvalue_enclosure",
     "kernel_margin_bound",

@@ -4,7 +4,8 @@
 """
 
 from kernelgap.datasets.dataset import Dataset
-from kernelgap.datasets.handwritten import Split, digits, mnist
+from kernelgap.datasets.handwritten import Split as Split
+from kernelgap.datasets.handwritten import digits, mnist
 from kernelgap.datasets.moments import Distribution as Distribution
 from kernelgap.datasets.moments import even_moments, iid_inputs, moment
 from kernelgap.datasets.spherical import sphere
@@ -16,7 +17,6 @@ from kernelgap.datasets.xor import planted_xor, xor_noise
 
 __all__ = [
     "Dataset",
-    "Split",
     "digits",
     "even_moments",
     "iid_inputs",

@@ -16,13 +16,17 @@ AISTATS 2017, arXiv:1611.03131.
 """
 
 from kernelgap.diversity.discrepancy import (
-    WorstSlice,
+    WorstSlice as WorstSlice,
+)
+from kernelgap.diversity.discrepancy import (
     hemisphere_discrepancy,
     max_slice_discrepancy,
     slice_discrepancy,
 )
 from kernelgap.diversity.features import (
-    SmallestSingularValue,
+    SmallestSingularValue as SmallestSingularValue,
+)
+from kernelgap.diversity.features import (
     extended_feature_gram,
     pl_bound,
     smallest_singular_value,
@@ -31,8 +35,6 @@ from kernelgap.diversity.kernel import diversity_kernel
 from kernelgap.diversity.penalty import add_diversity_penalty, diversity_penalty
 
 __all__ = [
-    "SmallestSingularValue",
-    "WorstSlice",
     "add_diversity_penalty",
     "diversity_kernel",
     "diversity_penalty",

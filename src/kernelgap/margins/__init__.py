@@ -11,27 +11,34 @@
 The first five are for two layers, one output and ReLU. Results say in `status` how they ended.
 """
 
-from kernelgap.margins.best_network import Interrupted, MarginCertificate, max_margin
+from kernelgap.margins.best_network import (
+    Interrupted,
+    max_margin,
+)
+from kernelgap.margins.best_network import (
+    MarginCertificate as MarginCertificate,
+)
 from kernelgap.margins.certify.weak_duality import (
-    UpperBound,
-    ViolationBound,
+    UpperBound as UpperBound,
+)
+from kernelgap.margins.certify.weak_duality import (
+    ViolationBound as ViolationBound,
+)
+from kernelgap.margins.certify.weak_duality import (
     upper_bound,
     violation_bound,
 )
-from kernelgap.margins.gap import DualityGap, duality_gap
-from kernelgap.margins.kkt import KKTResiduals, kkt_residuals
-from kernelgap.margins.path import RegularizationPath, regularization_path
-from kernelgap.margins.search.units import Unit, most_violating_unit
+from kernelgap.margins.gap import DualityGap as DualityGap
+from kernelgap.margins.gap import duality_gap
+from kernelgap.margins.kkt import KKTResiduals as KKTResiduals
+from kernelgap.margins.kkt import kkt_residuals
+from kernelgap.margins.path import RegularizationPath as RegularizationPath
+from kernelgap.margins.path import regularization_path
+from kernelgap.margins.search.units import Unit as Unit
+from kernelgap.margins.search.units import most_violating_unit
 
 __all__ = [
-    "DualityGap",
     "Interrupted",
-    "KKTResiduals",
-    "MarginCertificate",
-    "RegularizationPath",
-    "Unit",
-    "UpperBound",
-    "ViolationBound",
     "duality_gap",
     "kkt_residuals",
     "max_margin",

@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from kernelgap._numerics import array_checks, checks
-from kernelgap._numerics.outputs import check_apply, check_outputs, rival_gaps, signed_outputs
+from kernelgap._numerics.outputs import (
+    check_apply,
+    check_outputs,
+    rival_gaps,
+    signed_outputs,
+    soft_margins,
+)
 from kernelgap._numerics.trees import safe_power, squared_norm
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import check_layers, homogeneous_degree
@@ -19,23 +25,32 @@ from kernelgap.typing import ArrayLike, Scalar
 Norm = Literal["l2", "balanced", "mean_field", "layer_product"]
 
 
-def output_margins(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
+def output_margins(outputs: ArrayLike, y: ArrayLike, *, smooth: bool = False) -> jax.Array:
     """Return the margin of each sample, y_i f_i, or f_{y_i} - max_{j != y_i} f_j for k classes.
 
     Args:
         outputs: (n,) or (n, k) with k >= 2.
         y: (n,) labels: -1 or +1 for outputs (n,), integers 0..k-1 for outputs (n, k).
+        smooth: Return the margins q_i that the logistic loss sees: the loss of a sample is
+            log(1 + exp(-q_i)). For k classes, q_i = -log sum_{j != y_i} exp(f_j - f_{y_i}), which
+            is below the margin by at most log(k - 1).
 
     Returns:
-        Margins of shape (n,); a sample is classified correctly if its margin is positive.
+        Margins of shape (n,). A sample is classified correctly if its margin, with `smooth` False,
+        is positive.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
         >>> outputs = jnp.array([[2.0, 0.0, -1.0], [0.0, 3.0, 4.0]])
         >>> print(kg.metrics.output_margins(outputs, jnp.array([0, 1])))
         [ 2. -1.]
+
+    References:
+        Smooth: derived, softmax cross-entropy written as a logistic loss.
     """
     outputs = check_outputs(outputs)
+    if smooth:
+        return soft_margins(outputs, y)
     if outputs.ndim == 1:
         return signed_outputs(outputs, y)
     return -jnp.max(rival_gaps(outputs, y), axis=1)
@@ -61,9 +76,11 @@ def error_rate(outputs: ArrayLike, y: ArrayLike) -> Scalar:
         0.5
     """
     outputs = check_outputs(outputs)
-    errors = (~(output_margins(outputs, y) > 0)).astype(outputs.dtype)
+    rate = jnp.mean((~(output_margins(outputs, y) > 0)).astype(outputs.dtype))
+    if array_checks.is_concrete(y):
+        return rate
     # Labels that would be refused, were they not traced, make every margin NaN, of zeros too.
-    return jnp.mean(errors) + jnp.sum(output_margins(jnp.zeros_like(outputs), y))
+    return rate + jnp.sum(output_margins(jnp.zeros_like(outputs), y))
 
 
 def normalized_margin(

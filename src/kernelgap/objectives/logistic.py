@@ -13,7 +13,7 @@ import numpy as np
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.closure import Closure
-from kernelgap._numerics.outputs import check_labels, check_outputs, rival_gaps, signed_outputs
+from kernelgap._numerics.outputs import check_labels, check_outputs, signed_outputs, soft_margins
 from kernelgap._numerics.trees import squared_norm
 from kernelgap.objectives.form import checked_form, regularized
 from kernelgap.typing import Apply, ArrayLike, Loss, PyTree, Scalar
@@ -123,7 +123,7 @@ def _log_loss(
     power: float,
     reduction: str,
 ) -> Scalar:
-    logs = log_logistic_losses(apply(params, x), y)
+    logs = logistic_losses(apply(params, x), y, log=True)
     data_term = jax.nn.logsumexp(logs)
     if reduction == "mean":
         data_term -= float(np.log(logs.shape[0]))
@@ -139,78 +139,40 @@ def _log_loss(
     return jnp.where(zero, data_term, jnp.logaddexp(data_term, penalty))
 
 
-def logistic_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
+def logistic_losses(outputs: ArrayLike, y: ArrayLike, *, log: bool = False) -> jax.Array:
     """Return the logistic loss of each sample: log(1 + exp(-y f)), or softmax cross-entropy.
 
     Args:
         outputs: (n,) or (n, k) with k >= 2.
         y: (n,) labels: -1 or +1 for outputs (n,), integers 0..k-1 for outputs (n, k).
+        log: Return the logarithms of the losses, which are accurate and differentiable where the
+            losses themselves are zero.
 
     Returns:
-        Losses of shape (n,).
+        Losses of shape (n,), or their logarithms.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.objectives.logistic_losses(jnp.array([1e4, -1e4]), jnp.array([1.0, 1.0])))
-        [    0. 10000.]
+        >>> outputs = jnp.array([1e4, 0.0, -1e4])
+        >>> print(kg.objectives.logistic_losses(outputs, jnp.ones(3)).round(3))
+        [0.000e+00 6.930e-01 1.000e+04]
+        >>> print(kg.objectives.logistic_losses(outputs, jnp.ones(3), log=True).round(3))
+        [-1.00e+04 -3.67e-01  9.21e+00]
+
+    References:
+        The loss: paper A. Its logarithm: as `log_regularized_logistic`.
     """
     outputs = check_outputs(outputs)
+    if log:
+        return _log_losses(soft_margins(outputs, y))
     if outputs.ndim == 1:
         return jax.nn.softplus(-signed_outputs(outputs, y))
     outputs, y = check_labels(outputs, y)
     return -jnp.take_along_axis(jax.nn.log_softmax(outputs, axis=1), y[:, None], axis=1)[:, 0]
 
 
-def log_logistic_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Return the logarithm of each sample's logistic loss: -q_i for large soft margins q_i.
-
-    The loss is log(1 + exp(-q)), with q the sample's `soft_margins`.
-
-    Args:
-        outputs: (n,) or (n, k) with k >= 2.
-        y: (n,) labels: -1 or +1 for outputs (n,), integers 0..k-1 for outputs (n, k).
-
-    Returns:
-        Logarithms of shape (n,), accurate and differentiable where the loss itself is zero.
-
-    Example:
-        >>> import jax.numpy as jnp, kernelgap as kg
-        >>> outputs = jnp.array([1e4, 0.0, -1e4])
-        >>> print(kg.objectives.log_logistic_losses(outputs, jnp.ones(3)).round(3))
-        [-1.00e+04 -3.67e-01  9.21e+00]
-
-    References:
-        As `log_regularized_logistic`.
-    """
-    z = -soft_margins(outputs, y)
+def _log_losses(soft_margins: jax.Array) -> jax.Array:
+    z = -soft_margins
     # Below, log(1 + e^z) = e^z but for rounding, long before e^z itself underflows.
     tiny = z < np.log(jnp.finfo(z.dtype).eps)
     return jnp.where(tiny, z, jnp.log(jax.nn.softplus(jnp.where(tiny, 0, z))))
-
-
-def soft_margins(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
-    """The margins q_i that the logistic loss sees: its loss of a sample is log(1 + exp(-q_i)).
-
-    q_i = y_i f_i for one output, and for k of them -log sum_{j != y_i} exp(f_j - f_{y_i}), which is
-    below the margin f_{y_i} - max_{j != y_i} f_j by at most log(k - 1).
-
-    Args:
-        outputs: (n,) or (n, k) with k >= 2.
-        y: (n,) labels: -1 or +1 for outputs (n,), integers 0..k-1 for outputs (n, k).
-
-    Returns:
-        Soft margins of shape (n,).
-
-    Example:
-        >>> import jax.numpy as jnp, kernelgap as kg
-        >>> outputs = jnp.array([[50.0, 0.0, -40.0], [0.0, 0.0, 0.0]])
-        >>> print(kg.objectives.soft_margins(outputs, jnp.array([0, 1])))
-        [50.        -0.6931472]
-
-    References:
-        Derived: softmax cross-entropy written as a logistic loss.
-    """
-    outputs = check_outputs(outputs)
-    if outputs.ndim == 1:
-        return signed_outputs(outputs, y)
-    return -jax.nn.logsumexp(rival_gaps(outputs, y), axis=1)

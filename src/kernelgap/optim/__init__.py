@@ -6,6 +6,7 @@ noise is there too. `train` runs any optax optimiser in one compiled loop.
 """
 
 from kernelgap.optim.noisy import noisy_gd
-from kernelgap.optim.training import Trained, train
+from kernelgap.optim.training import Trained as Trained
+from kernelgap.optim.training import train
 
-__all__ = ["Trained", "noisy_gd", "train"]
+__all__ = ["noisy_gd", "train"]

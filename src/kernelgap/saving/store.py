@@ -5,12 +5,14 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kernelgap._numerics import checks
+from kernelgap._support import registry
 from kernelgap._support.files import atomic_write
 from kernelgap._support.version import __version__
 from kernelgap.kernels.functions import KernelFunction
@@ -74,24 +76,32 @@ def save(path: str | os.PathLike, obj: Any, *, overwrite: bool = False) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def load(path: str | os.PathLike, *, kernel: KernelFunction | None = None) -> Any:
-    """Read a file of `save`.
+def load(
+    path: str | os.PathLike, *, kernel: KernelFunction | None = None, study: Any = None
+) -> Any:
+    """Read a file of `save`, or the result of a study.
 
     Values come back to the last bit and with their dtypes, JAX's arrays on the default device.
+    Nothing is run.
 
     Args:
-        path: Name of the file.
+        path: Name of the file. For a study, the folder `out` of the run, or the file NAME.json in
+            it.
         kernel: The kernel of a predictor, if it is a plain function, which no file can hold. It is
             compared with the one that was saved at four inputs.
+        study: The `studies.Study` of the result, if it is not one of `studies.STUDIES`.
 
     Returns:
-        The value that was saved.
+        The value that was saved; a `studies.Result` for a study.
 
     Raises:
+        FileNotFoundError: If there is no such file; if NAME.journal.jsonl is missing beside
+            NAME.json.
         ValueError: If the file was not written by `save`, is truncated or changed, has a newer
             format, holds classes that this version does not know or parts that do not fit together,
             or holds float64 arrays of JAX while `jax_enable_x64` is off; or if `kernel` is missing,
-            differs from the one that was saved, or is not needed.
+            differs from the one that was saved, or is not needed. If the folder holds no result or
+            several, or files of an unknown study, of a newer version or of different runs.
 
     Example:
         >>> import tempfile, pathlib, jax, kernelgap as kg
@@ -102,7 +112,16 @@ def load(path: str | os.PathLike, *, kernel: KernelFunction | None = None) -> An
         >>> model.apply(params, jax.numpy.ones((2, 3))).shape
         (2,)
     """
-    path = _checked_path(path)
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`path` must be the name of a file or folder; got {type(path).__name__}")
+    if os.path.isdir(path) or Path(path).suffix == ".json":
+        if kernel is not None:
+            raise ValueError("`kernel` is for predictors; the result of a study has none")
+        import_module("kernelgap.studies")  # registers the reader
+        return registry.reader("study")(path, study)
+    path = _checked_path(path, " or be the folder of a study's result, or a JSON file in it")
+    if study is not None:
+        raise ValueError(f"`study` is for results of studies, which {str(path)!r} is not")
     if kernel is not None:
         checks.function(kernel, "kernel", "kernel(x1, x2=None)")
     try:
@@ -125,12 +144,11 @@ def _member(name: str) -> zipfile.ZipInfo:
     return member
 
 
-def _checked_path(path: str | os.PathLike) -> Path:
+def _checked_path(path: str | os.PathLike, otherwise: str = "") -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` must be the name of a file; got {type(path).__name__}")
     if not os.fspath(path).endswith(".npz"):
-        raise ValueError(f"`path` must end in .npz; got {os.fspath(path)!r} "
-                         "(studies.load reads the result of a study)")  # fmt: skip
+        raise ValueError(f"`path` must end in .npz{otherwise}; got {os.fspath(path)!r}")
     return Path(path)
 
 

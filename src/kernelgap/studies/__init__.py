@@ -1,10 +1,24 @@
 """Experiments that can be resumed, loaded and compared, and the classes to write your own.
 
-Every study is a `Study` with a `run`, and a command, `kernelgap run NAME`.
+A study is a module with its configuration and its `STUDY`, and a command, `kernelgap run NAME`:
+
+- `gap`: test error against the number of samples, network against kernel;
+- `margin_path`: margins as the regularisation vanishes, against the largest;
+- `width`: margin, test error and bound against the width;
+- `regularization`: the same large start, with weight decay and without;
+- `noisy_gd`: gradient descent against the perturbed flow and Langevin dynamics;
+- `teacher`: network against kernels on labels from a small network;
+- `diversity`: the spectrum of the kernel of diverse units, their training and test errors;
+- `wide_mlp`: gradient descent on deep networks of growing width.
+
+`kernelgap.load` reads a result from its files, and `compare` puts two side by side. To write your
+own, declare a `Config` with an `option` for each field, and describe a `Study` by its `Cell`s,
+`Estimate`s, `Table`s and `Panel`s of `Curve`s; `over_seeds` and `means` do the work for all seeds.
 """
 
 import os
 
+from kernelgap._support.registry import register_reader
 from kernelgap.studies import (
     diversity,
     gap,
@@ -16,8 +30,9 @@ from kernelgap.studies import (
     wide_mlp,
     width,
 )
-from kernelgap.studies.comparison import Comparison, compare
-from kernelgap.studies.estimates import POSITIVE, REAL, SHARE, Estimate, means
+from kernelgap.studies.comparison import Comparison as Comparison
+from kernelgap.studies.comparison import compare
+from kernelgap.studies.estimates import Estimate, means
 from kernelgap.studies.execution import Cell
 from kernelgap.studies.options import Config, option
 from kernelgap.studies.panels import Curve, Panel
@@ -32,41 +47,18 @@ STUDIES: dict[str, Study] = {
 """All studies by name, as the command line lists them."""
 
 
-def load(path: str | os.PathLike, own: Study | None = None) -> Result:
-    """Load the result of a study from its files; nothing is run.
-
-    Args:
-        path: the folder `out` of the run, or the file NAME.json in it.
-        own: the study, if it is not one of `STUDIES`.
-
-    Raises:
-        FileNotFoundError: If there is no such file or folder, or NAME.journal.jsonl is missing
-            beside NAME.json.
-        ValueError: If there is no result, or there are several; if a file is broken, belongs to an
-            unknown study or a newer version, or the two files belong to different runs.
-
-    Example:
-        >>> import tempfile
-        >>> from kernelgap.studies import load, noisy_gd
-        >>> tiny = noisy_gd.NoisyGDConfig(
-        ...     d=3, n=10, widths=(4,), steps=10, records=2, seeds=2)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     result = noisy_gd.STUDY.run(tiny, out=folder)
-        ...     load(folder).table() == result.table()
-        True
-    """
+def _load(path: str | os.PathLike, own: Study | None) -> Result:
     if own is not None and not isinstance(own, Study):
-        raise TypeError(f"`own` must be a Study, or None; got {type(own).__name__}")
+        raise TypeError(f"`study` must be a Study, or None; got {type(own).__name__}")
     return study.load(path, STUDIES if own is None else {own.name: own})
 
 
+register_reader("study", _load)
+
+
 __all__ = [
-    "POSITIVE",
-    "REAL",
-    "SHARE",
     "STUDIES",
     "Cell",
-    "Comparison",
     "Config",
     "Curve",
     "Estimate",
@@ -75,16 +67,7 @@ __all__ = [
     "Study",
     "Table",
     "compare",
-    "diversity",
-    "gap",
-    "load",
-    "margin_path",
     "means",
-    "noisy_gd",
     "option",
     "over_seeds",
-    "regularization",
-    "teacher",
-    "wide_mlp",
-    "width",
 ]

@@ -126,7 +126,7 @@ def compare(first: Result, second: Result) -> Comparison:
     """Put two results of one study side by side.
 
     Args:
-        first: a result of a study, from its `run` or from `studies.load`.
+        first: a result of a study, from its `run` or from `kernelgap.load`.
         second: another result of the same study.
 
     Returns:
@@ -144,7 +144,7 @@ def compare(first: Result, second: Result) -> Comparison:
     """
     for name, result in (("first", first), ("second", second)):
         if not isinstance(result, Result):
-            raise TypeError(f"`{name}` must be a Result, from a study's run or studies.load; "
+            raise TypeError(f"`{name}` must be a Result, from a study's run or kernelgap.load; "
                             f"got {type(result).__name__}")  # fmt: skip
     names = [result.study.name for result in (first, second)]
     if names[0] != names[1]:

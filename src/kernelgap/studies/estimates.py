@@ -112,13 +112,14 @@ def means(
     Args:
         rows: one row per grid point and seed.
         by: columns that identify a grid point; the keys of the estimates.
-        metrics: columns to average, each with the range of its values.
+        metrics: columns to average, each with the range of its values, to which intervals are cut:
+            (0, 1) for errors, (0, inf) for norms, (-inf, inf) where there are no limits.
         of: function that returns an interval from the values of a grid point and their range.
 
     Example:
-        >>> from kernelgap.studies import SHARE, means
+        >>> from kernelgap.studies import means
         >>> rows = [{"n": 5, "error": 0.125}, {"n": 5, "error": 0.375}]
-        >>> means(rows, ["n"], {"error": SHARE})[0]
+        >>> means(rows, ["n"], {"error": (0, 1)})[0]
         Estimate(metric='error', keys={'n': 5}, value=0.25, low=0.0, high=1.0)
     """
     if not isinstance(rows, list | tuple) or not all(isinstance(row, dict) for row in rows):

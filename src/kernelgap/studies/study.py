@@ -257,7 +257,7 @@ def _run(
 
 
 def load(path: str | os.PathLike, studies: Mapping[str, Study]) -> Result:
-    """Return the one result at a path; see `kernelgap.studies.load`."""
+    """Return the one result at a path; see `kernelgap.load`."""
     files = store.find_results(path, studies)
     if len(files) > 1:
         raise ValueError(f"{os.fspath(path)!r} holds results of several studies, "
