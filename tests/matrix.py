@@ -120,12 +120,12 @@ class Row(NamedTuple):
     """How to call a function, and what its numbers are good for.
 
     Attributes:
-        call: data -> the numbers that the problem determines.
-        roundings: by how many rounding units of the largest number they may be off.
-        least: a tolerance that does not depend on the dtype, of methods that stop at one.
-        host: it refuses to be traced.
-        uses: the entries of the data that it takes.
-        partial: some of its numbers do not depend on all of these.
+        call: Data -> the numbers that the problem determines.
+        roundings: By how many rounding units of the largest number they may be off.
+        least: A tolerance that does not depend on the dtype, of methods that stop at one.
+        host: It refuses to be traced.
+        uses: The entries of the data that it takes.
+        partial: Some of its numbers do not depend on all of these.
     """
 
     call: Callable[[Data], Any]

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ NO_ARTICLE = re.compile(
     re.IGNORECASE,
 )
 METAPHOR = re.compile(r"\b(?:houses?|wings?|rooms?)\b(?! for\b)", re.IGNORECASE)
+SECTION = re.compile(r"^( *)(?:Args|Attributes):\n((?:\1 +.*\n?|\n)+)", re.MULTILINE)
+# An entry that begins with a word; symbols such as `lambda >= 0` and `f(x)` may begin one.
+LOWER_CASE = re.compile(
+    r"^    \*{0,2}\w+: (?!(?:[b-z]|eps|eta|gamma|lambda|log|mu|rho|tau) )([a-z]+) (?![<>=])"
+)
 EMPTY_NAMES = {"found", "made", "some", "one", "rest", "told", "there"}
 
 
@@ -30,6 +36,10 @@ def _violations(source):
             line = getattr(node, "lineno", 1)
             if HEADLESS.match(text):
                 yield line, f"summary is a headless clause: {text.splitlines()[0]!r}"
+            for _, entries in SECTION.findall(text):
+                for entry in textwrap.dedent(entries).splitlines():
+                    if LOWER_CASE.match(f"    {entry}"):
+                        yield line, f"description begins in lower case: {entry!r}"
             if METAPHOR.search(text):
                 yield line, f"docstring calls a module {METAPHOR.search(text).group()!r}"
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -69,6 +79,7 @@ def test_pages_speak_of_modules_and_layers(page):
         '"""Whether it is so."""',
         'def f():\n    """What is needed."""',
         'class A:\n    """How a room looks."""',
+        '"""Return.\n\nArgs:\n    n: number of samples.\n"""',
         '"""Helpers for more than one room."""',
         'raise TypeError("`n` is no integer")',
         'raise TypeError(f"`{name}` is no "\n                "integer")',
@@ -90,6 +101,7 @@ def test_breaches_are_seen(source):
         '"""A tile has room for rounding."""',
         'raise ValueError("there is no result; it is no longer used and is no more than 1")',
         'raise TypeError("`n` is not an integer")',
+        '"""Return.\n\nArgs:\n    n: Number of\n        samples.\n    l2: lambda >= 0; may be traced.\n"""',
         "foundation = someone = 1",
     ],
 )

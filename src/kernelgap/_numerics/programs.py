@@ -36,8 +36,8 @@ def run(function: Callable, *args: Any) -> Any:
     and every function while `jax_disable_jit` is set.
 
     Args:
-        function: a pure function of trees of arrays that returns a tree of arrays.
-        args: its arguments.
+        function: A pure function of trees of arrays that returns a tree of arrays.
+        args: Its arguments.
 
     Example:
         >>> import jax.numpy as jnp

@@ -36,10 +36,10 @@ class Bound(NamedTuple):
     """A bound on the probability of error, and how far it can be trusted.
 
     Attributes:
-        value: the bound; any shape. May be 1 or more: see `vacuous`.
+        value: The bound; any shape. May be 1 or more: see `vacuous`.
         status: `"paper"`: a formula of the paper, read there; `"recalled"`: one of a paper, not
             checked against its text; `"derived"`: worked out by this project from `source`.
-        source: the formula and where it comes from.
+        source: The formula and where it comes from.
         constant: False if the formula holds only up to a universal constant that is not known;
             then `value` is a rate, to be compared between settings, and bounds nothing.
     """

@@ -26,12 +26,12 @@ class EigenvalueEnclosure(NamedTuple):
     """The smallest and largest eigenvalue of a Gram matrix, with proven bounds on the spectrum.
 
     Attributes:
-        smallest: the computed smallest eigenvalue.
-        largest: the computed largest eigenvalue.
-        lower: proven: lambda_min >= lower, for every matrix within `gram_error` of the given one.
-        upper: proven: lambda_max <= upper, likewise.
-        error: how far `smallest` can be from the truth, on either side; `gram_error` included.
-        gram_error: the assumed error of the matrix itself, in operator norm.
+        smallest: The computed smallest eigenvalue.
+        largest: The computed largest eigenvalue.
+        lower: Proven: lambda_min >= lower, for every matrix within `gram_error` of the given one.
+        upper: Proven: lambda_max <= upper, likewise.
+        error: How far `smallest` can be from the truth, on either side; `gram_error` included.
+        gram_error: The assumed error of the matrix itself, in operator norm.
     """
 
     smallest: float
@@ -57,7 +57,7 @@ def eigenvalue_enclosure(
 
     Args:
         gram: (n, n), or (n, n, k, k) for k outputs; its symmetric part is taken.
-        gram_error: a bound on the error of the matrix itself, in operator norm: of the kernel
+        gram_error: A bound on the error of the matrix itself, in operator norm: of the kernel
             values, in the dtype they were computed in. By default 16 eps lambda_max for the eps of
             its dtype: an estimate, not a bound, and the only part of the result that is not proven.
         singular: `"raise"` refuses a matrix that is not proven to be positive definite; `"keep"`

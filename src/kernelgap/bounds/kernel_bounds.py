@@ -37,11 +37,11 @@ def kernel_margin_bound(
 
     Args:
         margin: gamma = min_i y_i f(x_i) / ||f||, as `hard_margin_svm(...).margin`. Not above C.
-        n: number of samples, at least 1.
+        n: Number of samples, at least 1.
         radius: C, the largest sqrt(k(x, x)) under the distribution, positive; not estimated from
             the sample.
-        trace: tr K = sum_i k(x_i, x_i) over the sample, at most n C^2.
-        delta: probability with which the bound may fail, in (0, 1).
+        trace: Tr K = sum_i k(x_i, x_i) over the sample, at most n C^2.
+        delta: Probability with which the bound may fail, in (0, 1).
 
     All arguments may be arrays that broadcast.
 
@@ -85,7 +85,7 @@ def leave_one_out(margin: ArrayLike, *, n: ArrayLike, radius: ArrayLike) -> Boun
 
     Args:
         margin: gamma of the SVM trained on all n samples. Not above C.
-        n: number of samples, at least 1.
+        n: Number of samples, at least 1.
         radius: C, the largest sqrt(k(x, x)), positive.
 
     All arguments may be arrays that broadcast.

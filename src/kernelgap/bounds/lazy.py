@@ -43,15 +43,15 @@ def lazy_bound(
 
     Args:
         distance: ||Theta - Theta_0||, not negative. Theta_0 must be independent of the sample.
-        trace: tr K_0 = sum_i ||grad f(Theta_0; x_i)||^2 over the sample, positive.
-        n: number of samples, at least 1.
+        trace: Tr K_0 = sum_i ||grad f(Theta_0; x_i)||^2 over the sample, positive.
+        n: Number of samples, at least 1.
         curvature: h = mean_i h_i, where h_i bounds the second derivative of f(.; x_i) on the ball
             of radius R; or a function of R that returns the h_i, such as
             `output_curvature(model, params, x)`. 0 for linear models only.
         loss_lipschitz: rho, not negative.
-        train_loss: mean loss on the sample, in [0, 1].
-        smallest_radius: positive, fixed before seeing the sample.
-        delta: probability with which the bound may fail, in (0, 1).
+        train_loss: Mean loss on the sample, in [0, 1].
+        smallest_radius: Positive, fixed before seeing the sample.
+        delta: Probability with which the bound may fail, in (0, 1).
 
     All arguments but a function may be arrays that broadcast. For nets with one output.
 

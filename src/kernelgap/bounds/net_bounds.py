@@ -32,11 +32,11 @@ def two_layer_margin_bound(
     Args:
         margin: gamma = min_i y_i f(x_i) / ||Theta||^2 in the standard parameterization, as
             `metrics.normalized_margin` returns it. Not above C / 2, which no net exceeds.
-        n: number of samples, at least 1.
+        n: Number of samples, at least 1.
         radius: C, the largest norm of an input under the distribution, positive; not estimated
             from the sample.
         mean_square: D = sum_i ||x_i||^2 / n, at most C^2; C^2 if None.
-        delta: probability with which the bound may fail, in (0, 1).
+        delta: Probability with which the bound may fail, in (0, 1).
 
     All arguments may be arrays that broadcast.
 
@@ -87,12 +87,12 @@ def deep_margin_bound(
     Args:
         margin: gamma = min_i y_i f(x_i) / ||Theta||^K in the standard parameterization. Not above
             R, which no net exceeds.
-        depth: number of weight matrices, K >= 1.
-        n: number of samples, at least 1.
+        depth: Number of weight matrices, K >= 1.
+        n: Number of samples, at least 1.
         radius: C, the largest norm of an input under the distribution, positive; not estimated
             from the sample.
-        delta: probability with which the bound may fail, in (0, 1).
-        form: as listed.
+        delta: Probability with which the bound may fail, in (0, 1).
+        form: As listed.
 
     All arguments but `form` may be arrays that broadcast.
 

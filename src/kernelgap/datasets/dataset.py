@@ -13,8 +13,8 @@ class Dataset(NamedTuple):
     """Inputs and labels.
 
     Attributes:
-        x: inputs of shape (n, d).
-        y: labels of shape (n,): -1.0 and +1.0, integer classes, or real targets.
+        x: Inputs of shape (n, d).
+        y: Labels of shape (n,): -1.0 and +1.0, integer classes, or real targets.
     """
 
     x: Float[Array, "n d"]

@@ -25,8 +25,8 @@ def digits(classes: Sequence[int] = tuple(range(10)), *, dtype: DTypeLike | None
     Samples come in scikit-learn's order; shuffle and split them yourself.
 
     Args:
-        classes: two or more different digits 0..9.
-        dtype: floating dtype; JAX's default when None.
+        classes: Two or more different digits 0..9.
+        dtype: Floating dtype; JAX's default when None.
 
     Returns:
         `Dataset(x, y)` with x of shape (n, 64), about 180 samples per class. y is floating-point
@@ -57,8 +57,8 @@ class Split(NamedTuple):
     """A data set in two parts.
 
     Attributes:
-        train: samples for training and validation.
-        test: samples for the final test error.
+        train: Samples for training and validation.
+        test: Samples for the final test error.
     """
 
     train: Dataset
@@ -82,20 +82,20 @@ def mnist(
     accepted too. Nothing is downloaded.
 
     Args:
-        path: the folder.
-        classes: two or more different digits 0..9, labelled as in `digits`.
+        path: The folder.
+        classes: Two or more different digits 0..9, labelled as in `digits`.
         pixels: `"unit"` divides pixels by 255, so that they lie in [0, 1]; `"centered"` also
             subtracts the mean image of the training set (of these classes) from both parts.
-        dtype: floating dtype; JAX's default when None.
+        dtype: Floating dtype; JAX's default when None.
 
     Returns:
         `Split(train, test)` of `Dataset(x, y)` with x of shape (n, 784), in the order of the files.
         All classes of MNIST itself have n = 60000 and 10000.
 
     Raises:
-        NotADirectoryError: if `path` is not a folder.
-        FileNotFoundError: if one of the four files is missing.
-        ValueError: if a file is damaged, or images and labels are not those of 28 x 28 digits.
+        NotADirectoryError: If `path` is not a folder.
+        FileNotFoundError: If one of the four files is missing.
+        ValueError: If a file is damaged, or images and labels are not those of 28 x 28 digits.
 
     Example:
         >>> import kernelgap as kg

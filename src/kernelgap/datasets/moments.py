@@ -47,14 +47,14 @@ def iid_inputs(
 
     Args:
         key: JAX random key.
-        n: number of samples, at least 1.
-        d: input dimension, at least 1.
+        n: Number of samples, at least 1.
+        d: Input dimension, at least 1.
         distribution: `"gaussian"`; `"uniform"` on [-sqrt(3), sqrt(3)]; `"sign"`, -1 or +1;
             `"student_t"`, scaled to unit variance; or `"mixture"`, of any kurtosis: a mixture of
             two Gaussians centred at -m and m below 3, of a Gaussian and an atom at 0 above.
-        df: degrees of freedom, above 2; required for `"student_t"` and only allowed there.
+        df: Degrees of freedom, above 2; required for `"student_t"` and only allowed there.
         kurtosis: E[x^4], at least 1; required for `"mixture"` and only allowed there.
-        dtype: floating dtype; JAX's default when None.
+        dtype: Floating dtype; JAX's default when None.
 
     Returns:
         Inputs of shape (n, d); see `moment` for their moments. NaN under `jit` where a traced `df`
@@ -110,10 +110,10 @@ def moment(
     """Return E[x^order] for a coordinate of `iid_inputs` and an even order.
 
     Args:
-        order: an even integer, at least 2.
-        distribution: as in `iid_inputs`.
-        df: as in `iid_inputs`.
-        kurtosis: as in `iid_inputs`.
+        order: An even integer, at least 2.
+        distribution: As in `iid_inputs`.
+        df: As in `iid_inputs`.
+        kurtosis: As in `iid_inputs`.
 
     Returns:
         The moment; infinity where it does not exist (Student's t with `df` <= order).
@@ -149,8 +149,8 @@ def even_moments(x: ArrayLike, orders: Sequence[int] = (2, 4, 6)) -> Float[Array
     """Return the mean of x_ij^order over all samples and coordinates, for each even order.
 
     Args:
-        x: inputs of shape (n, d).
-        orders: even integers, each at least 2.
+        x: Inputs of shape (n, d).
+        orders: Even integers, each at least 2.
 
     Returns:
         Moments of shape (len(orders),), in the order of `orders`.

@@ -13,9 +13,9 @@ def sphere(key: Key, n: int, d: int, *, dtype: DTypeLike | None = None) -> Float
 
     Args:
         key: JAX random key.
-        n: number of samples, at least 1.
-        d: input dimension, at least 1; in one dimension the sphere is {-1, +1}.
-        dtype: floating dtype; JAX's default when None.
+        n: Number of samples, at least 1.
+        d: Input dimension, at least 1; in one dimension the sphere is {-1, +1}.
+        dtype: Floating dtype; JAX's default when None.
 
     Returns:
         Inputs of shape (n, d).

@@ -27,9 +27,9 @@ def planted_teacher(
 
     Args:
         key: JAX random key.
-        d: input dimension, at least 1.
-        units: number of hidden units, at least 1.
-        dtype: floating dtype; JAX's default when None.
+        d: Input dimension, at least 1.
+        units: Number of hidden units, at least 1.
+        dtype: Floating dtype; JAX's default when None.
 
     Returns:
         Parameters for `models.homogeneous_mlp((units,))`: (hidden (units, d), readout (units,)).
@@ -67,15 +67,15 @@ def teacher(
 
     Args:
         key: JAX random key.
-        n: number of samples, at least 1.
-        d: input dimension, at least 1.
-        units: number of hidden units if the teacher is drawn from `key`; both labels occur only
+        n: Number of samples, at least 1.
+        d: Input dimension, at least 1.
+        units: Number of hidden units if the teacher is drawn from `key`; both labels occur only
             if there are at least 2.
-        params: the teacher, as returned by `planted_teacher`; pass it to give training and test
+        params: The teacher, as returned by `planted_teacher`; pass it to give training and test
             sets the same teacher (`units` is then ignored). Drawn from `key` when None.
         inputs: `"gaussian"` for N(0, I), `"sphere"` for uniform on the unit sphere.
         labels: `"sign"` for -1 and +1, `"value"` for the output of the teacher.
-        dtype: floating dtype of `x` and `y`; JAX's default when None.
+        dtype: Floating dtype of `x` and `y`; JAX's default when None.
 
     Returns:
         `Dataset(x, y)` with x of shape (n, d) and y of shape (n,).

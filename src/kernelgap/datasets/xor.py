@@ -38,12 +38,12 @@ def xor_noise(
 
     Args:
         key: JAX random key.
-        n: number of samples, at least 1.
-        d: input dimension, at least 2.
+        n: Number of samples, at least 1.
+        d: Input dimension, at least 2.
         signal: `"axis"` or `"cube"`.
         noise: `"sign"` or `"gaussian"`.
-        flip: probability, in [0, 0.5], with which each label is flipped independently.
-        dtype: floating dtype of `x` and `y`; JAX's default when None.
+        flip: Probability, in [0, 0.5], with which each label is flipped independently.
+        dtype: Floating dtype of `x` and `y`; JAX's default when None.
 
     Returns:
         `Dataset(x, y)` with x of shape (n, d) and y of shape (n,) in {-1, +1}.
@@ -100,9 +100,9 @@ def planted_xor(
     ``|w_j| = ||u_j||``, which gives the smallest parameter norm.
 
     Args:
-        d: input dimension, at least 2.
+        d: Input dimension, at least 2.
         signal: `"axis"` or `"cube"`.
-        dtype: floating dtype; JAX's default when None.
+        dtype: Floating dtype; JAX's default when None.
 
     Returns:
         Parameters for `models.homogeneous_mlp((4,))`: (hidden weights (4, d), readout (4,)).

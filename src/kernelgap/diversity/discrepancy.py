@@ -37,8 +37,8 @@ def slice_discrepancy(w: ArrayLike, *, squared: bool = False) -> Scalar:
     (3/16 - psi_1(d/2) / (8 pi^2)) / m. The computation takes O(m^2 d) time and works in tiles.
 
     Args:
-        w: nonzero units of shape (m, d), one per row; only their directions matter.
-        squared: return L2(W)^2, which rounding (about 1e-8 in float32) may make negative.
+        w: Nonzero units of shape (m, d), one per row; only their directions matter.
+        squared: Return L2(W)^2, which rounding (about 1e-8 in float32) may make negative.
 
     Returns:
         A scalar, differentiable. Under `jit`, zero units or NaN give NaN.
@@ -64,8 +64,8 @@ def hemisphere_discrepancy(w: ArrayLike, *, squared: bool = False) -> Scalar:
     contains exactly one unit of each pair.
 
     Args:
-        w: nonzero units of shape (m, d), one per row; only their directions matter.
-        squared: return the square, which rounding may make negative.
+        w: Nonzero units of shape (m, d), one per row; only their directions matter.
+        squared: Return the square, which rounding may make negative.
 
     Returns:
         A scalar, differentiable. Under `jit`, zero units or NaN give NaN.
@@ -88,8 +88,8 @@ class WorstSlice(NamedTuple):
 
     Attributes:
         lower: ``|dsp(W, S_xz)|``, a LOWER bound on the supremum over all slices.
-        x: unit vector of shape (d,).
-        z: unit vector of shape (d,): the slice is {w : w.x >= 0, w.z >= 0}.
+        x: Unit vector of shape (d,).
+        z: Unit vector of shape (d,): the slice is {w : w.x >= 0, w.z >= 0}.
     """
 
     lower: Scalar
@@ -112,11 +112,11 @@ def max_slice_discrepancy(
     steps never decrease the bound.
 
     Args:
-        w: nonzero units of shape (m, d), one per row; only their directions matter.
+        w: Nonzero units of shape (m, d), one per row; only their directions matter.
         key: JAX random key.
-        slices: number of random slices, at least 1; half of them are thin.
-        kept: number of slices to refine, 1 <= kept <= slices.
-        steps: number of refinement steps, at least 0.
+        slices: Number of random slices, at least 1; half of them are thin.
+        kept: Number of slices to refine, 1 <= kept <= slices.
+        steps: Number of refinement steps, at least 0.
 
     Returns:
         `WorstSlice(lower, x, z)`. Under `jit`, zero units or NaN give NaN.

@@ -35,7 +35,7 @@ class SmallestSingularValue(NamedTuple):
     Attributes:
         value: s_min(D) >= 0.
         lower: sqrt(max(lambda_min(D'D) - error, 0)), an estimated lower end of s_min(D).
-        error: estimated rounding error of lambda_min(D'D) = value^2 in this dtype; usually
+        error: Estimated rounding error of lambda_min(D'D) = value^2 in this dtype; usually
             pessimistic, but not a bound.
         wide: True if there are more samples than parameters, n > d m. D'D is then singular for any
             units, and the value exactly 0.
@@ -71,8 +71,8 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
     some millions of activation patterns.
 
     Args:
-        w: units of shape (m, d), one per row; the norms of nonzero units do not matter.
-        x: inputs of shape (n, d), in the dtype of w.
+        w: Units of shape (m, d), one per row; the norms of nonzero units do not matter.
+        x: Inputs of shape (n, d), in the dtype of w.
 
     Returns:
         Shape (n, n), exactly symmetric, positive semi-definite up to rounding, piecewise constant
@@ -109,8 +109,8 @@ def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue
     float64 for higher accuracy.
 
     Args:
-        w: units of shape (m, d), one per row.
-        x: inputs of shape (n, d), in the dtype of w.
+        w: Units of shape (m, d), one per row.
+        x: Inputs of shape (n, d), in the dtype of w.
 
     Returns:
         `SmallestSingularValue(value, lower, error, wide)`, a pytree. The value is exactly 0 if
@@ -152,10 +152,10 @@ def pl_bound(
         gradient: grad_W L in the first layer, as any tree of arrays, without gradients of
             penalties; entries for other parameters only weaken the bound. The relu must have
             derivative 0 at 0, as in `models.Activation`: other choices belong to another D.
-        smallest: the result of `smallest_singular_value(w, x)`, whose `lower` is used so that
+        smallest: The result of `smallest_singular_value(w, x)`, whose `lower` is used so that
             rounding does not invalidate the bound; or a value of s_min >= 0.
-        n: number of samples, at least 1.
-        scale: nonzero factor of the outputs, such as 1 / sqrt(m).
+        n: Number of samples, at least 1.
+        scale: Nonzero factor of the outputs, such as 1 / sqrt(m).
 
     Returns:
         An upper bound on the loss, infinite (vacuous) if s_min is 0.

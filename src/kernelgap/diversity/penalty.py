@@ -26,7 +26,7 @@ def diversity_penalty(w: ArrayLike) -> Scalar:
     It takes O(m^2 d) time, O(m d) memory and a few tiles; one pass gives value and gradient.
 
     Args:
-        w: units of shape (m, d), one per row, of any non-negative norm.
+        w: Units of shape (m, d), one per row, of any non-negative norm.
 
     Returns:
         A scalar in [1/(4m), 1/4]. Value and gradient are finite everywhere. The gradient of a pair

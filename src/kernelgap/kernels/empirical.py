@@ -58,16 +58,16 @@ def empirical_ntk(
     functions, Jacobians of `chunk` examples at a time are multiplied, and two of them are held.
 
     Args:
-        model: a `homogeneous_mlp`, or a pure function `apply(params, x)` of inputs (n, ...) that
+        model: A `homogeneous_mlp`, or a pure function `apply(params, x)` of inputs (n, ...) that
             returns (n,) or (n, k), each row from its own example alone. Batch statistics are
             refused where arrays are concrete. A function must be hashable, and every new function
             object is compiled anew.
-        params: the model's parameters; for a function, any tree of floating arrays. To keep
+        params: The model's parameters; for a function, any tree of floating arrays. To keep
             parameters fixed, close over them: `lambda p, x: apply((p, fixed), x)`.
-        layers: for a `homogeneous_mlp` only. Sum over these layers: `"first"`, `"last"`, or
+        layers: For a `homogeneous_mlp` only. Sum over these layers: `"first"`, `"last"`, or
             distinct indices such as `(0, -1)`. The kernels of a partition of the layers sum to the
             kernel of all of them.
-        chunk: for a function only. The largest number of examples, at least 1, in a block of
+        chunk: For a function only. The largest number of examples, at least 1, in a block of
             Jacobians; it need not divide n. By default a block has at most 2^27 entries (0.5 GiB in
             float32). Larger blocks are faster.
 

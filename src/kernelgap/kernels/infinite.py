@@ -28,7 +28,7 @@ def ntk(model: Model, *, engine: Engine = "auto") -> Kernel:
     have equal weight.
 
     Args:
-        model: an `mlp` or `homogeneous_mlp`.
+        model: An `mlp` or `homogeneous_mlp`.
         engine: `"closed_form"` evaluates homogeneous activations of power 1, 2 or 3 and all smooth
             ones in one fused pass. `tanh` and `silu` have no closed form; for them it takes a mean
             of 36 closed forms in float32 and of 144 in float64, with relative errors of 1e-7 and
@@ -73,8 +73,8 @@ def nngp(model: Model, *, engine: Engine = "auto") -> Kernel:
     layer alone, and it is the covariance of the Gaussian process to which wide random nets tend.
 
     Args:
-        model: an `mlp` or `homogeneous_mlp`.
-        engine: as in `ntk`.
+        model: An `mlp` or `homogeneous_mlp`.
+        engine: As in `ntk`.
 
     Returns:
         A `Kernel`, called as `kernel(x1, x2=None) -> (n1, n2)`.

@@ -55,13 +55,13 @@ def smallest_ball(
     """Return the smallest ball for a step size; NaN asks for the largest step that has one.
 
     Args:
-        loss: constants of the loss.
+        loss: Constants of the loss.
         initial_loss: f(Theta_0).
-        lambda_min: lower bound on the eigenvalues of the tangent kernel.
-        lambda_max: upper bound on them.
-        learning_rate: eta, or NaN.
+        lambda_min: Lower bound on the eigenvalues of the tangent kernel.
+        lambda_max: Upper bound on them.
+        learning_rate: Eta, or NaN.
         lipschitz: R -> L on the ball of radius R.
-        limit: the largest radius allowed.
+        limit: The largest radius allowed.
         drifts: False takes the eigenvalues as they are, on all of the ball.
     """
     delta = initial_loss - loss.optimum

@@ -29,10 +29,10 @@ def activation_change(
     It depends on the scale of the weights.
 
     Args:
-        model: an `mlp` or `homogeneous_mlp` with a hidden layer.
-        params0: reference parameters, such as the initial ones.
-        params: parameters to compare with `params0`.
-        x: inputs of shape (n, d).
+        model: An `mlp` or `homogeneous_mlp` with a hidden layer.
+        params0: Reference parameters, such as the initial ones.
+        params: Parameters to compare with `params0`.
+        x: Inputs of shape (n, d).
 
     Returns:
         Shape (hidden layers,), NaN if a parameter is NaN. For piecewise linear activations and
@@ -71,7 +71,7 @@ def kernel_change(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
     r"""Return the relative change of a kernel, ||K - K0||_F / ||K0||_F.
 
     Args:
-        gram0: reference Gram matrix, such as the initial one, of shape (n, n) or (n, n, k, k).
+        gram0: Reference Gram matrix, such as the initial one, of shape (n, n) or (n, n, k, k).
         gram: Gram matrix of the same shape.
 
     Returns:

@@ -55,20 +55,20 @@ class Convergence(NamedTuple):
     All entries are float64 NumPy arrays of one shape (or scalars of shape ()).
 
     Attributes:
-        decrease: the loss minus its infimum falls by this share in every step at least; 0 without
+        decrease: The loss minus its infimum falls by this share in every step at least; 0 without
             a certificate.
-        path_length: bound on the length of the whole path, which is also the radius of the ball
+        path_length: Bound on the length of the whole path, which is also the radius of the ball
             that it stays in; inf without a certificate.
-        learning_rate: the step size eta that this is for.
-        max_learning_rate: the largest step size with a certificate; 0 if there is none.
+        learning_rate: The step size eta that this is for.
+        max_learning_rate: The largest step size with a certificate; 0 if there is none.
         smoothness: S on that ball; NaN without a certificate.
-        sigma_min: lower bound on the singular values of J on the ball; NaN without a certificate.
-        sigma_max: upper bound on them, likewise.
+        sigma_min: Lower bound on the singular values of J on the ball; NaN without a certificate.
+        sigma_max: Upper bound on them, likewise.
         nonlinearity: 4 L sqrt(2 delta_0 / mu) / lambda_min(K_0), with L at the least radius that
             there can be. Below 1/2 for steps up to 1 / S, below 1 for small steps.
         initial_loss: f(Theta_0).
         optimum: ell*, the infimum of the loss.
-        target: below this loss nothing is claimed.
+        target: Below this loss nothing is claimed.
         status: `"derived"` if it rests on constants of a ball around the start; `"along the run"`
             if on what was measured at some times of a run: a check, not a certificate.
     """
@@ -154,16 +154,16 @@ def convergence_certificate(
 
     Args:
         initial_loss: f_0 = ell(F(Theta_0)), at least ell*.
-        loss: constants of the loss: `squared_loss_constants(n)` or
+        loss: Constants of the loss: `squared_loss_constants(n)` or
             `logistic_loss_constants(n, ...)`.
-        lambda_min: a lower bound on lambda_min(K_0), such as `eigenvalue_enclosure(gram).lower`. No
+        lambda_min: A lower bound on lambda_min(K_0), such as `eigenvalue_enclosure(gram).lower`. No
             certificate where it is not positive.
-        lambda_max: an upper bound on lambda_max(K_0), such as
+        lambda_max: An upper bound on lambda_max(K_0), such as
             `eigenvalue_enclosure(gram).upper`.
         lipschitz: L, or a function of the radius R that gives L on that ball and does not fall with
             it, such as `tangent_lipschitz(model, params, x)`. 0 for linear models.
         learning_rate: eta > 0; by default the largest one that has a certificate.
-        lipschitz_radius: of the ball on which a number `lipschitz` is valid; no certificate may
+        lipschitz_radius: Of the ball on which a number `lipschitz` is valid; no certificate may
             need a larger one.
         constants: `"ball"`: the eigenvalues are those at the start, and change with `lipschitz`.
             `"run"`: they were measured along a run (the least `lambda_min`, the greatest

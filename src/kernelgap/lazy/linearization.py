@@ -18,8 +18,8 @@ def displacement(params0: PyTree, params: PyTree) -> Scalar:
     """Return ||Theta - Theta_0|| over all parameters.
 
     Args:
-        params0: reference parameters, such as the initial ones.
-        params: parameters of the same structure and shapes.
+        params0: Reference parameters, such as the initial ones.
+        params: Parameters of the same structure and shapes.
 
     Returns:
         A scalar >= 0, with gradient 0 at `params0`.
@@ -47,10 +47,10 @@ def linearization_error(
     and outputs.
 
     Args:
-        model: a `Model`, or `apply(params, x)`.
-        params0: parameters at which the net is linearised.
-        params: parameters of the same structure and shapes.
-        x: inputs of shape (n, ...).
+        model: A `Model`, or `apply(params, x)`.
+        params0: Parameters at which the net is linearised.
+        params: Parameters of the same structure and shapes.
+        x: Inputs of shape (n, ...).
 
     Returns:
         A scalar >= 0: 0 if no output changed (in particular at `params0`), small in lazy training,
@@ -100,7 +100,7 @@ def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
         A scalar; NaN under `jit` if the matrix is not positive definite in its dtype.
 
     Raises:
-        ValueError: if the matrix is singular in its dtype.
+        ValueError: If the matrix is singular in its dtype.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -141,7 +141,7 @@ def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
     and falls again has not diverged.
 
     Args:
-        losses: shape (..., steps), such as `Trained.losses`; NaN counts as infinite.
+        losses: Shape (..., steps), such as `Trained.losses`; NaN counts as infinite.
 
     Returns:
         Integers of shape (...).

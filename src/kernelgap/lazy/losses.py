@@ -22,7 +22,7 @@ class LossConstants(NamedTuple):
         pl: mu; holds where target < ell <= the initial loss.
         smoothness: Lambda.
         optimum: ell*, the infimum of the loss.
-        target: where `pl` ends: nothing is claimed below. The optimum if it holds everywhere.
+        target: Where `pl` ends: nothing is claimed below. The optimum if it holds everywhere.
     """
 
     pl: float
@@ -38,7 +38,7 @@ def squared_loss_constants(n: int) -> LossConstants:
     r"""Return mu = Lambda = 1 / n, the constants of ell(z) = (1 / 2n) sum_i ||z_i - y_i||^2.
 
     Args:
-        n: number of samples, at least 1.
+        n: Number of samples, at least 1.
 
     Returns:
         `LossConstants`.
@@ -71,7 +71,7 @@ def logistic_loss_constants(
     (1 / n^2) sum_i g(t_i) >= g(ell) / n by convexity, and g(ell) / ell rises with ell as g(0) = 0.
 
     Args:
-        n: number of samples, at least 1.
+        n: Number of samples, at least 1.
         initial_loss: ell_0, the mean loss at the start.
         target: eps, with 0 < eps < ell_0. mu is about eps / (2 n) for small ones.
         classes: None for one output with labels -1, +1; k >= 2 for softmax cross-entropy.

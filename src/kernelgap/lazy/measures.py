@@ -42,8 +42,8 @@ class Laziness(NamedTuple):
             model comes from `kernelgap.models` and has a hidden layer.
         kernel_change: ||K_t - K_0||_F / ||K_0||_F; None without `kernel`, like all entries below.
         kernel_distance: 1 - cos of the angle between K_t and K_0.
-        kernel_alignment: centred alignment of K_t with K_0.
-        target_alignment: centred alignment of K_t with the targets; None without `y`.
+        kernel_alignment: Centred alignment of K_t with K_0.
+        target_alignment: Centred alignment of K_t with the targets; None without `y`.
         gram: K_t itself; None unless `keep_gram`.
     """
 
@@ -73,14 +73,14 @@ def laziness(
     r"""Build a function `panel(params) -> Laziness` that measures lazy training from `params0`.
 
     Args:
-        model: a `Model`, or `apply(params, x)` with outputs (n,) or (n, k).
-        params0: the initial parameters, Theta_0.
-        x: inputs of shape (n, ...) on which outputs and kernels are compared.
-        y: targets, as in `target_alignment`; if None, so is that entry.
-        kernel: a function that builds the tangent kernel, `kernel(model, params)(x) -> Gram
+        model: A `Model`, or `apply(params, x)` with outputs (n,) or (n, k).
+        params0: The initial parameters, Theta_0.
+        x: Inputs of shape (n, ...) on which outputs and kernels are compared.
+        y: Targets, as in `target_alignment`; if None, so is that entry.
+        kernel: A function that builds the tangent kernel, `kernel(model, params)(x) -> Gram
             matrix`, that is `kernels.empirical_ntk` or a partial of it (for one layer, say). None
             omits all measures of the kernel. K_0 is computed once, when the panel is built.
-        keep_gram: include the Gram matrix at each time in the records.
+        keep_gram: Include the Gram matrix at each time in the records.
 
     Returns:
         A pure function of params that works under `jit`, `vmap` and `scan`. Pass it to
@@ -152,14 +152,14 @@ def laziness_along(
     """Measure lazy training along a trajectory, relative to its first parameters.
 
     Args:
-        model: as in `laziness`.
-        trajectory: a list of parameters Theta_0, Theta_1, ..., or a tree whose leaves have the
+        model: As in `laziness`.
+        trajectory: A list of parameters Theta_0, Theta_1, ..., or a tree whose leaves have the
             times as first axis. The records of `optim.train(record=lambda p: p)` have this form
             but lack Theta_0; prepend it.
-        x: as in `laziness`.
-        y: as in `laziness`.
-        kernel: as in `laziness`.
-        keep_gram: as in `laziness`; for alignments between all pairs of times, see
+        x: As in `laziness`.
+        y: As in `laziness`.
+        kernel: As in `laziness`.
+        keep_gram: As in `laziness`; for alignments between all pairs of times, see
             `kernel_alignment`.
 
     Returns:

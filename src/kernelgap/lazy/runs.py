@@ -18,11 +18,11 @@ class RunCheck(NamedTuple):
     Arrays have the shape of the certificate, one entry per run.
 
     Attributes:
-        loss_ratio: the largest ratio of a loss to its certified value; inf if a loss is not finite.
-        violation: the first step whose loss was above its certified value, or not finite; -1 if
+        loss_ratio: The largest ratio of a loss to its certified value; inf if a loss is not finite.
+        violation: The first step whose loss was above its certified value, or not finite; -1 if
             none was.
-        path_ratio: length of the path over its bound; None if it was not recorded.
-        displacement_ratio: largest ||Theta_t - Theta_0|| over the same bound; None likewise.
+        path_ratio: Length of the path over its bound; None if it was not recorded.
+        displacement_ratio: Largest ||Theta_t - Theta_0|| over the same bound; None likewise.
         claimed: True where there was a certificate. Without one all ratios are 0.
     """
 
@@ -57,14 +57,14 @@ def check_run(
     """Compare a recorded run with its certificate, step by step.
 
     Args:
-        certificate: from `convergence_certificate`, of shape (...).
+        certificate: From `convergence_certificate`, of shape (...).
         losses: (..., times): the loss before steps 0, `every`, 2 `every`, ...; with `every` = 1
             what `Trained.losses` holds.
         path_lengths: (..., any): lengths of the path so far, or its whole length.
         displacements: (..., any): ||Theta_t - Theta_0|| at any times. Lengths, too, are certified
             only until the target of the loss is reached, where it has one.
-        every: steps between recorded losses, at least 1.
-        rounding: absolute error allowed on losses, and relative one on lengths; by default 16
+        every: Steps between recorded losses, at least 1.
+        rounding: Absolute error allowed on losses, and relative one on lengths; by default 16
             eps times the initial loss, for the eps of the dtype of `losses`, and 100 eps for
             lengths: theorems are about exact arithmetic, runs are not.
 

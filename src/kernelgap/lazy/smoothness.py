@@ -84,9 +84,9 @@ def tangent_lipschitz(
     outputs on the sample x, and for all parameters within R of `params`.
 
     Args:
-        model: a `models.mlp` with a smooth activation, any depth and parameterization.
-        params: its parameters Theta_0.
-        x: inputs of shape (n, d).
+        model: A `models.mlp` with a smooth activation, any depth and parameterization.
+        params: Its parameters Theta_0.
+        x: Inputs of shape (n, d).
 
     Returns:
         The function R -> L(R), for R >= 0; it rises with R, and each call is cheap. In float64 on
@@ -144,9 +144,9 @@ def output_curvature(
     ||f(Theta; x_i) - f_lin(Theta; x_i)|| <= h_i(R) R^2 / 2 there.
 
     Args:
-        model: as in `tangent_lipschitz`.
-        params: its parameters Theta_0.
-        x: inputs of shape (n, d).
+        model: As in `tangent_lipschitz`.
+        params: Its parameters Theta_0.
+        x: Inputs of shape (n, d).
 
     Returns:
         The function R -> h(R) of shape (n,), for R >= 0.

@@ -29,16 +29,16 @@ class MarginCertificate(NamedTuple):
     """lower <= gamma* <= upper for the best normalised margin gamma* of any width.
 
     Attributes:
-        lower: normalised margin of `params`, a lower bound in spite of rounding; 0 where no
+        lower: Normalised margin of `params`, a lower bound in spite of rounding; 0 where no
             network with a positive margin was found.
-        upper: an upper bound in spite of rounding; inf where none was asked for.
-        ratio: upper / lower: 1 if equal, inf if only lower is 0.
-        params: parameters of `models.homogeneous_mlp((units,))`, ||Theta|| = 1, with balanced
+        upper: An upper bound in spite of rounding; inf where none was asked for.
+        ratio: Upper / lower: 1 if equal, inf if only lower is 0.
+        params: Parameters of `models.homogeneous_mlp((units,))`, ||Theta|| = 1, with balanced
             units; zero where `lower` is 0, the best network of the unit ball if nothing separates
             the data.
         weights: (n,) the weights p of the simplex that prove `upper`; where none was asked for,
             the dual weights of the linear programme over the network's units.
-        status: how both halves ended. `"converged"`: a network, and an upper bound to its
+        status: How both halves ended. `"converged"`: a network, and an upper bound to its
             tolerance. `"inseparable"`: a zero row or one point with both labels proves that no
             network has a positive margin. `"no_network"`: the search met none with a positive
             margin. `"lower_only"`: no upper bound was asked for, or it was interrupted.
@@ -70,7 +70,7 @@ class Interrupted(KeyboardInterrupt):
     notebook, where the interrupt ends the cell, `sys.last_value.best` still has the network.
 
     Attributes:
-        best: the `MarginCertificate` of the best network until then, with `upper` inf: no upper
+        best: The `MarginCertificate` of the best network until then, with `upper` inf: no upper
             bound was finished.
     """
 
@@ -109,15 +109,15 @@ def max_margin(
     `metrics.normalized_margin` is known.
 
     Args:
-        x: inputs of shape (n, d).
+        x: Inputs of shape (n, d).
         y: (n,) labels, -1 or +1; one class is fine.
         key: JAX random key.
-        width: hidden units of the networks of step 1; the result has as many as it needs.
-        restarts: number of networks of step 1; None takes 8, or fewer for large data.
-        steps: number of steps of every climb.
-        rounds: number of rounds of step 3, at least 0.
+        width: Hidden units of the networks of step 1; the result has as many as it needs.
+        restarts: Number of networks of step 1; None takes 8, or fewer for large data.
+        steps: Number of steps of every climb.
+        rounds: Number of rounds of step 3, at least 0.
         upper: False skips the upper bound, which takes half of the time or more.
-        progress: show a bar over the stages on stderr (extra `studies`).
+        progress: Show a bar over the stages on stderr (extra `studies`).
 
     Returns:
         A `MarginCertificate`. Data that no network separates (a zero row, equal rows with different

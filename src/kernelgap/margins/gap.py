@@ -44,9 +44,9 @@ class DualityGap(NamedTuple):
 
     Attributes:
         loss: L(Theta) of the given parameters.
-        lower: a lower bound on the loss of every two-layer network of any width.
-        gap: loss - lower.
-        status: how the minimisation of the violation bound behind `lower` ended, as in
+        lower: A lower bound on the loss of every two-layer network of any width.
+        gap: Loss - lower.
+        status: How the minimisation of the violation bound behind `lower` ended, as in
             `ViolationBound`; `lower` is a bound in any case.
     """
 
@@ -80,9 +80,9 @@ def duality_gap(
     It runs on the host in float64 and cannot be traced.
 
     Args:
-        model: a two-layer `homogeneous_mlp` with ReLU and one output, `outputs=None`.
-        params: its parameters.
-        x: inputs of shape (n, d).
+        model: A two-layer `homogeneous_mlp` with ReLU and one output, `outputs=None`.
+        params: Its parameters.
+        x: Inputs of shape (n, d).
         y: (n,) labels, -1 or +1.
         l2: lambda >= 0; for 0 the bound is the trivial one, 0.
         reduction: `"mean"` or `"sum"` over samples, as in `regularized_logistic`.

@@ -43,7 +43,7 @@ class KKTResiduals(NamedTuple):
     Attributes:
         stationarity: ``||Theta - sum_i alpha_i grad q_i|| / ||Theta||``, in [0, 1].
         slackness: ``a sum_i alpha_i (q_i - 1) / ||Theta||^2``, at least 0.
-        margin: the normalised margin ``min_i q_i / ||Theta||^a``, before rescaling.
+        margin: The normalised margin ``min_i q_i / ||Theta||^a``, before rescaling.
         multipliers: alpha, of shape (n,), or (n, k) with zeros at the samples' own classes.
         converged: False where the solver for the multipliers stopped early: then the residuals are
             those of the multipliers returned, and better ones may exist.
@@ -93,19 +93,19 @@ def kkt_residuals(
     lets each such slope be anything between those on its two sides.
 
     Args:
-        model: a `homogeneous_mlp` of any depth, or a `Model` of your own with its `degree`.
-        params: its parameters.
-        x: inputs of shape (n, d).
+        model: A `homogeneous_mlp` of any depth, or a `Model` of your own with its `degree`.
+        params: Its parameters.
+        x: Inputs of shape (n, d).
         y: (n,) labels: -1 or +1 for one output, integers 0..k-1 for k >= 2 outputs.
         multipliers: `"optimal"` solves the dual of the tangent SVM by non-negative least squares,
             which makes `gap` as small as it can be; concrete arrays only. `"exponential"` takes
             alpha_i proportional to exp(-q_i) at the given scale of the parameters, as Lyu and Li
             do, times the factor that makes `stationarity` least. It costs one gradient and passes
             through `jit` and `vmap`; it depends on the scale, and goes to zero along gradient flow.
-        candidates: for `"optimal"`, how many constraints, those of smallest margin, may have
+        candidates: For `"optimal"`, how many constraints, those of smallest margin, may have
             multipliers; their gradients are held in memory. More never makes `gap` larger but for
             rounding.
-        kinks: for `"optimal"`, two layers and activations of degree 1: unit u counts as being at a
+        kinks: For `"optimal"`, two layers and activations of degree 1: unit u counts as being at a
             kink of input x if ``|u . x| <= kinks ||u|| ||x||``. 0 for none; 1e-3 or so for trained
             nets. Much larger values excuse too much: <Theta, g> = a q then holds only roughly.
 

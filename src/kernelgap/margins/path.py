@@ -47,15 +47,15 @@ class RegularizationPath(NamedTuple):
     Attributes:
         log_l2: log(lambda), decreasing.
         log_loss: log L(Theta_lambda).
-        log_data_loss: logarithm of the data term of L alone.
+        log_data_loss: Logarithm of the data term of L alone.
         norm: ||Theta_lambda||.
-        margins: normalised margins by name: `"l2"`, `"smooth"` (the smoothed margin in the l2
+        margins: Normalised margins by name: `"l2"`, `"smooth"` (the smoothed margin in the l2
             norm), and for nets that have them `"layer_product"`, `"balanced"`, `"mean_field"`.
         stationarity: ``||grad L|| / (||grad data term|| + ||grad penalty||)``, between 0 (a
             stationary point) and 1.
-        train_error: share of training samples without a positive margin.
-        params: parameters at the last lambda.
-        records: the values of `record`, stacked; None without `record`.
+        train_error: Share of training samples without a positive margin.
+        params: Parameters at the last lambda.
+        records: The values of `record`, stacked; None without `record`.
     """
 
     log_l2: Float[Array, "... len"]
@@ -139,22 +139,22 @@ def regularization_path(
     next lambda starts from the given parameters again.
 
     Args:
-        model: a `homogeneous_mlp` of any depth, or a `Model` of your own with its `degree`.
-        params: initial parameters, for example ``model.init(key, d)``.
-        x: inputs of shape (n, d).
+        model: A `homogeneous_mlp` of any depth, or a `Model` of your own with its `degree`.
+        params: Initial parameters, for example ``model.init(key, d)``.
+        x: Inputs of shape (n, d).
         y: (n,) labels: -1 or +1 for one output, integers 0..k-1 for k outputs.
-        l2s: strengths lambda > 0, strictly decreasing; as small as 1e-300 whatever the dtype, when
+        l2s: Strengths lambda > 0, strictly decreasing; as small as 1e-300 whatever the dtype, when
             given as Python or NumPy numbers.
-        steps: number of full-batch steps for each lambda, at least 1.
-        learning_rate: peak Adam learning rate; cosine-decayed to 0 for each lambda, with steps
+        steps: Number of full-batch steps for each lambda, at least 1.
+        learning_rate: Peak Adam learning rate; cosine-decayed to 0 for each lambda, with steps
             clipped so that margins move by about 0.1 at most. Adam starts afresh for each lambda.
-        power: exponent r > 0 of the norm.
+        power: Exponent r > 0 of the norm.
         reduction: `"mean"` or `"sum"` over samples.
-        optimizer: any optax transformation in place of that Adam, such as
+        optimizer: Any optax transformation in place of that Adam, such as
             ``optim.noisy_gd(1e-2, key=key)``; its state is kept from one lambda to the next.
         record: `record(params) -> pytree`, called at the end of each lambda; ``lambda p: p`` keeps
             the parameters.
-        progress: show a bar over lambda on stderr (extra `studies`), one for all seeds under vmap.
+        progress: Show a bar over lambda on stderr (extra `studies`), one for all seeds under vmap.
 
     Returns:
         A `RegularizationPath`. Its margins are those of a net that classifies all samples where

@@ -20,7 +20,7 @@ class Conflict(NamedTuple):
 
     Attributes:
         weights: (n,) weights p of the simplex, on a zero input or on a point with both labels.
-        violation: an upper bound on h(p o y), zero but for the size of that input.
+        violation: An upper bound on h(p o y), zero but for the size of that input.
     """
 
     weights: Float[np.ndarray, " n"]
@@ -34,11 +34,11 @@ class Problem(NamedTuple):
         inputs: (n, d) the inputs as given, not rounded to JAX's default dtype.
         x: (n, d) `inputs` divided by `scale`, the largest entry in [1/2, 1).
         y: (n,) labels -1 and +1.
-        scale: a power of two.
-        device_x: the inputs as a JAX array, in the dtype that came or JAX's default.
-        device_y: the labels as a JAX array.
-        dtype: the dtype of networks for these inputs, at least float32.
-        conflict: a proof that there is no positive margin, where one is evident; else None.
+        scale: A power of two.
+        device_x: The inputs as a JAX array, in the dtype that came or JAX's default.
+        device_y: The labels as a JAX array.
+        dtype: The dtype of networks for these inputs, at least float32.
+        conflict: A proof that there is no positive margin, where one is evident; else None.
     """
 
     inputs: Float[np.ndarray, "n d"]

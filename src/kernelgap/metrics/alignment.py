@@ -23,8 +23,8 @@ def kernel_distance(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
     cancellation: exactly 0 for equal matrices, and accurate for kernels that almost agree.
 
     Args:
-        gram0: positive semi-definite Gram matrix of shape (n, n) or (n, n, k, k).
-        gram: positive semi-definite Gram matrix of the same shape.
+        gram0: Positive semi-definite Gram matrix of shape (n, n) or (n, n, k, k).
+        gram: Positive semi-definite Gram matrix of the same shape.
 
     Returns:
         A scalar in [0, 1]: 0 for proportional Gram matrices, 1 for orthogonal ones; NaN if a
@@ -49,8 +49,8 @@ def kernel_alignment(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
     r"""Return the centred kernel alignment, <H K H, H K0 H> / (||H K H||_F ||H K0 H||_F), or CKA.
 
     Args:
-        gram0: positive semi-definite Gram matrix of shape (n, n) or (n, n, k, k).
-        gram: positive semi-definite Gram matrix of the same shape.
+        gram0: Positive semi-definite Gram matrix of shape (n, n) or (n, n, k, k).
+        gram: Positive semi-definite Gram matrix of the same shape.
 
     Returns:
         A scalar in [0, 1]; exactly 1 for equal matrices, NaN if a kernel is constant over the
@@ -81,8 +81,8 @@ def target_alignment(gram: ArrayLike, y: ArrayLike) -> Scalar:
     For a Gram matrix of shape (n, n, k, k), the targets form a single vector of n k entries.
 
     Args:
-        gram: positive semi-definite Gram matrix of shape (n, n) or (n, n, k, k).
-        y: floating-point targets of shape (n,) or (n, c), or integer classes of shape (n,), which
+        gram: Positive semi-definite Gram matrix of shape (n, n) or (n, n, k, k).
+        y: Floating-point targets of shape (n,) or (n, c), or integer classes of shape (n,), which
             are one-hot encoded with c = max + 1 columns. For k outputs, c = k. Under `jit`,
             integer classes need k outputs, since c is otherwise unknown.
 

@@ -105,13 +105,13 @@ def normalized_margin(
       degree of its layer; any depth.
 
     Args:
-        model: a `homogeneous_mlp`; for `norm="l2"`, any `Model` with a `degree`, such as
+        model: A `homogeneous_mlp`; for `norm="l2"`, any `Model` with a `degree`, such as
             ``models.Model(init, apply, degree=2)`` with your own functions.
-        params: parameters of the model.
-        x: inputs of shape (n, d).
+        params: Parameters of the model.
+        x: Inputs of shape (n, d).
         y: (n,) labels: -1 or +1 for one output, integers 0..k-1 for k outputs.
-        norm: the denominator. The balanced margin is never smaller than the l2 margin.
-        smooth: replace the minimum by -log sum_i exp(-margin_i), where the sum also runs over the
+        norm: The denominator. The balanced margin is never smaller than the l2 margin.
+        smooth: Replace the minimum by -log sum_i exp(-margin_i), where the sum also runs over the
             rival classes for k classes. The result is smooth in the parameters and below the margin
             by at most log(n) / denominator, or log(n (k-1)) / denominator for k classes.
 

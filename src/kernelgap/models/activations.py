@@ -20,9 +20,9 @@ class Activation(NamedTuple):
     form. Its derivative at 0 is taken to be 0.
 
     Attributes:
-        positive: the factor for z > 0, finite.
-        negative: the factor for z < 0, finite; of max(-z, 0), so that the identity has -1.
-        power: the degree, at least 1.
+        positive: The factor for z > 0, finite.
+        negative: The factor for z < 0, finite; of max(-z, 0), so that the identity has -1.
+        power: The degree, at least 1.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -55,8 +55,8 @@ class SmoothActivation(NamedTuple):
 
     Attributes:
         sigmoid: s, `"erf"` or `"tanh"`.
-        scale: the width of the sigmoid, positive.
-        gated: whether the sigmoid gates the identity.
+        scale: The width of the sigmoid, positive.
+        gated: Whether the sigmoid gates the identity.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -85,7 +85,7 @@ def leaky_relu(slope: float = 0.01) -> Activation:
     """Return the leaky ReLU, max(z, 0) + slope * min(z, 0).
 
     Args:
-        slope: any finite number; 0 for ReLU, 1 for the identity, -1 for the absolute value.
+        slope: Any finite number; 0 for ReLU, 1 for the identity, -1 for the absolute value.
 
     Returns:
         An `Activation` of power 1.
@@ -102,7 +102,7 @@ def relu_power(power: float) -> Activation:
     """Return the ReLU to a power, max(z, 0)^power for power >= 1.
 
     Args:
-        power: the degree, at least 1; 1 for ReLU.
+        power: The degree, at least 1; 1 for ReLU.
 
     Returns:
         An `Activation` of that power.

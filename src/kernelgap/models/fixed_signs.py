@@ -85,18 +85,18 @@ def fixed_sign_net(
     above the greatest power of two that is at most k: 9 for ten outputs.
 
     Args:
-        width: number of hidden units, at least 1; at least 2 for outputs of both signs.
+        width: Number of hidden units, at least 1; at least 2 for outputs of both signs.
         signs: -1 and +1, of shape (width,), or (width, k) with k outputs.
         outputs: None for one output of shape (n,); k >= 1 for outputs of shape (n, k).
-        scale: positive; 1/sqrt(width) when None. Paper B has 1.
-        init_scale: standard deviation of the initial weights; positive.
+        scale: Positive; 1/sqrt(width) when None. Paper B has 1.
+        init_scale: Standard deviation of the initial weights; positive.
 
     Returns:
         A `Model` of degree 1, without `neurons` (it has one trained layer). Its `init` takes
         `(key, d, dtype=None)`, its `apply` takes `(params, x)`.
 
     Raises:
-        ValueError: if `signs` is left out with too few units for different outputs.
+        ValueError: If `signs` is left out with too few units for different outputs.
 
     Example:
         >>> import jax, kernelgap as kg

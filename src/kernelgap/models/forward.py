@@ -35,9 +35,9 @@ def preactivations(model: Model, params: Params, x: ArrayLike) -> tuple[jax.Arra
     """Return the arguments of the activation in each hidden layer.
 
     Args:
-        model: an `mlp`, `homogeneous_mlp` or `fixed_sign_net`.
-        params: its parameters.
-        x: inputs of shape (n, d).
+        model: An `mlp`, `homogeneous_mlp` or `fixed_sign_net`.
+        params: Its parameters.
+        x: Inputs of shape (n, d).
 
     Returns:
         One array of shape (n, width) per hidden layer; none for a linear model.

@@ -25,8 +25,8 @@ def linearize(model: Model, params0: PyTree) -> Model:
     no Jacobian is formed.
 
     Args:
-        model: any `Model`, also one of your own.
-        params0: the parameters at which it is linearized; may be traced.
+        model: Any `Model`, also one of your own.
+        params0: The parameters at which it is linearized; may be traced.
 
     Returns:
         A `Model` with the `init` of the given one, without `degree`, `spec` and `neurons`: it is

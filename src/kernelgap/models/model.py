@@ -20,10 +20,10 @@ class Layer(NamedTuple):
     """A dense layer z = scale * W h without bias.
 
     Attributes:
-        fan_in: the number of inputs.
-        fan_out: the number of outputs.
-        scale: the factor of the forward pass.
-        init_std: the standard deviation of the initial weights.
+        fan_in: The number of inputs.
+        fan_out: The number of outputs.
+        scale: The factor of the forward pass.
+        init_std: The standard deviation of the initial weights.
     """
 
     fan_in: int
@@ -77,9 +77,9 @@ class Neurons(NamedTuple):
     """Functions that read the parameters of a two-layer homogeneous net as m neurons (w_j, u_j).
 
     Attributes:
-        pack: params -> (m, k + d), the rows being neurons, output weights first.
+        pack: Params -> (m, k + d), the rows being neurons, output weights first.
         unpack: (m, k + d) -> params.
-        radius: params -> the radius of the sphere on which fresh neurons are drawn. For
+        radius: Params -> the radius of the sphere on which fresh neurons are drawn. For
             f = sum_j w_j relu(u_j . x) paper A's measure has 1 / sqrt(m).
 
     Example:
@@ -117,11 +117,11 @@ class Model:
     Attributes:
         init: `init(key, d, dtype=None) -> params`.
         apply: `apply(params, x) -> (n,)`, or (n, k) with k outputs.
-        degree: the degree of positive homogeneity in the parameters; None for other models.
-        spec: static, hashable description: the `MLPSpec` from which `kernels.ntk` builds the kernel
+        degree: The degree of positive homogeneity in the parameters; None for other models.
+        spec: Static, hashable description: the `MLPSpec` from which `kernels.ntk` builds the kernel
             of an `mlp` or `homogeneous_mlp`, the `FixedSignSpec` of a `fixed_sign_net`; None for
             a net of your own.
-        neurons: functions that read the parameters as neurons; None unless the net is homogeneous
+        neurons: Functions that read the parameters as neurons; None unless the net is homogeneous
             and has two trained layers.
 
     Example:

@@ -46,12 +46,12 @@ def mlp(
     - `"erf"`: the error function.
 
     Args:
-        widths: hidden widths, each at least 1; an empty sequence gives a linear model.
-        activation: one of these names, `"relu"`, `"leaky_relu"`, `"abs"`, an `Activation`, or a
+        widths: Hidden widths, each at least 1; an empty sequence gives a linear model.
+        activation: One of these names, `"relu"`, `"leaky_relu"`, `"abs"`, an `Activation`, or a
             `SmoothActivation` such as ``models.SmoothActivation("tanh", scale=0.5)``.
         parameterization: `"standard"`, `"ntk"` or `"mean_field"`, as in `homogeneous_mlp`.
         outputs: None for one output of shape (n,); k >= 1 for outputs of shape (n, k).
-        init_scale: multiplies all initial weights; positive.
+        init_scale: Multiplies all initial weights; positive.
 
     Returns:
         A `Model`. With a smooth activation its `degree` and `neurons` are None, and it is refused
@@ -89,12 +89,12 @@ def homogeneous_mlp(
     - `"mean_field"`: s_1 = 1, N(0, c^2 / d) in the first layer, s_k = 1 / fan_in, N(0, c^2) above.
 
     Args:
-        widths: hidden widths, each at least 1; an empty sequence gives a linear model.
+        widths: Hidden widths, each at least 1; an empty sequence gives a linear model.
         activation: `"relu"`, `"leaky_relu"` (slope 0.01), `"abs"`, or an `Activation` such as
             `models.leaky_relu(0.2)` or `models.relu_power(2)`.
         parameterization: `"standard"`, `"ntk"` or `"mean_field"`.
         outputs: None for one output of shape (n,); k >= 1 for outputs of shape (n, k).
-        init_scale: multiplies all initial weights; positive. sqrt(2) gives He's initialisation.
+        init_scale: Multiplies all initial weights; positive. sqrt(2) gives He's initialisation.
 
     Returns:
         A `Model`. Its `init` takes `(key, d, dtype=None)`, its `apply` takes `(params, x)`.

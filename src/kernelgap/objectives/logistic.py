@@ -34,8 +34,8 @@ def regularized_logistic(
 
     Args:
         apply: `apply(params, x) -> (n,)` or `(n, k)`, such as `model.apply`.
-        l2: strength lambda >= 0; may be traced, so that one compiled function serves a path.
-        power: exponent r > 0 of the norm.
+        l2: Strength lambda >= 0; may be traced, so that one compiled function serves a path.
+        power: Exponent r > 0 of the norm.
         reduction: `"mean"` or `"sum"` over samples. The paper uses the sum in its general theorem
             and the mean for two layers; the same minimisers need l2_sum = n * l2_mean.
 
@@ -44,7 +44,7 @@ def regularized_logistic(
         gradient 0 of the norm at Theta = 0. Losses of equal arguments are equal.
 
     Raises:
-        ValueError: from the loss, if concrete labels are outside {-1, +1} (or 0..k-1).
+        ValueError: From the loss, if concrete labels are outside {-1, +1} (or 0..k-1).
 
     Example:
         >>> import jax, kernelgap as kg
@@ -81,7 +81,7 @@ def log_regularized_logistic(
         apply: `apply(params, x) -> (n,)` or `(n, k)`, k >= 2, such as `model.apply`.
         log_l2: log(lambda), so that lambda itself need not be a number of the dtype; may be
             traced. ``-inf`` for no regularisation.
-        power: exponent r > 0 of the norm.
+        power: Exponent r > 0 of the norm.
         reduction: `"mean"` or `"sum"` over samples, as in `regularized_logistic`.
 
     Returns:

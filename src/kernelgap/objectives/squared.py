@@ -25,8 +25,8 @@ def regularized_squared(
 
     Args:
         apply: `apply(params, x) -> (n,)` or `(n, k)`, such as `model.apply`.
-        l2: strength lambda >= 0; may be traced. ||Theta|| is the Euclidean norm of all parameters.
-        power: exponent r > 0 of the norm.
+        l2: Strength lambda >= 0; may be traced. ||Theta|| is the Euclidean norm of all parameters.
+        power: Exponent r > 0 of the norm.
         reduction: `"mean"` over samples, as in the papers, or `"sum"`, which leaves 1/2 sum_i.
 
     Returns:
@@ -57,7 +57,7 @@ def squared_losses(outputs: ArrayLike, y: ArrayLike) -> jax.Array:
 
     Args:
         outputs: (n,) or (n, k).
-        y: real targets of the same shape.
+        y: Real targets of the same shape.
 
     Returns:
         Losses of shape (n,).

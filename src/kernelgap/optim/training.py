@@ -30,10 +30,10 @@ class Trained(NamedTuple):
     """The result of `train`.
 
     Attributes:
-        params: parameters after the last step.
-        opt_state: state of the optimizer after the last step, from which `train` can continue.
-        losses: the loss before each step, of shape (steps,).
-        records: the values of `record`, stacked along a first axis of length
+        params: Parameters after the last step.
+        opt_state: State of the optimizer after the last step, from which `train` can continue.
+        losses: The loss before each step, of shape (steps,).
+        records: The values of `record`, stacked along a first axis of length
             steps // record_every; None without `record`.
     """
 
@@ -82,26 +82,26 @@ def train(
 
     Args:
         loss: `loss(params, x, y) -> scalar`, such as from `objectives.regularized_logistic`.
-        params: initial parameters.
+        params: Initial parameters.
         data: `(x, y)` with x of shape (n, d) and y with n entries along its first axis.
-        optimizer: any optax transformation. Those with extra arguments get `value`, `grad`,
+        optimizer: Any optax transformation. Those with extra arguments get `value`, `grad`,
             `value_fn`, `obj_fn` and `grad_fn` of the loss on all data: line searches
             (`optax.lbfgs`), `reduce_on_plateau`, Polyak steps, `sophia`, `sam` and others. For
             `optax.lookahead` start from `optax.LookaheadParams.init_synced(params)`.
-        steps: number of steps, at least 1.
+        steps: Number of steps, at least 1.
         record: `record(params) -> pytree`, called after every `record_every`-th step.
-        record_every: must divide `steps`.
-        opt_state: state to continue from; a fresh one when None. It is copied, so that it stays
+        record_every: Must divide `steps`.
+        opt_state: State to continue from; a fresh one when None. It is copied, so that it stays
             valid where the returned state is donated.
-        progress: show a bar on stderr (extra `studies`); one for all seeds under vmap. The loop is
+        progress: Show a bar on stderr (extra `studies`); one for all seeds under vmap. The loop is
             one XLA computation and cannot be interrupted; split it into several calls for that.
 
     Returns:
         `Trained(params, opt_state, losses, records)`.
 
     Raises:
-        TypeError: if the optimizer asks for extra arguments that are not listed above.
-        ValueError: if `opt_state` belongs to another optimizer or to other parameters, or updates
+        TypeError: If the optimizer asks for extra arguments that are not listed above.
+        ValueError: If `opt_state` belongs to another optimizer or to other parameters, or updates
             do not have the shapes of the parameters.
 
     Example:

@@ -61,27 +61,27 @@ class NTKClassifier(ClassifierMixin, _KernelMachine):
     Args:
         kernel: `"ntk"` or `"nngp"` of an infinitely wide net; or any kernel of this library, or a
             function `kernel(x1, x2=None) -> (n1, n2)`, called with the features and the bias.
-        depth: number of hidden layers of the net, at least 1. Not used with a kernel of your own.
-        activation: activation of the net, as for `models.mlp`: a name such as `"relu"` or `"gelu"`,
+        depth: Number of hidden layers of the net, at least 1. Not used with a kernel of your own.
+        activation: Activation of the net, as for `models.mlp`: a name such as `"relu"` or `"gelu"`,
             or a `models.Activation`. Not used with a kernel of your own.
-        bias: value of a constant feature that is appended to the inputs, which makes the kernel
+        bias: Value of a constant feature that is appended to the inputs, which makes the kernel
             that of a net with biases in its first layer; 0 for none, as in the papers.
-        standardize: if True, subtract the mean of each feature and divide all features by one
+        standardize: If True, subtract the mean of each feature and divide all features by one
             number, the root mean square of the result, so that `l2` and `bias` have the same
             meaning in any units; if False, use the inputs as they are, as in the papers.
         predictor: `"logistic"`, `"hard_margin"` (see `predictors.hard_margin_svm`) or `"ridge"`.
-        l2: strength of the regularisation, positive. For the logistic loss as above,
+        l2: Strength of the regularisation, positive. For the logistic loss as above,
             scikit-learn's C is 1 / (2 n l2). For the ridge, n l2 is added to the kernel's diagonal,
             and f minimises mean_i (f(x_i) - y_i)^2 + l2 ||f||^2. Not used by the hard margin.
-        tol: relative duality gap to reach.
+        tol: Relative duality gap to reach.
 
     Attributes:
-        classes_: the labels, in order.
-        predictor_: the fitted `predictors.KernelPredictor`, with its certificate. For two classes
+        classes_: The labels, in order.
+        predictor_: The fitted `predictors.KernelPredictor`, with its certificate. For two classes
             its labels are -1 for the first and +1 for the second.
-        mean_, scale_: shift and scale of the inputs, ``(x - mean_) / scale_``.
-        n_features_in_: number of features.
-        feature_names_in_: names of the features, if X has names.
+        mean_, scale_: Shift and scale of the inputs, ``(x - mean_) / scale_``.
+        n_features_in_: Number of features.
+        feature_names_in_: Names of the features, if X has names.
 
     Raises:
         ValueError: From `fit`, if y holds one class, or the kernel does not separate the data for
@@ -178,23 +178,23 @@ class NTKRegressor(RegressorMixin, _KernelMachine):
     is the mean of y. Several targets are fitted at once.
 
     Args:
-        kernel: as in `NTKClassifier`, like the arguments up to `standardize`.
-        depth: number of hidden layers of the net, at least 1.
-        activation: activation of the net.
-        bias: value of the constant feature; 0 for none.
-        standardize: if True, shift and scale the inputs.
-        l2: strength of the regularisation, at least 0. scikit-learn's alpha is n l2. For 0, f is
+        kernel: As in `NTKClassifier`, like the arguments up to `standardize`.
+        depth: Number of hidden layers of the net, at least 1.
+        activation: Activation of the net.
+        bias: Value of the constant feature; 0 for none.
+        standardize: If True, shift and scale the inputs.
+        l2: Strength of the regularisation, at least 0. scikit-learn's alpha is n l2. For 0, f is
             the interpolant of least norm.
-        tol: relative residual to reach.
+        tol: Relative residual to reach.
 
     Attributes:
-        intercept_: the mean of y, of shape () or (k,).
-        target_scale_: a power of two near the size of ``y - intercept_``.
-        predictor_: the `predictors.KernelPredictor`, fitted to
+        intercept_: The mean of y, of shape () or (k,).
+        target_scale_: A power of two near the size of ``y - intercept_``.
+        predictor_: The `predictors.KernelPredictor`, fitted to
             ``(y - intercept_) / target_scale_``.
-        mean_, scale_: shift and scale of the inputs, ``(x - mean_) / scale_``.
-        n_features_in_: number of features.
-        feature_names_in_: names of the features, if X has names.
+        mean_, scale_: Shift and scale of the inputs, ``(x - mean_) / scale_``.
+        n_features_in_: Number of features.
+        feature_names_in_: Names of the features, if X has names.
 
     Raises:
         TypeError: From `fit`, if X is sparse.

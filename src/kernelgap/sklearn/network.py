@@ -31,30 +31,30 @@ class MaxMarginNetClassifier(ClassifierMixin, BaseEstimator):
     There is no `predict_proba`: probabilities would be overconfident as lambda -> 0.
 
     Args:
-        hidden_layer_sizes: widths of the hidden layers.
+        hidden_layer_sizes: Widths of the hidden layers.
         activation: `"relu"`, `"leaky_relu"`, `"abs"` or a `models.Activation`.
-        bias: value of a constant feature that is appended to the inputs, so that the first layer
+        bias: Value of a constant feature that is appended to the inputs, so that the first layer
             has biases; 0 for none, as in the papers.
-        standardize: if True, subtract the mean of each feature and divide all features by one
+        standardize: If True, subtract the mean of each feature and divide all features by one
             number, the root mean square of the result, so that `l2s` and `bias` have the same
             meaning in any units; if False, use the inputs as they are, as in the papers.
-        l2s: strengths lambda, positive and decreasing.
-        steps: full-batch Adam steps for each lambda.
+        l2s: Strengths lambda, positive and decreasing.
+        steps: Full-batch Adam steps for each lambda.
         learning_rate: Adam learning rate.
-        certify: if True, compute `upper_`, for two classes, one hidden layer and `"relu"` only. It
+        certify: If True, compute `upper_`, for two classes, one hidden layer and `"relu"` only. It
             takes seconds for a few hundred samples, and more than the training for thousands.
-        random_state: seed of the initial weights, an int, a `RandomState` or None.
+        random_state: Seed of the initial weights, an int, a `RandomState` or None.
 
     Attributes:
-        classes_: the labels, in order.
-        params_: parameters of `model_`, NumPy arrays with ||Theta|| = 1.
-        margin_: the normalised margin on the training set, for the inputs as shifted and scaled.
+        classes_: The labels, in order.
+        params_: Parameters of `model_`, NumPy arrays with ||Theta|| = 1.
+        margin_: The normalised margin on the training set, for the inputs as shifted and scaled.
             Two classes have labels -1 for the first and +1 for the second.
-        upper_: an upper bound on the normalised margin of every net of any width on the same
+        upper_: An upper bound on the normalised margin of every net of any width on the same
             inputs, if `certify` is set.
-        mean_, scale_: shift and scale of the inputs, ``(x - mean_) / scale_``.
-        n_features_in_: number of features.
-        feature_names_in_: names of the features, if X has names.
+        mean_, scale_: Shift and scale of the inputs, ``(x - mean_) / scale_``.
+        n_features_in_: Number of features.
+        feature_names_in_: Names of the features, if X has names.
 
     Raises:
         ValueError: From `fit`, if y holds one class, or `certify` is set for a net that has no

@@ -23,8 +23,8 @@ class Pair(NamedTuple):
     """One metric at one place in two results.
 
     Attributes:
-        first: the estimate of the first result.
-        second: the estimate of the second result.
+        first: The estimate of the first result.
+        second: The estimate of the second result.
     """
 
     first: Estimate
@@ -54,12 +54,12 @@ class Comparison(NamedTuple):
     """Two results of one study, as `compare` returns them.
 
     Attributes:
-        study: name of the study.
-        config: options that differ, with both values.
-        environment: versions, device and dtype that differ, with both values.
-        numbers: the estimates that both have.
-        only_first: names of the estimates that only the first result has.
-        only_second: names of the estimates that only the second result has.
+        study: Name of the study.
+        config: Options that differ, with both values.
+        environment: Versions, device and dtype that differ, with both values.
+        numbers: The estimates that both have.
+        only_first: Names of the estimates that only the first result has.
+        only_second: Names of the estimates that only the second result has.
     """
 
     study: str
@@ -126,8 +126,8 @@ def compare(first: Result, second: Result) -> Comparison:
     """Put two results of one study side by side.
 
     Args:
-        first: a result of a study, from its `run` or from `kernelgap.load`.
-        second: another result of the same study.
+        first: A result of a study, from its `run` or from `kernelgap.load`.
+        second: Another result of the same study.
 
     Returns:
         The differences in configurations, versions, device and dtype, and all estimates that both

@@ -31,11 +31,11 @@ class Estimate(NamedTuple):
     """One line of the summary of a study.
 
     Attributes:
-        metric: the quantity that was measured.
-        keys: where it was measured, such as `{"learner": "net", "n": 40}`.
-        value: the estimate.
-        low: lower end of its 95% interval; NaN where there is none.
-        high: upper end of its 95% interval; NaN where there is none.
+        metric: The quantity that was measured.
+        keys: Where it was measured, such as `{"learner": "net", "n": 40}`.
+        value: The estimate.
+        low: Lower end of its 95% interval; NaN where there is none.
+        high: Upper end of its 95% interval; NaN where there is none.
     """
 
     metric: str
@@ -74,8 +74,8 @@ def mean_interval(values: Any, within: Range = REAL) -> Interval:
     """Return the mean over seeds with Student's t interval, cut to the range of the values.
 
     Args:
-        values: shape (seeds,), at least one value; a single value gives a NaN interval.
-        within: the smallest and the largest possible value.
+        values: Shape (seeds,), at least one value; a single value gives a NaN interval.
+        within: The smallest and the largest possible value.
 
     Example:
         >>> from kernelgap.studies.estimates import SHARE, mean_interval
@@ -110,11 +110,11 @@ def means(
     """Return means with intervals over the rows that agree in the columns `by`.
 
     Args:
-        rows: one row per grid point and seed.
-        by: columns that identify a grid point; the keys of the estimates.
-        metrics: columns to average, each with the range of its values, to which intervals are cut:
+        rows: One row per grid point and seed.
+        by: Columns that identify a grid point; the keys of the estimates.
+        metrics: Columns to average, each with the range of its values, to which intervals are cut:
             (0, 1) for errors, (0, inf) for norms, (-inf, inf) where there are no limits.
-        of: function that returns an interval from the values of a grid point and their range.
+        of: Function that returns an interval from the values of a grid point and their range.
 
     Example:
         >>> from kernelgap.studies import means

@@ -23,7 +23,7 @@ class Cell(NamedTuple):
     """One unit of work of a study.
 
     Attributes:
-        identity: strings and numbers that distinguish it from the other cells.
+        identity: Strings and numbers that distinguish it from the other cells.
         alone: True if it must run by itself, because of its memory.
     """
 

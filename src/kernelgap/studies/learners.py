@@ -51,11 +51,11 @@ def annealed_nets(
     regularised minimiser of paper A, approached with warm starts. The protocol is this project's.
 
     Args:
-        model: the network.
-        keys: shape (seeds,), for the initial parameters.
-        train: training sets, x of shape (seeds, n, d).
-        test: test sets, x of shape (seeds, n_test, d).
-        config: options `l2s`, decreasing, `steps` of Adam for each of them, and `learning_rate`.
+        model: The network.
+        keys: Shape (seeds,), for the initial parameters.
+        train: Training sets, x of shape (seeds, n, d).
+        test: Test sets, x of shape (seeds, n_test, d).
+        config: Options `l2s`, decreasing, `steps` of Adam for each of them, and `learning_rate`.
 
     Returns:
         A row per seed: error, train_error, margin (normalised, l2), duality_gap (NaN).

@@ -32,17 +32,17 @@ def option(
     value hold for every entry of a tuple.
 
     Args:
-        default: value of the preset "default".
-        help: text shown by `kernelgap run NAME --help`.
-        minimum: smallest value; 0 for integers unless another one is given.
-        maximum: largest value.
-        above: number that the value must exceed.
-        length: number of entries of a tuple.
-        increasing: a tuple must increase strictly.
-        decreasing: a tuple must decrease strictly.
-        multiple_of: number that must divide the value.
-        divides: name of another option, which must be a multiple of this one.
-        at_most: name of another option, which this one must not exceed.
+        default: Value of the preset "default".
+        help: Text shown by `kernelgap run NAME --help`.
+        minimum: Smallest value; 0 for integers unless another one is given.
+        maximum: Largest value.
+        above: Number that the value must exceed.
+        length: Number of entries of a tuple.
+        increasing: A tuple must increase strictly.
+        decreasing: A tuple must decrease strictly.
+        multiple_of: Number that must divide the value.
+        divides: Name of another option, which must be a multiple of this one.
+        at_most: Name of another option, which this one must not exceed.
 
     Example:
         >>> import dataclasses

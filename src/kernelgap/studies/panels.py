@@ -27,14 +27,14 @@ class Curve(NamedTuple):
     """The estimates of one metric, as a line.
 
     Attributes:
-        metric: the metric.
-        where: keys that select its estimates.
-        label: entry in the legend; none when empty.
-        color: colour of line, markers and intervals.
-        marker: matplotlib's marker; none when empty.
-        style: matplotlib's line style.
-        alpha: opacity.
-        intervals: how to draw them: as a band, as bars, or not at all.
+        metric: The metric.
+        where: Keys that select its estimates.
+        label: Entry in the legend; none when empty.
+        color: Colour of line, markers and intervals.
+        marker: Matplotlib's marker; none when empty.
+        style: Matplotlib's line style.
+        alpha: Opacity.
+        intervals: How to draw them: as a band, as bars, or not at all.
     """
 
     metric: str
@@ -51,17 +51,17 @@ class Panel(NamedTuple):
     """One panel of a figure.
 
     Attributes:
-        title: line above the panel.
-        x: key along the horizontal axis, or a function of the keys.
-        curves: curves, in the order of the legend.
-        xlabel: label of the horizontal axis.
-        ylabel: label of the vertical axis.
-        log: logarithmic axes: "", "x", "y" or "xy".
-        ticks: the only ticks of the horizontal axis; those of the points of a logarithmic axis
+        title: Line above the panel.
+        x: Key along the horizontal axis, or a function of the keys.
+        curves: Curves, in the order of the legend.
+        xlabel: Label of the horizontal axis.
+        ylabel: Label of the vertical axis.
+        log: Logarithmic axes: "", "x", "y" or "xy".
+        ticks: The only ticks of the horizontal axis; those of the points of a logarithmic axis
             when empty, matplotlib's own when None.
-        bottom: lower end of the vertical axis; chosen by matplotlib when None.
-        draw: function that draws anything else, after the curves and before the legend.
-        legend: matplotlib's name of the place of the legend.
+        bottom: Lower end of the vertical axis; chosen by matplotlib when None.
+        draw: Function that draws anything else, after the curves and before the legend.
+        legend: Matplotlib's name of the place of the legend.
     """
 
     title: str

@@ -46,10 +46,10 @@ def write_report(
     """Write `report.html` into a folder, atomically, and return its path.
 
     Args:
-        out: the folder, created if it does not exist.
-        results: one result of each study, in the order of the page.
-        missing: studies without a result, with the reason.
-        title: heading of the page.
+        out: The folder, created if it does not exist.
+        results: One result of each study, in the order of the page.
+        missing: Studies without a result, with the reason.
+        title: Heading of the page.
     """
     path = prepare_folder(out) / "report.html"
     write_atomically(path, page(results, missing=missing or {}, title=title).encode())

@@ -30,11 +30,11 @@ def over_seeds(
     A second call with the same function, an equal `static` and equal shapes compiles nothing.
 
     Args:
-        function: function for one seed, defined in a module, so that it is equal in all calls.
-        arguments: trees of arrays with the seeds along their first axis, at least one.
-        static: arguments known at compile time, such as models and numbers of steps.
-        shared: trees of arrays that all seeds share.
-        wide: run the seeds one after the other, not as one batch, to save memory.
+        function: Function for one seed, defined in a module, so that it is equal in all calls.
+        arguments: Trees of arrays with the seeds along their first axis, at least one.
+        static: Arguments known at compile time, such as models and numbers of steps.
+        shared: Trees of arrays that all seeds share.
+        wide: Run the seeds one after the other, not as one batch, to save memory.
 
     Example:
         >>> import jax.numpy as jnp

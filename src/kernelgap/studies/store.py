@@ -95,10 +95,10 @@ class Journal(contextlib.AbstractContextManager):
     A killed run loses only the cells that were running; an incomplete last line is dropped.
 
     Args:
-        out: the folder, created if it does not exist; None keeps the journal in memory.
-        header: from `journal_header`.
-        resume: continue a journal with the same header, if there is one.
-        overwrite: replace an existing journal.
+        out: The folder, created if it does not exist; None keeps the journal in memory.
+        header: From `journal_header`.
+        resume: Continue a journal with the same header, if there is one.
+        overwrite: Replace an existing journal.
 
     Raises:
         FileExistsError: If the folder holds a journal and neither flag is given.

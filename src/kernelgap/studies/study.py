@@ -34,20 +34,20 @@ class Study(NamedTuple, Generic[Settings]):
     All functions must be deterministic. Define them in a module to send them to other processes.
 
     Attributes:
-        name: name on the command line and of the files.
-        title: one line for listings.
-        config: a subclass of `Config`.
-        cells: maps a configuration to its cells, in the order of their rows.
-        run_cell: maps a configuration and the identity of a cell to its rows, which are dicts of
+        name: Name on the command line and of the files.
+        title: One line for listings.
+        config: A subclass of `Config`.
+        cells: Maps a configuration to its cells, in the order of their rows.
+        run_cell: Maps a configuration and the identity of a cell to its rows, which are dicts of
             strings and numbers with the same columns in all cells.
-        summarize: maps a configuration and all rows to the estimates.
-        tables: maps a configuration to the text tables.
-        panels: maps a result to the panels of its figure.
-        presets: the options that each preset changes, by its name.
-        about: description of the study, in paragraphs.
-        caption: line above the figure, with options in braces, as in "{seeds} seeds"; or a function
+        summarize: Maps a configuration and all rows to the estimates.
+        tables: Maps a configuration to the text tables.
+        panels: Maps a result to the panels of its figure.
+        presets: The options that each preset changes, by its name.
+        about: Description of the study, in paragraphs.
+        caption: Line above the figure, with options in braces, as in "{seeds} seeds"; or a function
             of the configuration that returns it.
-        check: raises, before any work, for a configuration that the available data do not allow.
+        check: Raises, before any work, for a configuration that the available data do not allow.
     """
 
     name: str
@@ -79,14 +79,14 @@ class Study(NamedTuple, Generic[Settings]):
         """Run all cells that are not on disk, and summarise all.
 
         Args:
-            config: the configuration; the default one when None.
+            config: The configuration; the default one when None.
                 `STUDY.config(**STUDY.presets["quick"])` makes a quick run.
-            out: folder for NAME.csv, NAME.json, NAME.png and the journal; nothing is written when
+            out: Folder for NAME.csv, NAME.json, NAME.png and the journal; nothing is written when
                 None.
-            resume: continue an interrupted run of the same configuration from its journal.
-            overwrite: replace a run in the folder.
-            progress: show a bar on stderr.
-            workers: number of threads that compile and run cells; when None, the number of cores
+            resume: Continue an interrupted run of the same configuration from its journal.
+            overwrite: Replace a run in the folder.
+            progress: Show a bar on stderr.
+            workers: Number of threads that compile and run cells; when None, the number of cores
                 but at most 2, because linear algebra within a cell uses all cores by itself.
                 Settings by JAX's context managers hold in the calling thread, so that they reach
                 the cells for workers=1 only.
@@ -134,11 +134,11 @@ class Result(NamedTuple):
     """Rows and estimates of a study.
 
     Attributes:
-        study: the study that was run.
-        config: its configuration.
-        cells: the rows of each cell, and the seconds that it took, by its identity.
-        estimates: the summary, one estimate per metric and grid point.
-        provenance: versions, device, dtype, timings.
+        study: The study that was run.
+        config: Its configuration.
+        cells: The rows of each cell, and the seconds that it took, by its identity.
+        estimates: The summary, one estimate per metric and grid point.
+        provenance: Versions, device, dtype, timings.
     """
 
     study: Study

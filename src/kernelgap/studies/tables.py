@@ -12,10 +12,10 @@ class Table(NamedTuple):
     """A text table.
 
     Attributes:
-        metrics: metrics to show, each with the format of its numbers, such as ".3f".
-        title: line above the table.
-        across: key whose values become columns; only for a single metric, named in the title.
-        where: function of the keys that selects the estimates to show; None shows all.
+        metrics: Metrics to show, each with the format of its numbers, such as ".3f".
+        title: Line above the table.
+        across: Key whose values become columns; only for a single metric, named in the title.
+        where: Function of the keys that selects the estimates to show; None shows all.
     """
 
     metrics: Mapping[str, str]

@@ -18,10 +18,10 @@ def assert_close(
     The assertion also fails if an entry is not finite or the shapes do not match.
 
     Args:
-        actual: array of any shape, whose dtype determines the rounding unit.
-        expected: array of the same shape, or one that broadcasts to it.
-        factor: number of rounding units allowed, at least 0.
-        scale: magnitude to which the rounding unit is relative, at least 0; the maximum of
+        actual: Array of any shape, whose dtype determines the rounding unit.
+        expected: Array of the same shape, or one that broadcasts to it.
+        factor: Number of rounding units allowed, at least 0.
+        scale: Magnitude to which the rounding unit is relative, at least 0; the maximum of
             ``|expected|`` when None.
 
     Example:
@@ -62,11 +62,11 @@ def assert_homogeneous(
 
     Args:
         apply: `apply(params, x)` with outputs of any shape.
-        params: parameters at which the law is checked, in general position.
-        x: inputs.
-        degree: claimed degree of positive homogeneity in all parameters jointly.
-        scales: positive values of c to test, at least one.
-        factor: number of rounding units allowed, relative to the largest output.
+        params: Parameters at which the law is checked, in general position.
+        x: Inputs.
+        degree: Claimed degree of positive homogeneity in all parameters jointly.
+        scales: Positive values of c to test, at least one.
+        factor: Number of rounding units allowed, relative to the largest output.
 
     Example:
         >>> import jax, kernelgap as kg
@@ -102,8 +102,8 @@ def assert_kernel(
 
     Args:
         kernel: `kernel(x1, x2=None) -> (n1, n2)`, a `kernels.Kernel` or any such function.
-        x: inputs of shape (n, ...), n >= 3.
-        factor: number of rounding units allowed, relative to the largest diagonal entry; angles
+        x: Inputs of shape (n, ...), n >= 3.
+        factor: Number of rounding units allowed, relative to the largest diagonal entry; angles
             between nearly parallel inputs lose that many.
 
     Example:
@@ -148,10 +148,10 @@ def assert_margin_invariant(
 
     Args:
         margin: `margin(params) -> scalar`.
-        params: parameters at which the law is checked.
-        scales: positive values of c to test, at least one.
-        factor: number of rounding units allowed.
-        scale: magnitude to which the rounding unit is relative; the margin itself when None. If the
+        params: Parameters at which the law is checked.
+        scales: Positive values of c to test, at least one.
+        factor: Number of rounding units allowed.
+        scale: Magnitude to which the rounding unit is relative; the margin itself when None. If the
             margin is small because outputs cancel, pass the size of a typical normalised output.
 
     Example:

@@ -31,13 +31,13 @@ def assert_infinite_width(
     the diagonal, since for more than two layers the mean converges to its limit like 1 / width.
 
     Args:
-        build: function from a width to a `Model` with one output.
-        kernel: claimed infinite-width limit, `kernel(x) -> (n, n)`.
-        x: inputs of shape (n, d).
+        build: Function from a width to a `Model` with one output.
+        kernel: Claimed infinite-width limit, `kernel(x) -> (n, n)`.
+        x: Inputs of shape (n, d).
         key: JAX random key.
-        width: width of the nets.
-        seeds: number of nets, at least 2.
-        bias: allowed bias times width, at least 0; use 0 for two layers, where the mean is exact
+        width: Width of the nets.
+        seeds: Number of nets, at least 2.
+        bias: Allowed bias times width, at least 0; use 0 for two layers, where the mean is exact
             at any width.
 
     Example:
@@ -90,16 +90,16 @@ def assert_lazy_limit(
     separates lazy training from parameterizations whose kernel changes at every width.
 
     Args:
-        build: function from a width to a `Model` with one output, in the NTK parameterization or
+        build: Function from a width to a `Model` with one output, in the NTK parameterization or
             another lazy one. Its kernel must change in training.
-        x: inputs of shape (n, d).
-        y: real targets of shape (n,).
+        x: Inputs of shape (n, d).
+        y: Real targets of shape (n,).
         key: JAX random key.
-        widths: a narrow and a wide width; the latter must be at least 4 times the former.
-        steps: number of gradient descent steps, at least 1.
-        learning_rate: step size, below 2, in units of the inverse of the largest Hessian eigenvalue
+        widths: A narrow and a wide width; the latter must be at least 4 times the former.
+        steps: Number of gradient descent steps, at least 1.
+        learning_rate: Step size, below 2, in units of the inverse of the largest Hessian eigenvalue
             of the linearised net at initialisation.
-        seeds: number of random initialisations per width.
+        seeds: Number of random initialisations per width.
 
     Example:
         >>> import jax, kernelgap as kg

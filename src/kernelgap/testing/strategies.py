@@ -54,7 +54,7 @@ def activations(*, largest_power: float = 3) -> st.SearchStrategy[Activation]:
     """Draw homogeneous activations: ReLU, leaky ReLU, absolute value, an odd one, and powers.
 
     Args:
-        largest_power: highest degree, at least 1; 1 draws only piecewise linear activations.
+        largest_power: Highest degree, at least 1; 1 draws only piecewise linear activations.
 
     Returns:
         A strategy of `models.Activation`.
@@ -76,9 +76,9 @@ def models(
     """Draw homogeneous MLPs in every parameterization.
 
     Args:
-        widths: hidden widths to choose from.
-        largest_power: highest degree of an activation, at least 1.
-        outputs: numbers of outputs to choose from; None for outputs of shape (n,).
+        widths: Hidden widths to choose from.
+        largest_power: Highest degree of an activation, at least 1.
+        outputs: Numbers of outputs to choose from; None for outputs of shape (n,).
 
     Returns:
         A strategy of `models.Model`.
@@ -109,8 +109,8 @@ def datasets(
     """Draw XOR samples with either signal, or normal inputs with random labels.
 
     Args:
-        shapes: pairs (n, d) to choose from, d >= 2.
-        classes: number of classes, at least 2; labels are -1 and +1 for 2 classes, and random
+        shapes: Pairs (n, d) to choose from, d >= 2.
+        classes: Number of classes, at least 2; labels are -1 and +1 for 2 classes, and random
             integers for more.
 
     Returns:
@@ -150,7 +150,7 @@ def kernels(*, largest_power: float = 1) -> st.SearchStrategy[Kernel]:
     """Draw NTK and NNGP kernels of infinitely wide MLPs.
 
     Args:
-        largest_power: highest degree of an activation, at least 1; kernels of higher degree grow
+        largest_power: Highest degree of an activation, at least 1; kernels of higher degree grow
             rapidly with the norm of x.
 
     Returns:

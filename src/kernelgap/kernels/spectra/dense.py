@@ -41,8 +41,8 @@ class Spectrum(NamedTuple):
     """All eigenvalues of a Gram matrix.
 
     Attributes:
-        values: shape (n,), ascending.
-        error: estimated rounding error of each value, from the kernel values in this dtype and the
+        values: Shape (n,), ascending.
+        error: Estimated rounding error of each value, from the kernel values in this dtype and the
             solver. It is usually pessimistic, but not a bound.
     """
 
@@ -79,7 +79,7 @@ def spectrum(kernel: Callable[..., jax.Array] | ArrayLike, x: ArrayLike | None =
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`; or, when `x` is left out,
             a symmetric Gram matrix of shape (n, n).
-        x: inputs of shape (n, d).
+        x: Inputs of shape (n, d).
 
     Returns:
         `Spectrum(values, error)`, in float32 for inputs of half precision.

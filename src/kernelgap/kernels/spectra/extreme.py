@@ -46,18 +46,18 @@ class ExtremeEigenvalues(NamedTuple):
 
     Attributes:
         values: Ritz values, ascending; with `which="both"` the k smallest, then the k largest.
-        vectors: unit Ritz vectors as columns, (n, k) or (n, 2k); orthogonal within each end.
-        lower: lower bounds on the eigenvalues of the same rank. For the largest ones they hold up
+        vectors: Unit Ritz vectors as columns, (n, k) or (n, 2k); orthogonal within each end.
+        lower: Lower bounds on the eigenvalues of the same rank. For the largest ones they hold up
             to `error`; for the smallest they are theta - norm(R) - error, with R the residuals of
             all k pairs, which assumes that no smaller eigenvalue was missed.
-        upper: upper bounds. For the smallest ones they hold up to `error` (theta_i >= lambda_i for
+        upper: Upper bounds. For the smallest ones they hold up to `error` (theta_i >= lambda_i for
             the exact matrix); for the largest they assume that no larger eigenvalue was missed.
-        residuals: norms of K v - theta v: an eigenvalue lies within residual + error of theta.
-        error: estimated rounding error of each value, from the products and the kernel values in
+        residuals: Norms of K v - theta v: an eigenvalue lies within residual + error of theta.
+        error: Estimated rounding error of each value, from the products and the kernel values in
             this dtype; `lower` and `upper` include it. It is usually pessimistic, but not a bound.
         converged: True where the residual is at most tol times abs(theta), or at the level of
             noise, an eighth of `error`.
-        products: number of products of the Gram matrix with a block of vectors.
+        products: Number of products of the Gram matrix with a block of vectors.
     """
 
     values: Float[Array, " k"]
@@ -99,16 +99,16 @@ def extreme_eigenvalues(
 
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`.
-        x: inputs of shape (n, d).
-        k: number of eigenvalues at each end, 1 <= k < n; 2k <= n for both ends.
+        x: Inputs of shape (n, d).
+        k: Number of eigenvalues at each end, 1 <= k < n; 2k <= n for both ends.
         which: `"smallest"`, `"largest"` or `"both"`.
-        tol: residual to reach, relative to the value. The value itself is usually far more
+        tol: Residual to reach, relative to the value. The value itself is usually far more
             accurate, because its error is of the order of the squared residual.
-        max_products: largest number of products for each end (one more determines the scale).
-        rank: number of inputs drawn for the preconditioner of the lower end; at most n / 4 are
+        max_products: Largest number of products for each end (one more determines the scale).
+        rank: Number of inputs drawn for the preconditioner of the lower end; at most n / 4 are
             used.
-        tile: side of a tile, as in `kernels.matmul`.
-        mesh: devices that share the work, as in `kernels.matmul`.
+        tile: Side of a tile, as in `kernels.matmul`.
+        mesh: Devices that share the work, as in `kernels.matmul`.
 
     Returns:
         An `ExtremeEigenvalues`, in float32 for inputs of half precision.

@@ -32,10 +32,10 @@ class NearestPair(NamedTuple):
     """Two rows of x.
 
     Attributes:
-        i: index of the first row.
-        j: index of the second row, j > i.
+        i: Index of the first row.
+        j: Index of the second row, j > i.
         distance: ||x_i - x_j||, computed from the difference in float64.
-        angle: the angle between the rows in radians, from the difference of the normalised rows in
+        angle: The angle between the rows in radians, from the difference of the normalised rows in
             float64; NaN where one of them is zero.
     """
 
@@ -57,7 +57,7 @@ def nearest_pair(x: ArrayLike, *, metric: Metric = "euclidean") -> NearestPair:
     rounding of each other. It runs on the host and cannot be traced.
 
     Args:
-        x: inputs of shape (n, d), n >= 2.
+        x: Inputs of shape (n, d), n >= 2.
         metric: `"euclidean"`, or `"angle"` for the distance of the normalised rows, which matters
             for the kernels of bias-free homogeneous networks. Opposite rows are far apart in both
             metrics; zero rows have no angle and are left out.

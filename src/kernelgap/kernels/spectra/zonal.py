@@ -35,7 +35,7 @@ class ZonalSpectrum(NamedTuple):
 
     Attributes:
         values: lambda_t, always in NumPy float64, because they go down to 1e-300.
-        errors: estimated absolute error of each value.
+        errors: Estimated absolute error of each value.
         multiplicities: N(d, t), exact Python integers.
         shares: N(d, t) lambda_t; over all degrees they sum to kappa(1).
     """
@@ -91,7 +91,7 @@ def zonal_spectrum(
     repeated by its multiplicity.
 
     Args:
-        kernel: one of
+        kernel: One of
             a `Kernel`: `ntk` and `nngp` of a `homogeneous_mlp` are evaluated by power series or
             quadrature in float64, whichever is more accurate for each degree,
             `diversity.diversity_kernel` by its closed form; other kernels are evaluated on a
@@ -99,9 +99,9 @@ def zonal_spectrum(
             a profile, a function c -> kappa(c) of arrays of cosines, evaluated by quadrature;
             the Taylor coefficients a_0, a_1, ... of kappa at c = 0, those of a polynomial unless
             `total` is given.
-        d: dimension of the space, >= 2; the sphere is S^{d-1}.
-        degree: the largest degree, >= 0.
-        radius: radius of the sphere, for a `Kernel`; sqrt(d) for inputs of unit variance.
+        d: Dimension of the space, >= 2; the sphere is S^{d-1}.
+        degree: The largest degree, >= 0.
+        radius: Radius of the sphere, for a `Kernel`; sqrt(d) for inputs of unit variance.
         total: kappa(1), for nonnegative coefficients of a series that was cut off; it bounds the
             omitted terms and enters the errors.
 

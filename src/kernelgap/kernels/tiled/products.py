@@ -43,12 +43,12 @@ def matmul(
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`, or any function of that form
             that JAX can trace, pure and symmetric in its two inputs.
-        x1: inputs of shape (n1, d).
+        x1: Inputs of shape (n1, d).
         v: (n2,) or (n2, k), one row per column of the Gram matrix; it is cast to the dtype of x1.
-        x2: inputs of shape (n2, d); None for x2 = x1, which halves the work.
-        tile: largest side of a tile, at least 1; by default 1024 on a CPU, 8192 elsewhere. It need
+        x2: Inputs of shape (n2, d); None for x2 = x1, which halves the work.
+        tile: Largest side of a tile, at least 1; by default 1024 on a CPU, 8192 elsewhere. It need
             not divide the numbers of inputs.
-        mesh: devices that share the work, a `jax.sharding.Mesh`; all of its axes are used. In a
+        mesh: Devices that share the work, a `jax.sharding.Mesh`; all of its axes are used. In a
             program of several processes, every process must pass the same arguments, and gets the
             same result.
 

@@ -66,9 +66,9 @@ def split(function: Callable, mesh: Mesh | None, *, result: bool) -> Callable:
     """Run `function` on every device of the mesh, with all of its arguments.
 
     Args:
-        function: a function that takes its part of the work by `share` and may sum over devices by
+        function: A function that takes its part of the work by `share` and may sum over devices by
             `total`.
-        mesh: the devices, or None to return `function` itself.
+        mesh: The devices, or None to return `function` itself.
         result: True if results are parts of an array, False if they are equal on all devices.
     """
     if mesh is None:

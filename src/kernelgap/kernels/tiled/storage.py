@@ -47,17 +47,17 @@ def gram(
     Args:
         kernel: `kernel(x1, x2=None)`, such as `kernels.ntk(model)`, or any function of that form
             that JAX can trace, pure and symmetric in its two inputs.
-        x1: inputs of shape (n1, d).
-        x2: inputs of shape (n2, d); None for x2 = x1, which makes the diagonal exact.
+        x1: Inputs of shape (n1, d).
+        x2: Inputs of shape (n2, d); None for x2 = x1, which makes the diagonal exact.
         out: None for a JAX array; the name of a `.npy` file to write; or a writable array (a
             memory-map, say) of shape (n1, n2) and the dtype of x1 to fill.
-        resume: continue the unfinished file of an interrupted run with the same arguments, if there
+        resume: Continue the unfinished file of an interrupted run with the same arguments, if there
             is one. The result is that of an uninterrupted run.
-        overwrite: replace the file `out` once the new one is complete and, unless `resume` is set,
+        overwrite: Replace the file `out` once the new one is complete and, unless `resume` is set,
             discard an unfinished one.
-        progress: with `out`, show a bar over rows on stderr (extra `studies`).
-        tile: largest side of a tile, at least 1; by default 1024 on a CPU, 8192 elsewhere.
-        mesh: devices over which rows are split, a `jax.sharding.Mesh`; all of its axes are used.
+        progress: With `out`, show a bar over rows on stderr (extra `studies`).
+        tile: Largest side of a tile, at least 1; by default 1024 on a CPU, 8192 elsewhere.
+        mesh: Devices over which rows are split, a `jax.sharding.Mesh`; all of its axes are used.
             Without `out` the result stays on these devices, split by rows, if n1 is a multiple of
             their number; else every device gets all of it.
 

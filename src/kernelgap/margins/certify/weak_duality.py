@@ -44,7 +44,7 @@ class ViolationBound(NamedTuple):
         attained: ``|sum_i q_i relu(u.x_i)|`` at `direction`, a lower bound on h(q) up to rounding.
         direction: (d,) a unit vector, the maximiser where `exact`.
         exact: True if `value` is h(q) itself, but for a relative 1e-8.
-        status: how the minimisation of the bound ended; `value` is a bound in any case.
+        status: How the minimisation of the bound ended; `value` is a bound in any case.
             `"converged"`: to `tol`, or it is exact. `"max_iterations"`: after `max_iterations`.
             `"solver_failed"`: the last line search broke down, so that the bound may be loose.
     """
@@ -66,9 +66,9 @@ class UpperBound(NamedTuple):
     Attributes:
         value: min_i y_i f(x_i) / ||Theta||^2 <= value for every net; rounding errors included.
         weights: (n,) the weights p >= 0, sum 1, whose violation proves it.
-        violation: the bound on h(p o y), which is twice `value`; its `direction` is a unit that a
+        violation: The bound on h(p o y), which is twice `value`; its `direction` is a unit that a
             better network may need.
-        status: how the search for weights and multipliers ended, as in `ViolationBound`; for
+        status: How the search for weights and multipliers ended, as in `ViolationBound`; for
             d <= 3 `"solver_failed"` says that a linear programme did.
     """
 
@@ -92,14 +92,14 @@ def violation_bound(
     r"""Bound h(q) = max over ||u|| <= 1 of ``|sum_i q_i relu(u.x_i)|`` rigorously from above.
 
     Args:
-        x: inputs of shape (n, d); taken in double precision as they are, on the host.
+        x: Inputs of shape (n, d); taken in double precision as they are, on the host.
         q: (n,) real weights of any signs.
         method: `"exact"` enumerates activation cells, O(n log n) for d <= 2 and O(n^2 log n) for
             d = 3; `"relaxation"` minimises the bound of `margins.certify.relaxation` over its
             multipliers, about O(n^2 d + d^3) for each iteration; `"auto"` enumerates where d <= 3
             and the cells are at most a few million.
-        max_iterations: the largest number of quasi-Newton steps.
-        tol: stop when a stage of smoothing lowers the bound by less than this, relatively.
+        max_iterations: The largest number of quasi-Newton steps.
+        tol: Stop when a stage of smoothing lowers the bound by less than this, relatively.
 
     Returns:
         A `ViolationBound`.
@@ -148,12 +148,12 @@ def upper_bound(
     precision with its rounding errors, on the host.
 
     Args:
-        x: inputs of shape (n, d); taken in double precision as they are.
+        x: Inputs of shape (n, d); taken in double precision as they are.
         y: (n,) labels, each -1 or +1. One class alone is a valid problem too.
         weights: (n,) p to start from, in the simplex, such as p_i proportional to
             sigmoid(-y_i f(x_i)) of a trained net; uniform when None. Not used where d <= 3.
-        max_iterations: the largest number of quasi-Newton steps; not used where d <= 3.
-        tol: stop when a stage of smoothing lowers the bound by less than this, relatively; for
+        max_iterations: The largest number of quasi-Newton steps; not used where d <= 3.
+        tol: Stop when a stage of smoothing lowers the bound by less than this, relatively; for
             d <= 3, when h(p o y) is that close to its minimum.
 
     Returns:

@@ -39,15 +39,15 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
     violates are added until there are none, which leaves the optimum of all rows.
 
     Args:
-        features: shape (n, k), float64.
-        y: labels -1 and +1, shape (n,), float64.
+        features: Shape (n, k), float64.
+        y: Labels -1 and +1, shape (n,), float64.
 
     Returns:
         `L1SVM(margin, coef, weights)`; the margin is never negative, and 0 where these features
         do not separate the data.
 
     Raises:
-        RuntimeError: if the solver (SciPy's HiGHS) fails.
+        RuntimeError: If the solver (SciPy's HiGHS) fails.
     """
     signed = y[:, None] * features
     n, k = signed.shape
@@ -133,15 +133,15 @@ def column_generation(
     midpoint between them and the best weights so far, which the search sees violated least.
 
     Args:
-        x: inputs (n, d), float64, of order one.
-        y: labels (n,), float64.
-        start: the network to begin with, from `best_over`.
-        centre: the best dual weights so far.
+        x: Inputs (n, d), float64, of order one.
+        y: Labels (n,), float64.
+        start: The network to begin with, from `best_over`.
+        centre: The best dual weights so far.
         key: JAX random key, for the random starts of the search.
-        rounds: the largest number of linear programmes.
-        dtype: dtype of the search; its units are evaluated in float64.
-        steps: steps of the local ascent.
-        tol: the relative violation of the margin from which units are added.
+        rounds: The largest number of linear programmes.
+        dtype: Dtype of the search; its units are evaluated in float64.
+        steps: Steps of the local ascent.
+        tol: The relative violation of the margin from which units are added.
 
     Returns:
         The last network, its margin at least that of `start`, and the best dual weights.

@@ -57,12 +57,12 @@ def ascend_margin(
     """Climb the smoothed margin of r networks at once with Adam.
 
     Args:
-        nets: output weights (r, m) and hidden weights (r, m, d); units that are zero stay so.
-        x: inputs.
-        y: labels -1 and +1.
-        temperatures: first and last T of each network.
-        rates: first and last step size of each network, for parameters with ||Theta||^2 = 2.
-        steps: number of steps.
+        nets: Output weights (r, m) and hidden weights (r, m, d); units that are zero stay so.
+        x: Inputs.
+        y: Labels -1 and +1.
+        temperatures: First and last T of each network.
+        rates: First and last step size of each network, for parameters with ||Theta||^2 = 2.
+        steps: Number of steps.
 
     Returns:
         For each network, the parameters of its best iterate by min_i m_i, ||Theta||^2 = 2.

@@ -62,13 +62,13 @@ def most_violating_unit(
     corner that no ascent finds. For a proven upper bound see `violation_bound`.
 
     Args:
-        x: inputs of shape (n, d).
-        q: coefficients of shape (n,), of any signs; p o y for dual weights p and labels y.
+        x: Inputs of shape (n, d).
+        q: Coefficients of shape (n,), of any signs; p o y for dual weights p and labels y.
         key: JAX random key.
-        restarts: random starts, at least 1, uniform on the sphere; as many data points (all, where
+        restarts: Random starts, at least 1, uniform on the sphere; as many data points (all, where
             n is smaller) are starts as well.
-        steps: ascent steps for every start, at least 1.
-        starts: further starts of shape (k, d), of any non-zero length; zero rows are ignored.
+        steps: Ascent steps for every start, at least 1.
+        starts: Further starts of shape (k, d), of any non-zero length; zero rows are ignored.
 
     Returns:
         A `Unit(direction, value, sign)`. Under `jit` or `vmap`, NaN inputs give a NaN value.
