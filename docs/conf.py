@@ -61,7 +61,7 @@ def _name_aliases(app, what, name, obj, options, signature, returns):
 
 def _list_members(app, what, name, obj, options, lines):
     """Begin the description of a room with a table of what is in it."""
-    if name.count(".") != 1 or options.get("no-members") or name == "kernelgap.typing":
+    if what != "module" or name.count(".") != 1 or name.endswith((".saving", ".typing")):
         return
     lines += ["", ".. list-table::", "   :widths: auto", ""]
     data = ModuleAnalyzer.for_module(name).find_attr_docs()

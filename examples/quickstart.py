@@ -7,7 +7,6 @@
 
 # %%
 import jax
-import jax.numpy as jnp
 import optax
 
 import kernelgap as kg
@@ -24,16 +23,13 @@ def main(d: int = 20, ratio: int = 8) -> dict[str, float]:
     x, y = kg.datasets.xor_noise(train_key, n, d)
     x_test, y_test = kg.datasets.xor_noise(test_key, 5000, d)
 
-    def error(outputs: jax.Array) -> float:
-        return float(jnp.mean(~(y_test * outputs > 0)))
-
     # %% [markdown]
     # ## The kernel: a hard-margin SVM with a certified duality gap
 
     # %%
     kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((512,), parameterization="ntk"))
     svm = kg.predictors.hard_margin_svm(kernel, x, y)
-    kernel_error = error(svm.decision_function(x_test))
+    kernel_error = float(kg.metrics.error_rate(svm.decision_function(x_test), y_test))
     print(f"NTK SVM: test error {kernel_error:.3f}, duality gap {float(svm.duality_gap):.0e}")
 
     # %% [markdown]
@@ -45,7 +41,7 @@ def main(d: int = 20, ratio: int = 8) -> dict[str, float]:
     for l2 in (1e-2, 1e-3, 1e-4):
         loss = kg.objectives.regularized_logistic(model.apply, l2=l2)
         params = kg.optim.train(loss, params, (x, y), optax.adam(0.02), steps=500).params
-    net_error = error(model.apply(params, x_test))
+    net_error = float(kg.metrics.error_rate(model.apply(params, x_test), y_test))
     margin = float(kg.metrics.normalized_margin(model, params, x, y, norm="balanced"))
     print(f"net:     test error {net_error:.3f}, normalised margin {margin:.3f}")
     print(f"         (the planted net of four units has {1 / 8})")
@@ -57,7 +53,7 @@ def main(d: int = 20, ratio: int = 8) -> dict[str, float]:
     loss = kg.objectives.regularized_logistic(model.apply, l2=1e-2)
     noisy = kg.optim.noisy_gd(0.5, resample_rate=1e-3, neurons=model.neurons, key=noise_key)
     trained = kg.optim.train(loss, model.init(init_key, d), (x, y), noisy, steps=4000)
-    noisy_error = error(model.apply(trained.params, x_test))
+    noisy_error = float(kg.metrics.error_rate(model.apply(trained.params, x_test), y_test))
     print(f"noisy:   test error {noisy_error:.3f}, loss {float(trained.losses[-1]):.3f}")
     return {"kernel": kernel_error, "net": net_error, "noisy": noisy_error}
 

@@ -22,7 +22,7 @@ METAPHOR = re.compile(r"\b(?:houses?|wings?|rooms?)\b(?! for\b)", re.IGNORECASE)
 SECTION = re.compile(r"^( *)(?:Args|Attributes):\n((?:\1 +.*\n?|\n)+)", re.MULTILINE)
 # An entry that begins with a word; symbols such as `lambda >= 0` and `f(x)` may begin one.
 LOWER_CASE = re.compile(
-    r"^    \*{0,2}\w+: (?!(?:[b-z]|eps|eta|gamma|lambda|log|mu|rho|tau) )([a-z]+) (?![<>=])"
+    r"^    \*{0,2}\w+: (?!(?:[b-z]|eps|eta|gamma|lambda|log|mu|rho|tau|tr) )([a-z]+) (?![<>=])"
 )
 EMPTY_NAMES = {"found", "made", "some", "one", "rest", "told", "there"}
 

@@ -21,7 +21,8 @@ class Form(NamedTuple):
 
     Attributes:
         cls: The class.
-        fields: Value -> dict of fields, or None if the value does not have this form.
+        fields: The function from a value to the dict of its fields, or to None if the value does
+            not have this form.
         build: The function that takes the fields and returns the value.
         axes: The axes of some fields, to be checked when they are read.
     """

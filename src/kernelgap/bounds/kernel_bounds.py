@@ -40,7 +40,7 @@ def kernel_margin_bound(
         n: Number of samples, at least 1.
         radius: C, the largest sqrt(k(x, x)) under the distribution, positive; not estimated from
             the sample.
-        trace: Tr K = sum_i k(x_i, x_i) over the sample, at most n C^2.
+        trace: tr K = sum_i k(x_i, x_i) over the sample, at most n C^2.
         delta: Probability with which the bound may fail, in (0, 1).
 
     All arguments may be arrays that broadcast.

@@ -43,7 +43,7 @@ def lazy_bound(
 
     Args:
         distance: ||Theta - Theta_0||, not negative. Theta_0 must be independent of the sample.
-        trace: Tr K_0 = sum_i ||grad f(Theta_0; x_i)||^2 over the sample, positive.
+        trace: tr K_0 = sum_i ||grad f(Theta_0; x_i)||^2 over the sample, positive.
         n: Number of samples, at least 1.
         curvature: h = mean_i h_i, where h_i bounds the second derivative of f(.; x_i) on the ball
             of radius R; or a function of R that returns the h_i, such as

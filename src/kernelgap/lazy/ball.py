@@ -59,7 +59,7 @@ def smallest_ball(
         initial_loss: f(Theta_0).
         lambda_min: Lower bound on the eigenvalues of the tangent kernel.
         lambda_max: Upper bound on them.
-        learning_rate: Eta, or NaN.
+        learning_rate: The step size eta, or NaN.
         lipschitz: R -> L on the ball of radius R.
         limit: The largest radius allowed.
         drifts: False takes the eigenvalues as they are, on all of the ball.

@@ -32,7 +32,7 @@ class MarginCertificate(NamedTuple):
         lower: Normalised margin of `params`, a lower bound in spite of rounding; 0 where no
             network with a positive margin was found.
         upper: An upper bound in spite of rounding; inf where none was asked for.
-        ratio: Upper / lower: 1 if equal, inf if only lower is 0.
+        ratio: `upper / lower`: 1 if equal, inf if only lower is 0.
         params: Parameters of `models.homogeneous_mlp((units,))`, ||Theta|| = 1, with balanced
             units; zero where `lower` is 0, the best network of the unit ball if nothing separates
             the data.

@@ -45,7 +45,7 @@ class DualityGap(NamedTuple):
     Attributes:
         loss: L(Theta) of the given parameters.
         lower: A lower bound on the loss of every two-layer network of any width.
-        gap: Loss - lower.
+        gap: `loss - lower`.
         status: How the minimisation of the violation bound behind `lower` ended, as in
             `ViolationBound`; `lower` is a bound in any case.
     """

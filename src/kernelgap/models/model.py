@@ -77,9 +77,9 @@ class Neurons(NamedTuple):
     """Functions that read the parameters of a two-layer homogeneous net as m neurons (w_j, u_j).
 
     Attributes:
-        pack: Params -> (m, k + d), the rows being neurons, output weights first.
+        pack: `params -> (m, k + d)`, the rows being neurons, output weights first.
         unpack: (m, k + d) -> params.
-        radius: Params -> the radius of the sphere on which fresh neurons are drawn. For
+        radius: `params` -> the radius of the sphere on which fresh neurons are drawn. For
             f = sum_j w_j relu(u_j . x) paper A's measure has 1 / sqrt(m).
 
     Example:
