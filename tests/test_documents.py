@@ -158,6 +158,17 @@ def test_every_result_is_on_the_page_of_its_function_once():
         assert found[f"{room.__name__}.{kind.__name__}"] == 1, kind
 
 
+@pytest.mark.parametrize(
+    "room", [room for room in kg.__all__ if room not in ("__version__", "load", "save")]
+)
+def test_help_names_everything_on_one_screen(room):
+    module = getattr(kg, room)
+    text = inspect.getdoc(module)
+    assert len(text.splitlines()) <= 40
+    if room != "predictors":
+        assert [name for name in module.__all__ if f"`{name}" not in text] == []
+
+
 def test_every_room_has_an_api_page():
     toctree = (ROOT / "docs" / "api.md").read_text("utf-8")
     for page in (ROOT / "docs" / "api").glob("*.md"):

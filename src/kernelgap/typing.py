@@ -41,7 +41,4 @@ Apply: TypeAlias = Callable[[PyTree, jax.Array], jax.Array]
 Loss: TypeAlias = Callable[[PyTree, jax.Array, jax.Array], jax.Array]
 """`loss(params, x, y) -> scalar`."""
 
-Device: TypeAlias = Any
-"""A `jax.Device`."""
-
-__all__ = ["Apply", "ArrayLike", "DTypeLike", "Device", "Key", "Loss", "PyTree", "Scalar"]
+__all__ = ["Apply", "ArrayLike", "DTypeLike", "Key", "Loss", "PyTree", "Scalar"]

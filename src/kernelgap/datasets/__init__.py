@@ -1,6 +1,10 @@
-"""Data sets: the XOR distribution with its planted network, random teachers, digits, MNIST.
+"""Data sets, each a `Dataset` of inputs and labels, and inputs without labels.
 
-`iid_inputs` and `sphere` draw inputs without labels.
+- `xor_noise`: the XOR distribution, which `planted_xor`, a network of four units, classifies;
+- `teacher`: labels of a random ReLU network, or of one from `planted_teacher`;
+- `digits` and `mnist`: handwritten digits, from scikit-learn or from files of yours;
+- `iid_inputs` and `sphere`: inputs without labels;
+- `moment` and `even_moments`: moments of the coordinates of `iid_inputs`, and of any inputs.
 """
 
 from kernelgap.datasets.dataset import Dataset

@@ -14,7 +14,8 @@ Certificates of gradient descent:
 
 - `convergence_certificate`: linear convergence, proved from the tangent kernel at the start, whose
   spectrum `bounds.eigenvalue_enclosure` encloses;
-- `squared_loss_constants`, `logistic_loss_constants`: PL constant and smoothness of a loss;
+- `squared_loss_constants`, `logistic_loss_constants`: PL constant and smoothness of a loss,
+  which are `LossConstants`;
 - `tangent_lipschitz`, `output_curvature`: smoothness of a net around its start;
 - `check_run`: compares a recorded run with its certificate.
 

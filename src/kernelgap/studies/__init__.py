@@ -11,7 +11,8 @@ A study is a module with its configuration and its `STUDY`, and a command, `kern
 - `diversity`: the spectrum of the kernel of diverse units, their training and test errors;
 - `wide_mlp`: gradient descent on deep networks of growing width.
 
-`kernelgap.load` reads a result from its files, and `compare` puts two side by side. To write your
+`STUDIES` has them by name. `run` returns a `Result`, `kernelgap.load` reads it from its files, and
+`compare` puts two side by side. To write your
 own, declare a `Config` with an `option` for each field, and describe a `Study` by its `Cell`s,
 `Estimate`s, `Table`s and `Panel`s of `Curve`s; `over_seeds` and `means` do the work for all seeds.
 """

@@ -1,7 +1,9 @@
 """Laws and Hypothesis strategies for testing your own models, kernels and margins.
 
-A law is a function that raises `AssertionError` and reports the violation. Tolerances are multiples
-of the rounding unit of the dtype, or of a standard error, so they need no tuning.
+A law is a function that raises `AssertionError` and reports the violation: `assert_close`,
+`assert_homogeneous`, `assert_margin_invariant`, `assert_kernel`, `assert_infinite_width`,
+`assert_lazy_limit`. Tolerances are multiples of the rounding unit of the dtype, or of a standard
+error, so they need no tuning. Strategies: `keys`, `models`, `activations`, `datasets`, `kernels`.
 
 Example:
     A complete downstream test:

@@ -2,8 +2,7 @@
 
 import os
 from pathlib import Path
-
-from kernelgap.typing import Device
+from typing import Any
 
 _WORKSPACE = 3  # tiles: the inner products, the kernel, and one intermediate
 
@@ -20,7 +19,7 @@ def default_tile(platform: str) -> int:
     return 1024 if platform == "cpu" else 8192
 
 
-def require(needed: int, what: str, advice: str, device: Device, *, traced: bool = False) -> None:
+def require(needed: int, what: str, advice: str, device: Any, *, traced: bool = False) -> None:
     """Raise MemoryError for a run that cannot fit; under `jit` nothing is known."""
     available = None if traced else available_bytes(device)
     if available is not None and needed > available:
@@ -35,7 +34,7 @@ def working_set(rows: int, columns: int, itemsize: int) -> int:
     return _WORKSPACE * rows * columns * itemsize
 
 
-def available_bytes(device: Device) -> int | None:
+def available_bytes(device: Any) -> int | None:
     """Return the free memory of a device in bytes, or None where it is not known."""
     if device.platform != "cpu":
         stats = device.memory_stats()

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kernelgap._numerics import array_checks
-from kernelgap.typing import Device, PyTree
+from kernelgap.typing import PyTree
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -46,7 +46,7 @@ def devices(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.size
 
 
-def first_device(mesh: Mesh | None, array: jax.Array) -> Device:
+def first_device(mesh: Mesh | None, array: jax.Array) -> jax.Device:
     """Return a device of this process that will do the work, to query its memory."""
     if mesh is not None:
         return mesh.local_devices[0]
