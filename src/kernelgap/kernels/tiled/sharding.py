@@ -46,7 +46,7 @@ def devices(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.size
 
 
-def first_device(mesh: Mesh | None, array: jax.Array) -> jax.Device:
+def first_device(mesh: Mesh | None, array: jax.Array) -> Any:
     """Return a device of this process that will do the work, to query its memory."""
     if mesh is not None:
         return mesh.local_devices[0]
