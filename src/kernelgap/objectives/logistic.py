@@ -155,7 +155,7 @@ def logistic_losses(outputs: ArrayLike, y: ArrayLike, *, log: bool = False) -> j
         >>> import jax.numpy as jnp, kernelgap as kg
         >>> outputs = jnp.array([1e4, 0.0, -1e4])
         >>> print(kg.objectives.logistic_losses(outputs, jnp.ones(3)).round(3))
-        [0.000e+00 6.930e-01 1.000e+04]
+        [0.00e+00 6.93e-01 1.00e+04]
         >>> print(kg.objectives.logistic_losses(outputs, jnp.ones(3), log=True).round(3))
         [-1.00e+04 -3.67e-01  9.21e+00]
 
