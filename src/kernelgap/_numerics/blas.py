@@ -9,11 +9,12 @@ fast.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 _SMALL = 2048  # rows
 _T = TypeVar("_T")
@@ -21,7 +22,7 @@ _T = TypeVar("_T")
 
 _lock = threading.Lock()
 _active = 0  # calls running under the limit
-_limits: threadpool_limits | None = None
+_limits: Any = None
 
 
 def limit_blas_threads(rows: int, call: Callable[[], _T]) -> _T:
@@ -30,11 +31,16 @@ def limit_blas_threads(rows: int, call: Callable[[], _T]) -> _T:
     `jax_debug_nans` is off during the call: a factorisation signals failure by NaN, and its callers
     check for it.
     """
-    # JAX uses the LAPACK of SciPy on CPUs, which must be loaded before it can be limited.
-    import_module("scipy.linalg")
     threads = single_blas_thread() if rows <= _SMALL else nullcontext()
     with threads, jax.debug_nans(False), jax.debug_infs(False):
         return jax.block_until_ready(call())
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    # JAX uses the LAPACK of SciPy on CPUs, which must be loaded before it can be limited.
+    import_module("scipy.linalg")
+    return ThreadpoolController()
 
 
 @contextmanager
@@ -44,7 +50,7 @@ def single_blas_thread() -> Iterator[None]:
     with _lock:
         _active += 1
         if _active == 1:
-            _limits = threadpool_limits(1, user_api="blas")
+            _limits = _controller().limit(limits=1, user_api="blas")
     try:
         yield
     finally:

@@ -20,11 +20,12 @@ from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.modes import forward_only
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.kernels.tiled import sharding
-from kernelgap.predictors import dual
+from kernelgap.predictors import dual, working_sets
 from kernelgap.predictors.block_exchange import exchange
 from kernelgap.predictors.dual import Certificate
 from kernelgap.predictors.interface import (
     KernelPredictor,
+    MatrixFree,
     Solver,
     Status,
     checked_solver,
@@ -168,21 +169,28 @@ def _solve(
 ) -> tuple[jax.Array, Certificate, jax.Array, bool]:
     """Return alpha, its certificate, the number of linear systems, and whether they were direct."""
     n, d = x.shape
-    most = most_iterations(solver, 1000)
+    most, used = most_iterations(solver, 1000), 0
     direct, fallback = factorises(operator, solver)
+    concrete = array_checks.is_concrete(y, *jax.tree.leaves(operator))
+    if concrete and (solver == "auto" or isinstance(solver, MatrixFree)):
+        found = limit_blas_threads(n, lambda: working_sets.solve(operator, x, y, tol, most))
+        used = found.systems
+        if bool(found.certificate.gap <= tol) or found.hopeless or used >= most:
+            return *found[:2], jnp.asarray(used), direct
 
     def factorise() -> tuple[jax.Array, Certificate, jax.Array]:
         assert isinstance(operator, GramMatrix)
-        return dual.factorise(operator.gram, y, tol, most)
+        alpha, certificate, systems = dual.factorise(operator.gram, y, tol, most - used)
+        return alpha, certificate, systems + used
 
     if direct:
         return *limit_blas_threads(n, factorise), True
     target = jnp.asarray(tol / 10, x.dtype)  # exchanges accept ten times this
-    result = limit_blas_threads(0, lambda: exchange(operator, y, target, d, most))
+    result = limit_blas_threads(n, lambda: exchange(operator, y, target, d, most - used))
     gap = result.certificate.gap
     if fallback and array_checks.is_concrete(gap) and not bool(gap <= tol):
         return *limit_blas_threads(n, factorise), True
-    return result.alpha, result.certificate, result.iterations, False
+    return result.alpha, result.certificate, result.iterations + used, False
 
 
 def _status(

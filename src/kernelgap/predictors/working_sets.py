@@ -1,0 +1,219 @@
+r"""The dual of the hard-margin SVM on the host, over working sets that grow.
+
+min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha, Q = (y y') o K. Most points of real data are no
+support vectors. `solve` therefore solves the problem on a small set of points, adds those that fall
+short of the margin, and so on, until none does. On one set, `_minimise` solves proximal problems,
+with rho ||alpha - anchor||^2 / 2 in addition, whose matrix is definite although Q may be singular
+to rounding; each solution is the next anchor. On inseparable data, where the dual is unbounded, the
+bound on the margin tends to 0. Where nearly all points are support vectors, `complement.py` solves
+for the others instead.
+
+The loops run on the host, so that next to nothing is compiled. Of equal points with equal labels
+only the first is needed.
+
+References: E. Osuna, R. Freund, F. Girosi, NNSP 1997 (working sets); R. Rockafellar, SIAM J.
+Control Optim. 1976 (proximal points). The combination is this project's own.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernelgap._numerics.blas import single_blas_thread
+from kernelgap.kernels.functions import checked_block
+from kernelgap.kernels.tiled.products import multiply
+from kernelgap.predictors.complement import complement
+from kernelgap.predictors.dual import Certificate
+from kernelgap.predictors.exchanges import Factors, exchange
+from kernelgap.predictors.operators import GramMatrix, KernelOperator, Operator
+
+_FIRST = 128  # points of the first set
+_NEARLY_ALL = 0.85  # share of support vectors from which the others are solved for
+_SMALL = 600  # points up to which that is no faster
+_FACTORISED = 12_000  # points up to which the whole matrix is factorised
+_LARGEST = 4096  # points of a working set
+_FAR = 1.5  # points with a larger output leave the set
+_ROUGH = 0.05  # share of wrong signs that is good enough while the set grows
+_GROWTH = 8  # rounds of which only rough solutions are asked
+_ROUNDS = 100
+_PROXIMAL = 20  # proximal problems on one set
+
+
+class Found(NamedTuple):
+    """The best point, its certificate, and the number of linear systems solved."""
+
+    alpha: jax.Array
+    certificate: Certificate
+    systems: int
+    hopeless: bool  # the data are not separable
+
+
+class _Point(NamedTuple):
+    """A point on a working set."""
+
+    alpha: np.ndarray  # feasible
+    free: np.ndarray  # where it may be positive
+    rho: float  # strength of the proximal term
+    systems: int
+
+
+def solve(operator: Operator, x: jax.Array, y: jax.Array, tol: float, most: int) -> Found:
+    """Minimise until the relative duality gap is well below `tol`, or progress ends."""
+    data = _Data(operator, np.asarray(x), np.asarray(y, float))
+    slack = max(tol / 32, 4 * data.eps)
+    points = _distinct(data.x, data.y)
+    first = min(_FIRST, len(points))
+    chosen = points[np.arange(first) * len(points) // first]
+    point = _Point(np.zeros(first), np.ones(first, bool), data.least, 0)
+    last = first == len(points)
+    for number in range(_ROUNDS):
+        with single_blas_thread():
+            point, going = _minimise(data, chosen, point, slack, last, most)
+        outputs = data.outputs(chosen, point.alpha)
+        outside = np.zeros(data.size, bool)
+        outside[points] = True
+        outside[chosen] = False
+        short = np.flatnonzero(outside & (outputs < 1 - 4 * slack))
+        if not going or (last and not len(short)):
+            break
+        support = int(np.sum(point.alpha > 0))
+        nearly_all = support > _NEARLY_ALL * len(chosen)
+        last = last or len(short) <= _ROUGH * support or number > _GROWTH
+        room = max(64, support) * (4 if nearly_all else 1)
+        if len(short) > room:
+            short = short[np.argpartition(outputs[short], room)[:room]]
+        # What leaves may come back, and must not do so for ever.
+        kept = (point.alpha > 0) | (outputs[chosen] < _FAR) | last
+        count = int(np.sum(kept)) + len(short)
+        if nearly_all and count > _SMALL and data.gram is not None and data.size <= _FACTORISED:
+            alpha, systems = complement(data, points, slack, point.systems, most)
+            chosen, point = points, point._replace(alpha=alpha, systems=systems)
+            break
+        if count > _LARGEST:
+            break
+        chosen = np.concatenate([chosen[kept], short])
+        point = point._replace(
+            alpha=np.concatenate([point.alpha[kept], np.zeros(len(short))]),
+            free=np.concatenate([point.free[kept], np.ones(len(short), bool)]),
+        )
+    alpha = np.zeros(data.size, data.dtype)
+    alpha[chosen] = point.alpha
+    exact = alpha.astype(float)
+    outputs = data.outputs(chosen, exact[chosen], accurate=True)
+    certificate = _certificate(exact, outputs, data.dtype)
+    hopeless = not float(certificate.upper) ** 2 > data.zero
+    return Found(jnp.asarray(alpha), certificate, point.systems, hopeless)
+
+
+def _distinct(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the first of each set of equal rows with equal labels, in order."""
+    rows = np.ascontiguousarray(np.column_stack([x, y.astype(x.dtype)]))
+    _, first = np.unique(rows.view(f"V{rows.shape[1] * rows.itemsize}"), return_index=True)
+    return np.sort(first)
+
+
+def _minimise(
+    data: "_Data", chosen: np.ndarray, point: _Point, slack: float, last: bool, most: int
+) -> tuple[_Point, bool]:
+    """Return a better point of the working set, and whether going on makes sense."""
+    q = data.signed(chosen, np.dtype(float))
+    factors = Factors(q)
+    for _ in range(_PROXIMAL if last else 1):
+        anchor, free, rho, systems = point
+        rough = 0 if last else _ROUGH
+        found = exchange(factors, rho, 1 + rho * anchor, free, slack, rough, most - systems)
+        systems += found.systems
+        if found.z is None:
+            point = _Point(anchor, anchor > 0 if anchor.any() else free, 10 * rho, systems)
+            if systems >= most or point.rho > data.scale:
+                return point, False
+            continue
+        alpha = np.maximum(found.z, 0)
+        moved = rho * np.max(np.abs(alpha - anchor))
+        rho = max(rho / 10, data.least) if found.solved else 10 * rho
+        point, total = _Point(alpha, found.free, rho, systems), alpha.sum()
+        inseparable = not (alpha @ (q @ alpha) > data.zero * total**2)
+        if systems >= most or (total > 0 and inseparable):
+            return point, False
+        if found.solved and moved <= slack / 2:
+            break
+    return point, True
+
+
+def _certificate(alpha: np.ndarray, outputs: np.ndarray, dtype: np.dtype) -> Certificate:
+    """Return what `dual.certify` returns, from numbers in double precision."""
+    norm, total = np.sqrt(max(alpha @ outputs, 0.0)), alpha.sum()
+    positive = norm > 0 and total > 0
+    margin = outputs.min() / norm if positive else 0.0
+    upper = norm / total if total > 0 else np.inf
+    gap = max(1 - (max(margin, 0) / upper) ** 2, 0) if positive else 1.0
+    violation = np.where(alpha > 0, np.abs(outputs - 1), np.maximum(1 - outputs, 0)).max()
+    return Certificate(*(jnp.asarray(value, dtype) for value in (margin, upper, gap, violation)))
+
+
+class _Data:
+    """All points, and Q = (y y') o K on any of them."""
+
+    def __init__(self, operator: Operator, x: np.ndarray, y: np.ndarray) -> None:
+        self.operator, self.x, self.y, self.dtype = operator, x, y, np.dtype(operator.dtype)
+        self.gram = np.asarray(operator.gram) if isinstance(operator, GramMatrix) else None
+        self.size, self.eps = operator.size, float(np.finfo(self.dtype).eps)
+        diagonal = operator.diagonal() if self.gram is None else self.gram.diagonal()
+        self.scale = float(np.median(diagonal))
+        self.least = 32 * self.eps * self.scale  # of rho: kernels of many points are that inexact
+        self.zero = min(4 * self.eps * self.scale, 1e-4 * float(np.min(diagonal)))
+
+    def signed(self, chosen: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Return Q on a working set."""
+        signs = self.y[chosen].astype(dtype)
+        if isinstance(self.operator, KernelOperator):
+            rows = jnp.asarray(self.x[_padded(chosen)])
+            block = np.asarray(checked_block(self.operator.kernel, rows, None))
+            block = block[: len(chosen), : len(chosen)]
+        elif len(chosen) == self.size:
+            block = np.asarray(self.gram)
+        else:
+            block = np.asarray(self.gram)[np.ix_(chosen, chosen)]
+        block = block * signs  # promotes to the wider dtype
+        block *= signs[:, None]
+        return block
+
+    def outputs(self, chosen: np.ndarray, alpha: np.ndarray, accurate: bool = False) -> np.ndarray:
+        """Return y f for all points, f = sum_i alpha_i y_i K(., x_i) over the working set."""
+        support = np.flatnonzero(alpha)
+        index, weights = chosen[support], alpha[support] * self.y[chosen[support]]
+        few = len(index) <= max(2000, self.size // 8)
+        if self.gram is not None and few:
+            dtype = np.dtype(float) if accurate else self.dtype
+            values, weights = np.zeros(self.size, dtype), weights.astype(dtype)
+            for start in range(0, len(index), 256):  # in parts: no large copy
+                part = slice(start, start + 256)
+                values += weights[part] @ self.gram[index[part]].astype(dtype, copy=False)
+            return self.y * values
+        operator = self.operator
+        if isinstance(operator, KernelOperator) and few and not accurate:
+            padded = _padded(index)
+            weights = np.pad(weights, (0, len(padded) - len(index)))
+            x, x2, v = (jnp.asarray(a, self.dtype) for a in (self.x, self.x[padded], weights))
+            values = multiply(operator.kernel, x, v, x2, operator.tile, operator.mesh)
+            return self.y * np.asarray(values, float)
+        full = np.zeros(self.size, self.dtype)
+        full[index] = weights
+        v = jnp.asarray(full)
+        product = _accurate(operator, v) if accurate else operator.product(v)
+        return self.y * np.asarray(product, float)
+
+
+@jax.jit
+def _accurate(operator: Operator, v: jax.Array) -> jax.Array:
+    return operator.accurate(v, jnp.zeros((), v.dtype))
+
+
+def _padded(index: np.ndarray) -> np.ndarray:
+    """Return indices whose number is one of few, so that few programs are compiled."""
+    count = 64
+    while count < len(index):
+        count = count * 5 // 4 + 1
+    return np.pad(index, (0, count - len(index)), mode="edge")
