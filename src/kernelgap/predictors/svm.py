@@ -8,12 +8,13 @@ For every alpha >= 0 the margin of its own f is a lower bound and, with p = alph
 sqrt(p' Q p) is an upper bound on the best margin: the pair is the certificate.
 """
 
+import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.blas import limit_blas_threads
@@ -44,6 +45,7 @@ from kernelgap.predictors.operators import (
     refuse_vanishing,
     unscaled,
 )
+from kernelgap.predictors.separability import refuse, status_of
 from kernelgap.typing import ArrayLike
 
 
@@ -67,12 +69,14 @@ def hard_margin_svm(
         classes: Number of classes, at least 2, or None for labels -1 and +1.
         tol: Relative duality gap to reach, positive. The iteration goes on to a tenth of it as
             long as that helps.
-        solver: `Direct()` factorises the Gram matrix, three to five times where most points are
-            support vectors, and moves one support vector at a time where that stalls, as on
-            singular matrices. `Iterative()` holds the Gram matrix and uses only products with it,
-            50 to 100 as a rule. `MatrixFree()` does not hold it either. `"auto"` chooses by n and
-            by the free memory, and uses factorisations if products did not succeed.
-            `max_iterations` is 1000 by default (one more refines a direct solution).
+        solver: `"auto"` and `MatrixFree()` solve on sets of points that grow until no other point
+            falls short of the margin. Where nearly all points are support vectors, `"auto"`
+            factorises the Gram matrix once, up to 20,000 points; beyond, and in `MatrixFree()`,
+            products with it are used, 50 to 100 as a rule. `Direct()` factorises the Gram matrix,
+            three to five times where most points are support vectors, and moves one support vector
+            at a time where that stalls. `Iterative()` holds the Gram matrix and uses only products.
+            Under `jit`, `"auto"` is one of the last two. `max_iterations` is 1000 by default (one
+            more refines a direct solution).
         throw: Raise an error where the kernel does not separate the data; if False, return a
             result with the `Status` INSEPARABLE or INDEFINITE, whose `coef`, `margin`,
             `duality_gap` and `kkt_residual` are NaN.
@@ -105,7 +109,8 @@ def hard_margin_svm(
         (True, True)
 
     References:
-        Paper A (the kernel predictor it compares with). Methods: L. Portugal et al., Math. Comp.
+        Paper A (the kernel predictor it compares with). Methods: E. Osuna, R. Freund, F. Girosi,
+        NNSP 1997 (working sets); L. Portugal et al., Math. Comp.
         1994 (block pivoting); C. Lawson, R. Hanson, Solving Least Squares Problems, 1974, ch. 23;
         Z. Frangella, J. Tropp, M. Udell, SIAM J. Matrix Anal. Appl. 2023 (preconditioner for large
         n). Inexact exchanges and the certificate are this project's own.
@@ -130,14 +135,14 @@ def hard_margin_svm(
     operator, root = normalised(operator)
 
     machines = []
-    for j, labels in enumerate(signs.T):
-        alpha, certificate, iterations, factorised = _solve(operator, x, labels, tol, solver)
+    for j, (labels, found) in enumerate(_solve_all(operator, x, signs.T, tol, solver)):
+        alpha, certificate, iterations, factorised = found
         margin, _, gap, residual = certificate
-        status = _status(operator, x, labels, certificate, tol)
+        status = status_of(operator, x, labels, certificate, tol)
         if array_checks.is_concrete(status):
             which = "the data" if classes is None else f"class {j} and the rest"
             if throw:
-                _refuse(operator, x, labels, certificate, Status(int(status)), which)
+                refuse(operator, x, labels, certificate, Status(int(status)), which)
             if int(status) == Status.ABOVE_TOL:
                 cure = "" if factorised else "solver=Direct() or "
                 warnings.warn(
@@ -164,18 +169,40 @@ def hard_margin_svm(
     return KernelPredictor(kernel, x, coef, *numbers, task(classes or 2))
 
 
+def _solve_all(
+    operator: Operator, x: jax.Array, signs: jax.Array, tol: float, solver: Solver
+) -> list[tuple[jax.Array, tuple]]:
+    """Return the labels and what `_solve` returns for each machine; on all cores if it may."""
+    if not array_checks.is_concrete(x, signs, *jax.tree.leaves(operator)):
+        return [(labels, _solve(operator, x, labels, tol, solver, None)) for labels in signs]
+    first = working_sets.first_of_equal(np.asarray(x))
+
+    def fit(labels: jax.Array) -> tuple[jax.Array, tuple]:
+        return labels, _solve(operator, x, labels, tol, solver, first)
+
+    with ThreadPoolExecutor(min(len(signs), os.cpu_count() or 1)) as pool:
+        return list(pool.map(fit, signs))
+
+
 def _solve(
-    operator: Operator, x: jax.Array, y: jax.Array, tol: float, solver: Solver
+    operator: Operator,
+    x: jax.Array,
+    y: jax.Array,
+    tol: float,
+    solver: Solver,
+    first: np.ndarray | None,
 ) -> tuple[jax.Array, Certificate, jax.Array, bool]:
-    """Return alpha, its certificate, the number of linear systems, and whether they were direct."""
+    """Return alpha, its certificate, the number of linear systems, and whether they were direct.
+
+    `first` holds the first row that is equal to each, if the inputs are concrete.
+    """
     n, d = x.shape
     most, used = most_iterations(solver, 1000), 0
     direct, fallback = factorises(operator, solver)
-    concrete = array_checks.is_concrete(y, *jax.tree.leaves(operator))
-    if concrete and (solver == "auto" or isinstance(solver, MatrixFree)):
-        found = limit_blas_threads(n, lambda: working_sets.solve(operator, x, y, tol, most))
+    if first is not None and (solver == "auto" or isinstance(solver, MatrixFree)):
+        found = limit_blas_threads(n, lambda: working_sets.solve(operator, x, y, first, tol, most))
         used = found.systems
-        if bool(found.certificate.gap <= tol) or found.hopeless or used >= most:
+        if bool(found.certificate.gap <= tol) or found.final or used >= most:
             return *found[:2], jnp.asarray(used), direct
 
     def factorise() -> tuple[jax.Array, Certificate, jax.Array]:
@@ -191,89 +218,3 @@ def _solve(
     if fallback and array_checks.is_concrete(gap) and not bool(gap <= tol):
         return *limit_blas_threads(n, factorise), True
     return result.alpha, result.certificate, result.iterations + used, False
-
-
-def _status(
-    operator: Operator, x: jax.Array, y: jax.Array, certificate: Certificate, tol: float
-) -> Int[Array, ""]:
-    """Return the `Status` of one machine.
-
-    An upper bound that is 0 to rounding proves that the data are not separable, whatever the
-    rounded margin, unless the bound comes from a single small row. A zero row proves it as well.
-    """
-    diagonal, eps = operator.diagonal(), float(jnp.finfo(operator.dtype).eps)
-    least = jnp.min(diagonal)
-    zero = jnp.minimum(4 * eps * jnp.median(diagonal), 1e-4 * least)
-    _, upper, gap, _ = certificate
-    bounded = jnp.isfinite(upper)
-    undecided = (jnp.square(upper) > zero) & bounded & (least > 0)
-    failed = jnp.where(bounded | (least == 0), Status.INSEPARABLE.value, Status.INDEFINITE.value)
-    code = jnp.where(undecided, Status.ABOVE_TOL.value, failed)
-    code = jnp.where(gap <= tol, Status.CONVERGED.value, code)
-    if not array_checks.is_concrete(code):
-        valid = array_checks.all_finite(x, y) & jnp.any(y > 0) & jnp.any(y < 0)
-        code = jnp.where(valid, code, Status.INVALID.value)
-    return code.astype(jnp.int32)
-
-
-def _refuse(
-    operator: Operator,
-    x: jax.Array,
-    y: jax.Array,
-    certificate: Certificate,
-    status: Status,
-    which: str,
-) -> None:
-    """Raise an error that names the cause where the data are not separable."""
-    if status <= Status.ABOVE_TOL:
-        return
-    pair, dtype = _conflict(operator, x, y), operator.dtype
-    if status == Status.INSEPARABLE:
-        cause = f"The cause: {pair}" if pair else (
-            "Look for nearly equal inputs with different labels, or try float64 (jax_enable_x64)"
-        )  # fmt: skip
-        raise ValueError(
-            f"{which} are not separable by this kernel in {dtype}: a convex combination of the "
-            f"signed points has kernel norm {float(certificate.upper):.2g}, and no margin exceeds "
-            f"that. {cause}"
-        )
-    cause = pair or (
-        "rounding. Look for equal or nearly equal inputs, or try float64 (jax_enable_x64)"
-    )
-    raise ValueError(
-        f"no solver succeeds in {dtype}: the Gram matrix of `x` is not positive definite to "
-        f"{'rounding: ' if pair else ''}{cause}"
-    )
-
-
-def _conflict(operator: Operator, x: jax.Array, y: jax.Array) -> str:
-    """Name two rows that no function of the span classifies correctly at once, or return "".
-
-    Those are rows whose signed images y_i K(x_i, .) are opposite in direction.
-    """
-    if isinstance(operator, GramMatrix):
-        signed = np.asarray(operator.gram) * np.outer(y, y)
-        if not (np.diagonal(signed) > 0).all():
-            return ""
-        sizes = np.sqrt(np.diagonal(signed))
-        cosines = signed / np.outer(sizes, sizes)
-        i, j = sorted(map(int, np.unravel_index(np.argmin(cosines), cosines.shape)))
-        if cosines[i, j] > -1 + 64 * float(jnp.finfo(operator.dtype).eps):
-            return ""
-    else:  # equal inputs only
-        rows, labels = np.asarray(x), np.asarray(y)
-        _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-        twins = first[inverse.reshape(-1)]
-        others = labels != labels[twins]
-        if not others.any():
-            return ""
-        j = int(np.argmax(others))
-        i, j = sorted((int(twins[j]), j))
-    first, second = np.asarray(x[i], float), np.asarray(x[j], float)
-    if (first == second).all():
-        how = "are equal"
-    elif (first == -second).all():
-        how = f"are opposite, where this kernel's functions are {'even' if y[i] != y[j] else 'odd'}"
-    else:
-        how = "have values of a fixed ratio for all functions of this kernel's span"
-    return f"rows {i} and {j} {how}, and have {'equal' if y[i] == y[j] else 'different'} labels"

@@ -31,10 +31,12 @@ from kernelgap.predictors.operators import GramMatrix, KernelOperator, Operator
 
 _FIRST = 128  # points of the first set
 _NEARLY_ALL = 0.85  # share of support vectors from which the others are solved for
+_SHORT = 0.4  # and share of the others that fall short of the margin
 _SMALL = 600  # points up to which that is no faster
-_FACTORISED = 12_000  # points up to which the whole matrix is factorised
+_FACTORISED = 20_000  # points up to which the whole matrix is factorised
 _LARGEST = 4096  # points of a working set
 _FAR = 1.5  # points with a larger output leave the set
+_SPARE = 3  # times the support vectors: sets that are larger lose some points
 _ROUGH = 0.05  # share of wrong signs that is good enough while the set grows
 _GROWTH = 8  # rounds of which only rough solutions are asked
 _ROUNDS = 100
@@ -47,7 +49,7 @@ class Found(NamedTuple):
     alpha: jax.Array
     certificate: Certificate
     systems: int
-    hopeless: bool  # the data are not separable
+    final: bool  # solved to rounding, or the data are not separable
 
 
 class _Point(NamedTuple):
@@ -59,15 +61,25 @@ class _Point(NamedTuple):
     systems: int
 
 
-def solve(operator: Operator, x: jax.Array, y: jax.Array, tol: float, most: int) -> Found:
+def first_of_equal(x: np.ndarray) -> np.ndarray:
+    """Return, for each row, the index of the first row that is equal to it."""
+    rows = np.ascontiguousarray(x).view(f"V{x.shape[1] * x.itemsize}").ravel()
+    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+    return first[inverse.ravel()]
+
+
+def solve(
+    operator: Operator, x: jax.Array, y: jax.Array, first_equal: np.ndarray, tol: float, most: int
+) -> Found:
     """Minimise until the relative duality gap is well below `tol`, or progress ends."""
     data = _Data(operator, np.asarray(x), np.asarray(y, float))
     slack = max(tol / 32, 4 * data.eps)
-    points = _distinct(data.x, data.y)
+    # Of equal rows with equal labels one is enough.
+    points = np.sort(np.unique(2 * first_equal + (data.y > 0), return_index=True)[1])
     first = min(_FIRST, len(points))
     chosen = points[np.arange(first) * len(points) // first]
     point = _Point(np.zeros(first), np.ones(first, bool), data.least, 0)
-    last = first == len(points)
+    last, solved = first == len(points), False
     for number in range(_ROUNDS):
         with single_blas_thread():
             point, going = _minimise(data, chosen, point, slack, last, most)
@@ -76,22 +88,27 @@ def solve(operator: Operator, x: jax.Array, y: jax.Array, tol: float, most: int)
         outside[points] = True
         outside[chosen] = False
         short = np.flatnonzero(outside & (outputs < 1 - 4 * slack))
-        if not going or (last and not len(short)):
+        solved = last and going and not len(short)
+        if not going or solved:
             break
         support = int(np.sum(point.alpha > 0))
         nearly_all = support > _NEARLY_ALL * len(chosen)
+        nearly_all &= len(short) > _SHORT * np.sum(outside)
+        whole = nearly_all and len(chosen) > max(_SMALL, data.size) // 8
         last = last or len(short) <= _ROUGH * support or number > _GROWTH
         room = max(64, support) * (4 if nearly_all else 1)
         if len(short) > room:
             short = short[np.argpartition(outputs[short], room)[:room]]
         # What leaves may come back, and must not do so for ever.
         kept = (point.alpha > 0) | (outputs[chosen] < _FAR) | last
+        kept |= len(chosen) < _SPARE * support
         count = int(np.sum(kept)) + len(short)
-        if nearly_all and count > _SMALL and data.gram is not None and data.size <= _FACTORISED:
+        if whole and len(points) <= (_LARGEST if data.gram is None else _FACTORISED):
             alpha, systems = complement(data, points, slack, point.systems, most)
-            chosen, point = points, point._replace(alpha=alpha, systems=systems)
-            break
-        if count > _LARGEST:
+            if alpha.any():
+                chosen, point = points, point._replace(alpha=alpha, systems=systems)
+                break
+        elif whole or count > _LARGEST:
             break
         chosen = np.concatenate([chosen[kept], short])
         point = point._replace(
@@ -103,15 +120,8 @@ def solve(operator: Operator, x: jax.Array, y: jax.Array, tol: float, most: int)
     exact = alpha.astype(float)
     outputs = data.outputs(chosen, exact[chosen], accurate=True)
     certificate = _certificate(exact, outputs, data.dtype)
-    hopeless = not float(certificate.upper) ** 2 > data.zero
-    return Found(jnp.asarray(alpha), certificate, point.systems, hopeless)
-
-
-def _distinct(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the first of each set of equal rows with equal labels, in order."""
-    rows = np.ascontiguousarray(np.column_stack([x, y.astype(x.dtype)]))
-    _, first = np.unique(rows.view(f"V{rows.shape[1] * rows.itemsize}"), return_index=True)
-    return np.sort(first)
+    final = solved or not float(certificate.upper) ** 2 > data.zero
+    return Found(jnp.asarray(alpha), certificate, point.systems, final)
 
 
 def _minimise(

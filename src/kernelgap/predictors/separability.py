@@ -1,0 +1,101 @@
+"""Separable data or not: the status that a certificate of the SVM proves, and the cause."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from kernelgap._numerics import array_checks
+from kernelgap.predictors.dual import Certificate
+from kernelgap.predictors.interface import Status
+from kernelgap.predictors.operators import GramMatrix, Operator
+
+
+def status_of(
+    operator: Operator, x: jax.Array, y: jax.Array, certificate: Certificate, tol: float
+) -> Int[Array, ""]:
+    """Return the `Status` of one machine.
+
+    An upper bound that is 0 to rounding proves that the data are not separable, whatever the
+    rounded margin, unless the bound comes from a single small row. A zero row proves it as well.
+    """
+    own, eps = operator.diagonal(), float(jnp.finfo(operator.dtype).eps)
+    _, upper, gap, _ = certificate
+    concrete = array_checks.is_concrete(own, upper, gap)
+    xp = np if concrete else jnp  # NumPy compiles nothing
+    if concrete:
+        own, upper, gap = (np.asarray(value, float) for value in (own, upper, gap))
+    least = xp.min(own)
+    zero = xp.minimum(4 * eps * xp.median(own), 1e-4 * least)
+    bounded = xp.isfinite(upper)
+    undecided = (xp.square(upper) > zero) & bounded & (least > 0)
+    failed = xp.where(bounded | (least == 0), Status.INSEPARABLE.value, Status.INDEFINITE.value)
+    code = xp.where(undecided, Status.ABOVE_TOL.value, failed)
+    code = xp.where(gap <= tol, Status.CONVERGED.value, code)
+    if not concrete:
+        valid = array_checks.all_finite(x, y) & jnp.any(y > 0) & jnp.any(y < 0)
+        code = jnp.where(valid, code, Status.INVALID.value)
+    return jnp.asarray(code, jnp.int32)
+
+
+def refuse(
+    operator: Operator,
+    x: jax.Array,
+    y: jax.Array,
+    certificate: Certificate,
+    status: Status,
+    which: str,
+) -> None:
+    """Raise an error that names the cause where the data are not separable."""
+    if status <= Status.ABOVE_TOL:
+        return
+    pair, dtype = _conflict(operator, x, y), operator.dtype
+    if status == Status.INSEPARABLE:
+        cause = f"The cause: {pair}" if pair else (
+            "Look for nearly equal inputs with different labels, or try float64 (jax_enable_x64)"
+        )  # fmt: skip
+        raise ValueError(
+            f"{which} are not separable by this kernel in {dtype}: a convex combination of the "
+            f"signed points has kernel norm {float(certificate.upper):.2g}, and no margin exceeds "
+            f"that. {cause}"
+        )
+    cause = pair or (
+        "rounding. Look for equal or nearly equal inputs, or try float64 (jax_enable_x64)"
+    )
+    raise ValueError(
+        f"no solver succeeds in {dtype}: the Gram matrix of `x` is not positive definite to "
+        f"{'rounding: ' if pair else ''}{cause}"
+    )
+
+
+def _conflict(operator: Operator, x: jax.Array, y: jax.Array) -> str:
+    """Name two rows that no function of the span classifies correctly at once, or return "".
+
+    Those are rows whose signed images y_i K(x_i, .) are opposite in direction.
+    """
+    if isinstance(operator, GramMatrix):
+        signed = np.asarray(operator.gram) * np.outer(y, y)
+        if not (np.diagonal(signed) > 0).all():
+            return ""
+        sizes = np.sqrt(np.diagonal(signed))
+        cosines = signed / np.outer(sizes, sizes)
+        i, j = sorted(map(int, np.unravel_index(np.argmin(cosines), cosines.shape)))
+        if cosines[i, j] > -1 + 64 * float(jnp.finfo(operator.dtype).eps):
+            return ""
+    else:  # equal inputs only
+        rows, labels = np.asarray(x), np.asarray(y)
+        _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        twins = first[inverse.reshape(-1)]
+        others = labels != labels[twins]
+        if not others.any():
+            return ""
+        j = int(np.argmax(others))
+        i, j = sorted((int(twins[j]), j))
+    first, second = np.asarray(x[i], float), np.asarray(x[j], float)
+    if (first == second).all():
+        how = "are equal"
+    elif (first == -second).all():
+        how = f"are opposite, where this kernel's functions are {'even' if y[i] != y[j] else 'odd'}"
+    else:
+        how = "have values of a fixed ratio for all functions of this kernel's span"
+    return f"rows {i} and {j} {how}, and have {'equal' if y[i] == y[j] else 'different'} labels"

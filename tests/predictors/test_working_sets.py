@@ -1,0 +1,101 @@
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from scipy.optimize import nnls
+
+import kernelgap as kg
+from helpers import seeds
+from kernelgap.predictors import Direct, MatrixFree, Status
+from kernelgap.predictors.exchanges import Factors, exchange
+
+ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
+svm = kg.predictors.hard_margin_svm
+
+
+@given(seeds, st.integers(1, 12), st.integers(1, 12))
+@example(seed=0, n=1, rank=1)
+def test_exchanges_solve_nonnegative_least_squares(seed, n, rank):
+    """z' (Q + rho I) z / 2 - b' z = ||L' z - L^{-1} b||^2 / 2 + const, L L' = Q + rho I."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(n, rank)), rng.normal(size=n)
+    q, rho = a @ a.T, 1e-3
+    found = exchange(Factors(q), rho, b, rng.random(n) < 0.5, 1e-12, 0, 500)
+    assert found.solved
+    root = np.linalg.cholesky(q + rho * np.eye(n))
+    expected, _ = nnls(root.T, np.linalg.solve(root, b))
+    np.testing.assert_allclose(found.z, expected, atol=1e-8 * max(1, np.abs(expected).max()))
+
+
+def test_a_matrix_that_is_not_definite_is_reported():
+    assert exchange(Factors(-np.eye(3)), 0.1, np.ones(3), np.ones(3, bool), 0, 0, 9).z is None
+
+
+def _certificate(gram, y, coef):
+    """(margin, upper bound) from the coefficients alone, in float64."""
+    gram, y, coef = (np.asarray(a, float) for a in (gram, y, coef))
+    outputs, norm = y * (gram @ coef), np.sqrt(coef @ gram @ coef)
+    return outputs.min() / norm, norm / np.abs(coef).sum()
+
+
+def _regimes():
+    """Name -> inputs, labels, range of the share of support vectors."""
+    normal = np.random.default_rng(0).normal(size=(1100, 20)).astype(np.float32)
+    x, y = kg.datasets.xor_noise(jax.random.key(0), 700, 8)  # 256 different points
+    labels = np.sign(np.random.default_rng(1).normal(size=1100)).astype(np.float32)
+    plane = normal[:, :3]
+    return {
+        "few": (plane, np.sign(plane[:, 0] + 0.3 * plane[:, 1] ** 2 - 0.1), (0, 0.3)),
+        "some": (normal, np.sign(normal[:, 0]), (0.1, 0.5)),
+        "nearly all": (normal, labels, (0.9, 1)),
+        "repeated": (np.asarray(x), np.asarray(y), (0.05, 0.37)),
+    }
+
+
+@pytest.mark.parametrize("name", _regimes())
+def test_every_regime_has_the_margin_of_a_factorisation(name):
+    x, y, (least, most) = _regimes()[name]
+    gram = ntk(jnp.asarray(x))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the direct method leaves a gap where few points support
+        direct = svm(ntk, x, y, solver=Direct(), tol=1e-3)
+    # Where the margin is a thousandth of the inputs' size, rounded coefficients reach no more.
+    tol = 1e-3 if name == "few" else 1e-4
+    for solver in ("auto", MatrixFree()):
+        found = svm(ntk, x, y, solver=solver, tol=tol)
+        margin, upper = _certificate(gram, y, found.coef)
+        assert 1 - (margin / upper) ** 2 <= tol
+        np.testing.assert_allclose(found.margin, margin, rtol=tol)
+        assert margin <= _certificate(gram, y, direct.coef)[1] * (1 + 1e-9)
+        assert least <= int(found.support_size) / len(y) <= most
+        assert int(found.iterations) < 80
+
+
+def test_of_equal_rows_the_first_carries_the_coefficient():
+    x, y, _ = _regimes()["repeated"]
+    found = svm(ntk, x, y)
+    _, first = np.unique(x, axis=0, return_index=True)
+    assert set(np.flatnonzero(found.coef)) <= set(first)
+    once = svm(ntk, x[np.sort(first)], y[np.sort(first)])
+    np.testing.assert_allclose(once.margin, found.margin, rtol=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["auto", MatrixFree()])
+def test_label_noise_is_found_to_be_inseparable_after_few_systems(solver):
+    x, y = kg.datasets.xor_noise(jax.random.key(0), 1000, 8, flip=0.1)
+    found = svm(ntk, x, y, solver=solver, throw=False)
+    assert int(found.status) == Status.INSEPARABLE
+    assert int(found.iterations) < 60
+
+
+def test_classes_in_threads_are_the_machines_of_a_loop():
+    x, numbers = kg.datasets.digits((0, 1, 2, 3))
+    x, numbers = x[:300], numbers[:300]
+    together = svm(ntk, x, numbers, classes=4)
+    for j in range(4):
+        alone = svm(ntk, x, jnp.where(numbers == j, 1.0, -1.0))
+        np.testing.assert_array_equal(together.coef[:, j], alone.coef)
