@@ -30,7 +30,7 @@ def main() -> None:
     """Print a table of all functions, or the programs that the given ones compile."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("functions", nargs="*", help="a part of the names; all when empty")
-    parser.add_argument("--repeats", type=int, default=1, help="processes for each; the best counts")
+    parser.add_argument("--repeats", type=int, default=1, help="processes each; the best counts")
     parser.add_argument("--programs", action="store_true", help="list what each one compiles")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -42,8 +42,12 @@ def main() -> None:
         for name in _calls()
         if not arguments.functions or any(part in name for part in arguments.functions)
     ]
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}; n = {_N}, d = {_D}, float32; s\n")
-    print("| function | first, CPU | over eigh | wall | second | programs | trace | lower | compile |")
+    print(
+        f"jax {jax.__version__}, {jax.devices()[0].device_kind}; n = {_N}, d = {_D}, float32; s\n"
+    )
+    print(
+        "| function | first, CPU | over eigh | wall | second | programs | trace | lower | compile |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     base = None
     for name in dict.fromkeys(["eigh", *names]):
@@ -57,7 +61,9 @@ def main() -> None:
             flush=True,
         )
         if arguments.programs:
-            print("\n".join(f"    {count:3} {program}" for program, count in row["programs"].items()))
+            print(
+                "\n".join(f"    {count:3} {program}" for program, count in row["programs"].items())
+            )
 
 
 def _in_fresh_process(name: str) -> dict[str, Any]:
@@ -101,18 +107,21 @@ def _cpu_seconds() -> float:
 def _calls() -> dict[str, Callable[[], Callable[[], Any]]]:
     """Return for each function how to prepare a call of it."""
     rng = np.random.default_rng(0)
-    # XOR as `datasets.xor_noise` draws it, without compiling anything.
-    signs = rng.choice([-1.0, 1.0], (_N, _D))
+    # XOR as `datasets.xor_noise` draws it, with distinct rows, and without compiling anything.
+    signs = rng.permutation(np.unique(rng.choice([-1.0, 1.0], (2 * _N, _D)), axis=0))[:_N]
     first = signs[:, 0] > 0
-    host_x = signs.astype(np.float32)
-    host_x[:, 0] = np.where(first, signs[:, 1], 0)
-    host_x[:, 1] = np.where(first, 0, signs[:, 1])
-    weights = rng.standard_normal((64, _D)).astype(np.float32), np.ones(64, np.float32)
-    x, y = jax.device_put((host_x, signs[:, 0].astype(np.float32)))
-    u, w = jax.device_put(weights)
-    symmetric = jax.device_put((host_x @ host_x.T).astype(np.float32))
+    inputs = signs.astype(np.float32)
+    inputs[:, 0] = np.where(first, signs[:, 1], 0)
+    inputs[:, 1] = np.where(first, 0, signs[:, 1])
+    labels = signs[:, 0].astype(np.float32)
+    hidden = rng.standard_normal((64, _D)).astype(np.float32)
+    symmetric = (inputs @ inputs.T + rng.standard_normal((_N, 1)) ** 2 * np.eye(_N)).astype(
+        np.float32
+    )
+    x, y, few, their, u, w, symmetric = jax.device_put(
+        (inputs, labels, inputs[:50], labels[:50], hidden, np.ones(64, np.float32), symmetric)
+    )
     key = jax.random.key(0)
-    jax.block_until_ready((x, y, u, w, symmetric, key))
 
     def model(*widths: int) -> kg.models.Model:
         return kg.models.homogeneous_mlp(widths or (64,), parameterization="ntk")
@@ -120,14 +129,10 @@ def _calls() -> dict[str, Callable[[], Callable[[], Any]]]:
     def ntk() -> kg.kernels.Kernel:
         return kg.kernels.ntk(model())
 
-    def prepared(prepare: Callable[[], Callable[[], Any]]) -> Callable[[], Callable[[], Any]]:
-        return prepare
-
-    def fitted(**fields: Any) -> kg.predictors.KernelPredictor:
-        ones = np.ones((), np.float32)
-        return kg.predictors.KernelPredictor(
-            ntk(), x, y, ones, ones, ones, np.int32(1), np.int32(0), np.int32(2), **fields
-        )
+    def fitted() -> kg.predictors.KernelPredictor:
+        number, count = jax.device_put((np.float32(1), np.int32(0)))
+        numbers, counts = (number,) * 3, (count,) * 3
+        return kg.predictors.KernelPredictor(ntk(), x, y, *numbers, *counts)
 
     def trained() -> Any:
         import optax
@@ -164,7 +169,7 @@ def _calls() -> dict[str, Callable[[], Callable[[], Any]]]:
         ("metrics.normalized_margin", lambda: kg.metrics.normalized_margin(model(), (u, w), x, y)),
         ("metrics.target_alignment", lambda: kg.metrics.target_alignment(symmetric, y)),
         ("kernels.ntk(x)", lambda: ntk()(x)),
-        ("kernels.ntk(x, x2)", lambda: ntk()(x, x[:50])),
+        ("kernels.ntk(x, x2)", lambda: ntk()(x, few)),
         ("kernels.ntk, diag", lambda: ntk().diag(x)),
         (
             "kernels.ntk(x), tanh",
@@ -186,9 +191,9 @@ def _calls() -> dict[str, Callable[[], Callable[[], Any]]]:
             lambda: predictors.logistic_path(ntk(), x, y, l2s=(1e-2, 1e-3)),
         ),
         ("predictors.hard_margin_svm", lambda: predictors.hard_margin_svm(ntk(), x, y)),
-        ("predictors.best_in_span", lambda: predictors.best_in_span(ntk(), x[:50], x, y)),
-        ("predictors: predict", lambda: fitted().predict(x[:50])),
-        ("predictors: score", lambda: fitted().score(x[:50], y[:50])),
+        ("predictors.best_in_span", lambda: predictors.best_in_span(ntk(), few, x, y)),
+        ("predictors: predict", lambda: fitted().predict(few)),
+        ("predictors: score", lambda: fitted().score(few, their)),
         ("margins.upper_bound", lambda: margins.upper_bound(x, y)),
         ("margins.duality_gap", lambda: margins.duality_gap(model(), (u, w), x, y, l2=1e-2)),
         ("margins.max_margin", lambda: margins.max_margin(x, y, key=key, steps=100, upper=False)),

@@ -55,6 +55,13 @@ def array(value: Any, name: str) -> jax.Array:
     return converted
 
 
+def cast(value: Any, dtype: np.dtype) -> jax.Array:
+    """Return a checked number or array in another dtype, without a program where it is concrete."""
+    if is_concrete(value):
+        return jax.device_put(np.asarray(value, dtype))
+    return jnp.asarray(value, dtype)
+
+
 def _canonicalize(value: jax.Array, name: str) -> jax.Array:
     """Cast a float64 array, made while jax_enable_x64 was set, to JAX's current precision."""
     if jnp.issubdtype(value.dtype, jax.dtypes.extended):  # random keys

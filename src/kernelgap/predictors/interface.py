@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax
@@ -11,6 +12,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.arrays import cast
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
 from kernelgap.kernels import matmul as kernel_matmul
@@ -239,12 +242,14 @@ class KernelPredictor(NamedTuple):
         return entries
 
 
+@quick_jit
 def _labels(values: jax.Array) -> jax.Array:
     if values.ndim == 2:
         return jnp.argmax(values, axis=1)
     return jnp.where(values > 0, 1, -1).astype(values.dtype)
 
 
+@quick_jit
 def _accuracy(values: jax.Array, y: jax.Array) -> jax.Array:
     valued = ~jnp.any(jnp.isnan(values.reshape(len(values), -1)), axis=1)
     labels = _labels(values)
@@ -256,6 +261,7 @@ def _accuracy(values: jax.Array, y: jax.Array) -> jax.Array:
     )  # fmt: skip
 
 
+@quick_jit
 def _r_squared(values: jax.Array, y: jax.Array) -> jax.Array:
     left = jnp.sum(jnp.square(y - values), axis=0)
     whole = jnp.sum(jnp.square(y - jnp.mean(y, axis=0, keepdims=True)), axis=0)
@@ -264,6 +270,7 @@ def _r_squared(values: jax.Array, y: jax.Array) -> jax.Array:
     return fit if len(y) > 1 else not_a_number(values.dtype)
 
 
+@quick_jit
 def outcome(reached: jax.Array, tol: float) -> Int[Array, "*k"]:
     """Return the status of a residual or gap that should reach `tol`; NaN is INVALID."""
     code = jnp.where(reached <= tol, Status.CONVERGED.value, Status.ABOVE_TOL.value)
@@ -272,7 +279,7 @@ def outcome(reached: jax.Array, tol: float) -> Int[Array, "*k"]:
 
 def task(classes: int) -> Int[Array, ""]:
     """Return the field `classes` of a predictor."""
-    return jnp.asarray(classes, jnp.int32)
+    return cast(classes, np.dtype(np.int32))
 
 
 def not_a_number(dtype: np.dtype) -> jax.Array:
@@ -288,11 +295,16 @@ def one_versus_rest(y: ArrayLike, x: jax.Array, classes: int) -> jax.Array:
         missing = sorted(set(range(classes)) - set(np.unique(np.asarray(y)).tolist()))
         if missing:
             raise ValueError(f"`y` must hold every class 0..{classes - 1}; missing: {missing[:5]}")
-    own = y[:, None] == jnp.arange(classes, dtype=y.dtype)[None, :]
-    signs = jnp.where(own, 1, -1).astype(x.dtype)
+    signs = _signs(y, classes, x.dtype)
     valid = (
         True
         if array_checks.is_concrete(y)
-        else jnp.all(jnp.any(own, axis=0)) & jnp.all(y < classes)
+        else jnp.all(jnp.any(signs > 0, axis=0)) & jnp.all(y < classes)
     )
     return array_checks.nan_unless(valid, signs)
+
+
+@partial(quick_jit, static_argnames=("classes", "dtype"))
+def _signs(y: jax.Array, classes: int, dtype: np.dtype) -> jax.Array:
+    own = y[:, None] == jnp.arange(classes, dtype=y.dtype)[None, :]
+    return jnp.where(own, 1, -1).astype(dtype)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.predictors.linear import Nystroem, nystroem, solve, woodbury
 from kernelgap.predictors.operators import GramMatrix, Operator
 
@@ -49,7 +50,7 @@ class _State(NamedTuple):
     iteration: Int[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("d", "max_iterations", "direct"))
+@partial(quick_jit, static_argnames=("d", "max_iterations", "direct"))
 def newton(
     operator: Operator,
     y: Float[Array, " n"],

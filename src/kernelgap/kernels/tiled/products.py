@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import (
     KernelFunction,
     check_rows,
@@ -104,7 +105,7 @@ def multiply(
     return _cross_matmul(kernel, x1, x2, v, tile, mesh).astype(dtype)
 
 
-@partial(jax.jit, static_argnames=("tile", "mesh"))
+@partial(quick_jit, static_argnames=("tile", "mesh"))
 def symmetric_matmul(
     kernel: KernelFunction,
     x: Float[Array, "n d"],
@@ -136,7 +137,7 @@ def symmetric_matmul(
     return blocks.reshape(count * side, *v.shape[1:])[: v.shape[0]]
 
 
-@partial(jax.jit, static_argnames=("tile", "mesh"))
+@partial(quick_jit, static_argnames=("tile", "mesh"))
 def _cross_matmul(
     kernel: KernelFunction,
     x1: Float[Array, "n1 d"],
@@ -167,7 +168,7 @@ def _cross_matmul(
     return blocks.reshape(count1 * side1, *v.shape[1:])[: x1.shape[0]]
 
 
-@partial(jax.jit, static_argnames=("tile", "mesh"))
+@partial(quick_jit, static_argnames=("tile", "mesh"))
 def accurate_matmul(
     kernel: KernelFunction,
     x: Float[Array, "n d"],

@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -24,12 +25,13 @@ def compensated_sum(
 
 
 def accurate_sum(v: Float[Array, " n"]) -> Float[Array, ""]:
-    """Return the compensated sum of a vector."""
-    rows = jnp.pad(v, (0, -v.shape[0] % 256)).reshape(-1, 256)
-    zeros = jnp.zeros(256, v.dtype)
-    total, lost = compensated_sum(rows, (zeros, zeros))
-    last, residue = compensated_sum(total[:, None], (zeros[:1], zeros[:1]))
-    return last[0] + (residue[0] + jnp.sum(lost))
+    """Return the sum of a vector, as accurate as an `accurate_product` of it with ones."""
+    if v.shape[0] == 1:
+        return v[0]
+    length = min(v.shape[0], 256)
+    rows = jnp.pad(v, (0, -v.shape[0] % length)).reshape(-1, length)
+    high, low = leading(rows, _exact_bits(v.dtype, length))  # sums of `high` are exact
+    return accurate_sum(jnp.sum(high, axis=1)) + jnp.sum(low)
 
 
 def accurate_product(
@@ -45,13 +47,18 @@ def accurate_product(
     any rounding if they are few enough; the remaining bits are small, and so is their error.
     `largest` is the largest entry of abs(block - shift) if it is known, which saves a pass.
     """
-    bits = (jnp.finfo(v.dtype).nmant + 1 - math.ceil(math.log2(max(block.shape[0], 2)))) // 2
+    bits = _exact_bits(v.dtype, block.shape[0])
     entries, rounding = two_sum(block, -shift)
     high, low = leading(entries, bits, largest)
     v_high, v_low = leading(v, bits)
     total, residue = two_sum(start[0], _transposed(high, v_high))
     small = _transposed(low + rounding, v) + _transposed(high, v_low)
     return total, start[1] + (residue + small)
+
+
+def _exact_bits(dtype: np.dtype, terms: int) -> int:
+    """Return how many leading bits two factors may have for exact sums of so many products."""
+    return (jnp.finfo(dtype).nmant + 1 - math.ceil(math.log2(max(terms, 2)))) // 2
 
 
 def _transposed(block: jax.Array, v: jax.Array) -> jax.Array:
