@@ -39,7 +39,8 @@ def quick_jit(
         rows: the largest first axis of an array that is small; about its square is computed.
         level: XLA's level of optimization; 0 for small arrays only, 1 for arrays of any size. With
             1 loops are as fast as usual, and random draws the same to the last bit; it saves most
-            of the time for these, and a third elsewhere.
+            of the time for these, and half elsewhere. With 0 the same expression may be rounded
+            differently in two places, which error-free transformations do not survive.
     """
     jitted = partial(jax.jit, function, static_argnames=static_argnames)
     usual = jitted()

@@ -19,6 +19,7 @@ from kernelgap._support.registry import saveable
 from kernelgap.kernels import matmul as kernel_matmul
 from kernelgap.kernels.functions import KernelFunction, saveable_kernel
 from kernelgap.kernels.tiled import sharding
+from kernelgap.predictors import scores
 from kernelgap.typing import ArrayLike, Scalar
 
 
@@ -191,7 +192,7 @@ class KernelPredictor(NamedTuple):
 
     def predict(self, x: ArrayLike) -> jax.Array:
         """Return the labels: the sign of f (0 counts as -1), or the class of the largest output."""
-        return _labels(self.decision_function(x))
+        return scores.labels(self.decision_function(x))
 
     def score(self, x: ArrayLike, y: ArrayLike) -> jax.Array:
         """Return the accuracy of a classifier, or R^2 of a regression, as scikit-learn does.
@@ -223,16 +224,16 @@ class KernelPredictor(NamedTuple):
                 if k
                 else array_checks.signs(y, n).astype(values.dtype)
             )
-            return _accuracy(values, y)
+            return scores.accuracy(values, y)
         targets = array_checks.targets(y, n, columns=bool(k)).astype(values.dtype)
         if targets.shape != values.shape:
             raise ValueError(f"`y` must have shape {values.shape}, that of the values; "
                              f"got {targets.shape}")  # fmt: skip
-        fit = _r_squared(values, targets)
+        fit = scores.r_squared(values, targets)
         if task == 0:
             return fit
         # The task is traced. Integer labels of several classes were handled above.
-        return jnp.where(self.classes == 0, fit, jnp.nan if k else _accuracy(values, targets))
+        return jnp.where(self.classes == 0, fit, jnp.nan if k else scores.accuracy(values, targets))
 
     def _entries(self) -> dict:
         entries = self._asdict()
@@ -240,34 +241,6 @@ class KernelPredictor(NamedTuple):
             names = [Status(code).name for code in np.ravel(self.status).tolist()]
             entries["status"] = names[0] if np.ndim(self.status) == 0 else tuple(names)
         return entries
-
-
-@quick_jit
-def _labels(values: jax.Array) -> jax.Array:
-    if values.ndim == 2:
-        return jnp.argmax(values, axis=1)
-    return jnp.where(values > 0, 1, -1).astype(values.dtype)
-
-
-@quick_jit
-def _accuracy(values: jax.Array, y: jax.Array) -> jax.Array:
-    valued = ~jnp.any(jnp.isnan(values.reshape(len(values), -1)), axis=1)
-    labels = _labels(values)
-    right = jnp.mean(((labels == y.astype(labels.dtype)) & valued).astype(values.dtype))
-    if jnp.issubdtype(y.dtype, jnp.floating):  # a traced label that is not a sign is NaN
-        return array_checks.nan_unless(array_checks.all_finite(y), right)
-    return right if array_checks.is_concrete(y) else array_checks.nan_unless(
-        jnp.all(y < values.shape[1]), right
-    )  # fmt: skip
-
-
-@quick_jit
-def _r_squared(values: jax.Array, y: jax.Array) -> jax.Array:
-    left = jnp.sum(jnp.square(y - values), axis=0)
-    whole = jnp.sum(jnp.square(y - jnp.mean(y, axis=0, keepdims=True)), axis=0)
-    ratio = 1 - left / jnp.where(whole > 0, whole, 1)
-    fit = jnp.mean(jnp.where(whole > 0, ratio, jnp.where(left == 0, 1, left * 0)))
-    return fit if len(y) > 1 else not_a_number(values.dtype)
 
 
 @quick_jit

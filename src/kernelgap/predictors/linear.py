@@ -22,7 +22,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
-from kernelgap.predictors.operators import Operator, matmul
+from kernelgap.predictors.operators import Operator, matmul, power_of_two
 
 _PATIENCE = 100  # largest number of products in a row that do not lower a residual
 
@@ -153,9 +153,8 @@ def solve(
     singular system has no solution, iterates diverge after the best one. `residual` is the largest
     residual of all columns, from the recursion.
     """
-    # Squares of tiny numbers underflow: scale columns to size 1 first.
-    size = jnp.max(jnp.abs(b), axis=0, keepdims=True)
-    size = jnp.where(size > 0, size, 1)
+    # Squares of tiny numbers underflow: scale columns to size 1 first, without rounding.
+    size = power_of_two(jnp.max(jnp.abs(b), axis=0, keepdims=True))
     b = b / size
 
     def dot(u: jax.Array, v: jax.Array) -> jax.Array:

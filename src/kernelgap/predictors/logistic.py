@@ -31,8 +31,9 @@ from kernelgap.predictors.interface import (
     outcome,
     task,
 )
-from kernelgap.predictors.newton import Fit, newton
+from kernelgap.predictors.newton import Fit, newton_free, newton_held
 from kernelgap.predictors.operators import (
+    GramMatrix,
     Operator,
     factorises,
     normalised,
@@ -228,6 +229,7 @@ def _fit(
     def run(direct: bool) -> Fit:
         rank = 0 if direct else d  # not used, so that inputs of every d share compiled code
         call = (operator, y, b, start, goal, rank, most, direct)
+        newton = newton_held if isinstance(operator, GramMatrix) else newton_free
         return limit_blas_threads(n if direct else 0, lambda: newton(*call))
 
     direct, fallback = factorises(operator, solver)

@@ -20,7 +20,7 @@ from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
 from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.products import accurate_matmul, symmetric_matmul
-from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum
+from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, rounded_shift
 from kernelgap.predictors.interface import Direct, Iterative, MatrixFree, Solver, mesh_of
 
 _TRACED = 20_000  # largest n for which the Gram matrix is held if the memory is not known
@@ -73,7 +73,7 @@ class GramMatrix:
 
     def accurate(self, v: Float[Array, " n"], shift: Float[Array, ""]) -> Float[Array, " n"]:
         """Return K @ v by compensated sums, whose error stays small where they cancel."""
-        n = self.size
+        n, shift = self.size, rounded_shift(shift)
         block = min(256, n)
         largest = jnp.max(jnp.abs(self.diagonal() - shift))  # the mean of a Gram matrix, or near it
         zeros = jnp.zeros(n, v.dtype)

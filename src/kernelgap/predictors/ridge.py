@@ -1,7 +1,6 @@
 """Kernel ridge regression and minimum-norm interpolation."""
 
 import warnings
-from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -122,7 +121,8 @@ def kernel_ridge(
 
     def run(thorough: bool) -> _Fit:
         effort = Effort(None if direct else x.shape[1], thorough, most)
-        return limit_blas_threads(x.shape[0] if direct else 0, lambda: _fit(*problem, effort))
+        fit = _fit_held if isinstance(operator, GramMatrix) else _fit_free
+        return limit_blas_threads(x.shape[0] if direct else 0, lambda: fit(*problem, effort))
 
     traced = not array_checks.is_concrete(*jax.tree.leaves(problem))
     fit = run(thorough=direct and traced)
@@ -158,8 +158,7 @@ class _Fit(NamedTuple):
     lost: Bool[Array, ""]  # True if coefficients leave the range of the dtype
 
 
-@partial(quick_jit, static_argnames="effort")
-def _fit(
+def _solved(
     operator: Operator,
     root: jax.Array,
     y: jax.Array,
@@ -192,3 +191,8 @@ def _fit(
     margin, gap = jnp.where(signs, root * margin, jnp.nan), jnp.where(l2 > 0, gap, jnp.nan)
     status = outcome(residual, tol)
     return _Fit(coef, margin, gap, residual, iterations, status, system.sound, lost)
+
+
+_fit_held = quick_jit(_solved, static_argnames="effort")
+# Kernel values that are computed in the same loop as their sums must be rounded alike everywhere.
+_fit_free = quick_jit(_solved, static_argnames="effort", level=1)

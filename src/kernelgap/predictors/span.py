@@ -119,8 +119,7 @@ def best_in_span(
         raise ValueError(f"`x` must have at least as many rows as `centers`; "
                          f"got {x.shape[0]} and {centers.shape[0]}")  # fmt: skip
     operator, root = normalised(dense(kernel, centers))
-    assert isinstance(operator, GramMatrix)
-    problem = kernel, root, operator.gram, centers, x, y, cast(tol, x.dtype)
+    problem = kernel, root, operator, centers, x, y, cast(tol, x.dtype)
 
     def run(thorough: bool) -> _Fit:
         return limit_blas_threads(centers.shape[0], lambda: _fit(*problem, tile, thorough, most))
@@ -130,12 +129,11 @@ def best_in_span(
     # Seldom needed: outside of jit it is compiled only on use.
     if not traced and (not fit.sound or fit.status):
         fit = run(thorough=True)
-    coef, residual = representable(fit.coef, fit.lost), fit.residual
+    coef = representable(fit.coef, fit.lost)
     if not traced:
         _warn_of_sizes(kernel, x, centers.shape[0])
-        vanishing = np.asarray(operator.gram).diagonal() == 0
-        vanishing = vanishing & np.any(np.asarray(centers) != 0, axis=1)
-        if vanishing.any():
+        zero = np.diagonal(operator.gram) == 0
+        if (vanishing := zero & np.asarray(centers).any(axis=1)).any():
             warnings.warn(
                 f"best_in_span: row {int(np.argmax(vanishing))} of `centers` has kernel value 0 in "
                 f"{x.dtype}, and spans nothing; if it is very small, scale it",
@@ -144,15 +142,14 @@ def best_in_span(
             )
     if array_checks.is_concrete(fit.status) and fit.status:
         warnings.warn(
-            f"best_in_span stopped at a relative distance of {float(residual):.1e} from the best "
-            f"fit, above tol={tol:.1e}, in {x.dtype}; centre the inputs or use float64 "
+            f"best_in_span stopped at a relative distance of {float(fit.residual):.1e} from the "
+            f"best fit, above tol={tol:.1e}, in {x.dtype}; centre the inputs or use float64 "
             "(jax_enable_x64)",
             RuntimeWarning,
             stacklevel=2,
         )
-    nan = not_a_number(x.dtype)
-    fields = nan, nan, residual, fit.iterations, fit.status, task(0)
-    return KernelPredictor(kernel, centers, coef, *fields)
+    unknown = [not_a_number(x.dtype)] * 2
+    return KernelPredictor(kernel, centers, coef, *unknown, *fit[1:4], task(0))
 
 
 def _rows_at_once(solver: Solver, n: int) -> int:
@@ -197,7 +194,7 @@ class _Fit(NamedTuple):
 def _fit(
     kernel: KernelFunction,
     root: Float[Array, ""],
-    gram: Float[Array, "n n"],
+    operator: GramMatrix,
     centers: Float[Array, "n d"],
     x: Float[Array, "N d"],
     y: Float[Array, " N"],
@@ -208,7 +205,7 @@ def _fit(
 ) -> _Fit:
     """Fit in the span of the kernel over root^2, whose Gram matrix of the centres is given."""
     factor, largest = 1 / jnp.square(root), power_of_two(jnp.max(jnp.abs(y)))
-    kernel, y = Multiple(kernel, factor), y / largest
+    kernel, y, gram = Multiple(kernel, factor), y / largest, operator.gram
     # Scaling the centres to one size does not change their span.
     sizes = jnp.sqrt(jnp.diagonal(gram))
     median = middle(sizes)
@@ -255,11 +252,8 @@ def _fit(
         remainder = left(after)
         correction = inverse(remainder[:, None])[:, 0]
         apart = size(remainder, correction) / whole
-        keep = jax.tree.map(
-            lambda new, old: jnp.where(apart < error, new, old),
-            (after, correction, apart),
-            (coef, change, error),
-        )
+        pairs = zip((after, correction, apart), (coef, change, error), strict=True)
+        keep = (jnp.where(apart < error, new, old) for new, old in pairs)
         return *keep, apart < 0.9 * error, iteration + 1
 
     def running(state: tuple) -> jax.Array:

@@ -26,7 +26,12 @@ from kernelgap.kernels.functions import (
 )
 from kernelgap.kernels.kernel import widened
 from kernelgap.kernels.tiled import memory, sharding
-from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, compensated_sum
+from kernelgap.kernels.tiled.summation import (
+    accurate_product,
+    accurate_sum,
+    compensated_sum,
+    rounded_shift,
+)
 from kernelgap.typing import ArrayLike
 
 
@@ -185,7 +190,7 @@ def accurate_matmul(
     """
     count, side = _tiles(x.shape[0], tile, mesh)
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
-    pairs = _all(count, count)
+    pairs, shift = _all(count, count), rounded_shift(shift)
 
     def sums(kernel: KernelFunction, shift: jax.Array, xs: jax.Array, vs: jax.Array) -> jax.Array:
         def add(carry: tuple, item: tuple) -> tuple[tuple, None]:

@@ -8,7 +8,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -24,14 +23,31 @@ def compensated_sum(
     return jax.lax.scan(add, start, terms)[0]
 
 
+@jax.custom_jvp
 def accurate_sum(v: Float[Array, " n"]) -> Float[Array, ""]:
-    """Return the sum of a vector, as accurate as an `accurate_product` of it with ones."""
-    if v.shape[0] == 1:
-        return v[0]
-    length = min(v.shape[0], 256)
-    rows = jnp.pad(v, (0, -v.shape[0] % length)).reshape(-1, length)
-    high, low = leading(rows, _exact_bits(v.dtype, length))  # sums of `high` are exact
-    return accurate_sum(jnp.sum(high, axis=1)) + jnp.sum(low)
+    """Return the compensated sum of a vector."""
+
+    def add(first: tuple, second: tuple) -> tuple:
+        total, residue = two_sum(first[0], second[0])
+        return total, first[1] + second[1] + residue
+
+    zero = jnp.zeros((), v.dtype)
+    total, lost = jax.lax.reduce((v, jnp.zeros_like(v)), (zero, zero), add, (0,))
+    return total + lost
+
+
+@accurate_sum.defjvp
+def _accurate_sum_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    return accurate_sum(*primals), jnp.sum(tangents[0])
+
+
+def rounded_shift(shift: Float[Array, ""]) -> Float[Array, ""]:
+    """Return a shift near the given one, which is the same wherever it is used.
+
+    XLA may compute a product anew in each loop that uses it, and round it in some of them only
+    (with fused multiply-add). Error-free transformations need one value.
+    """
+    return jax.lax.reduce_precision(shift, 8, 12)
 
 
 def accurate_product(
@@ -47,18 +63,13 @@ def accurate_product(
     any rounding if they are few enough; the remaining bits are small, and so is their error.
     `largest` is the largest entry of abs(block - shift) if it is known, which saves a pass.
     """
-    bits = _exact_bits(v.dtype, block.shape[0])
+    bits = (jnp.finfo(v.dtype).nmant + 1 - math.ceil(math.log2(max(block.shape[0], 2)))) // 2
     entries, rounding = two_sum(block, -shift)
     high, low = leading(entries, bits, largest)
     v_high, v_low = leading(v, bits)
     total, residue = two_sum(start[0], _transposed(high, v_high))
     small = _transposed(low + rounding, v) + _transposed(high, v_low)
     return total, start[1] + (residue + small)
-
-
-def _exact_bits(dtype: np.dtype, terms: int) -> int:
-    """Return how many leading bits two factors may have for exact sums of so many products."""
-    return (jnp.finfo(dtype).nmant + 1 - math.ceil(math.log2(max(terms, 2)))) // 2
 
 
 def _transposed(block: jax.Array, v: jax.Array) -> jax.Array:
