@@ -5,10 +5,12 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
-from kernelgap._numerics.quick import quick_jit
+from kernelgap._numerics.arrays import cast
+from kernelgap._numerics.quick import quick_jit, split_key
 from kernelgap.datasets.dataset import Dataset
 from kernelgap.datasets.spherical import sphere
 from kernelgap.typing import ArrayLike, DTypeLike, Key
@@ -47,7 +49,7 @@ def planted_teacher(
     """
     units = checks.integer(units, "units", minimum=1)
     hidden = sphere(key, units, d, dtype=dtype)
-    return hidden, (1 - 2 * (jnp.arange(units) % 2)).astype(hidden.dtype)
+    return hidden, cast(1 - 2 * (np.arange(units) % 2), hidden.dtype)
 
 
 def teacher(
@@ -102,7 +104,7 @@ def teacher(
     checks.choice(inputs, "inputs", ("gaussian", "sphere"))
     checks.choice(labels, "labels", ("sign", "value"))
     dtype = array_checks.floating_dtype(dtype)
-    teacher_key, inputs_key = jax.random.split(key)
+    teacher_key, inputs_key = split_key(key)
     if params is None:
         params = planted_teacher(teacher_key, d, units=units, dtype=dtype)
     if not isinstance(params, tuple | list) or len(params) != 2:
