@@ -77,10 +77,10 @@ def _in_fresh_process(name: str) -> dict[str, Any]:
 def _measured(name: str) -> dict[str, Any]:
     """Call twice and return seconds and programs of the first call, seconds of the second."""
     call = _calls()[name]()  # imports the module, and makes inputs by NumPy
-    stages: Counter = Counter()
+    stages = dict.fromkeys(_STAGES.values(), 0.0)
     programs: Counter = Counter()
 
-    def listen(event: str, seconds: float, **about: Any) -> None:
+    def listen(event: str, seconds: float, **about: str | int) -> None:
         stage = _STAGES.get(event.removeprefix(_PREFIX))
         if stage is None:
             return
@@ -91,9 +91,8 @@ def _measured(name: str) -> dict[str, Any]:
     jax.monitoring.register_event_duration_secs_listener(listen)
     cpu, wall = _cpu_seconds(), time.perf_counter()
     jax.block_until_ready(call())
-    row = {"cpu": _cpu_seconds() - cpu, "wall": time.perf_counter() - wall}
-    row |= {stage: stages[stage] for stage in _STAGES.values()}
-    row["programs"] = dict(programs.most_common())
+    row: dict[str, Any] = {"cpu": _cpu_seconds() - cpu, "wall": time.perf_counter() - wall}
+    row |= stages | {"programs": dict(programs.most_common())}
     wall = time.perf_counter()
     jax.block_until_ready(call())
     return row | {"second": time.perf_counter() - wall}

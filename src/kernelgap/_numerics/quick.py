@@ -8,7 +8,7 @@ are library calls, as before. Numbers change by rounding, as between any two ver
 
 from collections.abc import Callable
 from functools import cache, partial, wraps
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 
@@ -18,25 +18,24 @@ _ROWS = 512  # so many inputs have a Gram matrix that is worth no optimization
 _LEVEL = "xla_backend_optimization_level"
 _EMITTERS = "xla_cpu_use_fusion_emitters"  # of MLIR, whose own passes take half of the time
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 def quick_jit(
-    function: Callable[_P, _T],
+    function: Callable[..., _T],
     *,
     static_argnames: str | tuple[str, ...] = (),
     rows: int = _ROWS,
     level: Literal[0, 1] = 0,
-) -> Callable[_P, _T]:
+) -> Callable[..., _T]:
     """Return `jax.jit(function)`, compiled with little optimization on a CPU.
 
     Where arguments are traced, the program is a part of a larger one and compiled with it.
 
     Args:
-        function: a pure function of trees of arrays.
-        static_argnames: as in `jax.jit`.
-        rows: the largest first axis of an array that is small; about its square is computed.
+        function: A pure function of trees of arrays.
+        static_argnames: As in `jax.jit`.
+        rows: The largest first axis of an array that is small; about its square is computed.
         level: XLA's level of optimization; 0 for small arrays only, 1 for arrays of any size. With
             1 loops are as fast as usual, and random draws the same to the last bit; it saves most
             of the time for these, and half elsewhere. With 0 the same expression may be rounded
@@ -50,7 +49,7 @@ def quick_jit(
         return jitted(compiler_options=_options(level))
 
     @wraps(usual)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def call(*args: Any, **kwargs: Any) -> _T:
         leaves = [leaf for leaf in jax.tree.leaves((args, kwargs)) if hasattr(leaf, "dtype")]
         small = level or all(leaf.shape[0] <= rows for leaf in leaves if leaf.ndim)
         program = quick() if small and _is_outermost(leaves) and _on_one_cpu(leaves) else usual

@@ -71,9 +71,8 @@ def xor_noise(
     checks.number(flip, "flip", minimum=0, maximum=0.5)
     dtype = array_checks.floating_dtype(dtype)
 
-    if array_checks.is_concrete(flip) and flip == 0:
-        flip = None
-    return Dataset(*_draw(key, flip, n, d, signal, noise, dtype))
+    none = array_checks.is_concrete(flip) and flip == 0
+    return Dataset(*_draw(key, None if none else flip, n, d, signal, noise, dtype))
 
 
 @partial(quick_jit, static_argnames=("n", "d", "signal", "noise", "dtype"), level=1)

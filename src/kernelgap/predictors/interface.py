@@ -244,7 +244,7 @@ class KernelPredictor(NamedTuple):
 
 
 @quick_jit
-def outcome(reached: jax.Array, tol: float) -> Int[Array, "*k"]:
+def outcome(reached: jax.Array, tol: float | jax.Array) -> Int[Array, "*k"]:
     """Return the status of a residual or gap that should reach `tol`; NaN is INVALID."""
     code = jnp.where(reached <= tol, Status.CONVERGED.value, Status.ABOVE_TOL.value)
     return jnp.where(jnp.isnan(reached), Status.INVALID.value, code).astype(jnp.int32)

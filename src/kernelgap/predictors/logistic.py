@@ -191,8 +191,8 @@ def _path(
         starts = [fit.coef for fit in fits]
         fit, status, lost = _finished(fits, root, cast(tol, x.dtype), classes is None)
         fit = forward_only(fit, "kernel_logistic")
-        coef = representable(fit.coef, lost)
-        path.append(KernelPredictor(kernel, x, coef, *fit[1:], status, task(classes or 2)))
+        coef, fields = representable(fit.coef, lost), (*fit[1:], status, task(classes or 2))
+        path.append(KernelPredictor(kernel, x, coef, *fields))
     return path
 
 

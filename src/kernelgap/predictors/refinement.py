@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,9 +38,9 @@ class Effort(NamedTuple):
     """Static options: how to prepare a system and to refine a solution.
 
     Attributes:
-        d: number of dimensions for which products alone are used; None to factorise.
+        d: Number of dimensions for which products alone are used; None to factorise.
         thorough: True to be right for matrices that are singular or indefinite to rounding.
-        max_iterations: the largest number of corrections.
+        max_iterations: The largest number of corrections.
     """
 
     d: int | None
@@ -109,9 +109,9 @@ def refined(
         def correction(left: jax.Array, _: jax.Array) -> jax.Array:
             return jax.scipy.linalg.lu_solve(factors, left)
 
-        *found, size, more = _refine(remainder, correction, b, tol, effort.max_iterations)
+        *solved, size, more = _refine(remainder, correction, b, tol, effort.max_iterations)
         better = size < 0.5 * error
-        both = zip(found, (coef, left), strict=True)
+        both = zip(solved, (coef, left), strict=True)
         return *(jnp.where(better, new, old) for new, old in both), iterations + more
 
     coef, left, iterations = jax.lax.cond(
@@ -139,7 +139,7 @@ def _refined_jvp(effort: Effort, primals: tuple, tangents: tuple) -> tuple[Refin
         lambda _, b: refined(system, operator, l2, b, tol, effort).coef,
         symmetric=True,
     )
-    steady = np.zeros(np.shape(solution.iterations), jax.dtypes.float0)
+    steady: Any = np.zeros(np.shape(solution.iterations), jax.dtypes.float0)
     return solution, Refined(change, jnp.zeros_like(change), steady)
 
 

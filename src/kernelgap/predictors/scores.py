@@ -19,8 +19,8 @@ def labels(values: jax.Array) -> jax.Array:
 def accuracy(values: jax.Array, y: jax.Array) -> jax.Array:
     """Return the share of right labels; NaN for labels that were refused."""
     valued = ~jnp.any(jnp.isnan(values.reshape(len(values), -1)), axis=1)
-    found = labels(values)
-    right = jnp.mean(((found == y.astype(found.dtype)) & valued).astype(values.dtype))
+    given = labels(values)
+    right = jnp.mean(((given == y.astype(given.dtype)) & valued).astype(values.dtype))
     if jnp.issubdtype(y.dtype, jnp.floating):  # a traced label that is not a sign is NaN
         return array_checks.nan_unless(array_checks.all_finite(y), right)
     return array_checks.nan_unless(jnp.all(y < values.shape[1]), right)

@@ -119,6 +119,7 @@ def best_in_span(
         raise ValueError(f"`x` must have at least as many rows as `centers`; "
                          f"got {x.shape[0]} and {centers.shape[0]}")  # fmt: skip
     operator, root = normalised(dense(kernel, centers))
+    assert isinstance(operator, GramMatrix)
     problem = kernel, root, operator, centers, x, y, cast(tol, x.dtype)
 
     def run(thorough: bool) -> _Fit:
@@ -126,8 +127,7 @@ def best_in_span(
 
     traced = not array_checks.is_concrete(*jax.tree.leaves(problem))
     fit = run(thorough=traced)
-    # Seldom needed: outside of jit it is compiled only on use.
-    if not traced and (not fit.sound or fit.status):
+    if not traced and (not fit.sound or fit.status):  # compiled only on use, which is rare
         fit = run(thorough=True)
     coef = representable(fit.coef, fit.lost)
     if not traced:
@@ -148,8 +148,8 @@ def best_in_span(
             RuntimeWarning,
             stacklevel=2,
         )
-    unknown = [not_a_number(x.dtype)] * 2
-    return KernelPredictor(kernel, centers, coef, *unknown, *fit[1:4], task(0))
+    fields = *[not_a_number(x.dtype)] * 2, *fit[1:4], task(0)
+    return KernelPredictor(kernel, centers, coef, *fields)
 
 
 def _rows_at_once(solver: Solver, n: int) -> int:
