@@ -80,13 +80,13 @@ def _measured(name: str) -> dict[str, Any]:
     stages = dict.fromkeys(_STAGES.values(), 0.0)
     programs: Counter = Counter()
 
-    def listen(event: str, seconds: float, **about: str | int) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         stage = _STAGES.get(event.removeprefix(_PREFIX))
         if stage is None:
             return
-        stages[stage] += seconds
+        stages[stage] += duration_secs
         if stage == "compile":
-            programs[str(about.get("fun_name", "?"))] += 1
+            programs[str(kwargs.get("fun_name", "?"))] += 1
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     cpu, wall = _cpu_seconds(), time.perf_counter()

@@ -52,8 +52,8 @@ def quick_jit(
     def call(*args: Any, **kwargs: Any) -> _T:
         leaves = [leaf for leaf in jax.tree.leaves((args, kwargs)) if hasattr(leaf, "dtype")]
         small = level or all(leaf.shape[0] <= rows for leaf in leaves if leaf.ndim)
-        program = quick() if small and _is_outermost(leaves) and _on_one_cpu(leaves) else usual
-        return program(*args, **kwargs)
+        alone = small and is_concrete(*leaves) and _on_one_cpu(leaves) and _is_outermost(leaves)
+        return (quick() if alone else usual)(*args, **kwargs)
 
     return call
 
@@ -66,7 +66,7 @@ def split_key(key: jax.Array, count: int = 2) -> list[jax.Array]:
 
 def _is_outermost(leaves: list[Any]) -> bool:
     """Return False within another program, where operations on concrete arrays are traced too."""
-    return is_concrete(*leaves) and is_concrete(jax.device_put(next(iter(leaves), 0.0)))
+    return is_concrete(jax.device_put(next(iter(leaves), 0.0)))
 
 
 def _on_one_cpu(leaves: list[Any]) -> bool:

@@ -191,8 +191,9 @@ def _path(
         starts = [fit.coef for fit in fits]
         fit, status, lost = _finished(fits, root, cast(tol, x.dtype), classes is None)
         fit = forward_only(fit, "kernel_logistic")
-        coef, fields = representable(fit.coef, lost), (*fit[1:], status, task(classes or 2))
-        path.append(KernelPredictor(kernel, x, coef, *fields))
+        certificate = fit.margin, fit.gap, fit.residual, fit.iterations, status
+        coef, kind = representable(fit.coef, lost), task(classes or 2)
+        path.append(KernelPredictor(kernel, x, coef, *certificate, kind))
     return path
 
 

@@ -148,8 +148,8 @@ def best_in_span(
             RuntimeWarning,
             stacklevel=2,
         )
-    fields = *[not_a_number(x.dtype)] * 2, *fit[1:4], task(0)
-    return KernelPredictor(kernel, centers, coef, *fields)
+    nan = not_a_number(x.dtype)
+    return KernelPredictor(kernel, centers, coef, nan, nan, *fit[1:4], task(0))
 
 
 def _rows_at_once(solver: Solver, n: int) -> int:
