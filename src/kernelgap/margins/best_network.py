@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.arrays import cast
 from kernelgap._numerics.verified import gamma
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.extras import progress_bar
@@ -196,8 +197,8 @@ def _lower_half(network: UnitNetwork, dual: DualPoint, problem: Problem) -> Marg
 def _balanced(network: UnitNetwork, problem: Problem) -> tuple[Params, float]:
     """Balanced parameters of norm 1 in the problem's dtype, and a lower bound of their margin."""
     size = np.sqrt(np.abs(network.coef) / max(2 * np.sum(np.abs(network.coef)), 1e-300))
-    hidden = jnp.asarray(size[:, None] * network.units, problem.dtype)
-    readout = jnp.asarray(np.sign(network.coef) * size, problem.dtype)
+    hidden = cast(size[:, None] * network.units, problem.dtype)
+    readout = cast(np.sign(network.coef) * size, problem.dtype)
     lower = margin_below(hidden, readout, problem.x, problem.y) if len(size) else 0.0
     if not lower > 0:
         return _zero_network(problem.x.shape[1], problem.dtype), 0.0

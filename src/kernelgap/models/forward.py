@@ -1,6 +1,7 @@
-"""The forward pass of multi-layer perceptrons, layer by layer."""
+"""Initial weights and the forward pass of multi-layer perceptrons, layer by layer."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -8,8 +9,20 @@ import jax
 import numpy as np
 
 from kernelgap._numerics import array_checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.models.model import Layer, Model, Params, check_layers
-from kernelgap.typing import ArrayLike
+from kernelgap.typing import ArrayLike, DTypeLike, Key
+
+
+@partial(quick_jit, static_argnames=("shapes", "dtype"), level=1)
+def normal_layers(
+    key: Key, stds: tuple[float, ...], shapes: tuple[tuple[int, ...], ...], dtype: DTypeLike
+) -> Params:
+    """Draw normal weights of several layers in one program, a key for each layer."""
+    keys = jax.random.split(key, len(shapes))
+    draws = [jax.random.normal(k, shape, dtype) for k, shape in zip(keys, shapes, strict=True)]
+    draws = jax.lax.optimization_barrier(draws)  # XLA would merge two factors, and round anew
+    return tuple(std * draw for std, draw in zip(stds, draws, strict=True))
 
 
 def layer_outputs(spec: Any, params: Params, x: ArrayLike) -> Iterator[jax.Array]:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.closure import Closure
 from kernelgap.models.activations import Activation, SmoothActivation, checked_activation
-from kernelgap.models.forward import layer_outputs
+from kernelgap.models.forward import layer_outputs, normal_layers
 from kernelgap.models.model import MLPSpec, Model, Neurons, Parameterization, Params, model_of
 from kernelgap.typing import DTypeLike, Key
 
@@ -128,15 +128,8 @@ def _init(spec: MLPSpec, key: Key, d: int, dtype: DTypeLike | None = None) -> Pa
     checks.random_key(key)
     d = checks.integer(d, "d", minimum=1)
     dtype = array_checks.floating_dtype(dtype)
-    layers = spec.layers(d)
-    keys = jax.random.split(key, len(layers))
-    params = [
-        layer.init_std * jax.random.normal(k, (layer.fan_out, layer.fan_in), dtype)
-        for k, layer in zip(keys, layers, strict=True)
-    ]
-    if spec.outputs is None:
-        params[-1] = params[-1][0]
-    return tuple(params)
+    stds = tuple(layer.init_std for layer in spec.layers(d))
+    return normal_layers(key, stds, tuple(spec.shapes(d)), dtype)
 
 
 def _apply(spec: MLPSpec, params: Params, x: jax.Array) -> jax.Array:

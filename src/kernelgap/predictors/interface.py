@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax
@@ -11,11 +12,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.arrays import cast
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
 from kernelgap.kernels import matmul as kernel_matmul
 from kernelgap.kernels.functions import KernelFunction, saveable_kernel
 from kernelgap.kernels.tiled import sharding
+from kernelgap.predictors import scores
 from kernelgap.typing import ArrayLike, Scalar
 
 
@@ -188,7 +192,7 @@ class KernelPredictor(NamedTuple):
 
     def predict(self, x: ArrayLike) -> jax.Array:
         """Return the labels: the sign of f (0 counts as -1), or the class of the largest output."""
-        return _labels(self.decision_function(x))
+        return scores.labels(self.decision_function(x))
 
     def score(self, x: ArrayLike, y: ArrayLike) -> jax.Array:
         """Return the accuracy of a classifier, or R^2 of a regression, as scikit-learn does.
@@ -220,16 +224,16 @@ class KernelPredictor(NamedTuple):
                 if k
                 else array_checks.signs(y, n).astype(values.dtype)
             )
-            return _accuracy(values, y)
+            return scores.accuracy(values, y)
         targets = array_checks.targets(y, n, columns=bool(k)).astype(values.dtype)
         if targets.shape != values.shape:
             raise ValueError(f"`y` must have shape {values.shape}, that of the values; "
                              f"got {targets.shape}")  # fmt: skip
-        fit = _r_squared(values, targets)
+        fit = scores.r_squared(values, targets)
         if task == 0:
             return fit
         # The task is traced. Integer labels of several classes were handled above.
-        return jnp.where(self.classes == 0, fit, jnp.nan if k else _accuracy(values, targets))
+        return jnp.where(self.classes == 0, fit, jnp.nan if k else scores.accuracy(values, targets))
 
     def _entries(self) -> dict:
         entries = self._asdict()
@@ -239,32 +243,8 @@ class KernelPredictor(NamedTuple):
         return entries
 
 
-def _labels(values: jax.Array) -> jax.Array:
-    if values.ndim == 2:
-        return jnp.argmax(values, axis=1)
-    return jnp.where(values > 0, 1, -1).astype(values.dtype)
-
-
-def _accuracy(values: jax.Array, y: jax.Array) -> jax.Array:
-    valued = ~jnp.any(jnp.isnan(values.reshape(len(values), -1)), axis=1)
-    labels = _labels(values)
-    right = jnp.mean(((labels == y.astype(labels.dtype)) & valued).astype(values.dtype))
-    if jnp.issubdtype(y.dtype, jnp.floating):  # a traced label that is not a sign is NaN
-        return array_checks.nan_unless(array_checks.all_finite(y), right)
-    return right if array_checks.is_concrete(y) else array_checks.nan_unless(
-        jnp.all(y < values.shape[1]), right
-    )  # fmt: skip
-
-
-def _r_squared(values: jax.Array, y: jax.Array) -> jax.Array:
-    left = jnp.sum(jnp.square(y - values), axis=0)
-    whole = jnp.sum(jnp.square(y - jnp.mean(y, axis=0, keepdims=True)), axis=0)
-    ratio = 1 - left / jnp.where(whole > 0, whole, 1)
-    fit = jnp.mean(jnp.where(whole > 0, ratio, jnp.where(left == 0, 1, left * 0)))
-    return fit if len(y) > 1 else not_a_number(values.dtype)
-
-
-def outcome(reached: jax.Array, tol: float) -> Int[Array, "*k"]:
+@quick_jit
+def outcome(reached: jax.Array, tol: float | jax.Array) -> Int[Array, "*k"]:
     """Return the status of a residual or gap that should reach `tol`; NaN is INVALID."""
     code = jnp.where(reached <= tol, Status.CONVERGED.value, Status.ABOVE_TOL.value)
     return jnp.where(jnp.isnan(reached), Status.INVALID.value, code).astype(jnp.int32)
@@ -272,7 +252,7 @@ def outcome(reached: jax.Array, tol: float) -> Int[Array, "*k"]:
 
 def task(classes: int) -> Int[Array, ""]:
     """Return the field `classes` of a predictor."""
-    return jnp.asarray(classes, jnp.int32)
+    return cast(classes, np.dtype(np.int32))
 
 
 def not_a_number(dtype: np.dtype) -> jax.Array:
@@ -288,11 +268,16 @@ def one_versus_rest(y: ArrayLike, x: jax.Array, classes: int) -> jax.Array:
         missing = sorted(set(range(classes)) - set(np.unique(np.asarray(y)).tolist()))
         if missing:
             raise ValueError(f"`y` must hold every class 0..{classes - 1}; missing: {missing[:5]}")
-    own = y[:, None] == jnp.arange(classes, dtype=y.dtype)[None, :]
-    signs = jnp.where(own, 1, -1).astype(x.dtype)
+    signs = _signs(y, classes, x.dtype)
     valid = (
         True
         if array_checks.is_concrete(y)
-        else jnp.all(jnp.any(own, axis=0)) & jnp.all(y < classes)
+        else jnp.all(jnp.any(signs > 0, axis=0)) & jnp.all(y < classes)
     )
     return array_checks.nan_unless(valid, signs)
+
+
+@partial(quick_jit, static_argnames=("classes", "dtype"))
+def _signs(y: jax.Array, classes: int, dtype: np.dtype) -> jax.Array:
+    own = y[:, None] == jnp.arange(classes, dtype=y.dtype)[None, :]
+    return jnp.where(own, 1, -1).astype(dtype)

@@ -19,13 +19,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
-from kernelgap.predictors.operators import Operator, matmul
+from kernelgap.predictors.operators import Operator, matmul, power_of_two
 
 _PATIENCE = 100  # largest number of products in a row that do not lower a residual
 
 Linear = Callable[[jax.Array], jax.Array]
+"""A linear function of a vector or of columns; those made here are pytrees."""
 
 
 class Nystroem(NamedTuple):
@@ -79,12 +81,20 @@ def woodbury(factor: Float[Array, "n r"], diagonal: Float[Array, " n"]) -> Linea
     root = jnp.linalg.cholesky(eye + matmul(factor.T, weighted))
     usable = jnp.all(jnp.isfinite(root))
 
-    def apply(v: jax.Array) -> jax.Array:
-        scaled = v * inverse.reshape(-1, *[1] * (v.ndim - 1))
-        inner = jax.scipy.linalg.cho_solve((root, True), matmul(factor.T, scaled))
-        return jnp.where(usable, scaled - matmul(weighted, inner), scaled)
+    return Partial(_woodbury, inverse, factor, weighted, root, usable)
 
-    return apply
+
+def _woodbury(
+    inverse: jax.Array,
+    factor: jax.Array,
+    weighted: jax.Array,
+    root: jax.Array,
+    usable: jax.Array,
+    v: jax.Array,
+) -> jax.Array:
+    scaled = v * inverse.reshape(-1, *[1] * (v.ndim - 1))
+    inner = jax.scipy.linalg.cho_solve((root, True), matmul(factor.T, scaled))
+    return jnp.where(usable, scaled - matmul(weighted, inner), scaled)
 
 
 def factorised(
@@ -104,7 +114,7 @@ def factorised(
     least = max(n, 16) * eps * jnp.max(jnp.diagonal(system))
     sound = jnp.min(jnp.square(jnp.diagonal(factor))) > least  # False for NaN
     if not thorough:
-        return lambda v: jax.scipy.linalg.cho_solve((factor, True), v), sound
+        return Partial(_cholesky, factor), sound
 
     def spectral() -> tuple[jax.Array, jax.Array]:
         values, vectors = jnp.linalg.eigh(system)
@@ -114,14 +124,19 @@ def factorised(
 
     basis, weights = jax.lax.cond(sound, lambda: (factor, jnp.zeros(n, gram.dtype)), spectral)
 
-    def apply(v: jax.Array) -> jax.Array:
-        return jax.lax.cond(
-            sound,
-            lambda: jax.scipy.linalg.cho_solve((basis, True), v),
-            lambda: matmul(basis, weights[:, None] * matmul(basis.T, v)),
-        )
+    return Partial(_either, sound, basis, weights), sound
 
-    return apply, sound
+
+def _cholesky(factor: jax.Array, v: jax.Array) -> jax.Array:
+    return jax.scipy.linalg.cho_solve((factor, True), v)
+
+
+def _either(sound: jax.Array, basis: jax.Array, weights: jax.Array, v: jax.Array) -> jax.Array:
+    return jax.lax.cond(
+        sound,
+        lambda: _cholesky(basis, v),
+        lambda: matmul(basis, weights[:, None] * matmul(basis.T, v)),
+    )
 
 
 def solve(
@@ -138,9 +153,8 @@ def solve(
     singular system has no solution, iterates diverge after the best one. `residual` is the largest
     residual of all columns, from the recursion.
     """
-    # Squares of tiny numbers underflow: scale columns to size 1 first.
-    size = jnp.max(jnp.abs(b), axis=0, keepdims=True)
-    size = jnp.where(size > 0, size, 1)
+    # Squares of tiny numbers underflow: scale columns to size 1 first, without rounding.
+    size = power_of_two(jnp.max(jnp.abs(b), axis=0, keepdims=True))
     b = b / size
 
     def dot(u: jax.Array, v: jax.Array) -> jax.Array:

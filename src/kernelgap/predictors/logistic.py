@@ -8,14 +8,18 @@ certifies it.
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.arrays import cast
 from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.modes import forward_only
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.interface import (
@@ -28,14 +32,16 @@ from kernelgap.predictors.interface import (
     outcome,
     task,
 )
-from kernelgap.predictors.logistic_newton import Fit, newton
+from kernelgap.predictors.logistic_newton import Fit, newton_free, newton_held
 from kernelgap.predictors.operators import (
+    GramMatrix,
     Operator,
     factorises,
     normalised,
     prepare,
     refuse_vanishing,
-    unscaled,
+    representable,
+    rescaled,
 )
 from kernelgap.typing import ArrayLike
 
@@ -168,29 +174,45 @@ def _path(
     solver = checked_solver(solver)
     checks.choice(reduction, "reduction", ("mean", "sum"))
     if classes is None:
-        signs = array_checks.signs(y, x.shape[0]).astype(x.dtype)[:, None]
+        signs = array_checks.signs(y, x.shape[0]).astype(x.dtype)
     else:
         signs = one_versus_rest(y, x, classes)
     x, signs = sharding.placed(mesh_of(solver), x, signs)
     operator = prepare(kernel, x, solver)
     refuse_vanishing(operator, x, any_row=False)
     operator, root = normalised(operator)
-    square, scale = jnp.square(root), x.shape[0] if reduction == "mean" else 1
-    starts = [jnp.zeros_like(x[:, 0])] * signs.shape[1]
+    columns = [signs] if classes is None else list(signs.T)
+    starts = [jax.device_put(np.zeros(x.shape[0], x.dtype))] * len(columns)
+    count = cast(2 * x.shape[0] if reduction == "mean" else 2, x.dtype)
     path = []
     for l2 in l2s:
-        b = 2 * scale * jnp.asarray(l2, x.dtype) / square
-        fits = []
-        for labels, start in zip(signs.T, starts, strict=True):
+        b, fits = _weight(count, cast(l2, x.dtype), root), []
+        for labels, start in zip(columns, starts, strict=True):
             fits.append(_fit(operator, x, labels, b, start, tol, solver))
         starts = [fit.coef for fit in fits]
-        fit = fits[0] if classes is None else jax.tree.map(lambda *a: jnp.stack(a, -1), *fits)
+        fit, status, lost = _finished(fits, root, cast(tol, x.dtype), classes is None)
         fit = forward_only(fit, "kernel_logistic")
-        coef = unscaled(fit.coef, 1 / square, x.dtype)
-        margin, gap, residual, iterations = root * fit.margin, *fit[2:]
-        status = outcome(gap, tol), task(classes or 2)
-        path.append(KernelPredictor(kernel, x, coef, margin, gap, residual, iterations, *status))
+        certificate = fit.margin, fit.gap, fit.residual, fit.iterations, status
+        coef, kind = representable(fit.coef, lost), task(classes or 2)
+        path.append(KernelPredictor(kernel, x, coef, *certificate, kind))
     return path
+
+
+@quick_jit
+def _weight(count: jax.Array, l2: jax.Array, root: jax.Array) -> jax.Array:
+    """Return b for the kernel over root^2."""
+    return count * l2 / jnp.square(root)
+
+
+@partial(quick_jit, static_argnames="single")
+def _finished(
+    fits: list[Fit], root: jax.Array, tol: jax.Array, single: bool
+) -> tuple[Fit, jax.Array, jax.Array]:
+    """Return the fit of all outputs for the kernel itself, its status, and what `rescaled` lost."""
+    fit = fits[0] if single else jax.tree.map(lambda *a: jnp.stack(a, -1), *fits)
+    coef, lost = rescaled(fit.coef, 1 / jnp.square(root))
+    fit = fit._replace(coef=coef, margin=root * fit.margin)
+    return fit, outcome(fit.gap, tol), lost
 
 
 def _fit(
@@ -204,21 +226,22 @@ def _fit(
 ) -> Fit:
     """Fit by products or factorisations, and warn where the gap stays above `tol`."""
     n, d = x.shape
-    most, goal = most_iterations(solver, 200), jnp.asarray(tol, x.dtype)
+    most, goal = most_iterations(solver, 200), cast(tol, x.dtype)
 
     def run(direct: bool) -> Fit:
         rank = 0 if direct else d  # not used, so that inputs of every d share compiled code
         call = (operator, y, b, start, goal, rank, most, direct)
+        newton = newton_held if isinstance(operator, GramMatrix) else newton_free
         return limit_blas_threads(n if direct else 0, lambda: newton(*call))
 
     direct, fallback = factorises(operator, solver)
     fit = run(direct)
     if not array_checks.is_concrete(fit.gap):
         return array_checks.nan_unless(array_checks.all_finite(x, y, b), fit)
-    if fallback and not bool(fit.gap <= tol):
+    if fallback and not fit.gap.item() <= tol:
         fit = run(True)
     fit = array_checks.nan_unless(array_checks.all_finite(x, y, b), fit)
-    if not bool(fit.gap <= tol):
+    if not fit.gap.item() <= tol:
         cure = "" if direct else "solver=Direct() or "
         warnings.warn(
             f"kernel_logistic stopped at a relative duality gap of {float(fit.gap):.1e}, above "

@@ -16,10 +16,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from kernelgap._numerics import array_checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
 from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.products import accurate_matmul, symmetric_matmul
-from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum
+from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, rounded_shift
 from kernelgap.predictors.interface import Direct, Iterative, MatrixFree, Solver, mesh_of
 
 _TRACED = 20_000  # largest n for which the Gram matrix is held if the memory is not known
@@ -72,9 +73,13 @@ class GramMatrix:
 
     def accurate(self, v: Float[Array, " n"], shift: Float[Array, ""]) -> Float[Array, " n"]:
         """Return K @ v by compensated sums, whose error stays small where they cancel."""
-        n = self.size
+        n, shift = self.size, rounded_shift(shift)
         block = min(256, n)
         largest = jnp.max(jnp.abs(self.diagonal() - shift))  # the mean of a Gram matrix, or near it
+        zeros = jnp.zeros(n, v.dtype)
+        if n == block:  # a loop of one step would be compiled as a loop
+            total, lost = accurate_product(self.gram, shift, v, (zeros, zeros), largest)
+            return total + lost + shift * accurate_sum(v)
 
         def add(carry: tuple, i: jax.Array) -> tuple[tuple, None]:
             # The last block overlaps the one before it, with weight 0: no padded copy of K.
@@ -84,7 +89,6 @@ class GramMatrix:
             weight = jnp.where(start + jnp.arange(block) >= i * block, weight, 0)
             return accurate_product(rows, shift, weight, carry, largest), None
 
-        zeros = jnp.zeros(n, v.dtype)
         (total, lost), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(-(-n // block)))
         return total + lost + shift * accurate_sum(v)
 
@@ -149,9 +153,7 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
     )
     gram = checked_block(kernel, x, None)
     # A product is much faster than a check of every entry, but may overflow for finite ones.
-    if array_checks.is_concrete(gram) and not bool(
-        _all_finite(matmul(gram, jnp.ones_like(x[:, 0])))
-    ):
+    if array_checks.is_concrete(gram) and not bool(_sums_are_finite(gram)):
         _refuse_infinite(gram)
     return GramMatrix(gram)
 
@@ -175,7 +177,7 @@ def prepare(kernel: KernelFunction, x: Float[Array, "n d"], solver: Solver) -> O
 
 def refuse_vanishing(operator: Operator, x: jax.Array, *, any_row: bool) -> None:
     """Raise if every function of the kernel's span is 0 at any input, or at all of them."""
-    own = operator.diagonal()
+    own = _diagonal(operator)
     if not array_checks.is_concrete(own, x):
         return
     tiny = jnp.finfo(operator.dtype).tiny
@@ -217,11 +219,11 @@ def normalised(operator: Operator) -> tuple[Operator, Float[Array, ""]]:
     root = _root(operator)
     if array_checks.is_concrete(root):
         limits = jnp.finfo(operator.dtype)
-        if jnp.square(root) < limits.tiny / limits.eps:
+        if float(root) ** 2 < limits.tiny / limits.eps:
             raise ValueError(f"`x` is too small for {operator.dtype}: the kernel's values on it "
                              f"lose digits below {float(limits.tiny):.1g}. Divide `x` by its "
                              "largest entry")  # fmt: skip
-        if bool(root == 1):
+        if root.item() == 1:
             return operator, root
     factor = 1 / jnp.square(root)
     if isinstance(operator, GramMatrix):
@@ -230,7 +232,12 @@ def normalised(operator: Operator) -> tuple[Operator, Float[Array, ""]]:
     return replace(operator, kernel=Multiple(operator.kernel, factor), own=own), root
 
 
-@jax.jit
+@quick_jit
+def _diagonal(operator: Operator) -> jax.Array:
+    return operator.diagonal()
+
+
+@quick_jit
 def _root(operator: Operator) -> jax.Array:
     return power_of_two(jnp.sqrt(jnp.max(operator.diagonal())), ordinary=2.0**20)
 
@@ -243,14 +250,30 @@ def power_of_two(size: jax.Array, *, ordinary: float = 1.0) -> jax.Array:
     return jnp.ldexp(jnp.ones_like(size), exponent - 1)
 
 
+def middle(sizes: jax.Array) -> jax.Array:
+    """Return an entry that half of the entries do not exceed."""
+    return jnp.sort(sizes)[len(sizes) // 2]
+
+
 def unscaled(coef: jax.Array, factor: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """Return coefficients times a power of two; raise if the dtype cannot hold them."""
+    del dtype
+    return representable(*rescaled(coef, factor))
+
+
+@quick_jit
+def rescaled(coef: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return coefficients times a power of two, and True if the dtype cannot hold them."""
     scaled = coef * factor
-    lost = (coef != 0) & ((scaled == 0) | ~jnp.isfinite(scaled))
-    if array_checks.is_concrete(lost) and bool(jnp.any(lost)):
+    return scaled, jnp.any((coef != 0) & ((scaled == 0) | ~jnp.isfinite(scaled)))
+
+
+def representable(coef: jax.Array, lost: jax.Array) -> jax.Array:
+    """Return `rescaled` coefficients; raise if the dtype cannot hold them."""
+    if array_checks.is_concrete(lost) and bool(lost):
         raise ValueError(f"`x` is too large or too small: coefficients of the solution leave the "
-                         f"range of {dtype}. Divide `x` by its largest entry")  # fmt: skip
-    return scaled
+                         f"range of {coef.dtype}. Divide `x` by its largest entry")  # fmt: skip
+    return coef
 
 
 def _refuse_infinite(values: jax.Array) -> None:
@@ -259,9 +282,14 @@ def _refuse_infinite(values: jax.Array) -> None:
                          "Where values overflow, divide `x` by its largest entry")  # fmt: skip
 
 
-@jax.jit
+@quick_jit
 def _all_finite(array: jax.Array) -> jax.Array:
     return jnp.all(jnp.isfinite(array))
+
+
+@quick_jit
+def _sums_are_finite(gram: jax.Array) -> jax.Array:
+    return _all_finite(matmul(gram, jnp.ones(gram.shape[:1], gram.dtype)))
 
 
 def _bytes(x: jax.Array, copies: float) -> int:

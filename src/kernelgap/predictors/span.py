@@ -7,6 +7,7 @@ population much larger than n; the n training inputs only serve as centres.
 
 import warnings
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.arrays import cast
 from kernelgap._numerics.blas import limit_blas_threads
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import KernelFunction, checked_kernel, diagonal
 from kernelgap.kernels.tiled import sharding
 from kernelgap.predictors.interface import (
@@ -34,9 +37,11 @@ from kernelgap.predictors.operators import (
     Multiple,
     dense,
     matmul,
+    middle,
     normalised,
     power_of_two,
-    unscaled,
+    representable,
+    rescaled,
 )
 from kernelgap.typing import ArrayLike
 
@@ -115,40 +120,36 @@ def best_in_span(
                          f"got {x.shape[0]} and {centers.shape[0]}")  # fmt: skip
     operator, root = normalised(dense(kernel, centers))
     assert isinstance(operator, GramMatrix)
-    factor, unit = 1 / jnp.square(root), power_of_two(jnp.max(jnp.abs(y)))
-    scaled, goal = Multiple(kernel, factor), jnp.asarray(tol, x.dtype)
-    problem = scaled, operator.gram, centers, x, y / unit, goal
+    problem = kernel, root, operator, centers, x, y, cast(tol, x.dtype)
 
-    def run(thorough: bool) -> tuple:
+    def run(thorough: bool) -> _Fit:
         return limit_blas_threads(centers.shape[0], lambda: _fit(*problem, tile, thorough, most))
 
     traced = not array_checks.is_concrete(*jax.tree.leaves(problem))
-    coef, residual, iterations, sound = run(thorough=traced)
-    # Seldom needed: outside of jit it is compiled only on use.
-    if not traced and not bool(sound & (residual <= tol)):
-        coef, residual, iterations, sound = run(thorough=True)
-    coef = unscaled(coef, unit * factor, x.dtype)
+    fit = run(thorough=traced)
+    if not traced and (not fit.sound or fit.status):  # compiled only on use, which is rare
+        fit = run(thorough=True)
+    coef = representable(fit.coef, fit.lost)
     if not traced:
         _warn_of_sizes(kernel, x, centers.shape[0])
-        lost = (operator.diagonal() == 0) & jnp.any(centers != 0, axis=1)
-        if bool(jnp.any(lost)):
+        zero = np.diagonal(operator.gram) == 0
+        if (vanishing := zero & np.asarray(centers).any(axis=1)).any():
             warnings.warn(
-                f"best_in_span: row {int(jnp.argmax(lost))} of `centers` has kernel value 0 in "
+                f"best_in_span: row {int(np.argmax(vanishing))} of `centers` has kernel value 0 in "
                 f"{x.dtype}, and spans nothing; if it is very small, scale it",
                 RuntimeWarning,
                 stacklevel=2,
             )
-    if array_checks.is_concrete(residual) and not bool(residual <= tol):
+    if array_checks.is_concrete(fit.status) and fit.status:
         warnings.warn(
-            f"best_in_span stopped at a relative distance of {float(residual):.1e} from the best "
-            f"fit, above tol={tol:.1e}, in {x.dtype}; centre the inputs or use float64 "
+            f"best_in_span stopped at a relative distance of {float(fit.residual):.1e} from the "
+            f"best fit, above tol={tol:.1e}, in {x.dtype}; centre the inputs or use float64 "
             "(jax_enable_x64)",
             RuntimeWarning,
             stacklevel=2,
         )
     nan = not_a_number(x.dtype)
-    fields = nan, nan, residual, iterations, outcome(residual, tol), task(0)
-    return KernelPredictor(kernel, centers, coef, *fields)
+    return KernelPredictor(kernel, centers, coef, nan, nan, *fit[1:4], task(0))
 
 
 def _rows_at_once(solver: Solver, n: int) -> int:
@@ -177,13 +178,23 @@ def _warn_of_sizes(kernel: KernelFunction, x: jax.Array, n: int) -> None:
         )
 
 
-_diagonal = jax.jit(diagonal)
+_diagonal = quick_jit(diagonal)
 
 
-@partial(jax.jit, static_argnames=("tile", "thorough", "max_iterations"))
+class _Fit(NamedTuple):
+    coef: Float[Array, " n"]
+    residual: Float[Array, ""]  # the relative distance from the best fit
+    iterations: Int[Array, ""]
+    status: Int[Array, ""]
+    sound: Bool[Array, ""]  # False if a matrix turned out to be singular to rounding
+    lost: Bool[Array, ""]  # True if coefficients leave the range of the dtype
+
+
+@partial(quick_jit, static_argnames=("tile", "thorough", "max_iterations"), rows=2048)
 def _fit(
     kernel: KernelFunction,
-    gram: Float[Array, "n n"],
+    root: Float[Array, ""],
+    operator: GramMatrix,
     centers: Float[Array, "n d"],
     x: Float[Array, "N d"],
     y: Float[Array, " N"],
@@ -191,11 +202,13 @@ def _fit(
     tile: int,
     thorough: bool,
     max_iterations: int,
-) -> tuple[Float[Array, " n"], Float[Array, ""], Int[Array, ""], Bool[Array, ""]]:
-    """Return coefficients, the relative distance from the best fit, corrections, soundness."""
+) -> _Fit:
+    """Fit in the span of the kernel over root^2, whose Gram matrix of the centres is given."""
+    factor, largest = 1 / jnp.square(root), power_of_two(jnp.max(jnp.abs(y)))
+    kernel, y, gram = Multiple(kernel, factor), y / largest, operator.gram
     # Scaling the centres to one size does not change their span.
     sizes = jnp.sqrt(jnp.diagonal(gram))
-    median = jnp.median(sizes)
+    median = middle(sizes)
     unit = 1 / power_of_two(sizes / jnp.where(median > 0, median, 1), ordinary=32.0)
     orthonormal, back, sound = _orthonormalised(unit[:, None] * gram * unit[None, :], thorough)
     # Padded rows are copies of a real input with weight 0.
@@ -239,11 +252,8 @@ def _fit(
         remainder = left(after)
         correction = inverse(remainder[:, None])[:, 0]
         apart = size(remainder, correction) / whole
-        keep = jax.tree.map(
-            lambda new, old: jnp.where(apart < error, new, old),
-            (after, correction, apart),
-            (coef, change, error),
-        )
+        pairs = zip((after, correction, apart), (coef, change, error), strict=True)
+        keep = (jnp.where(apart < error, new, old) for new, old in pairs)
         return *keep, apart < 0.9 * error, iteration + 1
 
     def running(state: tuple) -> jax.Array:
@@ -256,7 +266,8 @@ def _fit(
     # NaN corrections are rejected, so that their cause shows only here.
     finite = jnp.isfinite(jnp.sum(first) + jnp.trace(second))
     coef, error = (jnp.where(finite, value, jnp.nan) for value in (coef, error))
-    return unit * coef, error, iterations, sound & regular
+    coef, lost = rescaled(unit * coef, largest * factor)
+    return _Fit(coef, error, iterations, outcome(error, tol), sound & regular, lost)
 
 
 def _orthonormalised(gram: jax.Array, thorough: bool) -> tuple[Linear, Linear, jax.Array]:

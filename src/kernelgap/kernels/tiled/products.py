@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import (
     KernelFunction,
     check_rows,
@@ -25,7 +26,12 @@ from kernelgap.kernels.functions import (
 )
 from kernelgap.kernels.kernel import widened
 from kernelgap.kernels.tiled import memory, sharding
-from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, compensated_sum
+from kernelgap.kernels.tiled.summation import (
+    accurate_product,
+    accurate_sum,
+    compensated_sum,
+    rounded_shift,
+)
 from kernelgap.typing import ArrayLike
 
 
@@ -104,7 +110,7 @@ def multiply(
     return _cross_matmul(kernel, x1, x2, v, tile, mesh).astype(dtype)
 
 
-@partial(jax.jit, static_argnames=("tile", "mesh"))
+@partial(quick_jit, static_argnames=("tile", "mesh"))
 def symmetric_matmul(
     kernel: KernelFunction,
     x: Float[Array, "n d"],
@@ -136,7 +142,7 @@ def symmetric_matmul(
     return blocks.reshape(count * side, *v.shape[1:])[: v.shape[0]]
 
 
-@partial(jax.jit, static_argnames=("tile", "mesh"))
+@partial(quick_jit, static_argnames=("tile", "mesh"))
 def _cross_matmul(
     kernel: KernelFunction,
     x1: Float[Array, "n1 d"],
@@ -167,7 +173,7 @@ def _cross_matmul(
     return blocks.reshape(count1 * side1, *v.shape[1:])[: x1.shape[0]]
 
 
-@partial(jax.jit, static_argnames=("tile", "mesh"))
+@partial(quick_jit, static_argnames=("tile", "mesh"))
 def accurate_matmul(
     kernel: KernelFunction,
     x: Float[Array, "n d"],
@@ -184,7 +190,7 @@ def accurate_matmul(
     """
     count, side = _tiles(x.shape[0], tile, mesh)
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
-    pairs = _all(count, count)
+    pairs, shift = _all(count, count), rounded_shift(shift)
 
     def sums(kernel: KernelFunction, shift: jax.Array, xs: jax.Array, vs: jax.Array) -> jax.Array:
         def add(carry: tuple, item: tuple) -> tuple[tuple, None]:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._support.extras import progress_bar
 from kernelgap.kernels.functions import (
     KernelFunction,
@@ -142,7 +143,7 @@ def _needed(n1: int, n2: int, x1: jax.Array, tile: int, mesh: Mesh | None) -> in
     return (held + inputs) * size + memory.working_set(min(tile, rows), min(tile, n2), size)
 
 
-@partial(jax.jit, static_argnames=("tile", "mesh"))
+@partial(quick_jit, static_argnames=("tile", "mesh"))
 def _in_memory(
     kernel: KernelFunction,
     x1: Float[Array, "n1 d"],

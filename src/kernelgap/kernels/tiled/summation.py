@@ -23,13 +23,31 @@ def compensated_sum(
     return jax.lax.scan(add, start, terms)[0]
 
 
+@jax.custom_jvp
 def accurate_sum(v: Float[Array, " n"]) -> Float[Array, ""]:
     """Return the compensated sum of a vector."""
-    rows = jnp.pad(v, (0, -v.shape[0] % 256)).reshape(-1, 256)
-    zeros = jnp.zeros(256, v.dtype)
-    total, lost = compensated_sum(rows, (zeros, zeros))
-    last, residue = compensated_sum(total[:, None], (zeros[:1], zeros[:1]))
-    return last[0] + (residue[0] + jnp.sum(lost))
+
+    def add(first: tuple, second: tuple) -> tuple:
+        total, residue = two_sum(first[0], second[0])
+        return total, first[1] + second[1] + residue
+
+    zero = jnp.zeros((), v.dtype)
+    total, lost = jax.lax.reduce((v, jnp.zeros_like(v)), (zero, zero), add, (0,))
+    return total + lost
+
+
+@accurate_sum.defjvp
+def _accurate_sum_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    return accurate_sum(*primals), jnp.sum(tangents[0])
+
+
+def rounded_shift(shift: Float[Array, ""]) -> Float[Array, ""]:
+    """Return a shift near the given one, which is the same wherever it is used.
+
+    XLA may compute a product anew in each loop that uses it, and round it in some of them only
+    (with fused multiply-add). Error-free transformations need one value.
+    """
+    return jax.lax.reduce_precision(shift, 8, 12)
 
 
 def accurate_product(

@@ -7,6 +7,7 @@ with these directions (paper A, T4). Its dual weights p on the samples make
 and the programme solved anew: column generation.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linprog
 
+from kernelgap._numerics.arrays import cast
+from kernelgap._numerics.quick import quick_jit, split_key
 from kernelgap.margins.search.units import ascend
 from kernelgap.typing import DTypeLike
 
@@ -147,10 +150,10 @@ def column_generation(
         The last network, its margin at least that of `start`, and the best dual weights.
     """
     current = start
-    for round_key in jax.random.split(key, rounds):
+    for round_key in split_key(key, rounds):
         middle = (current.weights + centre.weights) / 2
         fresh = []
-        both = zip((current.weights, middle), jax.random.split(round_key), strict=True)
+        both = zip((current.weights, middle), split_key(round_key), strict=True)
         for weights, search_key in both:
             units, values = _search(x, y, weights, current.units, search_key, dtype, steps)
             if values[0] < centre.violation:
@@ -179,19 +182,24 @@ def _search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Search units for q = p o y from data points, random and active units; best first."""
     q = weights * y
-    random_key, row_key = jax.random.split(key)
-    points = jnp.asarray(x, dtype)
-    rows = jax.random.permutation(row_key, len(x))[:_STARTS]
-    random = jax.random.normal(random_key, (_STARTS, x.shape[1]), dtype)
+    points = cast(x, dtype)
     # A fixed number of rows, zero where there are fewer, keeps the compiled shapes few.
     padded = np.zeros((_STARTS, x.shape[1]))
     padded[: len(active)] = active[:_STARTS]
-    starts = jnp.concatenate([points[rows], random, jnp.asarray(padded, dtype)])
-    directions, _, _ = ascend(points, jnp.asarray(q, dtype), starts, steps=steps)
+    starts = _starts(key, points, cast(padded, dtype))
+    directions, _, _ = ascend(points, cast(q, dtype), starts, steps=steps)
     units = _unit_rows(np.asarray(directions, float))
     values = np.abs(np.maximum(units @ x.T, 0) @ q)
     order = np.argsort(-values)
     return units[order], values[order]
+
+
+@partial(quick_jit, level=1)
+def _starts(key: jax.Array, points: jax.Array, active: jax.Array) -> jax.Array:
+    random_key, row_key = jax.random.split(key)
+    rows = jax.random.permutation(row_key, len(points))[:_STARTS]
+    random = jax.random.normal(random_key, (_STARTS, points.shape[1]), points.dtype)
+    return jnp.concatenate([points[rows], random, active])
 
 
 def distinct(units: np.ndarray, spread: float = _SAME) -> np.ndarray:

@@ -16,6 +16,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from kernelgap._numerics.arrays import cast
+from kernelgap._numerics.quick import quick_jit, split_key
 from kernelgap.margins.problem import Problem
 from kernelgap.margins.search.columns import (
     DualPoint,
@@ -36,6 +38,7 @@ Net = tuple[Float[Array, "r m"], Float[Array, "r m d"]]
 """Output weights and hidden weights of r networks of m units."""
 
 
+@partial(quick_jit, static_argnames=("count", "width"), level=1)
 def random_nets(key: jax.Array, count: int, width: int, like: jax.Array) -> Net:
     """Draw `count` networks with output weights +-1 and hidden weights on the sphere."""
     direction_key, sign_key = jax.random.split(key)
@@ -44,7 +47,7 @@ def random_nets(key: jax.Array, count: int, width: int, like: jax.Array) -> Net:
     return jax.random.rademacher(sign_key, (count, width), like.dtype), hidden
 
 
-@partial(jax.jit, static_argnames=("steps",))
+@partial(quick_jit, static_argnames="steps", level=1)
 def ascend_margin(
     nets: Net,
     x: Float[Array, "n d"],
@@ -111,19 +114,19 @@ def search_networks(
 ) -> Iterator[tuple[UnitNetwork, DualPoint]]:
     """Yield the best network so far for the scaled inputs, and dual weights, after each round."""
     x, y, dtype = problem.x, problem.y, problem.dtype
-    net_key, *round_keys = jax.random.split(key, rounds + 2)
-    x_climb, y_climb = jnp.asarray(x, dtype), jnp.asarray(y, dtype)
+    net_key, *round_keys = split_key(key, rounds + 2)
+    x_climb, y_climb = cast(x, dtype), cast(y, dtype)
     size = float(np.mean(np.linalg.norm(x, axis=1))) / 8
     which = np.arange(restarts) % len(_TEMPERATURES)
     first = size * np.asarray(_TEMPERATURES)[which]
     rates = np.asarray(_RATES)[which] / np.sqrt(width)
     _, hidden = ascend_margin(
         random_nets(net_key, restarts, width, x_climb), x_climb, y_climb,
-        temperatures=jnp.asarray(np.stack([first, np.full(restarts, 3e-4 * size)], 1), dtype),
-        rates=jnp.asarray(np.stack([rates, rates / 100], 1), dtype),
+        temperatures=cast(np.stack([first, np.full(restarts, 3e-4 * size)], 1), dtype),
+        rates=cast(np.stack([rates, rates / 100], 1), dtype),
         steps=steps,
     )  # fmt: skip
-    pool = [best_over(x, y, np.asarray(units, float)) for units in hidden]
+    pool = [best_over(x, y, units) for units in np.asarray(hidden, float)]
     pool.append(best_over(x, y, np.vstack([x[:_PADDED], *(p.units for p in pool)])))
     best = max(pool, key=lambda p: p.margin)
     dual = DualPoint(np.full(len(x), 1 / len(x)), np.inf)
@@ -164,12 +167,12 @@ def _refined(
     margin = max(max(net.margin for net in pool), 1e-6)
     rates = np.array([[0.003, 0.0001], [0.01, 0.0003]])[np.arange(_REFINED) % 2]
     _, moved = ascend_margin(
-        (jnp.asarray(readout, dtype), jnp.asarray(hidden, dtype)), x_climb, y_climb,
-        temperatures=jnp.asarray(np.tile([0.03 * margin, 3e-4 * margin], (_REFINED, 1)), dtype),
-        rates=jnp.asarray(rates, dtype),
+        (cast(readout, dtype), cast(hidden, dtype)), x_climb, y_climb,
+        temperatures=cast(np.tile([0.03 * margin, 3e-4 * margin], (_REFINED, 1)), dtype),
+        rates=cast(rates, dtype),
         steps=steps,
     )  # fmt: skip
     return [
-        best_over(x, y, np.vstack([net.units, np.asarray(units, float)]))
-        for net, units in zip(pool, moved, strict=False)
+        best_over(x, y, np.vstack([net.units, units]))
+        for net, units in zip(pool, np.asarray(moved, float), strict=False)
     ]

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
 from kernelgap.typing import ArrayLike, Key, Scalar
@@ -91,6 +92,16 @@ def most_violating_unit(
     checks.random_key(key)
     restarts = checks.integer(restarts, "restarts", minimum=1)
     steps = checks.integer(steps, "steps", minimum=1)
+    if starts is not None:
+        starts = array_checks.inputs(starts, "starts", d=d).astype(x.dtype)
+    return _best_unit(key, x, q, starts, restarts, steps)
+
+
+@partial(quick_jit, static_argnames=("restarts", "steps"), level=1)
+def _best_unit(
+    key: Key, x: jax.Array, q: jax.Array, starts: jax.Array | None, restarts: int, steps: int
+) -> Unit:
+    n, d = x.shape
     random_key, row_key = jax.random.split(key)
     candidates = [jax.random.normal(random_key, (restarts, d), x.dtype)]
     if n > restarts:
@@ -98,13 +109,13 @@ def most_violating_unit(
     else:
         candidates.append(x)
     if starts is not None:
-        candidates.append(array_checks.inputs(starts, "starts", d=d).astype(x.dtype))
+        candidates.append(starts)
     directions, values, signs = ascend(x, q, jnp.concatenate(candidates), steps=steps)
     best = jnp.argmax(values)  # a NaN counts as the largest
     return Unit(directions[best], values[best], signs[best])
 
 
-@partial(jax.jit, static_argnames=("steps",))
+@partial(quick_jit, static_argnames="steps", level=1)
 def ascend(
     x: Float[Array, "n d"], q: Float[Array, " n"], starts: Float[Array, "k d"], *, steps: int
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"], Float[Array, " k"]]:
