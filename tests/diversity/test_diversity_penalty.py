@@ -50,7 +50,7 @@ def slopes(w):
     return found
 
 
-@given(keys, st.sampled_from([(1, 3), (2, 1), (9, 2), (30, 7)]))
+@given(keys, st.sampled_from([(1, 3), (2, 1), (9, 2), (14, 7)]))
 def test_formula_and_gradient(key, shape):
     w = jnp.exp(jax.random.normal(key, (shape[0], 1))) * jax.random.normal(key, shape)
     value, gradient = jax.value_and_grad(penalty)(w)
