@@ -11,6 +11,7 @@ from kernelgap.diversity import wedges
 
 penalty = kg.diversity.diversity_penalty
 add_diversity_penalty = kg.diversity.add_diversity_penalty
+value_and_gradient = jax.jit(jax.value_and_grad(penalty))
 key = jax.random.key(0)
 
 
@@ -50,16 +51,15 @@ def slopes(w):
     return found
 
 
-@given(keys, st.sampled_from([(1, 3), (2, 1), (9, 2), (30, 7)]))
+@given(keys, st.sampled_from([(1, 3), (2, 1), (9, 2), (14, 7)]))
 def test_formula_and_gradient(key, shape):
     w = jnp.exp(jax.random.normal(key, (shape[0], 1))) * jax.random.normal(key, shape)
-    value, gradient = jax.value_and_grad(penalty)(w)
+    value, gradient = value_and_gradient(w)
     assert_close(value, formula(w), factor=20)
     assert_close(penalty(w), value)
     if shape[1] > 1:  # on a line all angles are 0 or pi
-        assert_close(
-            gradient, slopes(w), factor=5000, scale=float(np.max(np.abs(slopes(w)))) + 1e-3
-        )
+        expected = slopes(w)
+        assert_close(gradient, expected, factor=5000, scale=float(np.abs(expected).max()) + 1e-3)
     else:
         assert not np.any(gradient)
 
@@ -133,18 +133,18 @@ def test_near_pairs_in_single_precision(angle, opposite):
 @given(keys, st.sampled_from([(2, 3), (15, 4)]))
 def test_invariances(key, shape):
     w = jax.random.normal(key, shape)
-    value, gradient = jax.value_and_grad(penalty)(w)
+    value, gradient = value_and_gradient(w)
     sizes = jnp.exp(2 * jax.random.normal(key, (shape[0], 1)))
     rotation = jnp.linalg.qr(jax.random.normal(key, (shape[1],) * 2))[0]
     order = jax.random.permutation(key, shape[0])
-    scaled, inward = jax.value_and_grad(penalty)(sizes * w)
+    scaled, inward = value_and_gradient(sizes * w)
     assert_close(scaled, value)
     assert_close(sizes * inward, gradient, factor=5000)
     assert_close(jnp.sum(gradient * w, axis=1), np.zeros(shape[0]), scale=0.1)  # degree 0
-    turned, outward = jax.value_and_grad(penalty)(jnp.matmul(w, rotation, precision="highest"))
+    turned, outward = value_and_gradient(jnp.matmul(w, rotation, precision="highest"))
     assert_close(turned, value)
     assert_close(outward, gradient @ rotation, factor=5000)
-    assert_close(jax.grad(penalty)(w[order]), gradient[order], factor=500)
+    assert_close(value_and_gradient(w[order])[1], gradient[order], factor=500)
     assert_close(penalty(-w), value)
     for c in (1e-30, 1e30):
         assert_close(penalty(c * w), value)

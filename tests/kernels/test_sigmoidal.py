@@ -104,6 +104,12 @@ def test_rule_integrates_the_kolmogorov_law():
     np.testing.assert_allclose(mean, np.tanh(t), rtol=1e-6)  # steeper in k than any expectation
 
 
+@partial(jax.jit, static_argnums=0)
+def _along_the_covariance(name, a, b, c):
+    moments = lambda c: expectations(_phi(name), a, b, c, None)[:2]
+    return jax.jvp(moments, (c,), (jnp.ones(()),))
+
+
 @given(st.sampled_from(sorted(SMOOTH)), st.floats(-1, 1), st.floats(0.1, 5), st.floats(0.1, 5))
 @example("gelu", 1.0, 2.0, 2.0)
 @example("erf", -1.0, 3.0, 3.0)
@@ -111,12 +117,7 @@ def test_rule_integrates_the_kolmogorov_law():
 def test_price_theorem(name, correlation, a, b):
     """d E[phi phi] / dc = E[phi' phi']: the two outputs hold each other, parallel pairs included."""
     with x64(True):
-        c = jnp.asarray(correlation * np.sqrt(a * b))
-
-        def found(c):
-            return expectations(_phi(name), jnp.asarray(a), jnp.asarray(b), c, None)[:2]
-
-        (_, slope), (change, _) = jax.jvp(found, (c,), (jnp.ones(()),))
+        (_, slope), (change, _) = _along_the_covariance(name, a, b, correlation * np.sqrt(a * b))
         np.testing.assert_allclose(change, slope, rtol=1e-9)
 
 

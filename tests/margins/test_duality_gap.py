@@ -1,5 +1,6 @@
 """The duality gap of the regularised loss: sound, small at optima, and about the right problem."""
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -22,13 +23,11 @@ def random_problem(seed, n, d):
     return x, jnp.asarray(np.where(rng.random(n) < 0.5, 1.0, -1.0), float)
 
 
+@partial(jax.jit, static_argnames=("model", "l2", "steps", "reduction"))
 def trained(model, x, y, l2, *, steps, key, reduction: Literal["mean", "sum"] = "mean"):
     loss = kg.objectives.regularized_logistic(model.apply, l2=l2, reduction=reduction)
     adam = optax.adam(optax.exponential_decay(0.03, steps, 1e-3))
-    params = model.init(key, x.shape[1])
-    return jax.jit(
-        lambda p: kg.optim.train(loss, p, (x, y), adam, steps=steps).params
-    )(params)  # fmt: skip
+    return kg.optim.train(loss, model.init(key, x.shape[1]), (x, y), adam, steps=steps).params
 
 
 def loss_over_grid(x, y, l2, count=400):

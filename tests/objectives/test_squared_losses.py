@@ -37,15 +37,17 @@ def test_sum_and_mean_have_the_same_minimisers(model, key):
     assert_close(total(params, x, y), 7 * mean)
 
 
+_gradient = jax.jit(jax.grad(kg.objectives.regularized_squared(linear.apply)))
+
+
 @given(keys)
 def test_least_squares_has_the_gradient_and_minimum_of_numpy(key):
     params, x, y = _problem(linear, key)
-    gradient = jax.grad(kg.objectives.regularized_squared(linear.apply))
     inputs, targets = np.float64(x), np.float64(y)
     expected = inputs.T @ (inputs @ np.float64(params[0]) - targets) / 7
-    np.testing.assert_allclose(gradient(params, x, y)[0], expected, atol=1e-5 * len(y) * 10)
+    np.testing.assert_allclose(_gradient(params, x, y)[0], expected, atol=1e-5 * len(y) * 10)
     best = np.linalg.lstsq(inputs, targets, rcond=None)[0]
-    at_best = gradient((jnp.asarray(best, x.dtype),), x, y)[0]
+    at_best = _gradient((jnp.asarray(best, x.dtype),), x, y)[0]
     assert float(jnp.max(jnp.abs(at_best))) < 1e-4
 
 

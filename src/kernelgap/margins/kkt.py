@@ -28,7 +28,7 @@ from kernelgap._numerics.outputs import check_apply, check_outputs, rival_gaps, 
 from kernelgap._numerics.trees import squared_norm
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
-from kernelgap.margins.kkt_multipliers import least_combination
+from kernelgap.margins.kkt_multipliers import ROUNDING, least_combination
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import homogeneous_degree
 from kernelgap.typing import ArrayLike
@@ -182,12 +182,14 @@ def _optimal(
             constraints=_constraints, candidates=candidates, kinks=kinks,
         )  # fmt: skip
         squared, least = theta @ theta, float(q.min())
-        # The factor that solves the dual of the tangent SVM; generous kinks may cancel everything.
-        size = gradient @ gradient
-        factor = degree * least / size if size > 0 else 0.0
+        excess = degree * np.sum(weights * (np.where(weights > 0, q, least) - least))
+        # The factor that makes the gap least. Without kinks <Theta, gradient> is a q, and it solves
+        # the dual of the tangent SVM; generous kinks may cancel all but rounding errors.
+        size, along = gradient @ gradient, theta @ gradient - excess if kinks else degree * least
+        cancelled = size <= ROUNDING * (degree * least) ** 2 / squared
+        factor = 0.0 if cancelled else max(along, 0.0) / size
         values[0] = np.linalg.norm(theta - factor * gradient) / np.sqrt(squared)
-        excess = np.where(weights > 0, q, least) - least
-        values[1] = degree * factor * np.sum(weights * excess) / squared
+        values[1] = factor * excess / squared
         # Multipliers belong to the parameters rescaled by least^(-1 / a).
         multipliers = factor * weights * least ** (1 - 2 / degree)
     stationarity, slackness, margin, multipliers = (

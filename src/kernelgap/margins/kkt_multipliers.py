@@ -27,7 +27,7 @@ from kernelgap.models.model import homogeneous_degree
 
 _ROUNDS = 50
 _ENOUGH = 1e-5  # the squared norm is within this share of the least
-_ROUNDING = 1e-10  # of products, in units of the least squared norm without kinks
+ROUNDING = 1e-10  # of products, in units of the least squared norm without kinks
 Constraints = Callable[[Model, Params, jax.Array, jax.Array], jax.Array]
 
 
@@ -76,7 +76,7 @@ def least_combination(
         for _ in range(_ROUNDS):
             total = weights @ gradients
             fresh = lower(total)
-            below = fresh @ total < (1 - _ENOUGH) * (total @ total)
+            below = fresh @ total < (1 - _ENOUGH) * (total @ total) - ROUNDING * unit**2
             if not below.any():
                 converged = solved
                 break
@@ -113,7 +113,7 @@ def shortest_combination(vectors: np.ndarray) -> tuple[np.ndarray, bool]:
     if not alpha.any():
         return np.full(len(vectors), 1 / len(vectors)), False
     weights = alpha / alpha.sum()
-    return weights, _excess(vectors, weights) <= _ROUNDING
+    return weights, _excess(vectors, weights) <= ROUNDING
 
 
 def _excess(vectors: np.ndarray, weights: np.ndarray) -> float:

@@ -185,6 +185,8 @@ def _read(path: Path) -> tuple[Any, Arrays]:
 
 def _read_member(archive: zipfile.ZipFile, name: str, parse: Callable[[Any], Any]) -> Any:
     try:
+        if archive.getinfo(name).header_offset < 0:  # zipfile lets the OSError of `seek` through
+            raise ValueError("it starts before the file")
         with archive.open(name) as member:
             value = parse(member)
             if member.read(1):
