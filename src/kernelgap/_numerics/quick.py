@@ -45,7 +45,7 @@ def quick_jit(
     usual = jitted()
 
     @cache
-    def quick() -> Callable:
+    def lightly() -> Callable:
         return jitted(compiler_options=_options(level))
 
     @wraps(usual)
@@ -53,7 +53,7 @@ def quick_jit(
         leaves = [leaf for leaf in jax.tree.leaves((args, kwargs)) if hasattr(leaf, "dtype")]
         small = level or all(leaf.shape[0] <= rows for leaf in leaves if leaf.ndim)
         alone = small and is_concrete(*leaves) and _on_one_cpu(leaves) and _is_outermost(leaves)
-        return (quick() if alone else usual)(*args, **kwargs)
+        return (lightly() if alone else usual)(*args, **kwargs)
 
     return call
 

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.predictors.dual import Certificate, certify, violations
 from kernelgap.predictors.linear import Nystroem, Solution, nystroem, solve, woodbury
 from kernelgap.predictors.operators import Operator
@@ -80,7 +81,7 @@ class _State(NamedTuple):
     products: Int[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("d", "max_iterations"))
+@partial(quick_jit, static_argnames=("d", "max_iterations"))
 def exchange(
     operator: Operator, y: Float[Array, " n"], tol: Float[Array, ""], d: int, max_iterations: int
 ) -> Exchange:

@@ -35,7 +35,7 @@ class Data(Protocol):
         ...
 
 
-def complement(
+def solve_complement(
     data: Data, points: np.ndarray, slack: float, systems: int, most: int
 ) -> tuple[np.ndarray, int]:
     """Return a solution on the points, 0 on failure, and the number of linear systems."""
@@ -90,5 +90,5 @@ def _multipliers(q: np.ndarray, z: np.ndarray, mu: np.ndarray) -> np.ndarray:
     q = (q + q.T) / 2
     w = z - q @ mu
     ridge, slack = 1e-7 * np.trace(q) / len(q), 1e-6 * np.max(np.abs(w))
-    found = exchange(Factors(q), ridge, ridge * mu - w, (w < 0) | (mu > 0), slack, 0, 500)
-    return np.zeros(len(w)) if found.z is None else np.maximum(found.z, 0)
+    minimum = exchange(Factors(q), ridge, ridge * mu - w, (w < 0) | (mu > 0), slack, 0, 500)
+    return np.zeros(len(w)) if minimum.z is None else np.maximum(minimum.z, 0)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap._numerics.arrays import is_concrete
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.predictors.operators import GramMatrix, matmul
 
 _PATIENCE = 3  # exchanges that may fail to lower the number of violations; pivots of length 0
@@ -74,7 +75,7 @@ def factorise(
     return *_polish(q, alpha), iterations + 1
 
 
-@jax.jit
+@quick_jit
 def _signed(gram: jax.Array, y: jax.Array) -> jax.Array:
     return gram * y[:, None] * y[None, :]
 
@@ -90,7 +91,7 @@ class _Exchange(NamedTuple):
     iteration: Int[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("max_iterations",))
+@partial(quick_jit, static_argnames="max_iterations")
 def _exchange(q: jax.Array, slack: jax.Array, max_iterations: int) -> _Exchange:
     def step(s: _Exchange) -> _Exchange:
         start = jnp.where(s.free, s.point, 0)
@@ -136,7 +137,7 @@ class _Pivot(NamedTuple):
     iteration: Int[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("max_iterations",))
+@partial(quick_jit, static_argnames="max_iterations")
 def _pivot(
     q: jax.Array, slack: jax.Array, exchanged: _Exchange, max_iterations: int
 ) -> tuple[jax.Array, jax.Array]:
@@ -185,7 +186,7 @@ def _pivot(
     return jnp.where(better, s.alpha, exchanged.alpha), s.iteration
 
 
-@jax.jit
+@quick_jit
 def _polish(q: jax.Array, alpha: jax.Array) -> tuple[jax.Array, Certificate]:
     """Refine on the support with residuals from compensated sums; keep the better point."""
     support = alpha > 0

@@ -64,10 +64,10 @@ def exchange(
     """Minimise from a free set, until at most a share `rough` of it violates the conditions."""
     fewest, stalled, z, systems = np.inf, 0, np.zeros(len(b)), 0
     while systems < most:
-        found, systems = factors.solve(free, rho, b), systems + 1
-        if found is None:
+        solution, systems = factors.solve(free, rho, b), systems + 1
+        if solution is None:
             return Exchanged(None, free, False, systems)
-        z = found
+        z = solution
         wrong = np.where(free, z < 0, factors.q @ z + rho * z - b < -slack)
         count = int(np.sum(wrong))
         if count <= rough * np.sum(free):

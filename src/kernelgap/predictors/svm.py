@@ -135,8 +135,8 @@ def hard_margin_svm(
     operator, root = normalised(operator)
 
     machines = []
-    for j, (labels, found) in enumerate(_solve_all(operator, x, signs.T, tol, solver)):
-        alpha, certificate, iterations, factorised = found
+    for j, (labels, machine) in enumerate(_solve_all(operator, x, signs.T, tol, solver)):
+        alpha, certificate, iterations, factorised = machine
         margin, _, gap, residual = certificate
         status = status_of(operator, x, labels, certificate, tol)
         if array_checks.is_concrete(status):
@@ -200,10 +200,10 @@ def _solve(
     most, used = most_iterations(solver, 1000), 0
     direct, fallback = factorises(operator, solver)
     if first is not None and (solver == "auto" or isinstance(solver, MatrixFree)):
-        found = limit_blas_threads(n, lambda: working_sets.solve(operator, x, y, first, tol, most))
-        used = found.systems
-        if bool(found.certificate.gap <= tol) or found.final or used >= most:
-            return *found[:2], jnp.asarray(used), direct
+        result = limit_blas_threads(n, lambda: working_sets.solve(operator, x, y, first, tol, most))
+        used = result.systems
+        if bool(result.certificate.gap <= tol) or result.final or used >= most:
+            return *result[:2], jnp.asarray(used), direct
 
     def factorise() -> tuple[jax.Array, Certificate, jax.Array]:
         assert isinstance(operator, GramMatrix)

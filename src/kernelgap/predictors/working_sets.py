@@ -1,8 +1,8 @@
 r"""The dual of the hard-margin SVM on the host, over working sets that grow.
 
-min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha, Q = (y y') o K. Most points of real data are no
-support vectors. `solve` therefore solves the problem on a small set of points, adds those that fall
-short of the margin, and so on, until none does. On one set, `_minimise` solves proximal problems,
+min_{alpha >= 0} alpha' Q alpha / 2 - 1' alpha, Q = (y y') o K. In most data few points are support
+vectors. `solve` therefore solves the problem on a small set of points, adds those that fall short
+of the margin, and so on, until none does. On one set, `_minimise` solves proximal problems,
 with rho ||alpha - anchor||^2 / 2 in addition, whose matrix is definite although Q may be singular
 to rounding; each solution is the next anchor. On inseparable data, where the dual is unbounded, the
 bound on the margin tends to 0. Where nearly all points are support vectors, `complement.py` solves
@@ -22,9 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap._numerics.blas import single_blas_thread
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import checked_block
 from kernelgap.kernels.tiled.products import multiply
-from kernelgap.predictors.complement import complement
+from kernelgap.predictors.complement import solve_complement
 from kernelgap.predictors.dual import Certificate
 from kernelgap.predictors.exchanges import Factors, exchange
 from kernelgap.predictors.operators import GramMatrix, KernelOperator, Operator
@@ -104,7 +105,7 @@ def solve(
         kept |= len(chosen) < _SPARE * support
         count = int(np.sum(kept)) + len(short)
         if whole and len(points) <= (_LARGEST if data.gram is None else _FACTORISED):
-            alpha, systems = complement(data, points, slack, point.systems, most)
+            alpha, systems = solve_complement(data, points, slack, point.systems, most)
             if alpha.any():
                 chosen, point = points, point._replace(alpha=alpha, systems=systems)
                 break
@@ -133,21 +134,21 @@ def _minimise(
     for _ in range(_PROXIMAL if last else 1):
         anchor, free, rho, systems = point
         rough = 0 if last else _ROUGH
-        found = exchange(factors, rho, 1 + rho * anchor, free, slack, rough, most - systems)
-        systems += found.systems
-        if found.z is None:
+        minimum = exchange(factors, rho, 1 + rho * anchor, free, slack, rough, most - systems)
+        systems += minimum.systems
+        if minimum.z is None:
             point = _Point(anchor, anchor > 0 if anchor.any() else free, 10 * rho, systems)
             if systems >= most or point.rho > data.scale:
                 return point, False
             continue
-        alpha = np.maximum(found.z, 0)
+        alpha = np.maximum(minimum.z, 0)
         moved = rho * np.max(np.abs(alpha - anchor))
-        rho = max(rho / 10, data.least) if found.solved else 10 * rho
-        point, total = _Point(alpha, found.free, rho, systems), alpha.sum()
+        rho = max(rho / 10, data.least) if minimum.solved else 10 * rho
+        point, total = _Point(alpha, minimum.free, rho, systems), alpha.sum()
         inseparable = not (alpha @ (q @ alpha) > data.zero * total**2)
         if systems >= most or (total > 0 and inseparable):
             return point, False
-        if found.solved and moved <= slack / 2:
+        if minimum.solved and moved <= slack / 2:
             break
     return point, True
 
@@ -216,7 +217,7 @@ class _Data:
         return self.y * np.asarray(product, float)
 
 
-@jax.jit
+@quick_jit
 def _accurate(operator: Operator, v: jax.Array) -> jax.Array:
     return operator.accurate(v, jnp.zeros((), v.dtype))
 
