@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from kernelgap._numerics.arrays import is_concrete
 from kernelgap._numerics.quick import quick_jit
 from kernelgap.predictors.operators import GramMatrix, matmul
+from kernelgap.typing import Scalar
 
 _PATIENCE = 3  # exchanges that may fail to lower the number of violations; pivots of length 0
 
@@ -34,10 +35,10 @@ class Certificate(NamedTuple):
         residual: The largest violation of the optimality conditions.
     """
 
-    margin: Float[Array, ""]
-    upper: Float[Array, ""]
-    gap: Float[Array, ""]
-    residual: Float[Array, ""]
+    margin: float | Scalar
+    upper: float | Scalar
+    gap: float | Scalar
+    residual: float | Scalar
 
 
 def certify(alpha: jax.Array, outputs: jax.Array) -> Certificate:

@@ -172,16 +172,25 @@ def hard_margin_svm(
 def _solve_all(
     operator: Operator, x: jax.Array, signs: jax.Array, tol: float, solver: Solver
 ) -> list[tuple[jax.Array, tuple]]:
-    """Return the labels and what `_solve` returns for each machine; on all cores if it may."""
-    if not array_checks.is_concrete(x, signs, *jax.tree.leaves(operator)):
-        return [(labels, _solve(operator, x, labels, tol, solver, None)) for labels in signs]
-    first = working_sets.first_of_equal(np.asarray(x))
+    """Return the labels and what `_solve` returns for each machine."""
+    starts: list[working_sets.Found | None] = [None] * len(signs)
+    concrete = array_checks.is_concrete(x, signs, *jax.tree.leaves(operator))
+    if concrete and (solver == "auto" or isinstance(solver, MatrixFree)):
+        first, most = working_sets.first_of_equal(np.asarray(x)), most_iterations(solver, 1000)
 
-    def fit(labels: jax.Array) -> tuple[jax.Array, tuple]:
-        return labels, _solve(operator, x, labels, tol, solver, first)
+        def fit(labels: np.ndarray) -> working_sets.Found:
+            return working_sets.solve(operator, x, labels, first, tol, most)
 
-    with ThreadPoolExecutor(min(len(signs), os.cpu_count() or 1)) as pool:
-        return list(pool.map(fit, signs))
+        labels = np.asarray(signs, float)
+        if len(signs) == 1 or not isinstance(operator, GramMatrix):
+            starts = [fit(each) for each in labels]
+        else:  # NumPy alone: the settings of JAX do not pass to other threads
+            with ThreadPoolExecutor(min(len(signs), os.cpu_count() or 1)) as pool:
+                starts = list(pool.map(fit, labels))
+    return [
+        (each, _solve(operator, x, each, tol, solver, start))
+        for each, start in zip(signs, starts, strict=True)
+    ]
 
 
 def _solve(
@@ -190,20 +199,17 @@ def _solve(
     y: jax.Array,
     tol: float,
     solver: Solver,
-    first: np.ndarray | None,
+    start: working_sets.Found | None,
 ) -> tuple[jax.Array, Certificate, jax.Array, bool]:
-    """Return alpha, its certificate, the number of linear systems, and whether they were direct.
-
-    `first` holds the first row that is equal to each, if the inputs are concrete.
-    """
+    """Return alpha, its certificate, the number of linear systems, and whether they were direct."""
     n, d = x.shape
     most, used = most_iterations(solver, 1000), 0
     direct, fallback = factorises(operator, solver)
-    if first is not None and (solver == "auto" or isinstance(solver, MatrixFree)):
-        result = limit_blas_threads(n, lambda: working_sets.solve(operator, x, y, first, tol, most))
-        used = result.systems
-        if bool(result.certificate.gap <= tol) or result.final or used >= most:
-            return *result[:2], jnp.asarray(used), direct
+    if start is not None:
+        used = start.systems
+        if start.certificate.gap <= tol or start.final or used >= most:
+            certificate = Certificate(*(jnp.asarray(v, x.dtype) for v in start.certificate))
+            return jnp.asarray(start.alpha), certificate, jnp.asarray(used), direct
 
     def factorise() -> tuple[jax.Array, Certificate, jax.Array]:
         assert isinstance(operator, GramMatrix)

@@ -15,13 +15,14 @@ References: E. Osuna, R. Freund, F. Girosi, NNSP 1997 (working sets); R. Rockafe
 Control Optim. 1976 (proximal points). The combination is this project's own.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap._numerics.blas import single_blas_thread
+from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import checked_block
 from kernelgap.kernels.tiled.products import multiply
@@ -47,8 +48,8 @@ _PROXIMAL = 20  # proximal problems on one set
 class Found(NamedTuple):
     """The best point, its certificate, and the number of linear systems solved."""
 
-    alpha: jax.Array
-    certificate: Certificate
+    alpha: np.ndarray
+    certificate: Certificate  # of floats
     systems: int
     final: bool  # solved to rounding, or the data are not separable
 
@@ -70,10 +71,10 @@ def first_of_equal(x: np.ndarray) -> np.ndarray:
 
 
 def solve(
-    operator: Operator, x: jax.Array, y: jax.Array, first_equal: np.ndarray, tol: float, most: int
+    operator: Operator, x: jax.Array, y: np.ndarray, first_equal: np.ndarray, tol: float, most: int
 ) -> Found:
     """Minimise until the relative duality gap is well below `tol`, or progress ends."""
-    data = _Data(operator, np.asarray(x), np.asarray(y, float))
+    data = _Data(operator, np.asarray(x), y)
     slack = max(tol / 32, 4 * data.eps)
     # Of equal rows with equal labels one is enough.
     points = np.sort(np.unique(2 * first_equal + (data.y > 0), return_index=True)[1])
@@ -82,8 +83,8 @@ def solve(
     point = _Point(np.zeros(first), np.ones(first, bool), data.least, 0)
     last, solved = first == len(points), False
     for number in range(_ROUNDS):
-        with single_blas_thread():
-            point, going = _minimise(data, chosen, point, slack, last, most)
+        minimise = partial(_minimise, data, chosen, point, slack, last, most)
+        point, going = limit_blas_threads(0, minimise)
         outputs = data.outputs(chosen, point.alpha)
         outside = np.zeros(data.size, bool)
         outside[points] = True
@@ -105,7 +106,8 @@ def solve(
         kept |= len(chosen) < _SPARE * support
         count = int(np.sum(kept)) + len(short)
         if whole and len(points) <= (_LARGEST if data.gram is None else _FACTORISED):
-            alpha, systems = solve_complement(data, points, slack, point.systems, most)
+            complement = partial(solve_complement, data, points, slack, point.systems, most)
+            alpha, systems = limit_blas_threads(len(points), complement)
             if alpha.any():
                 chosen, point = points, point._replace(alpha=alpha, systems=systems)
                 break
@@ -120,9 +122,9 @@ def solve(
     alpha[chosen] = point.alpha
     exact = alpha.astype(float)
     outputs = data.outputs(chosen, exact[chosen], accurate=True)
-    certificate = _certificate(exact, outputs, data.dtype)
-    final = solved or not float(certificate.upper) ** 2 > data.zero
-    return Found(jnp.asarray(alpha), certificate, point.systems, final)
+    certificate = _certificate(exact, outputs)
+    final = solved or not certificate.upper**2 > data.zero
+    return Found(alpha, certificate, point.systems, final)
 
 
 def _minimise(
@@ -153,15 +155,15 @@ def _minimise(
     return point, True
 
 
-def _certificate(alpha: np.ndarray, outputs: np.ndarray, dtype: np.dtype) -> Certificate:
-    """Return what `dual.certify` returns, from numbers in double precision."""
+def _certificate(alpha: np.ndarray, outputs: np.ndarray) -> Certificate:
+    """Return what `dual.certify` returns, in double precision."""
     norm, total = np.sqrt(max(alpha @ outputs, 0.0)), alpha.sum()
     positive = norm > 0 and total > 0
     margin = outputs.min() / norm if positive else 0.0
     upper = norm / total if total > 0 else np.inf
     gap = max(1 - (max(margin, 0) / upper) ** 2, 0) if positive else 1.0
     violation = np.where(alpha > 0, np.abs(outputs - 1), np.maximum(1 - outputs, 0)).max()
-    return Certificate(*(jnp.asarray(value, dtype) for value in (margin, upper, gap, violation)))
+    return Certificate(margin, upper, gap, violation)
 
 
 class _Data:
@@ -195,16 +197,15 @@ class _Data:
         """Return y f for all points, f = sum_i alpha_i y_i K(., x_i) over the working set."""
         support = np.flatnonzero(alpha)
         index, weights = chosen[support], alpha[support] * self.y[chosen[support]]
-        few = len(index) <= max(2000, self.size // 8)
-        if self.gram is not None and few:
+        operator = self.operator
+        if self.gram is not None:
             dtype = np.dtype(float) if accurate else self.dtype
             values, weights = np.zeros(self.size, dtype), weights.astype(dtype)
             for start in range(0, len(index), 256):  # in parts: no large copy
                 part = slice(start, start + 256)
                 values += weights[part] @ self.gram[index[part]].astype(dtype, copy=False)
             return self.y * values
-        operator = self.operator
-        if isinstance(operator, KernelOperator) and few and not accurate:
+        if isinstance(operator, KernelOperator) and not accurate and 8 * len(index) < self.size:
             padded = _padded(index)
             weights = np.pad(weights, (0, len(padded) - len(index)))
             x, x2, v = (jnp.asarray(a, self.dtype) for a in (self.x, self.x[padded], weights))
