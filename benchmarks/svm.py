@@ -1,8 +1,13 @@
-"""Hard-margin SVM: scikit-learn's libsvm on the same Gram matrix, and large n without one."""
+"""Hard-margin SVM: scikit-learn's libsvm on the same Gram matrix, and large n without one.
+
+`--regimes` compares both where few, some or nearly all points are support vectors, where rows
+repeat, and for ten classes; `--mnist FOLDER` adds rows of MNIST.
+"""
 
 import argparse
 import resource
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
@@ -21,12 +26,75 @@ def main() -> None:
     parser.add_argument("--free", type=int, nargs="*", default=[20_000], help="n without the Gram")
     parser.add_argument("--free-d", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--regimes", action="store_true")
+    parser.add_argument("--mnist", help="folder of the four files of MNIST")
     arguments = parser.parse_args()
     describe()
+    if arguments.regimes or arguments.mnist:
+        _all_regimes(arguments.mnist)
+        return
     kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
     _against_libsvm(kernel, arguments.n, arguments.d, arguments.seeds)
     for n in arguments.free:
         _without_gram(kernel, n, arguments.free_d)
+
+
+def _regimes(mnist: str | None) -> Iterator[tuple[str, int, np.ndarray, np.ndarray, int | None]]:
+    """Yield name, hidden layers, inputs, labels and number of classes."""
+    for n, d in ((1000, 10), (3000, 10), (4000, 20), (10_000, 20), (6400, 40)):
+        x, y = kg.datasets.xor_noise(jax.random.key(0), n, d)
+        yield f"XOR, n = {n}, d = {d}", 1, np.asarray(x), np.asarray(y), None
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1000, 20)).astype(np.float32)
+    yield "normal, random labels, n = 1000", 1, x, np.sign(rng.normal(size=1000)), None
+    yield "normal, label sign(x_1), n = 1000", 1, x, np.sign(x[:, 0]), None
+    x, y = kg.datasets.digits()
+    yield f"digits, ten classes, n = {len(x)}", 2, np.asarray(x), np.asarray(y), 10
+    if mnist:
+        x, y = kg.datasets.mnist(mnist).train
+        x, y = np.asarray(x), np.asarray(y)
+        pair = np.isin(y, (3, 8))
+        yield (
+            "MNIST 3 and 8, n = 1500",
+            2,
+            x[pair][:1500],
+            np.where(y[pair] == 3, 1, -1)[:1500],
+            None,
+        )
+        for n in (2000, 8000):
+            yield f"MNIST, ten classes, n = {n}", 2, x[:n], y[:n], 10
+
+
+def _all_regimes(mnist: str | None) -> None:
+    print("| data | libsvm, with conversion | first call | again | ratio | support vectors | gap |")
+    print("|---|---|---|---|---|---|---|")
+    for name, layers, x, y, classes in _regimes(mnist):
+        model = kg.models.homogeneous_mlp((1,) * layers, parameterization="ntk")
+        gram = jax.block_until_ready(kg.kernels.ntk(model)(x))
+        columns = [y] if classes is None else [np.where(y == j, 1, -1) for j in range(classes)]
+        fit = partial(kg.predictors.hard_margin_svm, _Given(gram), x, y, classes=classes)
+        first, ours, theirs, svm = _seconds(fit), [], [], fit()
+        for _ in range(3):  # interleaved
+            ours.append(_seconds(fit))
+            theirs.append(_seconds(lambda g=gram, c=columns: _libsvm(g, c)))
+        support = np.asarray(svm.support_size)
+        print(
+            f"| {name} | {min(theirs):.3f} s | {first:.2f} s | {min(ours):.3f} s "
+            f"| {min(theirs) / min(ours):.2f} | {support.min()} to {support.max()} "
+            f"| {float(np.max(svm.duality_gap)):.0e} |",
+            flush=True,
+        )
+
+
+def _libsvm(gram: jax.Array, columns: list[np.ndarray]) -> list[SVC]:
+    converted = np.asarray(gram, np.float64)
+    return [SVC(kernel="precomputed", C=1e8, cache_size=4000).fit(converted, y) for y in columns]
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    jax.block_until_ready(jax.tree.leaves(call()))
+    return time.perf_counter() - started
 
 
 def _against_libsvm(kernel: kg.kernels.Kernel, n: int, d: int, seeds: int) -> None:
