@@ -42,8 +42,9 @@ def ntk(model: Model, *, engine: Engine = "auto") -> Kernel:
 
         - for a homogeneous activation of power 1, the error is at most 1e-6 sqrt(K(x,x) K(z,z)) for
           inputs at an angle of at least 0.4 L to each other and to each other's opposite, and grows
-          like 3e-7 L^2 / angle below; inputs at an angle below 1.4e-3 count as parallel, which
-          moves the kernel by at most 5e-4 relative per hidden layer (float64: 6e-8 and 2e-8);
+          like 3e-7 L^2 / angle below; inputs at an angle below 1.4e-3, some up to 1.6e-3, count as
+          parallel, which moves the kernel by at most 5e-4 relative per hidden layer (float64: 6e-8,
+          7e-8 and 2e-8);
         - for a smooth one, the error is at most 1e-6 (2 + v) sqrt(K(x,x) K(z,z)) for L <= 3, v the
           largest variance of a pre-activation in units of the activation's scale squared.
 
