@@ -33,7 +33,10 @@ def test_every_number_comes_back(path, tmp_path):
     assert list(arrays) == list(copies)
     for name, array in arrays.items():
         assert (array.dtype, array.shape) == (copies[name].dtype, copies[name].shape)
-        assert array.tobytes() == copies[name].tobytes(), name
+        if name == "kernel.values":  # of a plain function, evaluated again
+            np.testing.assert_allclose(copies[name], array, rtol=1e-5)
+        else:
+            assert array.tobytes() == copies[name].tobytes(), name
     if path.stem != "own_kernel":  # whose kernel is another function today
         assert document["content"] == again["content"]
 

@@ -196,6 +196,8 @@ class _Data:
     def outputs(self, chosen: np.ndarray, alpha: np.ndarray, accurate: bool = False) -> np.ndarray:
         """Return y f for all points, f = sum_i alpha_i y_i K(., x_i) over the working set."""
         support = np.flatnonzero(alpha)
+        if not len(support):
+            return np.zeros(self.size)
         index, weights = chosen[support], alpha[support] * self.y[chosen[support]]
         operator = self.operator
         if self.gram is not None:
