@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap._numerics import array_checks, checks
-from kernelgap._numerics.blas import limit_blas_threads
+from kernelgap._numerics.blas import limit_blas_threads, single_blas_thread
 from kernelgap._numerics.modes import forward_only
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
 from kernelgap.kernels.tiled import sharding
@@ -185,7 +185,8 @@ def _solve_all(
         if len(signs) == 1 or not isinstance(operator, GramMatrix):
             starts = [fit(each) for each in labels]
         else:  # NumPy alone: the settings of JAX do not pass to other threads
-            with ThreadPoolExecutor(min(len(signs), os.cpu_count() or 1)) as pool:
+            workers = ThreadPoolExecutor(min(len(signs), os.cpu_count() or 1))
+            with single_blas_thread(), workers as pool:
                 starts = list(pool.map(fit, labels))
     return [
         (each, _solve(operator, x, each, tol, solver, start))

@@ -84,8 +84,7 @@ def solve(
     last, solved = first == len(points), False
     for number in range(_ROUNDS):
         minimise = partial(_minimise, data, chosen, point, slack, last, most)
-        point, going = limit_blas_threads(0, minimise)
-        outputs = data.outputs(chosen, point.alpha)
+        point, going, outputs = limit_blas_threads(0, minimise)
         outside = np.zeros(data.size, bool)
         outside[points] = True
         outside[chosen] = False
@@ -129,8 +128,9 @@ def solve(
 
 def _minimise(
     data: "_Data", chosen: np.ndarray, point: _Point, slack: float, last: bool, most: int
-) -> tuple[_Point, bool]:
-    """Return a better point of the working set, and whether going on makes sense."""
+) -> tuple[_Point, bool, np.ndarray]:
+    """Return a better point of the working set, whether going on makes sense, and all outputs."""
+    going = True
     q = data.signed(chosen, np.dtype(float))
     factors = Factors(q)
     for _ in range(_PROXIMAL if last else 1):
@@ -140,19 +140,19 @@ def _minimise(
         systems += minimum.systems
         if minimum.z is None:
             point = _Point(anchor, anchor > 0 if anchor.any() else free, 10 * rho, systems)
-            if systems >= most or point.rho > data.scale:
-                return point, False
-            continue
+            going = systems < most and point.rho <= data.scale
+            if going:
+                continue
+            break
         alpha = np.maximum(minimum.z, 0)
         moved = rho * np.max(np.abs(alpha - anchor))
         rho = max(rho / 10, data.least) if minimum.solved else 10 * rho
         point, total = _Point(alpha, minimum.free, rho, systems), alpha.sum()
         inseparable = not (alpha @ (q @ alpha) > data.zero * total**2)
-        if systems >= most or (total > 0 and inseparable):
-            return point, False
-        if minimum.solved and moved <= slack / 2:
+        going = systems < most and not (total > 0 and inseparable)
+        if not going or (minimum.solved and moved <= slack / 2):
             break
-    return point, True
+    return point, going, data.outputs(chosen, point.alpha)
 
 
 def _certificate(alpha: np.ndarray, outputs: np.ndarray) -> Certificate:
