@@ -7,7 +7,7 @@ repeat, and for ten classes; `--mnist FOLDER` adds rows of MNIST.
 import argparse
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.svm import SVC
 
 import kernelgap as kg
-from timing import compare, describe
+from timing import compare, describe, seconds
 
 
 def main() -> None:
@@ -73,10 +73,10 @@ def _all_regimes(mnist: str | None) -> None:
         gram = jax.block_until_ready(kg.kernels.ntk(model)(x))
         columns = [y] if classes is None else [np.where(y == j, 1, -1) for j in range(classes)]
         fit = partial(kg.predictors.hard_margin_svm, _Given(gram), x, y, classes=classes)
-        first, ours, theirs, svm = _seconds(fit), [], [], fit()
+        first, ours, theirs, svm = seconds(fit), [], [], fit()
         for _ in range(3):  # interleaved
-            ours.append(_seconds(fit))
-            theirs.append(_seconds(lambda g=gram, c=columns: _libsvm(g, c)))
+            ours.append(seconds(fit))
+            theirs.append(seconds(lambda g=gram, c=columns: _libsvm(g, c)))
         support = np.asarray(svm.support_size)
         print(
             f"| {name} | {min(theirs):.3f} s | {first:.2f} s | {min(ours):.3f} s "
@@ -89,12 +89,6 @@ def _all_regimes(mnist: str | None) -> None:
 def _libsvm(gram: jax.Array, columns: list[np.ndarray]) -> list[SVC]:
     converted = np.asarray(gram, np.float64)
     return [SVC(kernel="precomputed", C=1e8, cache_size=4000).fit(converted, y) for y in columns]
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    jax.block_until_ready(jax.tree.leaves(call()))
-    return time.perf_counter() - started
 
 
 def _against_libsvm(kernel: kg.kernels.Kernel, n: int, d: int, seeds: int) -> None:
@@ -144,10 +138,10 @@ def _without_gram(kernel: kg.kernels.Kernel, n: int, d: int) -> None:
     first = time.perf_counter() - started
     started = time.perf_counter()
     found = fit()
-    seconds = time.perf_counter() - started
+    again = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"matrix-free, n = {n}, d = {d}: {seconds:.1f} s (first call {first:.1f} s), gap "
+        f"matrix-free, n = {n}, d = {d}: {again:.1f} s (first call {first:.1f} s), gap "
         f"{float(found.duality_gap):.1e}, margin {float(found.margin):.6f}, support "
         f"{int(found.support_size)}, {int(found.iterations)} systems, peak {peak:.2f} GiB"
     )

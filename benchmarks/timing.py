@@ -14,10 +14,10 @@ def compare(candidates: dict[str, Callable[[], Any]], *, repeats: int = 9) -> di
     first_calls: dict[str, float] = {}
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for name, call in candidates.items():
-        first_calls[name] = _seconds(call)
+        first_calls[name] = seconds(call)
     for _ in range(repeats):
         for name, call in candidates.items():
-            times[name].append(_seconds(call))
+            times[name].append(seconds(call))
     medians = {name: statistics.median(values) for name, values in times.items()}
     base = medians[next(iter(candidates))]
     for name, median in medians.items():
@@ -36,7 +36,8 @@ def describe() -> None:
     print(f"jax {jax.__version__}, {device.device_kind} ({device.platform})\n")
 
 
-def _seconds(call: Callable[[], Any]) -> float:
+def seconds(call: Callable[[], Any]) -> float:
+    """Return the seconds that a call takes until its result is ready."""
     started = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - started

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import assume
-from hypothesis import strategies as st
+from hypothesis import assume, strategies as st
 
 import kernelgap as kg
 from kernelgap.testing import assert_close as assert_close
@@ -121,3 +120,12 @@ def write_mnist(folder, *, n_train: int, n_test: int, seed: int = 0) -> tuple[np
             (folder / f"{name}-ubyte").write_bytes(header + array.tobytes())
             written.append(array)
     return tuple(written)
+
+
+def certificate_in_float64(gram, y, coef):
+    """(margin, upper bound) recomputed from the coefficients alone."""
+    gram, y, alpha = np.float64(gram), np.float64(y), np.float64(y) * np.float64(coef)
+    assert (alpha >= 0).all()
+    outputs = y * (gram @ (alpha * y))
+    norm = np.sqrt(alpha @ outputs)
+    return outputs.min() / norm, norm / alpha.sum()

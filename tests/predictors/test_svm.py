@@ -5,14 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from jax.sharding import Mesh
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
 import kernelgap as kg
-from helpers import assert_close, seeds, slow_but, x64
+from helpers import assert_close, certificate_in_float64, seeds, slow_but, x64
 from kernelgap.predictors import Direct, Iterative, MatrixFree
 from kernelgap.predictors.block_exchange import exchange
 from kernelgap.predictors.dual import certify
@@ -35,15 +34,6 @@ def _problem(seed, n, d):
     return x, jnp.where(labels, 1.0, -1.0)
 
 
-def _certificate_in_float64(gram, y, coef):
-    """(margin, upper bound) recomputed from the coefficients alone."""
-    gram, y, alpha = np.float64(gram), np.float64(y), np.float64(y) * np.float64(coef)
-    assert (alpha >= 0).all()
-    outputs = y * (gram @ (alpha * y))
-    norm = np.sqrt(alpha @ outputs)
-    return outputs.min() / norm, norm / alpha.sum()
-
-
 @given(seeds, st.sampled_from([(12, 3), (40, 10), (80, 5)]))
 def test_the_certificate_holds(seed, shape):
     """Weak duality, and a gap that is what it says."""
@@ -51,7 +41,7 @@ def test_the_certificate_holds(seed, shape):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # near-coincident points leave a gap in float32
         found = svm(ntk, x, y)
-    margin, upper = _certificate_in_float64(ntk(x), y, found.coef)
+    margin, upper = certificate_in_float64(ntk(x), y, found.coef)
     assert margin <= upper * (1 + 1e-12)
     tolerance = 1e4 * np.finfo(x.dtype).eps
     np.testing.assert_allclose(found.margin, margin, rtol=tolerance)
@@ -166,7 +156,7 @@ def test_large_problem_in_float32_reaches_its_gap():
     """n = 3200: the target of the library for the dense solver."""
     x, y = kg.datasets.xor_noise(key, 3200, 40, dtype=jnp.float32)
     found = svm(ntk, x, y)
-    margin, upper = _certificate_in_float64(ntk(x), y, found.coef)
+    margin, upper = certificate_in_float64(ntk(x), y, found.coef)
     assert 1 - (margin / upper) ** 2 <= 1e-4
     assert float(found.duality_gap) <= 1e-4
     assert int(found.iterations) < 20
@@ -244,7 +234,7 @@ def test_warns_above_tol(solver):
     with pytest.warns(RuntimeWarning, match=r"gap of .*for the data after [12] iterations"):
         found = svm(ntk, x, y, solver=replace(solver, max_iterations=1))
     assert 1e-4 < float(found.duality_gap) <= 1
-    margin, upper = _certificate_in_float64(ntk(x), y, found.coef)
+    margin, upper = certificate_in_float64(ntk(x), y, found.coef)
     np.testing.assert_allclose(found.duality_gap, 1 - (max(margin, 0) / upper) ** 2, atol=1e-3)
 
 
@@ -268,7 +258,7 @@ def test_methods_find_the_same_margin_within_their_gaps():
         gram, bounds = ntk(x), []
         for solver in (Direct(), Iterative(), MatrixFree(tile=128)):
             found = svm(ntk, x, y, solver=solver)
-            margin, upper = _certificate_in_float64(gram, y, found.coef)
+            margin, upper = certificate_in_float64(gram, y, found.coef)
             assert 1 - (margin / upper) ** 2 <= 1e-4, name
             np.testing.assert_allclose(found.margin, margin, rtol=1e-4)
             bounds.append((margin, upper))
@@ -293,7 +283,7 @@ def test_products_alone_reach_small_gaps(precision):
         gram = ntk(x)
         for solver in (Iterative(), MatrixFree()):
             found = svm(ntk, x, y, solver=solver, tol=1e-8 if precision else 1e-5)
-            margin, upper = _certificate_in_float64(gram, y, found.coef)
+            margin, upper = certificate_in_float64(gram, y, found.coef)
             assert 1 - (margin / upper) ** 2 <= (1e-8 if precision else 1e-5)
             assert int(found.iterations) < 20
             assert int(found.support_size) == int((found.coef != 0).sum()) > 1500
@@ -312,7 +302,7 @@ def test_iterative_methods_on_nearly_singular_matrices(few):
             warnings.simplefilter("always")
             found = svm(ntk, x, y, solver=solver, tol=1e-3)
         assert bool(found.duality_gap <= 1e-3) != bool(caught)
-        margin, upper = _certificate_in_float64(gram, y, found.coef)
+        margin, upper = certificate_in_float64(gram, y, found.coef)
         assert margin > 0
         np.testing.assert_allclose(found.duality_gap, 1 - (margin / upper) ** 2, atol=1e-3)
     assert float(found.duality_gap) <= 1e-3

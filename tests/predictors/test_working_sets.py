@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 from scipy.optimize import nnls
 
 import kernelgap as kg
-from helpers import seeds
+from helpers import certificate_in_float64, seeds
 from kernelgap.predictors import Direct, MatrixFree, Status
 from kernelgap.predictors.exchanges import Factors, exchange
 
@@ -33,13 +32,6 @@ def test_exchanges_solve_nonnegative_least_squares(seed, n, rank):
 
 def test_a_matrix_that_is_not_definite_is_reported():
     assert exchange(Factors(-np.eye(3)), 0.1, np.ones(3), np.ones(3, bool), 0, 0, 9).z is None
-
-
-def _certificate(gram, y, coef):
-    """(margin, upper bound) from the coefficients alone, in float64."""
-    gram, y, coef = (np.asarray(a, float) for a in (gram, y, coef))
-    outputs, norm = y * (gram @ coef), np.sqrt(coef @ gram @ coef)
-    return outputs.min() / norm, norm / np.abs(coef).sum()
 
 
 def _regimes():
@@ -67,10 +59,10 @@ def test_every_regime_has_the_margin_of_a_factorisation(name):
     tol = 1e-3 if name == "few" else 1e-4
     for solver in ("auto", MatrixFree()):
         found = svm(ntk, x, y, solver=solver, tol=tol)
-        margin, upper = _certificate(gram, y, found.coef)
+        margin, upper = certificate_in_float64(gram, y, found.coef)
         assert 1 - (margin / upper) ** 2 <= tol
         np.testing.assert_allclose(found.margin, margin, rtol=tol)
-        assert margin <= _certificate(gram, y, direct.coef)[1] * (1 + 1e-9)
+        assert margin <= certificate_in_float64(gram, y, direct.coef)[1] * (1 + 1e-9)
         assert least <= int(found.support_size) / len(y) <= most
         assert int(found.iterations) < 80
 

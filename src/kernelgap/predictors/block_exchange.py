@@ -25,10 +25,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kernelgap._numerics.quick import quick_jit
 from kernelgap.predictors.dual import Certificate, certify, violations
 from kernelgap.predictors.linear import Nystroem, Solution, nystroem, solve, woodbury
-from kernelgap.predictors.operators import Operator
+from kernelgap.predictors.operators import Operator, operator_jit
 
 _PATIENCE = 6  # exchanges that may fail to lower the number of violations
 _GIVE_UP = 40  # steps without a smaller gap or bound
@@ -81,7 +80,7 @@ class _State(NamedTuple):
     products: Int[Array, ""]
 
 
-@partial(quick_jit, static_argnames=("d", "max_iterations"))
+@partial(operator_jit, static_argnames=("d", "max_iterations"))
 def exchange(
     operator: Operator, y: Float[Array, " n"], tol: Float[Array, ""], d: int, max_iterations: int
 ) -> Exchange:

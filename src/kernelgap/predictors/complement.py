@@ -7,55 +7,32 @@ mu >= 0. One Cholesky factorisation in the dtype of the kernel serves all system
 accurate products correct its rounding. The method is this project's own.
 """
 
-from typing import Protocol
-
 import numpy as np
-from scipy.linalg import get_lapack_funcs
 
-from kernelgap.predictors.exchanges import Factors, exchange
+from kernelgap.predictors.exchanges import Factors, cholesky, exchange, solve_factored
+from kernelgap.predictors.signed_gram import SignedGram
 
 _MOST = 0.2  # share of the points that may be no support vectors
-_PATIENCE = 3  # corrections that may fail to halve the shortfall
-
-
-class Data(Protocol):
-    """All points, and Q on any of them; see `working_sets.py`."""
-
-    y: np.ndarray
-    dtype: np.dtype
-    least: float
-    scale: float
-
-    def signed(self, chosen: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return Q on a working set."""
-        ...
-
-    def outputs(self, chosen: np.ndarray, alpha: np.ndarray, accurate: bool = False) -> np.ndarray:
-        """Return Q alpha at all points."""
-        ...
+_PATIENCE = 3  # corrections that may fail to lower the shortfall by 30%
 
 
 def solve_complement(
-    data: Data, points: np.ndarray, slack: float, systems: int, most: int
+    data: SignedGram, points: np.ndarray, slack: float, systems: int, most: int
 ) -> tuple[np.ndarray, int]:
     """Return a solution on the points, 0 on failure, and the number of linear systems."""
     n, alpha = len(points), np.zeros(len(points))
-    potrf, potrs = get_lapack_funcs(("potrf", "potrs"), dtype=data.dtype)
-    factor, failed, rho = None, True, data.least
-    while failed:
+    rho = data.least
+    while (factor := cholesky(data.block(points, data.dtype), rho)) is None:
+        rho *= 10
         if rho > 1e-2 * data.scale:
             return alpha, systems
-        system = data.signed(points, data.dtype)
-        system.flat[:: n + 1] += rho
-        factor, failed = potrf(system.T, lower=True, clean=False, overwrite_a=True)
-        rho *= 10
     best, smallest, idle, outputs = alpha, np.inf, 0, np.zeros(n)
     chosen, columns, mu = np.zeros(0, int), np.zeros((n, 0), data.dtype), np.zeros(0)
     while systems < most and idle < _PATIENCE:
         systems += 1
         left = 1 - outputs
         left[chosen] += mu
-        moved, before = alpha + potrs(factor, left.astype(data.dtype), lower=True)[0], mu
+        moved, before = alpha + solve_factored(factor, left.astype(data.dtype)), mu
         while True:
             before = np.pad(before, (0, len(chosen) - len(before)))
             mu = _multipliers(columns[chosen].astype(float), moved[chosen], before)
@@ -70,7 +47,7 @@ def solve_complement(
             unit = np.zeros((n, len(new)), data.dtype, order="F")
             unit[new, np.arange(len(new))] = 1
             chosen = np.append(chosen, new)
-            columns = np.hstack([columns, potrs(factor, unit, lower=True)[0]])
+            columns = np.hstack([columns, solve_factored(factor, unit)])
         alpha = np.maximum(z, 0).astype(data.dtype).astype(float)
         outputs = data.outputs(points, alpha, accurate=True)[points]
         energy = alpha @ outputs

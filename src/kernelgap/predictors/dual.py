@@ -11,10 +11,11 @@ with products alone.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap._numerics.arrays import is_concrete
@@ -35,23 +36,24 @@ class Certificate(NamedTuple):
         residual: The largest violation of the optimality conditions.
     """
 
-    margin: float | Scalar
-    upper: float | Scalar
-    gap: float | Scalar
-    residual: float | Scalar
+    margin: Scalar
+    upper: Scalar
+    gap: Scalar
+    residual: Scalar
 
 
-def certify(alpha: jax.Array, outputs: jax.Array) -> Certificate:
-    """Return the certificate of alpha >= 0, given outputs = Q alpha = y f."""
-    norm = jnp.sqrt(jnp.maximum(alpha @ outputs, 0))
-    total = jnp.sum(alpha)
+def certify(alpha: jax.Array | np.ndarray, outputs: jax.Array | np.ndarray) -> Certificate:
+    """Return the certificate of alpha >= 0, given outputs = Q alpha = y f; NumPy's for NumPy's."""
+    xp: Any = np if isinstance(alpha, np.ndarray) else jnp
+    norm = xp.sqrt(xp.maximum(alpha @ outputs, 0))
+    total = xp.sum(alpha)
     positive = (norm > 0) & (total > 0)
-    margin = jnp.where(positive, jnp.min(outputs) / jnp.where(positive, norm, 1), 0)
-    upper = jnp.where(total > 0, norm / jnp.where(total > 0, total, 1), jnp.inf)
-    violation = jnp.where(alpha > 0, jnp.abs(outputs - 1), jnp.maximum(1 - outputs, 0))
-    ratio = jnp.maximum(margin, 0) / jnp.where(positive, upper, 1)
-    gap = jnp.maximum(1 - jnp.square(ratio), 0)
-    return Certificate(margin, upper, gap, jnp.max(violation))
+    margin = xp.where(positive, xp.min(outputs) / xp.where(positive, norm, 1), 0)
+    upper = xp.where(total > 0, norm / xp.where(total > 0, total, 1), xp.inf)
+    violation = xp.where(alpha > 0, xp.abs(outputs - 1), xp.maximum(1 - outputs, 0))
+    ratio = xp.maximum(margin, 0) / xp.where(positive, upper, 1)
+    gap = xp.maximum(1 - xp.square(ratio), 0)
+    return Certificate(margin, upper, gap, xp.max(violation))
 
 
 def violations(

@@ -13,8 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import get_lapack_funcs
 
-_potrf, _potrs = get_lapack_funcs(("potrf", "potrs"), dtype=np.float64)
-
 _PATIENCE = 3  # exchanges of all that may fail to lower the number of violations
 _GIVE_UP = 40  # exchanges that may
 
@@ -28,6 +26,21 @@ class Exchanged(NamedTuple):
     systems: int
 
 
+def cholesky(system: np.ndarray, rho: float) -> np.ndarray | None:
+    """Factorise system + rho I in its own memory and dtype; None if it is not definite."""
+    system.flat[:: len(system) + 1] += rho
+    # The transpose of a symmetric matrix is in the order that LAPACK expects.
+    (potrf,) = get_lapack_funcs(("potrf",), dtype=system.dtype)
+    factor, failed = potrf(system.T, lower=True, clean=False, overwrite_a=True)
+    return None if failed else factor
+
+
+def solve_factored(factor: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Solve with a factor of `cholesky`."""
+    (potrs,) = get_lapack_funcs(("potrs",), dtype=factor.dtype)
+    return potrs(factor, b, lower=True)[0]
+
+
 class Factors:
     """Cholesky's method for parts of Q + rho I, in double precision; the last is remembered."""
 
@@ -39,16 +52,13 @@ class Factors:
         """Return the solution on the free set, 0 elsewhere; None if Q + rho I is not definite."""
         index = np.flatnonzero(free)
         if rho != self._rho or not np.array_equal(index, self._index):
-            system = self.q[np.ix_(index, index)]
-            system.flat[:: len(index) + 1] += rho
-            # The transpose of a symmetric matrix is in the order that LAPACK expects.
-            factor, failed = _potrf(system.T, lower=True, clean=False, overwrite_a=True)
-            if failed:
+            factor = cholesky(self.q[np.ix_(index, index)], rho)
+            if factor is None:
                 return None
             self._index, self._rho, self._factor = index, rho, factor
         z = np.zeros(len(free))
         if len(index):
-            z[index] = _potrs(self._factor, b[index], lower=True)[0]
+            z[index] = solve_factored(self._factor, b[index])
         return z
 
 

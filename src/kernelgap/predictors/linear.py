@@ -22,7 +22,8 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
-from kernelgap.predictors.operators import Operator, matmul, power_of_two
+from kernelgap.predictors.operators import Operator, matmul
+from kernelgap.predictors.scaling import power_of_two
 
 _PATIENCE = 100  # largest number of products in a row that do not lower a residual
 

@@ -32,17 +32,9 @@ from kernelgap.predictors.interface import (
     outcome,
     task,
 )
-from kernelgap.predictors.logistic_newton import Fit, newton_free, newton_held
-from kernelgap.predictors.operators import (
-    GramMatrix,
-    Operator,
-    factorises,
-    normalised,
-    prepare,
-    refuse_vanishing,
-    representable,
-    rescaled,
-)
+from kernelgap.predictors.logistic_newton import Fit, newton
+from kernelgap.predictors.operators import Operator, factorises, prepare, refuse_vanishing
+from kernelgap.predictors.scaling import normalised, representable, rescaled
 from kernelgap.typing import ArrayLike
 
 
@@ -231,7 +223,6 @@ def _fit(
     def run(direct: bool) -> Fit:
         rank = 0 if direct else d  # not used, so that inputs of every d share compiled code
         call = (operator, y, b, start, goal, rank, most, direct)
-        newton = newton_held if isinstance(operator, GramMatrix) else newton_free
         return limit_blas_threads(n if direct else 0, lambda: newton(*call))
 
     direct, fallback = factorises(operator, solver)

@@ -15,15 +15,15 @@ Reference: C. Rasmussen, C. Williams, Gaussian Processes for Machine Learning, 2
 system); the certificate is derived by this project.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from kernelgap._numerics.quick import quick_jit
 from kernelgap.predictors.linear import Nystroem, nystroem, solve, woodbury
-from kernelgap.predictors.operators import GramMatrix, Operator
+from kernelgap.predictors.operators import GramMatrix, Operator, operator_jit
 
 _MAX_HALVINGS = 30  # line-search halvings per Newton step
 _PATIENCE = 6  # largest number of steps in a row that lower neither the gap nor the objective
@@ -49,7 +49,8 @@ class _State(NamedTuple):
     iteration: Int[Array, ""]
 
 
-def _newton(
+@partial(operator_jit, static_argnames=("d", "max_iterations", "direct"))
+def newton(
     operator: Operator,
     y: Float[Array, " n"],
     b: Float[Array, ""],
@@ -116,13 +117,6 @@ def _newton(
     norm = jnp.sqrt(jnp.where(energy > 0, energy, 1))
     margin = jnp.where(energy > 0, jnp.min(y * s.best_outputs) / norm, 0)
     return Fit(s.best, margin, s.gap, residual, s.iteration)
-
-
-_STATIC = ("d", "max_iterations", "direct")
-newton_held = quick_jit(_newton, static_argnames=_STATIC)
-"""`_newton` for a Gram matrix in memory."""
-newton_free = quick_jit(_newton, static_argnames=_STATIC, level=1)
-"""`_newton` for kernel values that are computed in the same loop as their sums."""
 
 
 def _feasible(coef: jax.Array, y: jax.Array, b: jax.Array) -> jax.Array:

@@ -5,9 +5,10 @@ Both forms are pytrees with the same five methods, so that one compiled solver s
 thousand and more, and in float32 a plain product loses the digits that a certificate needs.
 """
 
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, wraps
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.products import accurate_matmul, symmetric_matmul
 from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, rounded_shift
 from kernelgap.predictors.interface import Direct, Iterative, MatrixFree, Solver, mesh_of
+
+_T = TypeVar("_T")
 
 _TRACED = 20_000  # largest n for which the Gram matrix is held if the memory is not known
 SMALL = 1500
@@ -138,6 +141,24 @@ class KernelOperator:
 Operator: TypeAlias = GramMatrix | KernelOperator
 
 
+def operator_jit(
+    function: Callable[..., _T], *, static_argnames: str | tuple[str, ...] = ()
+) -> Callable[..., _T]:
+    """Return `quick_jit(function)` for a function whose first argument is an operator.
+
+    Kernel values that are computed in the same loop as their sums must be rounded alike everywhere,
+    which takes level 1.
+    """
+    held = quick_jit(function, static_argnames=static_argnames)
+    free = quick_jit(function, static_argnames=static_argnames, level=1)
+
+    @wraps(function)
+    def call(operator: Operator, *args: Any, **kwargs: Any) -> _T:
+        return (held if isinstance(operator, GramMatrix) else free)(operator, *args, **kwargs)
+
+    return call
+
+
 def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0) -> GramMatrix:
     """Return the Gram matrix in memory; refuse one that cannot fit or is not finite.
 
@@ -198,82 +219,9 @@ def refuse_vanishing(operator: Operator, x: jax.Array, *, any_row: bool) -> None
     )
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["kernel", "factor"], meta_fields=[])
-@dataclass(frozen=True)
-class Multiple:
-    """A kernel times a number."""
-
-    kernel: KernelFunction
-    factor: Float[Array, ""]
-
-    def __call__(self, x1: jax.Array, x2: jax.Array | None = None) -> jax.Array:
-        """Return the Gram matrix."""
-        return self.factor * (self.kernel(x1) if x2 is None else self.kernel(x1, x2))
-
-
-def normalised(operator: Operator) -> tuple[Operator, Float[Array, ""]]:
-    """Return K / root^2, with entries of order one, and root, a power of two; 1 as a rule.
-
-    Solvers square the entries. Scaling by a power of two rounds nothing.
-    """
-    root = _root(operator)
-    if array_checks.is_concrete(root):
-        limits = jnp.finfo(operator.dtype)
-        if float(root) ** 2 < limits.tiny / limits.eps:
-            raise ValueError(f"`x` is too small for {operator.dtype}: the kernel's values on it "
-                             f"lose digits below {float(limits.tiny):.1g}. Divide `x` by its "
-                             "largest entry")  # fmt: skip
-        if root.item() == 1:
-            return operator, root
-    factor = 1 / jnp.square(root)
-    if isinstance(operator, GramMatrix):
-        return GramMatrix(operator.gram * factor), root
-    own = None if operator.own is None else factor * operator.own
-    return replace(operator, kernel=Multiple(operator.kernel, factor), own=own), root
-
-
 @quick_jit
 def _diagonal(operator: Operator) -> jax.Array:
     return operator.diagonal()
-
-
-@quick_jit
-def _root(operator: Operator) -> jax.Array:
-    return power_of_two(jnp.sqrt(jnp.max(operator.diagonal())), ordinary=2.0**20)
-
-
-def power_of_two(size: jax.Array, *, ordinary: float = 1.0) -> jax.Array:
-    """Return the power of two next to a size; 1 for 0 and for sizes within `ordinary` of 1."""
-    size = jax.lax.stop_gradient(size)
-    extreme = (size > ordinary) | ((size < 1 / ordinary) & (size > 0))
-    _, exponent = jnp.frexp(jnp.where(extreme & jnp.isfinite(size), size, 1))
-    return jnp.ldexp(jnp.ones_like(size), exponent - 1)
-
-
-def middle(sizes: jax.Array) -> jax.Array:
-    """Return an entry that half of the entries do not exceed."""
-    return jnp.sort(sizes)[len(sizes) // 2]
-
-
-def unscaled(coef: jax.Array, factor: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Return coefficients times a power of two; raise if the dtype cannot hold them."""
-    del dtype
-    return representable(*rescaled(coef, factor))
-
-
-@quick_jit
-def rescaled(coef: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return coefficients times a power of two, and True if the dtype cannot hold them."""
-    scaled = coef * factor
-    return scaled, jnp.any((coef != 0) & ((scaled == 0) | ~jnp.isfinite(scaled)))
-
-
-def representable(coef: jax.Array, lost: jax.Array) -> jax.Array:
-    """Return `rescaled` coefficients; raise if the dtype cannot hold them."""
-    if array_checks.is_concrete(lost) and bool(lost):
-        raise ValueError(f"`x` is too large or too small: coefficients of the solution leave the "
-                         f"range of {coef.dtype}. Divide `x` by its largest entry")  # fmt: skip
-    return coef
 
 
 def _refuse_infinite(values: jax.Array) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from kernelgap.predictors.linear import Linear, factorised, nystroem, solve, woodbury
-from kernelgap.predictors.operators import GramMatrix, Operator, middle, power_of_two
+from kernelgap.predictors.operators import GramMatrix, Operator
+from kernelgap.predictors.scaling import middle, power_of_two
 
 _PRODUCTS = 1000  # products of a correction
 

@@ -1,6 +1,7 @@
 """Kernel ridge regression and minimum-norm interpolation."""
 
 import warnings
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -24,16 +25,9 @@ from kernelgap.predictors.interface import (
     outcome,
     task,
 )
-from kernelgap.predictors.operators import (
-    GramMatrix,
-    Operator,
-    normalised,
-    power_of_two,
-    prepare,
-    representable,
-    rescaled,
-)
+from kernelgap.predictors.operators import GramMatrix, Operator, operator_jit, prepare
 from kernelgap.predictors.refinement import Effort, prepared, refined, relative
+from kernelgap.predictors.scaling import normalised, power_of_two, representable, rescaled
 from kernelgap.typing import ArrayLike
 
 _REFINEMENTS = 12  # each lowers the residual by a factor of a thousand, or to rounding
@@ -121,8 +115,7 @@ def kernel_ridge(
 
     def run(thorough: bool) -> _Fit:
         effort = Effort(None if direct else x.shape[1], thorough, most)
-        fit = _fit_held if isinstance(operator, GramMatrix) else _fit_free
-        return limit_blas_threads(x.shape[0] if direct else 0, lambda: fit(*problem, effort))
+        return limit_blas_threads(x.shape[0] if direct else 0, lambda: _fit(*problem, effort))
 
     traced = not array_checks.is_concrete(*jax.tree.leaves(problem))
     fit = run(thorough=direct and traced)
@@ -158,7 +151,8 @@ class _Fit(NamedTuple):
     lost: Bool[Array, ""]  # True if coefficients leave the range of the dtype
 
 
-def _solved(
+@partial(operator_jit, static_argnames="effort")
+def _fit(
     operator: Operator,
     root: jax.Array,
     y: jax.Array,
@@ -191,8 +185,3 @@ def _solved(
     margin, gap = jnp.where(signs, root * margin, jnp.nan), jnp.where(l2 > 0, gap, jnp.nan)
     status = outcome(residual, tol)
     return _Fit(coef, margin, gap, residual, iterations, status, system.sound, lost)
-
-
-_fit_held = quick_jit(_solved, static_argnames="effort")
-# Kernel values that are computed in the same loop as their sums must be rounded alike everywhere.
-_fit_free = quick_jit(_solved, static_argnames="effort", level=1)

@@ -11,6 +11,20 @@ from kernelgap.predictors.interface import Status
 from kernelgap.predictors.operators import GramMatrix, Operator
 
 
+def first_of_equal(x: np.ndarray) -> np.ndarray:
+    """Return, for each row, the index of the first row that is equal to it."""
+    rows = np.ascontiguousarray(x + 0)  # -0 is 0
+    whole = rows.view(f"V{rows.shape[1] * rows.itemsize}").ravel()
+    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
+    return first[inverse.ravel()]
+
+
+def negligible(diagonal: jax.Array | np.ndarray, eps: float) -> jax.Array | np.ndarray:
+    """Return the squared bound on a margin that counts as 0, from the kernel's own values."""
+    xp = np if isinstance(diagonal, np.ndarray) else jnp
+    return xp.minimum(4 * eps * xp.median(diagonal), 1e-4 * xp.min(diagonal))
+
+
 def status_of(
     operator: Operator, x: jax.Array, y: jax.Array, certificate: Certificate, tol: float
 ) -> Int[Array, ""]:
@@ -25,8 +39,7 @@ def status_of(
     xp = np if concrete else jnp  # NumPy compiles nothing
     if concrete:
         own, upper, gap = (np.asarray(value, float) for value in (own, upper, gap))
-    least = xp.min(own)
-    zero = xp.minimum(4 * eps * xp.median(own), 1e-4 * least)
+    least, zero = xp.min(own), negligible(own, eps)
     bounded = xp.isfinite(upper)
     undecided = (xp.square(upper) > zero) & bounded & (least > 0)
     failed = xp.where(bounded | (least == 0), Status.INSEPARABLE.value, Status.INDEFINITE.value)
@@ -83,9 +96,7 @@ def _conflict(operator: Operator, x: jax.Array, y: jax.Array) -> str:
         if cosines[i, j] > -1 + 64 * float(jnp.finfo(operator.dtype).eps):
             return ""
     else:  # equal inputs only
-        rows, labels = np.asarray(x), np.asarray(y)
-        _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-        twins = first[inverse.reshape(-1)]
+        labels, twins = np.asarray(y), first_of_equal(np.asarray(x))
         others = labels != labels[twins]
         if not others.any():
             return ""

@@ -32,11 +32,9 @@ from kernelgap.predictors.interface import (
     task,
 )
 from kernelgap.predictors.linear import Linear, factorised
-from kernelgap.predictors.operators import (
-    GramMatrix,
+from kernelgap.predictors.operators import GramMatrix, dense, matmul
+from kernelgap.predictors.scaling import (
     Multiple,
-    dense,
-    matmul,
     middle,
     normalised,
     power_of_two,

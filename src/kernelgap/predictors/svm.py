@@ -40,12 +40,11 @@ from kernelgap.predictors.operators import (
     GramMatrix,
     Operator,
     factorises,
-    normalised,
     prepare,
     refuse_vanishing,
-    unscaled,
 )
-from kernelgap.predictors.separability import refuse, status_of
+from kernelgap.predictors.scaling import normalised, unscaled
+from kernelgap.predictors.separability import first_of_equal, refuse, status_of
 from kernelgap.typing import ArrayLike
 
 
@@ -156,7 +155,7 @@ def hard_margin_svm(
             nan = not_a_number(x.dtype)
             fit = jax.device_put(np.full(len(labels), np.nan, x.dtype)), nan, nan, nan, iterations
         else:
-            coef = unscaled(alpha * labels, 1 / jnp.square(root), x.dtype)
+            coef = unscaled(alpha * labels, 1 / jnp.square(root))
             fit = coef, root * margin, gap, residual, iterations
             valid = array_checks.is_concrete(status) or status <= Status.ABOVE_TOL.value
             fit = array_checks.nan_unless(valid, fit)
@@ -176,7 +175,7 @@ def _solve_all(
     starts: list[working_sets.Found | None] = [None] * len(signs)
     concrete = array_checks.is_concrete(x, signs, *jax.tree.leaves(operator))
     if concrete and (solver == "auto" or isinstance(solver, MatrixFree)):
-        first, most = working_sets.first_of_equal(np.asarray(x)), most_iterations(solver, 1000)
+        first, most = first_of_equal(np.asarray(x)), most_iterations(solver, 1000)
 
         def fit(labels: np.ndarray) -> working_sets.Found:
             return working_sets.solve(operator, x, labels, first, tol, most)
@@ -220,7 +219,7 @@ def _solve(
     if direct:
         return *limit_blas_threads(n, factorise), True
     target = jnp.asarray(tol / 10, x.dtype)  # exchanges accept ten times this
-    result = limit_blas_threads(n, lambda: exchange(operator, y, target, d, most - used))
+    result = limit_blas_threads(0, lambda: exchange(operator, y, target, d, most - used))
     gap = result.certificate.gap
     if fallback and array_checks.is_concrete(gap) and not bool(gap <= tol):
         return *limit_blas_threads(n, factorise), True

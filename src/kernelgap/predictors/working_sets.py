@@ -19,17 +19,14 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kernelgap._numerics.blas import limit_blas_threads
-from kernelgap._numerics.quick import quick_jit
-from kernelgap.kernels.functions import checked_block
-from kernelgap.kernels.tiled.products import multiply
 from kernelgap.predictors.complement import solve_complement
-from kernelgap.predictors.dual import Certificate
+from kernelgap.predictors.dual import Certificate, certify
 from kernelgap.predictors.exchanges import Factors, exchange
-from kernelgap.predictors.operators import GramMatrix, KernelOperator, Operator
+from kernelgap.predictors.operators import Operator
+from kernelgap.predictors.signed_gram import SignedGram
 
 _FIRST = 128  # points of the first set
 _NEARLY_ALL = 0.85  # share of support vectors from which the others are solved for
@@ -63,18 +60,11 @@ class _Point(NamedTuple):
     systems: int
 
 
-def first_of_equal(x: np.ndarray) -> np.ndarray:
-    """Return, for each row, the index of the first row that is equal to it."""
-    rows = np.ascontiguousarray(x).view(f"V{x.shape[1] * x.itemsize}").ravel()
-    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
-    return first[inverse.ravel()]
-
-
 def solve(
     operator: Operator, x: jax.Array, y: np.ndarray, first_equal: np.ndarray, tol: float, most: int
 ) -> Found:
     """Minimise until the relative duality gap is well below `tol`, or progress ends."""
-    data = _Data(operator, np.asarray(x), y)
+    data = SignedGram(operator, np.asarray(x), y)
     slack = max(tol / 32, 4 * data.eps)
     # Of equal rows with equal labels one is enough.
     points = np.sort(np.unique(2 * first_equal + (data.y > 0), return_index=True)[1])
@@ -121,17 +111,17 @@ def solve(
     alpha[chosen] = point.alpha
     exact = alpha.astype(float)
     outputs = data.outputs(chosen, exact[chosen], accurate=True)
-    certificate = _certificate(exact, outputs)
+    certificate = certify(exact, outputs)
     final = solved or not certificate.upper**2 > data.zero
     return Found(alpha, certificate, point.systems, final)
 
 
 def _minimise(
-    data: "_Data", chosen: np.ndarray, point: _Point, slack: float, last: bool, most: int
+    data: SignedGram, chosen: np.ndarray, point: _Point, slack: float, last: bool, most: int
 ) -> tuple[_Point, bool, np.ndarray]:
     """Return a better point of the working set, whether going on makes sense, and all outputs."""
     going = True
-    q = data.signed(chosen, np.dtype(float))
+    q = data.block(chosen, np.dtype(float))
     factors = Factors(q)
     for _ in range(_PROXIMAL if last else 1):
         anchor, free, rho, systems = point
@@ -153,81 +143,3 @@ def _minimise(
         if not going or (minimum.solved and moved <= slack / 2):
             break
     return point, going, data.outputs(chosen, point.alpha)
-
-
-def _certificate(alpha: np.ndarray, outputs: np.ndarray) -> Certificate:
-    """Return what `dual.certify` returns, in double precision."""
-    norm, total = np.sqrt(max(alpha @ outputs, 0.0)), alpha.sum()
-    positive = norm > 0 and total > 0
-    margin = outputs.min() / norm if positive else 0.0
-    upper = norm / total if total > 0 else np.inf
-    gap = max(1 - (max(margin, 0) / upper) ** 2, 0) if positive else 1.0
-    violation = np.where(alpha > 0, np.abs(outputs - 1), np.maximum(1 - outputs, 0)).max()
-    return Certificate(margin, upper, gap, violation)
-
-
-class _Data:
-    """All points, and Q = (y y') o K on any of them."""
-
-    def __init__(self, operator: Operator, x: np.ndarray, y: np.ndarray) -> None:
-        self.operator, self.x, self.y, self.dtype = operator, x, y, np.dtype(operator.dtype)
-        self.gram = np.asarray(operator.gram) if isinstance(operator, GramMatrix) else None
-        self.size, self.eps = operator.size, float(np.finfo(self.dtype).eps)
-        diagonal = operator.diagonal() if self.gram is None else self.gram.diagonal()
-        self.scale = float(np.median(diagonal))
-        self.least = 32 * self.eps * self.scale  # of rho: kernels of many points are that inexact
-        self.zero = min(4 * self.eps * self.scale, 1e-4 * float(np.min(diagonal)))
-
-    def signed(self, chosen: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return Q on a working set."""
-        signs = self.y[chosen].astype(dtype)
-        if isinstance(self.operator, KernelOperator):
-            rows = jnp.asarray(self.x[_padded(chosen)])
-            block = np.asarray(checked_block(self.operator.kernel, rows, None))
-            block = block[: len(chosen), : len(chosen)]
-        elif len(chosen) == self.size:
-            block = np.asarray(self.gram)
-        else:
-            block = np.asarray(self.gram)[np.ix_(chosen, chosen)]
-        block = block * signs  # promotes to the wider dtype
-        block *= signs[:, None]
-        return block
-
-    def outputs(self, chosen: np.ndarray, alpha: np.ndarray, accurate: bool = False) -> np.ndarray:
-        """Return y f for all points, f = sum_i alpha_i y_i K(., x_i) over the working set."""
-        support = np.flatnonzero(alpha)
-        if not len(support):
-            return np.zeros(self.size)
-        index, weights = chosen[support], alpha[support] * self.y[chosen[support]]
-        operator = self.operator
-        if self.gram is not None:
-            dtype = np.dtype(float) if accurate else self.dtype
-            values, weights = np.zeros(self.size, dtype), weights.astype(dtype)
-            for start in range(0, len(index), 256):  # in parts: no large copy
-                part = slice(start, start + 256)
-                values += weights[part] @ self.gram[index[part]].astype(dtype, copy=False)
-            return self.y * values
-        if isinstance(operator, KernelOperator) and not accurate and 8 * len(index) < self.size:
-            padded = _padded(index)
-            weights = np.pad(weights, (0, len(padded) - len(index)))
-            x, x2, v = (jnp.asarray(a, self.dtype) for a in (self.x, self.x[padded], weights))
-            values = multiply(operator.kernel, x, v, x2, operator.tile, operator.mesh)
-            return self.y * np.asarray(values, float)
-        full = np.zeros(self.size, self.dtype)
-        full[index] = weights
-        v = jnp.asarray(full)
-        product = _accurate(operator, v) if accurate else operator.product(v)
-        return self.y * np.asarray(product, float)
-
-
-@quick_jit
-def _accurate(operator: Operator, v: jax.Array) -> jax.Array:
-    return operator.accurate(v, jnp.zeros((), v.dtype))
-
-
-def _padded(index: np.ndarray) -> np.ndarray:
-    """Return indices whose number is one of few, so that few programs are compiled."""
-    count = 64
-    while count < len(index):
-        count = count * 5 // 4 + 1
-    return np.pad(index, (0, count - len(index)), mode="edge")
