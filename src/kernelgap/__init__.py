@@ -38,10 +38,10 @@ if TYPE_CHECKING:
         objectives,
         optim,
         predictors,
+        sklearn as sklearn,
         studies,
         testing,
     )
-    from kernelgap import sklearn as sklearn
     from kernelgap.saving import load, save
 
 __all__ = [

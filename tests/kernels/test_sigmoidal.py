@@ -6,14 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 from scipy import special, stats
 
 import kernelgap as kg
 from helpers import SMOOTH, x64
-from kernelgap.kernels.sigmoidal import _kolmogorov
-from kernelgap.kernels.sigmoidal import expectations as _expectations
+from kernelgap.kernels.sigmoidal import _kolmogorov, expectations as _expectations
 
 pytestmark = pytest.mark.slow
 

@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import kernelgap as kg
 from helpers import assert_close, eps, keys, labels_for, x64

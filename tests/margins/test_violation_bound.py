@@ -5,8 +5,7 @@ from fractions import Fraction
 import jax
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 import kernelgap as kg
 from helpers import seeds

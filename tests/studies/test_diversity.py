@@ -5,9 +5,12 @@ from scipy import stats
 import kernelgap as kg
 from helpers import write_mnist
 from kernelgap import cli
-from kernelgap.studies import diversity, over_seeds
-from kernelgap.studies import diversity_errors as errors
-from kernelgap.studies import diversity_parts as parts
+from kernelgap.studies import (
+    diversity,
+    diversity_errors as errors,
+    diversity_parts as parts,
+    over_seeds,
+)
 from kernelgap.studies.diversity_summary import choose
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,13 @@ import pytest
 
 from kernelgap import bounds, cli, datasets, kernels, lazy
 from kernelgap.datasets import Dataset
-from kernelgap.studies import over_seeds, seeds, wide_mlp
-from kernelgap.studies import wide_mlp_parts as parts
-from kernelgap.studies import wide_mlp_runs as runs
+from kernelgap.studies import (
+    over_seeds,
+    seeds,
+    wide_mlp,
+    wide_mlp_parts as parts,
+    wide_mlp_runs as runs,
+)
 from kernelgap.studies.learners import initial, path_length
 from kernelgap.studies.wide_mlp import WideMLPConfig
 from kernelgap.studies.wide_mlp_summary import SCALING, exponents

@@ -9,12 +9,9 @@ On the error on fresh data:
 On a Gram matrix, `eigenvalue_enclosure`: proven ends of its spectrum.
 """
 
-from kernelgap.bounds.bound import Bound as Bound
-from kernelgap.bounds.bound import Status as Status
+from kernelgap.bounds.bound import Bound as Bound, Status as Status
 from kernelgap.bounds.eigenvalues import (
     EigenvalueEnclosure as EigenvalueEnclosure,
-)
-from kernelgap.bounds.eigenvalues import (
     eigenvalue_enclosure,
 )
 from kernelgap.bounds.kernel_bounds import kernel_margin_bound, leave_one_out

@@ -8,16 +8,16 @@
 """
 
 from kernelgap.datasets.dataset import Dataset
-from kernelgap.datasets.handwritten import Split as Split
-from kernelgap.datasets.handwritten import digits, mnist
-from kernelgap.datasets.moments import Distribution as Distribution
-from kernelgap.datasets.moments import even_moments, iid_inputs, moment
+from kernelgap.datasets.handwritten import Split as Split, digits, mnist
+from kernelgap.datasets.moments import (
+    Distribution as Distribution,
+    even_moments,
+    iid_inputs,
+    moment,
+)
 from kernelgap.datasets.spherical import sphere
-from kernelgap.datasets.teachers import Inputs as Inputs
-from kernelgap.datasets.teachers import planted_teacher, teacher
-from kernelgap.datasets.xor import Noise as Noise
-from kernelgap.datasets.xor import Signal as Signal
-from kernelgap.datasets.xor import planted_xor, xor_noise
+from kernelgap.datasets.teachers import Inputs as Inputs, planted_teacher, teacher
+from kernelgap.datasets.xor import Noise as Noise, Signal as Signal, planted_xor, xor_noise
 
 __all__ = [
     "Dataset",

@@ -17,16 +17,12 @@ AISTATS 2017, arXiv:1611.03131.
 
 from kernelgap.diversity.discrepancy import (
     WorstSlice as WorstSlice,
-)
-from kernelgap.diversity.discrepancy import (
     hemisphere_discrepancy,
     max_slice_discrepancy,
     slice_discrepancy,
 )
 from kernelgap.diversity.features import (
     SmallestSingularValue as SmallestSingularValue,
-)
-from kernelgap.diversity.features import (
     extended_feature_gram,
     pl_bound,
     smallest_singular_value,

@@ -20,20 +20,15 @@ from kernelgap.kernels.conventions import convert
 from kernelgap.kernels.empirical import empirical_ntk
 from kernelgap.kernels.infinite import nngp, ntk
 from kernelgap.kernels.kernel import Kernel
-from kernelgap.kernels.spectra.dense import Spectrum as Spectrum
-from kernelgap.kernels.spectra.dense import spectrum
-from kernelgap.kernels.spectra.separation import NearestPair as NearestPair
-from kernelgap.kernels.spectra.separation import nearest_pair
-from kernelgap.kernels.spectra.zonal import ZonalSpectrum as ZonalSpectrum
-from kernelgap.kernels.spectra.zonal import zonal_spectrum
+from kernelgap.kernels.spectra.dense import Spectrum as Spectrum, spectrum
+from kernelgap.kernels.spectra.separation import NearestPair as NearestPair, nearest_pair
+from kernelgap.kernels.spectra.zonal import ZonalSpectrum as ZonalSpectrum, zonal_spectrum
 from kernelgap.kernels.tiled.products import matmul
 from kernelgap.kernels.tiled.storage import gram
 
 if TYPE_CHECKING:
     from kernelgap.kernels.spectra.extreme import (
         ExtremeEigenvalues as ExtremeEigenvalues,
-    )
-    from kernelgap.kernels.spectra.extreme import (
         extreme_eigenvalues,
     )
 

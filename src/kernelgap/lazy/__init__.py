@@ -23,8 +23,7 @@ Certificates of gradient descent:
 """
 
 from kernelgap.lazy.changes import activation_change, kernel_change
-from kernelgap.lazy.convergence import Convergence as Convergence
-from kernelgap.lazy.convergence import convergence_certificate
+from kernelgap.lazy.convergence import Convergence as Convergence, convergence_certificate
 from kernelgap.lazy.linearization import (
     displacement,
     divergence_step,
@@ -36,10 +35,8 @@ from kernelgap.lazy.losses import (
     logistic_loss_constants,
     squared_loss_constants,
 )
-from kernelgap.lazy.measures import Laziness as Laziness
-from kernelgap.lazy.measures import laziness, laziness_along
-from kernelgap.lazy.runs import RunCheck as RunCheck
-from kernelgap.lazy.runs import check_run
+from kernelgap.lazy.measures import Laziness as Laziness, laziness, laziness_along
+from kernelgap.lazy.runs import RunCheck as RunCheck, check_run
 from kernelgap.lazy.smoothness import output_curvature, tangent_lipschitz
 
 __all__ = [

@@ -14,29 +14,19 @@ Ctrl-C in `max_margin` raises `Interrupted` with the best network until then.
 
 from kernelgap.margins.best_network import (
     Interrupted,
-    max_margin,
-)
-from kernelgap.margins.best_network import (
     MarginCertificate as MarginCertificate,
+    max_margin,
 )
 from kernelgap.margins.certify.weak_duality import (
     UpperBound as UpperBound,
-)
-from kernelgap.margins.certify.weak_duality import (
     ViolationBound as ViolationBound,
-)
-from kernelgap.margins.certify.weak_duality import (
     upper_bound,
     violation_bound,
 )
-from kernelgap.margins.gap import DualityGap as DualityGap
-from kernelgap.margins.gap import duality_gap
-from kernelgap.margins.kkt import KKTResiduals as KKTResiduals
-from kernelgap.margins.kkt import kkt_residuals
-from kernelgap.margins.path import RegularizationPath as RegularizationPath
-from kernelgap.margins.path import regularization_path
-from kernelgap.margins.search.units import Unit as Unit
-from kernelgap.margins.search.units import most_violating_unit
+from kernelgap.margins.gap import DualityGap as DualityGap, duality_gap
+from kernelgap.margins.kkt import KKTResiduals as KKTResiduals, kkt_residuals
+from kernelgap.margins.path import RegularizationPath as RegularizationPath, regularization_path
+from kernelgap.margins.search.units import Unit as Unit, most_violating_unit
 
 __all__ = [
     "Interrupted",

@@ -15,10 +15,13 @@ from kernelgap.models.activations import Activation, SmoothActivation, leaky_rel
 from kernelgap.models.fixed_signs import fixed_sign_net
 from kernelgap.models.forward import preactivations
 from kernelgap.models.linearized import linearize
-from kernelgap.models.model import Layer as Layer
-from kernelgap.models.model import Model, Neurons
-from kernelgap.models.model import Parameterization as Parameterization
-from kernelgap.models.model import Params as Params
+from kernelgap.models.model import (
+    Layer as Layer,
+    Model,
+    Neurons,
+    Parameterization as Parameterization,
+    Params as Params,
+)
 from kernelgap.models.perceptrons import homogeneous_mlp, mlp
 
 __all__ = [

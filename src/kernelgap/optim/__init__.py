@@ -6,7 +6,6 @@ noise is there too. `train` runs any optax optimiser in one compiled loop.
 """
 
 from kernelgap.optim.noisy import noisy_gd
-from kernelgap.optim.training import Trained as Trained
-from kernelgap.optim.training import train
+from kernelgap.optim.training import Trained as Trained, train
 
 __all__ = ["noisy_gd", "train"]

@@ -31,8 +31,7 @@ from kernelgap.studies import (
     wide_mlp,
     width,
 )
-from kernelgap.studies.comparison import Comparison as Comparison
-from kernelgap.studies.comparison import compare
+from kernelgap.studies.comparison import Comparison as Comparison, compare
 from kernelgap.studies.estimates import Estimate, means
 from kernelgap.studies.execution import Cell
 from kernelgap.studies.options import Config, option

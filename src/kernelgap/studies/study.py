@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from kernelgap._support.display import Html, escape
-from kernelgap._support.display import table as html_table
+from kernelgap._support.display import Html, escape, table as html_table
 from kernelgap._support.extras import missing_extra, progress_bar
 from kernelgap._support.files import write_atomically
 from kernelgap.studies import execution, panels, store, tables

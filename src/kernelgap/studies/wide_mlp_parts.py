@@ -10,8 +10,7 @@ import optax
 from kernelgap import bounds, datasets, kernels, lazy, models, optim
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model, Params
-from kernelgap.studies import seeds
-from kernelgap.studies import wide_mlp_runs as runs
+from kernelgap.studies import seeds, wide_mlp_runs as runs
 from kernelgap.studies.estimates import Row
 from kernelgap.studies.learners import initial
 from kernelgap.studies.seeds import over_seeds

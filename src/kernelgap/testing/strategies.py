@@ -4,11 +4,9 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 
-from kernelgap import kernels as kernel_module
-from kernelgap import models as model_module
+from kernelgap import kernels as kernel_module, models as model_module
 from kernelgap._numerics import checks
 from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
