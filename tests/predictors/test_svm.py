@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import given, strategies as st
 from jax.sharding import Mesh
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
@@ -74,7 +74,6 @@ def test_the_gap_is_the_duality_gap_at_any_point(seed):
 
 
 @given(seeds, st.sampled_from([(12, 3), (40, 10), (60, 2), (80, 40)]))
-@example(389, (60, 2))  # libsvm stops at a margin that is 3% too small
 def test_same_optimum_as_libsvm(seed, shape):
     """libsvm has a bias; on the data with their mirror images (-phi, -y) it is zero by symmetry."""
     with x64(True):
@@ -92,9 +91,9 @@ def test_same_optimum_as_libsvm(seed, shape):
         margin = (y * (gram @ beta)).min() / np.sqrt(beta @ gram @ beta)
         assert float(found.duality_gap) <= 1e-8
         assert margin <= float(found.margin) * (1 + 1e-6)
-        # What libsvm leaves is its own; most where the margin is small.
-        assert margin >= float(found.margin) * 0.9
+        # Where the margin is small, libsvm stops up to a tenth below it.
         if shape[1] >= 10:
+            assert margin >= float(found.margin) * 0.999
             np.testing.assert_allclose(found.coef, beta, atol=1e-3 * np.abs(beta).max())
 
 
