@@ -23,16 +23,16 @@ def normal_layers(
     return tuple(std * draw for std, draw in zip(stds, draws, strict=True))
 
 
-def forward(spec: Any, params: Params, x: ArrayLike, *, hidden: bool = False) -> Any:
+def propagate(spec: Any, params: Params, x: ArrayLike, *, hidden: bool = False) -> Any:
     """Return the outputs of a net or, if `hidden`, the arguments of its activations."""
     x = array_checks.floating(x, "x")
     checked_layers(spec, params, x)
     weights = tuple(array_checks.array(matrix, "params") for matrix in params)
-    return _forward(spec, weights, x, hidden)
+    return _propagate(spec, weights, x, hidden)
 
 
 @partial(quick_jit, static_argnames=("spec", "hidden"))
-def _forward(spec: Any, weights: Params, x: jax.Array, hidden: bool) -> Any:
+def _propagate(spec: Any, weights: Params, x: jax.Array, hidden: bool) -> Any:
     """Compute z_k = s_k W_k h_{k-1}, h_k = phi(z_k), h_0 = x, layer after layer."""
     dtype = array_checks.common_dtype(x, *weights)
     h, arguments = x.astype(dtype), []
@@ -63,7 +63,7 @@ def preactivations(model: Model, params: Params, x: ArrayLike) -> tuple[jax.Arra
         [(2, 5), (2, 7)]
     """
     check_layers(model)
-    return forward(model.spec, params, x, hidden=True)
+    return propagate(model.spec, params, x, hidden=True)
 
 
 def checked_layers(spec: Any, params: Params, x: jax.Array) -> list[Layer]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.closure import Closure
 from kernelgap.models.activations import Activation, SmoothActivation, checked_activation
-from kernelgap.models.forward import forward, normal_layers
+from kernelgap.models.forward import normal_layers, propagate
 from kernelgap.models.model import MLPSpec, Model, Neurons, Parameterization, Params, model_of
 from kernelgap.typing import DTypeLike, Key
 
@@ -132,7 +132,7 @@ def _init(spec: MLPSpec, key: Key, d: int, dtype: DTypeLike | None = None) -> Pa
 
 
 def _apply(spec: MLPSpec, params: Params, x: jax.Array) -> jax.Array:
-    return forward(spec, params, x)
+    return propagate(spec, params, x)
 
 
 def _spec(
