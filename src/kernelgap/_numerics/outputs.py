@@ -75,8 +75,9 @@ def check_outputs(outputs: ArrayLike) -> jax.Array:
 
 def check_labels(outputs: jax.Array, y: ArrayLike) -> jax.Array:
     """Check the labels of checked outputs: signs for one output, classes for several."""
-    n, *classes = outputs.shape
-    return array_checks.classes(y, n, *classes) if classes else array_checks.signs(y, n)
+    if outputs.ndim == 1:
+        return array_checks.signs(y, outputs.shape[0])
+    return array_checks.classes(y, outputs.shape[0], outputs.shape[1])
 
 
 def signed_outputs(outputs: jax.Array, y: ArrayLike) -> jax.Array:
