@@ -141,13 +141,17 @@ def _run_cell(config: GapConfig, identity: tuple) -> list[Row]:
         jax.random.fold_in(jax.random.key(config.seed), d), (3, config.seeds)
     )
     if config.data == "digits":
-        train, test = seeds.split(seeds.digits(train_keys, config.classes), n)
+        stream, largest = seeds.digits(train_keys, config.classes), config.sizes[-1]
+        _, test = seeds.split(stream, n)
     else:
-        train = _sample(config, train_keys, n, d, config.flip)
+        largest = max(n, round(config.net_ratios[-1] * d)) if learner == "net" else n
+        stream = _sample(config, train_keys, largest, d, config.flip)
         test = _sample(config, test_keys, config.n_test, d)
+    train = seeds.first(stream, n)
     if learner == "net":
+        stream = seeds.first(stream, seeds.padded_size(n, largest))
         rows = learners.annealed_nets(
-            learners.two_layer_net(config.width), other_keys, train, test, config
+            learners.two_layer_net(config.width), other_keys, stream, n, test, config
         )
     else:
         kernel = kernels.ntk(learners.KERNEL_NET)

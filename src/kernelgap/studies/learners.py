@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from kernelgap import metrics, models, objectives, optim, predictors
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._numerics.trees import safe_power, squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
@@ -35,13 +36,14 @@ def two_layer_net(
     )
 
 
-error_rate = jax.jit(metrics.error_rate)
+error_rate = quick_jit(metrics.error_rate)
 
 
 def annealed_nets(
     model: Model,
     keys: jax.Array,
-    train: Dataset,
+    stream: Dataset,
+    n: int,
     test: Dataset,
     config: Any,
 ) -> list[Row]:
@@ -53,22 +55,24 @@ def annealed_nets(
     Args:
         model: The network.
         keys: Shape (seeds,), for the initial parameters.
-        train: Training sets, x of shape (seeds, n, d).
+        stream: Samples of which the first n are for training, x of shape (seeds, N, d). All of them
+            are passed to the program, with weight 0 for the others, so that one program serves
+            several n.
+        n: Number of training samples.
         test: Test sets, x of shape (seeds, n_test, d).
         config: Options `l2s`, decreasing, `steps` of Adam for each of them, and `learning_rate`.
 
     Returns:
         A row per seed: error, train_error, margin (normalised, l2), duality_gap (NaN).
     """
-    params = initial(model, keys, train.x.shape[-1])
-    path = jnp.asarray(config.l2s, train.x.dtype)
+    params = initial(model, keys, stream.x.shape[-1])
+    path, count = jnp.asarray(config.l2s, stream.x.dtype), jnp.asarray(n, stream.x.dtype)
     static = (model, config.steps, config.learning_rate)
-    params = over_seeds(_anneal, (params, train), static=static, shared=(path,))
-    errors = (over_seeds(_error, (params, data), static=(model,)) for data in (test, train))
-    margins = over_seeds(_margin, (params, train), static=(model,))
+    params = over_seeds(_anneal, (params, stream), static=static, shared=(path, count))
+    measured = over_seeds(_measure, (params, stream, test), static=(model,), shared=(count,))
     return [
         {"error": float(a), "train_error": float(b), "margin": float(c), "duality_gap": NAN}
-        for a, b, c in zip(*errors, margins, strict=True)
+        for a, b, c in zip(*jax.device_get(measured), strict=True)
     ]
 
 
@@ -82,23 +86,44 @@ def _initial(model: Model, d: int, key: jax.Array) -> Params:
 
 
 def _anneal(
-    model: Model, steps: int, learning_rate: float, l2s: jax.Array, params: Params, train: Dataset
+    model: Model,
+    steps: int,
+    learning_rate: float,
+    l2s: jax.Array,
+    n: jax.Array,
+    params: Params,
+    stream: Dataset,
 ) -> Params:
     optimizer = optax.adam(learning_rate)
+    used = _first(n, stream)
 
     def stage(params: Params, l2: jax.Array) -> tuple[Params, None]:
-        loss = objectives.regularized_logistic(model.apply, l2=l2)
-        return optim.train(loss, params, train, optimizer, steps=steps).params, None
+        def loss(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+            losses = objectives.logistic_losses(model.apply(params, x), y)
+            return jnp.sum(jnp.where(used, losses, 0)) / n + l2 * squared_norm(params)
+
+        return optim.train(loss, params, stream, optimizer, steps=steps).params, None
 
     return jax.lax.scan(stage, params, l2s)[0]
 
 
-def _error(model: Model, params: Params, data: Dataset) -> jax.Array:
-    return error_rate(model.apply(params, data.x), data.y)
+def _first(n: jax.Array, stream: Dataset) -> jax.Array:
+    return jnp.arange(stream.x.shape[0]) < n
 
 
-def _margin(model: Model, params: Params, data: Dataset) -> jax.Array:
-    return metrics.normalized_margin(model, params, *data)
+def _measure(
+    model: Model, n: jax.Array, params: Params, stream: Dataset, test: Dataset
+) -> tuple[jax.Array, ...]:
+    """Return test error, training error and normalised margin on the first n samples."""
+    used = _first(n, stream)
+    # Copies of a sample change no smallest margin.
+    x, y = (jnp.where(a, b, b[:1]) for a, b in ((used[:, None], stream.x), (used, stream.y)))
+    wrong = ~(metrics.output_margins(model.apply(params, x), y) > 0)
+    return (
+        error_rate(model.apply(params, test.x), test.y),
+        jnp.sum(jnp.where(used, wrong, 0), dtype=n.dtype) / n,
+        metrics.normalized_margin(model, params, x, y),
+    )
 
 
 def kernel_svm(kernel: Kernel, train: Dataset, test: Dataset) -> Row:
