@@ -19,7 +19,7 @@ from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import KernelFunction, checked_kernel, diagonal
 from kernelgap.kernels.tiled import sharding
-from kernelgap.kernels.tiled.blocks import has_blocks
+from kernelgap.kernels.tiled.blocks import has_blocks, host_diagonal
 from kernelgap.predictors.interface import (
     Direct,
     KernelPredictor,
@@ -172,7 +172,8 @@ def _rows_at_once(solver: Solver, n: int) -> int:
 
 def _warn_of_sizes(kernel: KernelFunction, x: jax.Array, n: int) -> None:
     """Warn if the largest rows hide the others, because squares of features are summed."""
-    squares = np.asarray(_diagonal(kernel, x), np.float64)
+    own = host_diagonal if has_blocks(kernel, x) else _diagonal
+    squares = np.asarray(own(kernel, x), np.float64)
     lost = float(jnp.finfo(x.dtype).eps) * np.max(squares) * n
     if lost > 1e-2 * np.sum(np.minimum(squares, np.median(squares))):
         warnings.warn(

@@ -95,7 +95,8 @@ def fit_on_host(
     change = inverse(first)
     whole = size(first, change) or 1.0
     coef, error, iterations, progress = np.zeros_like(first), 1.0, 0, True
-    while error > tol and progress and iterations < max_iterations:
+    limit = float(tol)
+    while error > limit and progress and iterations < max_iterations:
         after = coef + orthonormal(change, trans=1)
         remainder = left(after)
         correction = inverse(remainder)
@@ -107,7 +108,7 @@ def fit_on_host(
     coef = unit * coef
     scaled = (coef * (largest * factor)).astype(dtype)
     lost = np.any((coef != 0) & ((scaled == 0) | ~np.isfinite(scaled)))
-    status = Status.CONVERGED if error <= tol else Status.ABOVE_TOL
+    status = Status.CONVERGED if error <= limit else Status.ABOVE_TOL
     numbers = cast(error, dtype), cast(iterations, np.int32), cast(int(status), np.int32)
     return Fit(jax.device_put(scaled), *numbers, cast(True, bool), cast(lost, bool))
 

@@ -1,15 +1,17 @@
 """K(x1, x2) on the host, in blocks of few shapes: other numbers of inputs compile nothing."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import numpy as np
 
 from kernelgap._numerics.quick import quick_jit, runs_alone
-from kernelgap.kernels.functions import KernelFunction, checked_block
-from kernelgap.kernels.kernel import Kernel
+from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
+from kernelgap.kernels.kernel import Kernel, is_extreme
 
-_ROWS, _COLUMNS, _LEAST = 1024, 512, 64  # sides of the largest block, and of the smallest
+_ROWS, _COLUMNS = 1024, 512  # the largest block
+_HELD = 4096  # inputs up to which evaluating both halves of a Gram matrix costs less than compiling
 
 
 def has_blocks(kernel: KernelFunction, *arrays: jax.Array) -> bool:
@@ -17,7 +19,8 @@ def has_blocks(kernel: KernelFunction, *arrays: jax.Array) -> bool:
 
     Functions that are not a `Kernel` are called as they are: errors name the shapes they get.
     """
-    return isinstance(kernel, Kernel) and runs_alone([*arrays, *jax.tree.leaves(kernel)])
+    held = isinstance(kernel, Kernel) and kernel.ndim == 2
+    return held and runs_alone([*arrays, *jax.tree.leaves(kernel)])
 
 
 def cross_blocks(
@@ -30,10 +33,30 @@ def cross_blocks(
             yield i, j, block[: i.stop - i.start, : j.stop - j.start]
 
 
+def gram_matrix(kernel: KernelFunction, x: jax.Array) -> jax.Array:
+    """Return kernel(x); a matrix that is not large is made of blocks."""
+    if x.shape[0] > _HELD or not has_blocks(kernel, x) or is_extreme(x):
+        return checked_block(kernel, x, None)
+    gram = np.zeros((x.shape[0],) * 2, x.dtype)
+    for i, j, block in cross_blocks(kernel, x, x, _HELD):
+        gram[i, j] = block
+    gram = np.tril(gram, -1)
+    gram += gram.T
+    np.fill_diagonal(gram, host_diagonal(kernel, x))
+    return jax.device_put(gram)
+
+
+def host_diagonal(kernel: KernelFunction, x: jax.Array) -> np.ndarray:
+    """Return k(x_i, x_i) for each row."""
+    values = [np.asarray(_diagonal(kernel, rows))[: i.stop - i.start] for i, rows in _parts(x, _ROWS)]
+    return np.concatenate(values)
+
+
 def _parts(x: jax.Array, largest: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield slices, and their rows of x, to which copies of the last are added."""
     host, n = np.asarray(x), x.shape[0]
-    side = min(largest, max(_LEAST, 1 << (n - 1).bit_length()))
+    sides = (largest, largest // 4, largest // 16)
+    side = min((side for side in sides if side >= n), default=largest)
     for start in range(0, n, side):
         part = slice(start, min(start + side, n))
         yield part, np.pad(host[part], ((0, side - (part.stop - start)), (0, 0)), mode="edge")
@@ -42,3 +65,8 @@ def _parts(x: jax.Array, largest: int) -> Iterator[tuple[slice, np.ndarray]]:
 @quick_jit
 def _block(kernel: KernelFunction, x1: jax.Array, x2: jax.Array) -> jax.Array:
     return checked_block(kernel, x1, x2)
+
+
+@partial(quick_jit, rows=_ROWS)
+def _diagonal(kernel: KernelFunction, x: jax.Array) -> jax.Array:
+    return diagonal(kernel, x)
