@@ -41,11 +41,13 @@ def fit_on_host(
     max_iterations: int,
 ) -> Fit | None:
     """Return the fit, or None if a matrix is singular to rounding or not finite."""
-    n, dtype = centers.shape[0], np.dtype(gram.dtype)
+    # Equal centres span no more than one of them.
+    chosen = np.sort(np.unique(np.asarray(centers), axis=0, return_index=True)[1])
+    spanning, matrix = np.asarray(centers)[chosen], np.asarray(gram)[np.ix_(chosen, chosen)]
+    n, dtype = len(chosen), matrix.dtype
     eps, factor = float(np.finfo(dtype).eps), 1 / np.square(np.asarray(root))
     largest = _power_of_two(np.max(np.abs(np.asarray(y))), ordinary=1.0)
     targets = np.asarray(y) / largest
-    matrix = np.asarray(gram)
     sizes = np.sqrt(matrix.diagonal())
     median = np.sort(sizes)[n // 2]
     # Scaling the centres to one size does not change their span.
@@ -62,7 +64,7 @@ def fit_on_host(
     def rows() -> Iterator[tuple[slice, np.ndarray]]:
         """Yield slices of x, and the values of the centres' functions there."""
         parts: list[np.ndarray] = []
-        for i, j, block in cross_blocks(kernel, x, centers, tile):
+        for i, j, block in cross_blocks(kernel, x, spanning, tile):
             parts.append(block)
             if j.stop == n:
                 yield i, np.hstack(parts) * (factor * unit)
@@ -105,12 +107,12 @@ def fit_on_host(
         if apart < error:
             coef, change, error = after, correction, apart
     error = error if np.any(first) else 0.0
-    coef = unit * coef
-    scaled = (coef * (largest * factor)).astype(dtype)
+    coef, values = unit * coef, np.zeros(centers.shape[0], dtype)
+    values[chosen] = scaled = (coef * (largest * factor)).astype(dtype)
     lost = np.any((coef != 0) & ((scaled == 0) | ~np.isfinite(scaled)))
     status = Status.CONVERGED if error <= limit else Status.ABOVE_TOL
     numbers = cast(error, dtype), cast(iterations, np.int32), cast(int(status), np.int32)
-    return Fit(jax.device_put(scaled), *numbers, cast(True, bool), cast(lost, bool))
+    return Fit(jax.device_put(values), *numbers, cast(True, bool), cast(lost, bool))
 
 
 def _factor(matrix: np.ndarray, ridge: float, least: float) -> np.ndarray | None:

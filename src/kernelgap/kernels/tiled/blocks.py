@@ -24,7 +24,7 @@ def has_blocks(kernel: KernelFunction, *arrays: jax.Array) -> bool:
 
 
 def cross_blocks(
-    kernel: KernelFunction, x1: jax.Array, x2: jax.Array, tile: int
+    kernel: KernelFunction, x1: jax.Array | np.ndarray, x2: jax.Array | np.ndarray, tile: int
 ) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Yield rows, columns and values of each block of K(x1, x2), row after row."""
     for i, rows in _parts(x1, min(tile, _ROWS)):
@@ -52,7 +52,7 @@ def host_diagonal(kernel: KernelFunction, x: jax.Array) -> np.ndarray:
     return np.concatenate(values)
 
 
-def _parts(x: jax.Array, largest: int) -> Iterator[tuple[slice, np.ndarray]]:
+def _parts(x: jax.Array | np.ndarray, largest: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield slices, and their rows of x, to which copies of the last are added."""
     host, n = np.asarray(x), x.shape[0]
     sides = (largest, largest // 4, largest // 16)
