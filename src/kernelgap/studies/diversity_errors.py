@@ -15,6 +15,7 @@ import numpy as np
 import optax
 
 from kernelgap import datasets, diversity, models, objectives, optim
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model
 from kernelgap.studies import seeds
@@ -110,7 +111,9 @@ class _Chosen(NamedTuple):
     discrepancy: jax.Array
 
 
-@partial(jax.jit, static_argnames=("model", "shared", "steps", "every", "learning_rate"))
+@partial(
+    quick_jit, static_argnames=("model", "shared", "steps", "every", "learning_rate"), level=1
+)
 def _fit(
     model: Model,
     w: jax.Array,
