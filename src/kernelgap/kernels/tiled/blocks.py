@@ -55,8 +55,7 @@ def host_diagonal(kernel: KernelFunction, x: jax.Array) -> np.ndarray:
 def _parts(x: jax.Array | np.ndarray, largest: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield slices, and their rows of x, to which copies of the last are added."""
     host, n = np.asarray(x), x.shape[0]
-    sides = (largest, largest // 4, largest // 16)
-    side = min((side for side in sides if side >= n), default=largest)
+    side = largest // 4 if n <= largest // 4 else largest
     for start in range(0, n, side):
         part = slice(start, min(start + side, n))
         yield part, np.pad(host[part], ((0, side - (part.stop - start)), (0, 0)), mode="edge")
