@@ -1,4 +1,4 @@
-"""Studies in fresh processes with empty caches: seconds, and how many of them the compiler takes."""
+"""Studies in fresh processes with empty caches: seconds, and the share of the compiler."""
 
 import argparse
 import contextlib

@@ -232,7 +232,9 @@ def test_samples_beyond_n_change_nothing():
 
 def test_copies_change_no_kernel_machine():
     keys = jax.random.split(jax.random.key(0), (2, 1))
-    (train,), (test,) = (seeds.each(seeds.xor(k, n, 6)) for k, n in zip(keys, (40, 300), strict=True))
+    (train,), (test,) = (
+        seeds.each(seeds.xor(k, n, 6)) for k, n in zip(keys, (40, 300), strict=True)
+    )
     kernel = kernels.ntk(learners.KERNEL_NET)
     row = learners.kernel_svm(kernel, train, test)  # 40 are padded to 128
     svm = predictors.hard_margin_svm(kernel, *train)

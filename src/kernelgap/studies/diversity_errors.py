@@ -111,9 +111,7 @@ class _Chosen(NamedTuple):
     discrepancy: jax.Array
 
 
-@partial(
-    quick_jit, static_argnames=("model", "shared", "steps", "every", "learning_rate"), level=1
-)
+@partial(quick_jit, static_argnames=("model", "shared", "steps", "every", "learning_rate"), level=1)
 def _fit(
     model: Model,
     w: jax.Array,

@@ -86,9 +86,7 @@ def _random(n: int, d: int, key: jax.Array) -> jax.Array:
     return random_units(key, n, d)
 
 
-def clustered_starts(
-    keys: jax.Array, n: int, d: int, *, clusters: int, spread: float
-) -> jax.Array:
+def clustered_starts(keys: jax.Array, n: int, d: int, *, clusters: int, spread: float) -> jax.Array:
     """Return clustered directions for each key: shape (seeds, n, d)."""
     size = jnp.asarray(spread, float)
     return over_seeds(_clustered, (keys,), static=(n, d, clusters), shared=(size,))

@@ -19,7 +19,7 @@ from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
 from kernelgap.models import Model, Params
 from kernelgap.studies.estimates import NAN, Row
-from kernelgap.studies.seeds import over_seeds
+from kernelgap.studies.seeds import first, over_seeds, padded_size
 
 ALONE_FROM = 4000  # number of training points from which a dense kernel cell must run alone
 _PADDED = 4096  # and up to which copies cost less than a compilation
@@ -56,9 +56,9 @@ def annealed_nets(
     Args:
         model: The network.
         keys: Shape (seeds,), for the initial parameters.
-        stream: Samples of which the first n are for training, x of shape (seeds, N, d). All of them
-            are passed to the program, with weight 0 for the others, so that one program serves
-            several n.
+        stream: Samples, x of shape (seeds, N, d), of which the first n are for training. The whole,
+            half or quarter of them enters the program, with weight 0 for those beyond n, so that
+            one program serves several n.
         n: Number of training samples.
         test: Test sets, x of shape (seeds, n_test, d).
         config: Options `l2s`, decreasing, `steps` of Adam for each of them, and `learning_rate`.
@@ -66,6 +66,7 @@ def annealed_nets(
     Returns:
         A row per seed: error, train_error, margin (normalised, l2), duality_gap (NaN).
     """
+    stream = first(stream, padded_size(n, stream.x.shape[1]))
     params = initial(model, keys, stream.x.shape[-1])
     path, count = jnp.asarray(config.l2s, stream.x.dtype), jnp.asarray(n, stream.x.dtype)
     static = (model, config.steps, config.learning_rate)

@@ -48,7 +48,9 @@ def gram_matrix(kernel: KernelFunction, x: jax.Array) -> jax.Array:
 
 def host_diagonal(kernel: KernelFunction, x: jax.Array) -> np.ndarray:
     """Return k(x_i, x_i) for each row."""
-    values = [np.asarray(_diagonal(kernel, rows))[: i.stop - i.start] for i, rows in _parts(x, _ROWS)]
+    values = [
+        np.asarray(_diagonal(kernel, rows))[: i.stop - i.start] for i, rows in _parts(x, _ROWS)
+    ]
     return np.concatenate(values)
 
 
