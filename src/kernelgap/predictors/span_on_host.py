@@ -53,7 +53,7 @@ def fit_on_host(
     # Scaling the centres to one size does not change their span.
     unit = 1 / _power_of_two(sizes / (median if median > 0 else 1), ordinary=32.0)
     matrix = unit[:, None] * matrix * unit
-    ridge = 16 * eps * np.mean(matrix.diagonal())
+    ridge = 16 * eps * float(np.mean(matrix.diagonal()))
     whitening = _factor(matrix, ridge, max(n, 64) * eps * np.max(matrix.diagonal()))
     if whitening is None:
         return None

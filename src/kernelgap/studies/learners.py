@@ -153,7 +153,8 @@ def _padded(train: Dataset) -> Dataset:
     if size > _PADDED:
         return train
     x, y = np.asarray(train.x), np.asarray(train.y)
-    return Dataset(*(np.concatenate([a, np.repeat(a[-1:], size - n, axis=0)]) for a in (x, y)))
+    parts = (np.concatenate([a, np.repeat(a[-1:], size - n, axis=0)]) for a in (x, y))
+    return Dataset(*map(jax.device_put, parts))
 
 
 def _share_of_errors(predictor: predictors.KernelPredictor, data: Dataset) -> float:
