@@ -29,6 +29,7 @@ class Fit(NamedTuple):
     lost: Bool[Array, ""]  # True if coefficients leave the range of the dtype
 
 
+@np.errstate(over="ignore", invalid="ignore")  # results that are not finite are refused
 def fit_on_host(
     kernel: KernelFunction,
     root: Float[Array, ""],
