@@ -11,7 +11,7 @@ from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
 from kernelgap.kernels.kernel import Kernel, is_extreme
 
 _ROWS, _COLUMNS = 1024, 512  # the largest block
-_HELD = 4096  # inputs up to which evaluating both halves of a Gram matrix costs less than compiling
+_HELD = 4096  # inputs up to which evaluating both halves costs less than a compilation
 
 
 def has_blocks(kernel: KernelFunction, *arrays: jax.Array) -> bool:
@@ -37,7 +37,11 @@ def gram_matrix(kernel: KernelFunction, x: jax.Array) -> jax.Array:
     """Return kernel(x); a matrix that is not large is made of blocks."""
     if x.shape[0] > _HELD or not has_blocks(kernel, x) or is_extreme(x):
         return checked_block(kernel, x, None)
-    gram = np.zeros((x.shape[0],) * 2, x.dtype)
+    n = x.shape[0]
+    if n <= _COLUMNS:
+        ((_, rows),) = _parts(x, _COLUMNS)
+        return jax.device_put(np.asarray(_block(kernel, rows, None))[:n, :n])
+    gram = np.zeros((n, n), x.dtype)
     for i, j, block in cross_blocks(kernel, x, x, _HELD):
         gram[i, j] = block
     gram = np.tril(gram, -1)
@@ -64,7 +68,7 @@ def _parts(x: jax.Array | np.ndarray, largest: int) -> Iterator[tuple[slice, np.
 
 
 @quick_jit
-def _block(kernel: KernelFunction, x1: jax.Array, x2: jax.Array) -> jax.Array:
+def _block(kernel: KernelFunction, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
     return checked_block(kernel, x1, x2)
 
 
