@@ -48,9 +48,7 @@ def array(value: Any, name: str) -> jax.Array:
         if _is_device_memory(host):
             return jnp.array(jnp.from_dlpack(host))
         with np.errstate(over="ignore"):
-            # A copy: old versions of JAX share the buffer. device_put compiles nothing.
-            plain = isinstance(host, np.ndarray)
-            converted = jax.device_put(host.copy()) if plain else jnp.array(host)
+            converted = jnp.array(host)  # a copy: old versions of JAX share the buffer
     except (TypeError, ValueError, OverflowError) as error:
         received = _describe(value, name)
         raise TypeError(f"`{name}` must be an array of numbers; got {received}") from error

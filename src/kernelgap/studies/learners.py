@@ -110,7 +110,7 @@ def _anneal(
 
 
 def _first(n: jax.Array, stream: Dataset) -> jax.Array:
-    return jnp.arange(stream.x.shape[0]) < n
+    return jnp.arange(stream.x.shape[0], dtype=n.dtype) < n
 
 
 def _measure(
@@ -123,7 +123,7 @@ def _measure(
     wrong = ~(metrics.output_margins(model.apply(params, x), y) > 0)
     return (
         error_rate(model.apply(params, test.x), test.y),
-        jnp.sum(jnp.where(used, wrong, 0), dtype=n.dtype) / n,
+        jnp.sum((used & wrong).astype(n.dtype)) / n,
         metrics.normalized_margin(model, params, x, y),
     )
 
