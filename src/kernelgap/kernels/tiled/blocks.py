@@ -17,10 +17,13 @@ _HELD = 4096  # inputs up to which evaluating both halves costs less than a comp
 def has_blocks(kernel: KernelFunction, *arrays: jax.Array) -> bool:
     """Return True on a single CPU, whose memory NumPy shares, unless something is traced.
 
-    Functions that are not a `Kernel` are called as they are: errors name the shapes they get.
+    Functions that are not a `Kernel` are called as they are: errors name the shapes they get. Nor
+    are arrays taken from the device on which a user has put them.
     """
-    held = isinstance(kernel, Kernel) and kernel.ndim == 2
-    return held and runs_alone([*arrays, *jax.tree.leaves(kernel)])
+    if not isinstance(kernel, Kernel) or kernel.ndim != 2:
+        return False
+    leaves = [*arrays, *jax.tree.leaves(kernel)]
+    return runs_alone(leaves) and not any(getattr(leaf, "committed", False) for leaf in leaves)
 
 
 def cross_blocks(
