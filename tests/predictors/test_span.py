@@ -135,3 +135,29 @@ def test_homogeneous_at_any_scale(of_x, of_y):
     np.testing.assert_allclose(
         scaled.decision_function(of_x * x) / of_y, plain.decision_function(x), atol=1e-3
     )
+
+
+def test_repeated_centres_span_no_more_than_one_of_them():
+    split = jax.random.split(key)
+    centers = np.asarray(kg.datasets.xor_noise(split[0], 30, 6, noise="gaussian").x)
+    x, y = kg.datasets.xor_noise(split[1], 500, 6, noise="gaussian")
+    repeated = np.concatenate([centers, centers[::-1]])
+    once, twice = (best_in_span(ntk, c, x, y) for c in (centers, repeated))
+    np.testing.assert_allclose(
+        once.decision_function(x), twice.decision_function(x), rtol=0, atol=1e-3
+    )
+    assert twice.coef.shape == (60,)
+    assert int(twice.status) == 0
+
+
+@pytest.mark.parametrize("tile", [64, 1000])
+def test_the_host_and_one_program_agree(tile):
+    split = jax.random.split(key)
+    centers, _ = kg.datasets.xor_noise(split[0], 30, 6, noise="gaussian")
+    x, y = kg.datasets.xor_noise(split[1], 500, 6, noise="gaussian")
+    y, solver = 1e30 * y, MatrixFree(tile=tile)
+    host = best_in_span(ntk, centers, x, y, solver=solver)
+    program = jax.jit(lambda c: best_in_span(ntk, c, x, y, solver=solver))(centers)
+    values = (np.asarray(f.decision_function(x)) / 1e30 for f in (host, program))
+    np.testing.assert_allclose(*values, rtol=0, atol=1e-3)
+    assert float(host.kkt_residual) < 1e-3

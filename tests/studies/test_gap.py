@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from kernelgap.studies import gap
+from kernelgap import kernels, predictors
+from kernelgap.studies import gap, learners, seeds
 
 pytestmark = pytest.mark.slow
 
@@ -213,3 +214,29 @@ def test_the_span_stops_at_its_limit():
     assert at_target.keys["d"] == 4
     assert result.select("exponent", {"learner": "span"}) == []
     assert gap.GapConfig().dims == (10, 14, 20, 28, 40)
+
+
+def test_samples_beyond_n_change_nothing():
+    """Nets of several n share a program; only the first n samples have weight in it."""
+    config = gap.GapConfig(**(TINY | {"steps": 5}))
+    keys = jax.random.split(jax.random.key(0), (3, 2))
+    stream, test = seeds.xor(keys[0], 40, 4), seeds.xor(keys[1], 200, 4)
+    model = learners.two_layer_net(8)
+    own, other = (
+        learners.annealed_nets(model, keys[2], seeds.first(stream, size), 10, test, config)
+        for size in (10, 40)
+    )
+    for a, b in zip(own, other, strict=True):
+        assert a == pytest.approx(b, rel=1e-4, nan_ok=True)
+
+
+def test_copies_change_no_kernel_machine():
+    keys = jax.random.split(jax.random.key(0), (2, 1))
+    (train,), (test,) = (
+        seeds.each(seeds.xor(k, n, 6)) for k, n in zip(keys, (40, 300), strict=True)
+    )
+    kernel = kernels.ntk(learners.KERNEL_NET)
+    row = learners.kernel_svm(kernel, train, test)  # 40 are padded to 128
+    svm = predictors.hard_margin_svm(kernel, *train)
+    assert row["margin"] == pytest.approx(float(svm.margin), rel=1e-4)
+    assert row["error"] == pytest.approx(1 - float(svm.score(*test)), abs=1e-6)

@@ -18,6 +18,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from kernelgap._numerics.arrays import is_concrete
+from kernelgap._numerics.quick import small_options
 
 _LIMIT = 256  # programs that are kept; the least recently used one is dropped first
 _programs: OrderedDict[tuple, Callable] = OrderedDict()
@@ -60,9 +61,12 @@ def run(function: Callable, *args: Any) -> Any:
     def evaluate(constants: list, leaves: list) -> list:
         return jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, constants))(*leaves)
 
-    program = jax.jit(evaluate, keep_unused=True)  # or its module would not tell f(a) from f(b)
+    # Unused arguments are kept, or its module would not tell f(a) from f(b).
+    options = small_options([*traced.consts, *leaves])
+    program = jax.jit(evaluate, keep_unused=True, compiler_options=options)
     module = program.lower(traced.consts, leaves).as_text().encode()
-    key = (hashlib.sha256(module).digest(), tuple(traced.in_avals), tuple(traced.out_avals))
+    types = tuple(traced.in_avals), tuple(traced.out_avals)
+    key = (hashlib.sha256(module).digest(), *types, options is None)
     with _lock:
         program = _programs.setdefault(key, program)
         _programs.move_to_end(key)

@@ -52,8 +52,7 @@ def quick_jit(
     def call(*args: Any, **kwargs: Any) -> _T:
         leaves = [leaf for leaf in jax.tree.leaves((args, kwargs)) if hasattr(leaf, "dtype")]
         small = level or all(leaf.shape[0] <= rows for leaf in leaves if leaf.ndim)
-        alone = small and is_concrete(*leaves) and _on_one_cpu(leaves) and _is_outermost(leaves)
-        return (lightly() if alone else usual)(*args, **kwargs)
+        return (lightly() if small and runs_alone(leaves) else usual)(*args, **kwargs)
 
     return call
 
@@ -62,6 +61,17 @@ def quick_jit(
 def split_key(key: jax.Array, count: int = 2) -> list[jax.Array]:
     """Return the keys of `jax.random.split`, in one program."""
     return list(jax.random.split(key, count))
+
+
+def small_options(leaves: list[Any]) -> dict[str, Any] | None:
+    """Return the compiler options of level 1 for small arrays on one CPU, else None."""
+    small = all(leaf.shape[0] <= _ROWS for leaf in leaves if leaf.ndim)
+    return _options(1) if small and runs_alone(leaves) else None
+
+
+def runs_alone(leaves: list[Any]) -> bool:
+    """Return True if a program of these arrays runs on one CPU, and is not a part of another."""
+    return is_concrete(*leaves) and _on_one_cpu(leaves) and _is_outermost(leaves)
 
 
 def _is_outermost(leaves: list[Any]) -> bool:

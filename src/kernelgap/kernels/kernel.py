@@ -120,7 +120,7 @@ class Kernel:
         given = list(inputs.values())
         if self.ndim is None or not array_checks.is_concrete(*given, values):
             return
-        if not any(map(_is_extreme, given)):
+        if not any(map(is_extreme, given)):
             return
         limits, bound = jnp.finfo(values.dtype), 1.0
         for x in (given * 2)[:2]:  # |k(x, z)|^2 <= k(x, x) k(z, z)
@@ -217,7 +217,7 @@ def widened(arrays: _T) -> _T:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), arrays)
 
 
-def _is_extreme(x: jax.Array) -> bool:
+def is_extreme(x: jax.Array) -> bool:
     """Return True if kernel values may leave the range of the dtype."""
     largest = np.max(np.abs(np.asarray(x)))
     return not 1 / 8 < largest < 8 and largest > 0

@@ -56,10 +56,13 @@ def best_multiple(
         loss = objective(lambda radius, _: outputs * (radius / norm) ** degree)
         return loss(norm * jnp.exp(log_scale / degree), x, y)
 
-    best = jnp.zeros((), norm.dtype)
-    for width in (4.0, 0.25, 0.016):  # the loss need not be convex along the ray: look first
-        candidates = best + jnp.linspace(-width, width, 33, dtype=norm.dtype)
-        best = candidates[jnp.argmin(jax.vmap(value)(candidates))]
+    def closer(best: jax.Array, steps: jax.Array) -> tuple[jax.Array, None]:
+        candidates = best + steps
+        return candidates[jnp.argmin(jax.vmap(value)(candidates))], None
+
+    # The loss need not be convex along the ray: look from afar first.
+    grids = [jnp.linspace(-width, width, 33, dtype=norm.dtype) for width in (4.0, 0.25, 0.016)]
+    best, _ = jax.lax.scan(closer, jnp.zeros((), norm.dtype), jnp.stack(grids))
     separates = jnp.min(metrics.output_margins(outputs, y)) > 0
     scale = jnp.where(separates, jnp.exp(best / degree), 1)
     return jax.tree.map(lambda w: (scale * w).astype(w.dtype), params)

@@ -20,6 +20,7 @@ from kernelgap._numerics import array_checks
 from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
 from kernelgap.kernels.tiled import memory, sharding
+from kernelgap.kernels.tiled.blocks import gram_matrix
 from kernelgap.kernels.tiled.products import accurate_matmul, symmetric_matmul
 from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, rounded_shift
 from kernelgap.predictors.interface import Direct, Iterative, MatrixFree, Solver, mesh_of
@@ -172,7 +173,7 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
         sharding.first_device(None, x),
         traced=not concrete,
     )
-    gram = checked_block(kernel, x, None)
+    gram = gram_matrix(kernel, x)
     # A product is much faster than a check of every entry, but may overflow for finite ones.
     if array_checks.is_concrete(gram) and not bool(_sums_are_finite(gram)):
         _refuse_infinite(gram)

@@ -7,12 +7,11 @@ population much larger than n; the n training inputs only serve as centres.
 
 import warnings
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.arrays import cast
@@ -20,6 +19,7 @@ from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import KernelFunction, checked_kernel, diagonal
 from kernelgap.kernels.tiled import sharding
+from kernelgap.kernels.tiled.blocks import has_blocks, host_diagonal
 from kernelgap.predictors.interface import (
     Direct,
     KernelPredictor,
@@ -41,6 +41,7 @@ from kernelgap.predictors.scaling import (
     representable,
     rescaled,
 )
+from kernelgap.predictors.span_on_host import Fit, fit_on_host
 from kernelgap.typing import ArrayLike
 
 _REFINEMENTS = 20
@@ -120,13 +121,19 @@ def best_in_span(
     assert isinstance(operator, GramMatrix)
     problem = kernel, root, operator, centers, x, y, cast(tol, x.dtype)
 
-    def run(thorough: bool) -> _Fit:
+    def run(thorough: bool) -> Fit:
         return limit_blas_threads(centers.shape[0], lambda: _fit(*problem, tile, thorough, most))
 
-    traced = not array_checks.is_concrete(*jax.tree.leaves(problem))
-    fit = run(thorough=traced)
-    if not traced and (not fit.sound or fit.status):  # compiled only on use, which is rare
-        fit = run(thorough=True)
+    def run_on_host() -> Fit | None:
+        return fit_on_host(kernel, root, operator.gram, *problem[3:], tile, most)
+
+    traced, fit = not array_checks.is_concrete(*jax.tree.leaves(problem)), None
+    if has_blocks(kernel, centers, x, y):
+        fit = limit_blas_threads(centers.shape[0], run_on_host)
+    elif not traced:
+        fit = run(thorough=False)
+    if fit is None or (not traced and (not fit.sound or fit.status)):
+        fit = run(thorough=True)  # compiled only on use, which is rare
     coef = representable(fit.coef, fit.lost)
     if not traced:
         _warn_of_sizes(kernel, x, centers.shape[0])
@@ -165,7 +172,8 @@ def _rows_at_once(solver: Solver, n: int) -> int:
 
 def _warn_of_sizes(kernel: KernelFunction, x: jax.Array, n: int) -> None:
     """Warn if the largest rows hide the others, because squares of features are summed."""
-    squares = np.asarray(_diagonal(kernel, x), np.float64)
+    own = host_diagonal if has_blocks(kernel, x) else _diagonal
+    squares = np.asarray(own(kernel, x), np.float64)
     lost = float(jnp.finfo(x.dtype).eps) * np.max(squares) * n
     if lost > 1e-2 * np.sum(np.minimum(squares, np.median(squares))):
         warnings.warn(
@@ -177,15 +185,6 @@ def _warn_of_sizes(kernel: KernelFunction, x: jax.Array, n: int) -> None:
 
 
 _diagonal = quick_jit(diagonal)
-
-
-class _Fit(NamedTuple):
-    coef: Float[Array, " n"]
-    residual: Float[Array, ""]  # the relative distance from the best fit
-    iterations: Int[Array, ""]
-    status: Int[Array, ""]
-    sound: Bool[Array, ""]  # False if a matrix turned out to be singular to rounding
-    lost: Bool[Array, ""]  # True if coefficients leave the range of the dtype
 
 
 @partial(quick_jit, static_argnames=("tile", "thorough", "max_iterations"), rows=2048)
@@ -200,7 +199,7 @@ def _fit(
     tile: int,
     thorough: bool,
     max_iterations: int,
-) -> _Fit:
+) -> Fit:
     """Fit in the span of the kernel over root^2, whose Gram matrix of the centres is given."""
     factor, largest = 1 / jnp.square(root), power_of_two(jnp.max(jnp.abs(y)))
     kernel, y, gram = Multiple(kernel, factor), y / largest, operator.gram
@@ -265,7 +264,7 @@ def _fit(
     finite = jnp.isfinite(jnp.sum(first) + jnp.trace(second))
     coef, error = (jnp.where(finite, value, jnp.nan) for value in (coef, error))
     coef, lost = rescaled(unit * coef, largest * factor)
-    return _Fit(coef, error, iterations, outcome(error, tol), sound & regular, lost)
+    return Fit(coef, error, iterations, outcome(error, tol), sound & regular, lost)
 
 
 def _orthonormalised(gram: jax.Array, thorough: bool) -> tuple[Linear, Linear, jax.Array]:

@@ -6,7 +6,6 @@ learner. Errors are the mean squared error over the variance of the targets (tea
 of misclassified samples.
 """
 
-from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,10 +15,11 @@ import numpy as np
 import optax
 
 from kernelgap import datasets, diversity, models, objectives, optim
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.datasets import Dataset
 from kernelgap.models import Model
 from kernelgap.studies import seeds
-from kernelgap.studies.diversity_parts import clustered_units, random_units
+from kernelgap.studies.diversity_parts import clustered_starts, random_starts
 from kernelgap.studies.estimates import Row
 from kernelgap.studies.learners import error_rate
 from kernelgap.studies.options import about_options
@@ -69,11 +69,12 @@ def error_rows(config: "DiversityConfig", data: str, start: str, width: int) -> 
     key = jax.random.fold_in(jax.random.key(config.seed), 1000 + _SOURCES.index(data))
     data_keys, start_keys = jax.random.split(key, (2, config.seeds))
     problem = draw_problem(config, data, data_keys)
-    draw: Callable = partial(random_units, n=width, d=problem.train.x.shape[-1])
+    size = width, problem.train.x.shape[-1]
     if start == "clustered":
         form = {"clusters": config.clusters, "spread": config.spread}
-        draw = partial(clustered_units, n=width, d=problem.train.x.shape[-1], **form)
-    w = jax.vmap(draw)(start_keys)
+        w = clustered_starts(start_keys, *size, **form)
+    else:
+        w = random_starts(start_keys, *size)
     model = models.fixed_sign_net(width, outputs=None if data == "teacher" else len(_CLASSES))
     tried = [("none", 0.0), *(("l2", l2) for l2 in config.l2s)]
     tried += [("diversity", penalty) for penalty in config.penalties]
@@ -110,7 +111,7 @@ class _Chosen(NamedTuple):
     discrepancy: jax.Array
 
 
-@partial(jax.jit, static_argnames=("model", "shared", "steps", "every", "learning_rate"))
+@partial(quick_jit, static_argnames=("model", "shared", "steps", "every", "learning_rate"), level=1)
 def _fit(
     model: Model,
     w: jax.Array,

@@ -4,7 +4,6 @@ Units have norm sqrt(d), about that of Gaussian ones, so that arrangements diffe
 only.
 """
 
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -30,7 +29,9 @@ def random_units(key: jax.Array, n: int, d: int) -> jax.Array:
     return _scaled(jax.random.normal(key, (n, d)))
 
 
-def clustered_units(key: jax.Array, n: int, d: int, *, clusters: int, spread: float) -> jax.Array:
+def clustered_units(
+    key: jax.Array, n: int, d: int, *, clusters: int, spread: float | jax.Array
+) -> jax.Array:
     """Draw directions around random centres in turn; a large spread makes them independent."""
     centres_key, noise_key = jax.random.split(key)
     centres = jax.random.normal(centres_key, (clusters, d))
@@ -69,26 +70,47 @@ def keys_of(config: "DiversityConfig", purpose: int) -> jax.Array:
 
 def inputs(config: "DiversityConfig") -> jax.Array:
     """Return the inputs of all seeds: shape (seeds, n, d), on the unit sphere."""
-    return jax.vmap(lambda key: datasets.sphere(key, config.n, config.d))(keys_of(config, 0))
+    return over_seeds(_inputs, (keys_of(config, 0),), static=(config.n, config.d))
+
+
+def _inputs(n: int, d: int, key: jax.Array) -> jax.Array:
+    return datasets.sphere(key, n, d)
+
+
+def random_starts(keys: jax.Array, n: int, d: int) -> jax.Array:
+    """Return independent directions for each key: shape (seeds, n, d)."""
+    return over_seeds(_random, (keys,), static=(n, d))
+
+
+def _random(n: int, d: int, key: jax.Array) -> jax.Array:
+    return random_units(key, n, d)
+
+
+def clustered_starts(keys: jax.Array, n: int, d: int, *, clusters: int, spread: float) -> jax.Array:
+    """Return clustered directions for each key: shape (seeds, n, d)."""
+    size = jnp.asarray(spread, float)
+    return over_seeds(_clustered, (keys,), static=(n, d, clusters), shared=(size,))
+
+
+def _clustered(n: int, d: int, clusters: int, spread: jax.Array, key: jax.Array) -> jax.Array:
+    return clustered_units(key, n, d, clusters=clusters, spread=spread)
 
 
 def clustered(config: "DiversityConfig", spread: float) -> jax.Array:
     """Return clustered units of all seeds: shape (seeds, units, d)."""
-    draw = partial(
-        clustered_units, n=config.units, d=config.d, clusters=config.clusters, spread=spread
-    )
-    return jax.vmap(draw)(keys_of(config, 2))
+    size = config.units, config.d
+    return clustered_starts(keys_of(config, 2), *size, clusters=config.clusters, spread=spread)
 
 
 def targets(config: "DiversityConfig", x: jax.Array) -> jax.Array:
     """Return a random teacher's outputs for each seed, scaled to variance 1."""
+    return over_seeds(_targets, (keys_of(config, 3), x), static=(config.teacher_units,))
 
-    def of_seed(key: jax.Array, x: jax.Array) -> jax.Array:
-        params = datasets.planted_teacher(key, x.shape[1], units=config.teacher_units)
-        y = models.homogeneous_mlp((config.teacher_units,)).apply(params, x)
-        return y / jnp.std(y)
 
-    return jax.vmap(of_seed)(keys_of(config, 3), x)
+def _targets(units: int, key: jax.Array, x: jax.Array) -> jax.Array:
+    params = datasets.planted_teacher(key, x.shape[1], units=units)
+    y = models.homogeneous_mlp((units,)).apply(params, x)
+    return y / jnp.std(y)
 
 
 def spectrum_rows(config: "DiversityConfig", d: int) -> list[Row]:
@@ -123,8 +145,8 @@ def population(d: int, n: int) -> np.ndarray:
 def discrepancy_rows(config: "DiversityConfig") -> list[Row]:
     """Return s_min and discrepancy of all arrangements on the same inputs of each seed."""
     x = inputs(config)
-    draws = jax.vmap(lambda key: jax.random.split(key, config.draws))(keys_of(config, 1))
-    drawn = jax.vmap(jax.vmap(lambda key: random_units(key, config.units, config.d)))(draws)
+    size = config.draws, config.units, config.d
+    drawn = over_seeds(_many_random, (keys_of(config, 1),), static=size)
     groups = [("random", NAN, drawn)]
     for spread in config.spreads:
         groups.append(("clustered", spread, clustered(config, spread)[:, None]))
@@ -142,6 +164,10 @@ def discrepancy_rows(config: "DiversityConfig") -> list[Row]:
     return rows
 
 
+def _many_random(draws: int, n: int, d: int, key: jax.Array) -> jax.Array:
+    return jax.vmap(lambda key: random_units(key, n, d))(jax.random.split(key, draws))
+
+
 def _measure(w: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return (s_min, discrepancy) for units of shape (draws, m, d) and inputs (n, d)."""
 
@@ -157,7 +183,7 @@ def training_rows(config: "DiversityConfig", case: str) -> list[Row]:
     y = targets(config, x)
     w = clustered(config, config.spread)
     if not case.startswith("clustered"):
-        w = jax.vmap(lambda key: random_units(key, config.units, config.d))(keys_of(config, 1))
+        w = random_starts(keys_of(config, 1), config.units, config.d)
     if case == "optimised":
         w = over_seeds(spread_out, (w,), static=(config.spreading,))
     strength = config.penalty if case.endswith("penalised") else 0.0

@@ -141,25 +141,22 @@ def _run_cell(config: GapConfig, identity: tuple) -> list[Row]:
         jax.random.fold_in(jax.random.key(config.seed), d), (3, config.seeds)
     )
     if config.data == "digits":
-        train, test = seeds.split(seeds.digits(train_keys, config.classes), n)
+        whole = seeds.digits(train_keys, config.classes)
+        stream, test = seeds.first(whole, config.sizes[-1]), seeds.split(whole, n)[1]
     else:
-        train = _sample(config, train_keys, n, d, config.flip)
+        longest = round(config.net_ratios[-1] * d) if learner == "net" else n
+        stream = _sample(config, train_keys, max(n, longest), d, config.flip)
         test = _sample(config, test_keys, config.n_test, d)
+    train = seeds.first(stream, n)
     if learner == "net":
-        rows = learners.annealed_nets(
-            learners.two_layer_net(config.width), other_keys, train, test, config
-        )
+        model = learners.two_layer_net(config.width)
+        rows = learners.annealed_nets(model, other_keys, stream, n, test, config)
     else:
-        kernel = kernels.ntk(learners.KERNEL_NET)
-        sets = zip(seeds.each(train), seeds.each(test), strict=True)
-        if learner == "svm":
-            rows = [learners.kernel_svm(kernel, *pair) for pair in sets]
-        else:
-            pool = seeds.each(_sample(config, other_keys, config.population * n, d))
-            rows = [
-                learners.kernel_span(kernel, *pair, population)
-                for pair, population in zip(sets, pool, strict=True)
-            ]
+        kernel, parts = kernels.ntk(learners.KERNEL_NET), [seeds.each(train), seeds.each(test)]
+        if learner == "span":
+            parts.append(seeds.each(_sample(config, other_keys, config.population * n, d)))
+        fit = learners.kernel_svm if learner == "svm" else learners.kernel_span
+        rows = [fit(kernel, *sets) for sets in zip(*parts, strict=True)]
     point = {"learner": learner, "d": d, "n": n}
     return [point | {"seed": seed} | row for seed, row in enumerate(rows)]
 

@@ -13,14 +13,16 @@ import numpy as np
 import optax
 
 from kernelgap import metrics, models, objectives, optim, predictors
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._numerics.trees import safe_power, squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
 from kernelgap.models import Model, Params
 from kernelgap.studies.estimates import NAN, Row
-from kernelgap.studies.seeds import over_seeds
+from kernelgap.studies.seeds import first, over_seeds, padded_size
 
 ALONE_FROM = 4000  # number of training points from which a dense kernel cell must run alone
+_PADDED = 4096  # and up to which copies cost less than a compilation
 
 # In the parameterization of the kernels both layers have equal weight at every width.
 KERNEL_NET = models.homogeneous_mlp((1,), parameterization="ntk")
@@ -35,13 +37,14 @@ def two_layer_net(
     )
 
 
-error_rate = jax.jit(metrics.error_rate)
+error_rate = quick_jit(metrics.error_rate)
 
 
 def annealed_nets(
     model: Model,
     keys: jax.Array,
-    train: Dataset,
+    stream: Dataset,
+    n: int,
     test: Dataset,
     config: Any,
 ) -> list[Row]:
@@ -53,22 +56,25 @@ def annealed_nets(
     Args:
         model: The network.
         keys: Shape (seeds,), for the initial parameters.
-        train: Training sets, x of shape (seeds, n, d).
+        stream: Samples, x of shape (seeds, N, d), of which the first n are for training. The whole,
+            half or quarter of them enters the program, with weight 0 for those beyond n, so that
+            one program serves several n.
+        n: Number of training samples.
         test: Test sets, x of shape (seeds, n_test, d).
         config: Options `l2s`, decreasing, `steps` of Adam for each of them, and `learning_rate`.
 
     Returns:
         A row per seed: error, train_error, margin (normalised, l2), duality_gap (NaN).
     """
-    params = initial(model, keys, train.x.shape[-1])
-    path = jnp.asarray(config.l2s, train.x.dtype)
+    stream = first(stream, padded_size(n, stream.x.shape[1]))
+    params = initial(model, keys, stream.x.shape[-1])
+    path, count = jnp.asarray(config.l2s, stream.x.dtype), jnp.asarray(n, stream.x.dtype)
     static = (model, config.steps, config.learning_rate)
-    params = over_seeds(_anneal, (params, train), static=static, shared=(path,))
-    errors = (over_seeds(_error, (params, data), static=(model,)) for data in (test, train))
-    margins = over_seeds(_margin, (params, train), static=(model,))
+    params = over_seeds(_anneal, (params, stream), static=static, shared=(path, count))
+    measured = over_seeds(_measure, (params, stream, test), static=(model,), shared=(count,))
     return [
         {"error": float(a), "train_error": float(b), "margin": float(c), "duality_gap": NAN}
-        for a, b, c in zip(*errors, margins, strict=True)
+        for a, b, c in zip(*jax.device_get(measured), strict=True)
     ]
 
 
@@ -82,23 +88,44 @@ def _initial(model: Model, d: int, key: jax.Array) -> Params:
 
 
 def _anneal(
-    model: Model, steps: int, learning_rate: float, l2s: jax.Array, params: Params, train: Dataset
+    model: Model,
+    steps: int,
+    learning_rate: float,
+    l2s: jax.Array,
+    n: jax.Array,
+    params: Params,
+    stream: Dataset,
 ) -> Params:
     optimizer = optax.adam(learning_rate)
+    used = _first(n, stream)
 
     def stage(params: Params, l2: jax.Array) -> tuple[Params, None]:
-        loss = objectives.regularized_logistic(model.apply, l2=l2)
-        return optim.train(loss, params, train, optimizer, steps=steps).params, None
+        def loss(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+            losses = objectives.logistic_losses(model.apply(params, x), y)
+            return jnp.sum(jnp.where(used, losses, 0)) / n + l2 * squared_norm(params)
+
+        return optim.train(loss, params, stream, optimizer, steps=steps).params, None
 
     return jax.lax.scan(stage, params, l2s)[0]
 
 
-def _error(model: Model, params: Params, data: Dataset) -> jax.Array:
-    return error_rate(model.apply(params, data.x), data.y)
+def _first(n: jax.Array, stream: Dataset) -> jax.Array:
+    return jnp.arange(stream.x.shape[0], dtype=n.dtype) < n
 
 
-def _margin(model: Model, params: Params, data: Dataset) -> jax.Array:
-    return metrics.normalized_margin(model, params, *data)
+def _measure(
+    model: Model, n: jax.Array, params: Params, stream: Dataset, test: Dataset
+) -> tuple[jax.Array, ...]:
+    """Return test error, training error and normalised margin on the first n samples."""
+    used = _first(n, stream)
+    # Copies of a sample change no smallest margin.
+    x, y = (jnp.where(a, b, b[:1]) for a, b in ((used[:, None], stream.x), (used, stream.y)))
+    wrong = ~(metrics.output_margins(model.apply(params, x), y) > 0)
+    return (
+        error_rate(model.apply(params, test.x), test.y),
+        jnp.sum((used & wrong).astype(n.dtype)) / n,
+        metrics.normalized_margin(model, params, x, y),
+    )
 
 
 def kernel_svm(kernel: Kernel, train: Dataset, test: Dataset) -> Row:
@@ -109,13 +136,30 @@ def kernel_svm(kernel: Kernel, train: Dataset, test: Dataset) -> Row:
     if len(np.unique(np.asarray(train.y))) == 1:
         error = float(np.mean(np.asarray(test.y != train.y[0])))
         return {"error": error, "train_error": 0.0, "margin": NAN, "duality_gap": NAN}
-    svm = predictors.hard_margin_svm(kernel, train.x, train.y)
+    svm = predictors.hard_margin_svm(kernel, *_padded(train))
     return {
-        "error": float(error_rate(svm.decision_function(test.x), test.y)),
+        "error": _share_of_errors(svm, test),
         "train_error": 0.0,  # otherwise hard_margin_svm would have raised an error
         "margin": float(svm.margin),
         "duality_gap": float(svm.duality_gap),
     }
+
+
+def _padded(train: Dataset) -> Dataset:
+    """Add copies of the last sample, which change no machine: few sizes, few programs."""
+    n, size = train.x.shape[0], 32
+    while size < n:
+        size *= 4 if size < 512 else 2
+    if size > _PADDED:
+        return train
+    x, y = np.asarray(train.x), np.asarray(train.y)
+    parts = (np.concatenate([a, np.repeat(a[-1:], size - n, axis=0)]) for a in (x, y))
+    return Dataset(*map(jax.device_put, parts))
+
+
+def _share_of_errors(predictor: predictors.KernelPredictor, data: Dataset) -> float:
+    margins = np.asarray(data.y) * np.asarray(predictor.decision_function(data.x))
+    return float(np.mean(~(margins > 0), dtype=margins.dtype))
 
 
 def kernel_span(kernel: Kernel, train: Dataset, test: Dataset, population: Dataset) -> Row:
@@ -126,10 +170,8 @@ def kernel_span(kernel: Kernel, train: Dataset, test: Dataset, population: Datas
     best = predictors.best_in_span(kernel, train.x, population.x, population.y)
     part = slice(test.x.shape[0])  # enough samples to estimate the training error
     return {
-        "error": float(error_rate(best.decision_function(test.x), test.y)),
-        "train_error": float(
-            error_rate(best.decision_function(population.x[part]), population.y[part])
-        ),
+        "error": _share_of_errors(best, test),
+        "train_error": _share_of_errors(best, Dataset(population.x[part], population.y[part])),
         "margin": NAN,
         "duality_gap": NAN,
     }

@@ -119,9 +119,8 @@ def _run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
     train = seeds.first(stream, n)
     radius = config.d**0.5 if config.inputs == "sphere" else None
     if learner == "net":
-        rows = learners.annealed_nets(
-            learners.two_layer_net(config.width), net_keys, train, test, config
-        )
+        model = learners.two_layer_net(config.width)
+        rows = learners.annealed_nets(model, net_keys, stream, n, test, config)
         rows = [row | _net_bounds(row, n, radius, config.delta) for row in rows]
     else:
         kernel = (

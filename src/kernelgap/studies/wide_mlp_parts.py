@@ -137,10 +137,10 @@ def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
     """Return certificates for the whole ball, and the runs that they hold for, with two layers."""
     model, n = runs.net(width, 2, config.activation), config.proof_n
     data_keys, target_keys, net_keys = jax.random.split(key, (3, config.seeds))
-    x = jax.vmap(lambda k: config.d**0.5 * datasets.sphere(k, n, config.d))(data_keys)
+    x = over_seeds(_sphere, (data_keys,), static=(n, config.d))
     params = initial(model, net_keys, config.d, wide=runs.is_wide(model))
     outputs, grams = runs.starts(model, params, x)
-    noise = jax.vmap(lambda k: jax.random.normal(k, (n,), x.dtype))(target_keys)
+    noise = over_seeds(_normal, (target_keys,), static=(n, x.dtype))
     train = jax.device_get(Dataset(x, outputs + config.proof_residual * noise))
     certificates, sizes = [], []
     for seed, gram in enumerate(jax.device_get(grams)):
@@ -168,6 +168,14 @@ def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
         about = point | {"nonlinearity_of_run": measured, "seed": seed}
         rows += runs.run_rows(descent, certificates[seed], spectra, delta=config.delta, **about)
     return rows
+
+
+def _sphere(n: int, d: int, key: jax.Array) -> jax.Array:
+    return d**0.5 * datasets.sphere(key, n, d)
+
+
+def _normal(n: int, dtype: np.dtype, key: jax.Array) -> jax.Array:
+    return jax.random.normal(key, (n,), dtype)
 
 
 def _steps(config: "WideMLPConfig", key: jax.Array, form: str, width: int) -> list[Row]:

@@ -26,6 +26,7 @@ from kernelgap.kernels.functions import (
 )
 from kernelgap.kernels.kernel import widened
 from kernelgap.kernels.tiled import memory, sharding
+from kernelgap.kernels.tiled.blocks import cross_blocks, has_blocks
 from kernelgap.kernels.tiled.summation import (
     accurate_product,
     accurate_sum,
@@ -107,6 +108,12 @@ def multiply(
     x1, x2, v = widened((x1, x2, v))
     if x2 is None:
         return symmetric_matmul(kernel, x1, v, tile, mesh).astype(dtype)
+    if mesh is None and has_blocks(kernel, x1, x2, v):
+        weights = np.asarray(v)
+        total = np.zeros((x1.shape[0], *v.shape[1:]), v.dtype)
+        for i, j, block in cross_blocks(kernel, x1, x2, tile):
+            total[i] += block @ weights[j]
+        return jax.device_put(total).astype(dtype)
     return _cross_matmul(kernel, x1, x2, v, tile, mesh).astype(dtype)
 
 
