@@ -38,7 +38,7 @@ from kernelgap._numerics.verified import above, gamma, largest_eigenvalue_bound
 # The largest number of positive points that a negative one may transfer to, at first the most
 # correlated ones, and of transfers on one side.
 _PARTNERS = 64
-_TRANSFERS = 200_000
+_TRANSFERS = 50_000
 _DEEP = 60.0  # logarithms are clipped there, so that no square underflows
 
 
