@@ -18,7 +18,7 @@ _ROWS = 600  # rows up to which the programme is solved with all of them at once
 _SAME = 1e-10  # 1 - cosine below which two directions count as one
 _ADDED = 48  # most units added at a time
 _APART = 1e-4  # 1 - cosine between units added at a time
-_STARTS = 256  # random starts of the search, and data points among the starts
+_STARTS = 128  # random starts of the search, and data points among the starts
 
 
 class L1SVM(NamedTuple):

@@ -56,7 +56,7 @@ def search_networks(
     yield _out_of_span(best, basis), dual
     for _ in range(rounds):
         with single_blas_thread():
-            pool = _refined(_best([best, *pool]), x, y, dtype, steps)
+            pool = _refined(_best([best, *pool]), x, y, dtype, (steps + 1) // 2)
             before = best.margin
             best = max(best, _together(pool, x, y, best.units), key=lambda p: p.margin)
             best, dual = column_generation(x, y, best, dual, rng=rng, rounds=_COLUMNS, dtype=dtype)
