@@ -112,7 +112,7 @@ def ascend_units(
     *,
     steps: int,
     kept: int,
-) -> Float[np.ndarray, "k d"]:
+) -> Float[np.ndarray, "best d"]:
     """Climb |sum_i q_i relu(u.x_i)| by steps on the sphere, as `search.units.ascend` does.
 
     After a tenth and after a third of the steps only the best units go on, 4 * `kept` and 2 * `kept`
