@@ -24,7 +24,6 @@ from kernelgap.margins.search.networks import search_networks
 from kernelgap.models import Params
 from kernelgap.typing import ArrayLike, DTypeLike, Key
 
-
 _CLOSE = 5e-4  # ratio - 1 that is not improved any further
 
 

@@ -1,10 +1,10 @@
 r"""Climb the smoothed margin of many two-layer ReLU networks at once, on the host.
 
-With m_i = y_i f(x_i) / (||Theta||^2 / 2) the smoothed margin is -T log sum_i exp(-m_i / T): smooth in
-the parameters where f is, within T log n below min_i m_i, and growing to it as the temperature T
+With m_i = y_i f(x_i) / (||Theta||^2 / 2) the smoothed margin is -T log sum_i exp(-m_i / T): smooth
+in the parameters where f is, within T log n below min_i m_i, and growing to it as the temperature T
 falls. Adam climbs it while T and the step size fall geometrically: a homotopy like the path
-lambda -> 0 of the weakly regularised loss, without a loss that underflows. Compiled by XLA a step is
-no faster, and the compilation takes longer than most searches.
+lambda -> 0 of the weakly regularised loss, without a loss that underflows. Compiled by XLA a step
+is no faster, and the compilation takes longer than most searches.
 """
 
 from typing import NamedTuple
@@ -115,8 +115,7 @@ def ascend_units(
 ) -> Float[np.ndarray, "best d"]:
     """Climb |sum_i q_i relu(u.x_i)| by steps on the sphere, as `search.units.ascend` does.
 
-    After a tenth and after a third of the steps only the best units go on, 4 * `kept` and 2 * `kept`
-    of them.
+    After a tenth and after a third of the steps only the best units go on, 4 `kept` and 2 `kept`.
     """
     q, units = (q / np.max(np.abs(q), initial=1e-30)).astype(x.dtype), units.astype(x.dtype)
     scores = units @ x.T
