@@ -23,6 +23,31 @@ class Nets(NamedTuple):
     hidden: Float[np.ndarray, "r m d"]
 
 
+class Adam:
+    """Adam's steps on one array of parameters, upwards and in place."""
+
+    def __init__(self, theta: np.ndarray) -> None:
+        self.count = 0
+        self.first, self.second = np.zeros_like(theta), np.zeros_like(theta)
+        self.step = np.empty_like(theta)
+
+    def ascend(self, theta: np.ndarray, gradient: np.ndarray, rate: float | np.ndarray) -> None:
+        """Take a step; `gradient` is overwritten."""
+        slow, fast = map(theta.dtype.type, _DECAY)
+        self.count += 1
+        self.first *= slow
+        self.first += np.multiply(gradient, 1 - slow, out=self.step)
+        self.second *= fast
+        np.multiply(gradient, gradient, out=gradient)
+        self.second += np.multiply(gradient, 1 - fast, out=gradient)
+        np.sqrt(self.second, out=self.step)
+        self.step /= np.sqrt(1 - fast**self.count)
+        self.step += theta.dtype.type(_SMALL)
+        np.divide(self.first, self.step, out=self.step)
+        self.step *= rate / (1 - slow**self.count)
+        theta += self.step
+
+
 def random_nets(rng: np.random.Generator, count: int, width: int, d: int) -> Nets:
     """Draw `count` networks with output weights +-1 and hidden weights on the sphere."""
     hidden = rng.standard_normal((count, width, d))
@@ -57,11 +82,9 @@ def ascend_margin(
     theta = np.concatenate([nets.readout[..., None], nets.hidden], axis=2, dtype=x.dtype)
     _normalise(theta)
     best, best_theta = np.full(len(theta), -np.inf), theta.copy()
-    gradient, step = np.empty_like(theta), np.empty_like(theta)
-    first, second = np.zeros_like(theta), np.zeros_like(theta)
+    gradient, adam = np.empty_like(theta), Adam(theta)
     scores = np.empty((*theta.shape[:2], len(x)), x.dtype)
     active, pulls = np.empty(scores.shape, bool), np.empty_like(scores)
-    slow, fast = map(dtype, _DECAY)
     for k in range(steps):
         t, rate = (
             (pair[:, 0] * (pair[:, 1] / pair[:, 0]) ** (k / steps)).astype(dtype)[:, None]
@@ -84,17 +107,7 @@ def ascend_margin(
         # Of f / (||Theta||^2 / 2) where ||Theta||^2 = 2.
         gradient -= np.sum(p * margins, axis=1)[:, None, None] * theta
 
-        first *= slow
-        first += np.multiply(gradient, 1 - slow, out=step)
-        second *= fast
-        np.multiply(gradient, gradient, out=gradient)
-        second += np.multiply(gradient, 1 - fast, out=gradient)
-        np.sqrt(second, out=step)
-        step /= np.sqrt(1 - fast ** (k + 1))
-        step += dtype(_SMALL)
-        np.divide(first, step, out=step)
-        step *= (rate / (1 - slow ** (k + 1)))[..., None]
-        theta += step
+        adam.ascend(theta, gradient, rate[..., None])
         _normalise(theta)
     return Nets(best_theta[:, :, 0], best_theta[:, :, 1:])
 

@@ -187,9 +187,9 @@ def _search(
     q = weights * y
     points = rng.permutation(len(x))[:_STARTS]
     random = rng.standard_normal((_STARTS, x.shape[1]))
-    starts = _unit_rows(np.concatenate([x[points], random, active]))
+    starts = unit_rows(np.concatenate([x[points], random, active]))
     moved = ascend_units(x.astype(dtype), q, starts, steps=steps, kept=_ADDED)
-    units = _unit_rows(moved.astype(float))
+    units = unit_rows(moved.astype(float))
     values = np.abs(np.maximum(units @ x.T, 0) @ q)
     order = np.argsort(-values)
     return units[order], values[order]
@@ -197,13 +197,14 @@ def _search(
 
 def distinct(units: np.ndarray, spread: float = _SAME) -> np.ndarray:
     """Scale rows to length 1; leave out zero rows and near repetitions of earlier rows."""
-    units = _unit_rows(units)
+    units = unit_rows(units)
     units = units[np.linalg.norm(units, axis=1) > 0.5]
     repeated = np.tril(units @ units.T > 1 - spread, -1).any(axis=1)
     return units[~repeated]
 
 
-def _unit_rows(v: np.ndarray) -> np.ndarray:
+def unit_rows(v: np.ndarray) -> np.ndarray:
+    """Scale rows to length 1; zero rows stay zero."""
     size = np.max(np.abs(v), axis=1, keepdims=True)
     v = np.divide(v, size, out=np.zeros_like(v), where=size > 0)
     lengths = np.linalg.norm(v, axis=1, keepdims=True)
