@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -32,7 +33,7 @@ MNIST = (300, 1000, 1500)
 
 def main() -> None:
     """Print a row for each problem and seed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="a part of the names of the rows; all when empty")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--mnist", help="folder of the four files of MNIST")
@@ -75,20 +76,21 @@ def _rows(mnist: str | None) -> dict[str, Callable[[int], Callable[[jax.Array], 
 
         return call
 
-    def digits(classes: tuple[int, int]) -> Callable[[jax.Array], Any]:
+    def digits(classes: tuple[int, int], _: int) -> Callable[[jax.Array], Any]:
         x, y = kg.datasets.digits(classes)
         return lambda key: kg.margins.max_margin(x, y, key=key)
 
-    def mnist_of(n: int) -> Callable[[jax.Array], Any]:
+    def mnist_of(n: int, _: int) -> Callable[[jax.Array], Any]:
         x, y = kg.datasets.mnist(str(mnist), classes=(3, 8)).train
         x, y = np.asarray(x)[:n], np.asarray(y)[:n]
         return lambda key: kg.margins.max_margin(x, y, key=key)
 
-    rows = {f"xor d={d} n={n}": lambda seed, d=d, n=n: xor(d, n, seed) for d, n in XOR}
+    rows: dict[str, Callable[[int], Callable[[jax.Array], Any]]]
+    rows = {f"xor d={d} n={n}": partial(xor, d, n) for d, n in XOR}
     rows["batch of 10 xor d=20 n=80"] = batch
-    rows |= {f"digits {a} {b}": lambda _, pair=(a, b): digits(pair) for a, b in DIGITS}
+    rows |= {f"digits {a} {b}": partial(digits, (a, b)) for a, b in DIGITS}
     if mnist:
-        rows |= {f"mnist 3 8 n={n}": lambda _, n=n: mnist_of(n) for n in MNIST}
+        rows |= {f"mnist 3 8 n={n}": partial(mnist_of, n) for n in MNIST}
     return rows
 
 

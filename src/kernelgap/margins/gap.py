@@ -154,7 +154,7 @@ def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
 
 
 def _loss(
-    model: Model, params: Params, problem: Problem, l2: float, samples: int
+    model: Model, params: tuple[ArrayLike, ...], problem: Problem, l2: float, samples: int
 ) -> tuple[float, np.ndarray]:
     """Return an upper bound on the loss, and y_i f(x_i), in float64."""
     x, y = problem.inputs, problem.y
@@ -216,7 +216,7 @@ def _best_multiple(c: np.ndarray, limit: float, bound: float) -> float:
 
 def _descend(
     params: Params, problem: Problem, scale: float, l2: float, samples: int, steps: int
-) -> Params:
+) -> tuple[np.ndarray, np.ndarray]:
     """Run Adam on the loss from the given parameters, with a geometrically decaying step size."""
     x, y = problem.inputs, problem.y
     hidden, readout = (np.asarray(p, float) for p in params)
