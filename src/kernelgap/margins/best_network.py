@@ -120,8 +120,8 @@ def max_margin(
         key: JAX random key.
         width: Hidden units of the networks of step 1; the result has as many as it needs.
         restarts: Number of networks of step 1.
-        steps: Number of steps of a climb in step 1, and of two in step 3; None takes 1000, or up to
-            3000 for many samples.
+        steps: Number of steps of a climb in step 1, and of two in step 3; None takes 1000, or 3n
+            up to 2000.
         rounds: Number of rounds of step 3, at least 0.
         upper: False skips the upper bound, which takes half of the time or more.
         progress: Show a bar over the stages on stderr (extra `studies`).
@@ -163,7 +163,7 @@ def max_margin(
         return MarginCertificate(0.0, high, _ratio(0.0, high), params, weights, "inseparable")
     networks = search_networks(
         problem, key, width=width, restarts=restarts, rounds=rounds,
-        steps=steps or int(np.clip(3 * n, 1000, 3000)),
+        steps=steps or int(np.clip(3 * n, 1000, 2000)),
     )  # fmt: skip
     with progress_bar(
         1 + rounds + bool(upper), "max_margin", unit="stage", enabled=progress
