@@ -120,8 +120,8 @@ def max_margin(
         key: JAX random key.
         width: Hidden units of the networks of step 1; the result has as many as it needs.
         restarts: Number of networks of step 1.
-        steps: Number of steps of a climb in step 1, and of two in step 3; None takes 1000, or 3n
-            up to 2000.
+        steps: Number of steps of a climb in step 1, twice those in step 3; None takes 3n, but at
+            least 1000 and at most 2000.
         rounds: Number of rounds of step 3, at least 0.
         upper: False skips the upper bound, which takes half of the time or more.
         progress: Show a bar over the stages on stderr (extra `studies`).

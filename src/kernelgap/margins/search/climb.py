@@ -3,8 +3,8 @@ r"""Climb the smoothed margin of many two-layer ReLU networks at once, on the ho
 With m_i = y_i f(x_i) / (||Theta||^2 / 2) the smoothed margin is -T log sum_i exp(-m_i / T): smooth
 in the parameters where f is, within T log n below min_i m_i, and growing to it as the temperature T
 falls. Adam climbs it while T and the step size fall geometrically: a homotopy like the path
-lambda -> 0 of the weakly regularised loss, without a loss that underflows. Compiled by XLA a step
-is no faster, and the compilation takes longer than most searches.
+lambda -> 0 of the weakly regularised loss, without a loss that underflows. A step that XLA
+compiled is not faster, and the compilation takes longer than most searches.
 """
 
 from typing import NamedTuple
