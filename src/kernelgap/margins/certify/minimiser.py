@@ -104,7 +104,7 @@ def minimise(
         best = stage if stage.bound < best.bound else best
         if stage.bound <= seen * (1 + tol):  # the subspace has what matters
             if gain < tol and relative <= max(_LAST, tol):
-                return best
+                return best._replace(status=stage.status)
             if gain < _PATIENCE * relative:
                 relative = max(relative / 3, _LAST)
         part, theta = reprice(part, theta, smoothing)
@@ -151,8 +151,10 @@ def _stage(
     options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 12,
                "ftol": 1e-3 * min(tol, smoothing / scale), "gtol": 1e-12}  # fmt: skip
     try:
-        ended = minimize(objective, theta / units, jac=True, method="L-BFGS-B", callback=count,
-                         options=options)  # fmt: skip
+        # A line search may try steps that overflow; their bounds are inf or NaN and are not kept.
+        with np.errstate(all="ignore"):
+            ended = minimize(objective, theta / units, jac=True, method="L-BFGS-B", callback=count,
+                             options=options)  # fmt: skip
     except _Reached:
         return best, best.theta, max(taken, 1)
     if ended.status not in (0, 1):  # converged, or as many steps or evaluations as allowed

@@ -119,8 +119,7 @@ def evaluate(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> Val
     p = softmax(theta[: len(relaxation.x)])
 
     def part(side: Side) -> tuple[float, float, np.ndarray, np.ndarray]:
-        # A line search may try steps that overflow; their bounds are inf or NaN and are not kept.
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # a thread does not inherit it
             return _side(relaxation, side, theta, p, smoothing)
 
     large = relaxation.x.size >= _LARGE and (os.cpu_count() or 1) > 1
