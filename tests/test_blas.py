@@ -13,7 +13,7 @@ import pytest
 import scipy.linalg  # noqa: F401  its BLAS is loaded before the first limit is set
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from kernelgap._numerics.blas import limit_blas_threads, single_blas_thread
+from kernelgap._numerics.blas import limit_blas_threads, map_in_threads, single_blas_thread
 from kernelgap._support.warning_filters import ignore_warnings
 
 
@@ -78,6 +78,19 @@ def test_two_threads_leave_the_filters_of_warnings_as_they_were():
             thread.join(60)
         assert list(warnings.filters) == before
     assert set(most) == {1}
+
+
+def test_items_in_threads_keep_their_order_and_raise():
+    together = threading.Barrier(3)
+
+    def call(k):
+        together.wait(60)  # for all of them at once
+        return 1 / k
+
+    assert map_in_threads(call, [1, 2, 4]) == [1, 0.5, 0.25]
+    with pytest.raises(ZeroDivisionError):
+        map_in_threads(call, [1, 0, 4])
+    assert map_in_threads(lambda _: threading.get_ident(), [0]) == [threading.get_ident()]
 
 
 def test_under_transformations():

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 
 import kernelgap as kg
 from helpers import seeds
-from kernelgap.margins.certify import enumeration, minimiser, relaxation
+from kernelgap.margins.certify import enumeration, minimiser, relaxation, weak_duality
 
 
 def draw(seed, shape):
@@ -291,3 +291,34 @@ def test_too_few_steps_are_told():
     assert kg.margins.upper_bound(x, y, max_iterations=3).status == "max_iterations"
     assert kg.margins.violation_bound(x, y / 30, max_iterations=3).status == "max_iterations"
     assert kg.margins.violation_bound(x, y / 30).status == "converged"
+
+
+def test_a_small_subspace_and_threads_lead_to_the_same_bound(monkeypatch):
+    """The search sees six of twelve dimensions at first, and adds what it misses."""
+    _, x, y = draw(6, (40, 12))
+    x *= 0.7 ** np.arange(12)
+    whole = kg.margins.upper_bound(x, y, max_iterations=400)
+    widths, original = [], minimiser.evaluate
+
+    def seen(relaxed, *args):
+        widths.append(relaxed.x.shape[1])
+        return original(relaxed, *args)
+
+    monkeypatch.setattr(minimiser, "_DIMENSIONS", 6)
+    monkeypatch.setattr(minimiser, "_GROWTH", 2)
+    monkeypatch.setattr(minimiser, "evaluate", seen)
+    monkeypatch.setattr(relaxation, "_LARGE", 0)
+    part = kg.margins.upper_bound(x, y, max_iterations=400)
+    assert {6, 12} <= set(widths)  # the first stage; the first bound is for all of H
+    assert len(set(widths)) > 2
+    np.testing.assert_allclose(part.value, whole.value, rtol=3e-2)
+    margin, _ = best_over(spread(np.random.default_rng(0), 500, 12), x, y)
+    assert margin <= part.value
+
+
+def test_a_goal_ends_the_search_early():
+    x, y = kg.datasets.xor_noise(jax.random.key(2), 64, 6)
+    problem = weak_duality.prepare_problem(x, y)
+    near, best = (weak_duality.bound_margin(problem, goal=goal) for goal in (0.2, 0.0))
+    assert best.value < 0.19 < near.value <= 0.2 * (1 + 1e-9)
+    assert near.status == "converged"

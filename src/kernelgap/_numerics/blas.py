@@ -7,7 +7,8 @@ fast.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib import import_module
@@ -17,6 +18,7 @@ import jax
 from threadpoolctl import ThreadpoolController
 
 _SMALL = 2048  # rows
+_S = TypeVar("_S")
 _T = TypeVar("_T")
 
 
@@ -34,6 +36,15 @@ def limit_blas_threads(rows: int, call: Callable[[], _T]) -> _T:
     threads = single_blas_thread() if rows <= _SMALL else nullcontext()
     with threads, jax.debug_nans(False), jax.debug_infs(False):
         return jax.block_until_ready(call())
+
+
+def map_in_threads(call: Callable[[_S], _T], items: Iterable[_S]) -> list[_T]:
+    """Return `call` of each item, each in a thread of its own; NumPy lets them run at once."""
+    items = list(items)
+    if len(items) == 1:
+        return [call(items[0])]
+    with ThreadPoolExecutor(len(items)) as pool:
+        return list(pool.map(call, items))
 
 
 @cache

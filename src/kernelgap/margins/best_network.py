@@ -17,12 +17,14 @@ from kernelgap._numerics.verified import gamma
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.extras import progress_bar
 from kernelgap._support.registry import saveable
-from kernelgap.margins.certify.weak_duality import bound_margin
+from kernelgap.margins.certify.weak_duality import UpperBound, bound_margin
 from kernelgap.margins.problem import Problem, prepare_problem
 from kernelgap.margins.search.columns import DualPoint, UnitNetwork
 from kernelgap.margins.search.networks import search_networks
 from kernelgap.models import Params
 from kernelgap.typing import ArrayLike, DTypeLike, Key
+
+_CLOSE = 5e-4  # ratio - 1 that is not improved any further
 
 
 @saveable(lower="", upper="", ratio="", params=("md", "m"), weights="n")
@@ -71,8 +73,8 @@ class Interrupted(KeyboardInterrupt):
     notebook, where the interrupt ends the cell, `sys.last_value.best` still has the network.
 
     Attributes:
-        best: The `MarginCertificate` of the best network until then, with `upper` inf: no upper
-            bound was finished.
+        best: The `MarginCertificate` of the best network until then; `upper` is inf unless the
+            upper bound was finished.
     """
 
     def __init__(self, best: MarginCertificate) -> None:
@@ -88,9 +90,9 @@ def max_margin(
     y: ArrayLike,
     *,
     key: Key,
-    width: int = 128,
-    restarts: int | None = None,
-    steps: int = 3000,
+    width: int = 64,
+    restarts: int = 4,
+    steps: int | None = None,
     rounds: int = 3,
     upper: bool = True,
     progress: bool = False,
@@ -101,11 +103,14 @@ def max_margin(
     all widths. The search:
 
     1. Networks of random weights climb the smoothed margin (several temperatures and step sizes).
-    2. Over the directions of their units, the l1-SVM is solved as a linear programme.
-    3. `rounds` times: the best few networks climb again from where they are; units that violate
-       the dual solution are added; the programme is solved anew. The margin never falls.
+    2. Over the directions of their units, the l1-SVM is solved as a linear programme; units that
+       violate its dual solution are added.
+    3. At most `rounds` times: the best few networks climb again from where they are, and step 2
+       follows. The margin never falls.
 
-    It runs on the host, in NumPy and SciPy, between compiled stages, and cannot be traced. The
+    The upper bound comes after step 2. Both it and step 3 end as soon as upper / lower <= 1.0005.
+
+    It runs on the host, in NumPy and SciPy, and cannot be traced; nothing is compiled. The
     upper bound is for two layers and one output; for deeper and multi-class networks only
     `metrics.normalized_margin` is known.
 
@@ -114,8 +119,9 @@ def max_margin(
         y: (n,) labels, -1 or +1; one class is fine.
         key: JAX random key.
         width: Hidden units of the networks of step 1; the result has as many as it needs.
-        restarts: Number of networks of step 1; None takes 8, or fewer for large data.
-        steps: Number of steps of every climb.
+        restarts: Number of networks of step 1.
+        steps: Number of steps of a climb in step 1, twice those in step 3; None takes 3n, but at
+            least 1000 and at most 2000.
         rounds: Number of rounds of step 3, at least 0.
         upper: False skips the upper bound, which takes half of the time or more.
         progress: Show a bar over the stages on stderr (extra `studies`).
@@ -146,9 +152,9 @@ def max_margin(
         raise TypeError("`key` is traced: max_margin solves linear programmes on the host. Call it "
                         "outside of jit, vmap and grad")  # fmt: skip
     width = checks.integer(width, "width", minimum=1)
-    if restarts is not None:
-        restarts = checks.integer(restarts, "restarts", minimum=1)
-    steps = checks.integer(steps, "steps", minimum=1)
+    restarts = checks.integer(restarts, "restarts", minimum=1)
+    if steps is not None:
+        steps = checks.integer(steps, "steps", minimum=1)
     rounds = checks.integer(rounds, "rounds", minimum=0)
     if problem.conflict is not None:  # there is nothing to search for
         high = bound_margin(problem).value if upper else float(np.inf)
@@ -156,42 +162,48 @@ def max_margin(
         weights = problem.conflict.weights
         return MarginCertificate(0.0, high, _ratio(0.0, high), params, weights, "inseparable")
     networks = search_networks(
-        problem, key, width=width, steps=steps, rounds=rounds,
-        restarts=restarts or int(np.clip(2**18 // (n * d), 2, 8)),
+        problem, key, width=width, restarts=restarts, rounds=rounds,
+        steps=steps or int(np.clip(3 * n, 1000, 2000)),
     )  # fmt: skip
     with progress_bar(
         1 + rounds + bool(upper), "max_margin", unit="stage", enabled=progress
     ) as stages:
-        best = next(networks)
+        best, bound = _certificate(*next(networks), problem, None), None
         stages.update()
         try:
+            if upper:  # a start from dual weights was slower, not tighter
+                bound = bound_margin(problem, goal=(1 + _CLOSE) * best.lower)
+                best = _with_bound(best, bound)
+                stages.update()
             left = rounds
-            for better in networks:
-                best = better
+            while left and best.ratio > 1 + _CLOSE and (better := next(networks, None)):
+                best = _certificate(*better, problem, bound)
                 stages.update()
                 left -= 1
-            stages.update(left)  # rounds that the search did not need
-            if not upper:
-                return _lower_half(*best, problem)
-            bound = bound_margin(problem)  # a start from dual weights was slower, not tighter
-            stages.update()
+            stages.update(left)  # rounds that were not needed
         except KeyboardInterrupt as stop:
-            raise Interrupted(_lower_half(*best, problem)) from stop
-    lower_half = _lower_half(*best, problem)
-    return lower_half._replace(
-        upper=bound.value,
-        ratio=_ratio(lower_half.lower, bound.value),
-        weights=bound.weights,
-        status=bound.status if lower_half.lower > 0 else "no_network",
-    )
+            raise Interrupted(best) from stop
+    return best
 
 
-def _lower_half(network: UnitNetwork, dual: DualPoint, problem: Problem) -> MarginCertificate:
-    """The certificate of a network for the scaled inputs, without an upper bound."""
+def _certificate(
+    network: UnitNetwork, dual: DualPoint, problem: Problem, bound: UpperBound | None
+) -> MarginCertificate:
+    """The certificate of a network for the scaled inputs, with an upper bound if there is one."""
     params, lower = _balanced(network, problem)
     high = float(np.inf)
     ratio, status = _ratio(lower, high), "lower_only" if lower > 0 else "no_network"
-    return MarginCertificate(lower * problem.scale, high, ratio, params, dual.weights, status)
+    best = MarginCertificate(lower * problem.scale, high, ratio, params, dual.weights, status)
+    return best if bound is None else _with_bound(best, bound)
+
+
+def _with_bound(best: MarginCertificate, bound: UpperBound) -> MarginCertificate:
+    return best._replace(
+        upper=bound.value,
+        ratio=_ratio(best.lower, bound.value),
+        weights=bound.weights,
+        status=bound.status if best.lower > 0 else "no_network",
+    )
 
 
 def _balanced(network: UnitNetwork, problem: Problem) -> tuple[Params, float]:

@@ -17,25 +17,26 @@ feasible, which makes the gap L(Theta) - reduce H a certificate.
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from scipy.optimize import root_scalar
 from scipy.special import entr, expit
 
-from kernelgap import objectives, optim
-from kernelgap._numerics import array_checks, checks, programs
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.blas import single_blas_thread
 from kernelgap._numerics.verified import UNIT, above, gamma
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
 from kernelgap.margins.certify.weak_duality import Status, bound_violation
 from kernelgap.margins.problem import Problem, prepare_problem
+from kernelgap.margins.search.climb import Adam, ascend_units
+from kernelgap.margins.search.columns import unit_rows
 from kernelgap.models import Model, Params
 from kernelgap.models.activations import HOMOGENEOUS
 from kernelgap.models.model import check_layers
 from kernelgap.typing import ArrayLike
 
 _RATES = (0.02, 0.002)  # first and last step size of Adam, over the size of a parameter
+_STARTS = 128  # points from which a violating unit is looked for
 
 
 @saveable(loss="", lower="", gap="")
@@ -125,13 +126,16 @@ def duality_gap(
     limit = 2 * l2 * samples / (first * second) * (1 - gamma(8))
     lower, status = 0.0, "converged"  # no loss is negative
     if limit > 0:
-        lower, status = _dual_value(problem, expit(-margins), limit, samples)
+        points = [expit(-margins)]
         if steps:
-            x, y = problem.device_x, problem.device_y
-            better = _descend(model, params, x, y.astype(x.dtype), l2, reduction, steps)
+            with single_blas_thread():
+                better = _descend(params, problem, first * second, l2, samples, steps)
             _, margins = _loss(model, better, problem, l2, samples)
-            other = _dual_value(problem, expit(-margins), limit, samples)
-            lower, status = max((lower, status), other, key=lambda dual: dual[0])
+            points.insert(0, expit(-margins))  # it is nearly always the better one
+        for c in points:
+            if _optimistic_value(problem, c, limit, samples) > lower:
+                dual = _dual_value(problem, c, limit, samples)
+                lower, status = max((lower, status), dual, key=lambda dual: dual[0])
     return DualityGap(loss, lower, max(loss - lower, 0.0), status)
 
 
@@ -150,7 +154,7 @@ def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
 
 
 def _loss(
-    model: Model, params: Params, problem: Problem, l2: float, samples: int
+    model: Model, params: tuple[ArrayLike, ...], problem: Problem, l2: float, samples: int
 ) -> tuple[float, np.ndarray]:
     """Return an upper bound on the loss, and y_i f(x_i), in float64."""
     x, y = problem.inputs, problem.y
@@ -168,13 +172,29 @@ def _loss(
     return above(total, 2 * (hidden.size + len(readout) + len(x) + 8)), margins
 
 
+def _optimistic_value(problem: Problem, c: np.ndarray, limit: float, samples: int) -> float:
+    """Return more than `_dual_value` can, as no bound on h is below what some unit attains."""
+    x, q = problem.x, c * problem.y
+    units = ascend_units(x, q, unit_rows(x[:_STARTS]), steps=30, kept=16)
+    attained = float(np.max(np.abs(np.maximum(units @ x.T, 0) @ q)))
+    return _best_multiple(np.maximum(c, 1e-300), limit, attained * problem.scale) / samples
+
+
 def _dual_value(
     problem: Problem, c: np.ndarray, limit: float, samples: int
 ) -> tuple[float, Status]:
     """Return the best lower bound on L* among the feasible multiples of c, and its status."""
     c = np.maximum(c, 1e-300)
     violation = bound_violation(problem.x, c * problem.y)
-    bound = violation.value * problem.scale
+    lower = _best_multiple(c, limit, violation.value * problem.scale)
+    # 1 - s c is off by u, which entr makes at most 80 u of.
+    room = 80 * UNIT * len(c)
+    lower = lower * (1 - gamma(2 * (len(c) + 16))) - room
+    return max(lower, 0.0) / samples, violation.status
+
+
+def _best_multiple(c: np.ndarray, limit: float, bound: float) -> float:
+    """Return the largest sum_i H(s c_i) with s * bound <= limit, up to rounding."""
     largest = 1 / np.max(c)
     if bound > 0:
         largest = min(largest, limit / bound)
@@ -191,29 +211,26 @@ def _dual_value(
     if slope(largest) < 0 < slope(0.0):  # every multiple up to `largest` is feasible
         peak = root_scalar(slope, bracket=(0.0, largest), xtol=1e-15 * largest).root
         best = max(best, value(min(max(peak, 0.0), largest)))
-    # 1 - s c is off by u, which entr makes at most 80 u of.
-    room = 80 * UNIT * len(c)
-    lower = best * (1 - gamma(2 * (len(c) + 16))) - room
-    return max(lower, 0.0) / samples, violation.status
+    return best
 
 
 def _descend(
-    model: Model,
-    params: Params,
-    x: jax.Array,
-    y: jax.Array,
-    l2: float,
-    reduction: Literal["mean", "sum"],
-    steps: int,
-) -> Params:
+    params: Params, problem: Problem, scale: float, l2: float, samples: int, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Run Adam on the loss from the given parameters, with a geometrically decaying step size."""
-    loss = objectives.regularized_logistic(model.apply, l2=l2, reduction=reduction)
-    size = float(np.sqrt(np.mean([np.mean(np.square(np.asarray(p, float))) for p in params])))
-    first, last = _RATES
-    rate = jnp.asarray(first * (size if size > 0 else 1.0))  # an array, so that no program holds it
-    adam = optax.adam(optax.exponential_decay(rate, steps, last / first))
-
-    def descend(params: Params, x: jax.Array, y: jax.Array) -> Params:
-        return optim.train(loss, params, (x, y), adam, steps=steps).params
-
-    return programs.run(descend, params, x, y)
+    x, y = problem.inputs, problem.y
+    hidden, readout = (np.asarray(p, float) for p in params)
+    size = float(np.sqrt(np.mean([np.mean(np.square(p)) for p in (hidden, readout)])))
+    first, last = (rate * (size if size > 0 else 1.0) for rate in _RATES)
+    theta = np.concatenate([readout[:, None], hidden], axis=1)
+    adam = Adam(theta)
+    for k in range(steps):
+        scores = np.maximum(theta[:, 1:] @ x.T, 0)
+        margins = scale * y * (theta[:, 0] @ scores)
+        pulls = expit(-margins) * y * scale / samples
+        gradient = np.empty_like(theta)
+        gradient[:, 0] = scores @ pulls
+        gradient[:, 1:] = theta[:, :1] * (((scores > 0) * pulls) @ x)
+        gradient -= 2 * l2 * theta
+        adam.ascend(theta, gradient, first * (last / first) ** (k / steps))
+    return theta[:, 1:], theta[:, 0]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks
 from kernelgap._numerics.verified import above
@@ -36,7 +36,6 @@ class Problem(NamedTuple):
         y: (n,) labels -1 and +1.
         scale: A power of two.
         device_x: The inputs as a JAX array, in the dtype that came or JAX's default.
-        device_y: The labels as a JAX array.
         dtype: The dtype of networks for these inputs, at least float32.
         conflict: A proof that there is no positive margin, where one is evident; else None.
     """
@@ -46,7 +45,6 @@ class Problem(NamedTuple):
     y: Float[np.ndarray, " n"]
     scale: float
     device_x: Float[Array, "n d"]
-    device_y: Shaped[Array, " n"]
     dtype: np.dtype
     conflict: Conflict | None
 
@@ -62,7 +60,7 @@ def prepare_problem(x: ArrayLike, y: ArrayLike) -> Problem:
     y = np.asarray(device_y, np.float64)
     scaled, scale = divide_by_power_of_two(inputs)
     conflict = _find_conflict(scaled, y)
-    return Problem(inputs, scaled, y, scale, device_x, device_y, dtype, conflict)
+    return Problem(inputs, scaled, y, scale, device_x, dtype, conflict)
 
 
 def host_inputs(x: ArrayLike) -> tuple[np.ndarray, jax.Array]:

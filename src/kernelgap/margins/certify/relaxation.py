@@ -28,17 +28,20 @@ inequalities ``sign(z_i) z_j <= |z_j|``. Both are derived for this project.
 """
 
 import math
+import os
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
+from kernelgap._numerics.blas import map_in_threads
 from kernelgap._numerics.verified import above, gamma, largest_eigenvalue_bound
 
 # The largest number of positive points that a negative one may transfer to, at first the most
 # correlated ones, and of transfers on one side.
 _PARTNERS = 64
-_TRANSFERS = 200_000
+_TRANSFERS = 50_000
+_LARGE = 2**14  # entries of the data from which a thread for each side pays
 _DEEP = 60.0  # logarithms are clipped there, so that no square underflows
 
 
@@ -114,7 +117,13 @@ def multipliers(relaxation: Relaxation, theta: np.ndarray) -> tuple[np.ndarray, 
 def evaluate(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> Value:
     """Evaluate the bound on h(q), q = p o signs, with lambda_max replaced by a log-sum-exp."""
     p = softmax(theta[: len(relaxation.x)])
-    parts = [_side(relaxation, side, theta, p, smoothing) for side in relaxation.sides]
+
+    def part(side: Side) -> tuple[float, float, np.ndarray, np.ndarray]:
+        with np.errstate(all="ignore"):  # a thread does not inherit it
+            return _side(relaxation, side, theta, p, smoothing)
+
+    large = relaxation.x.size >= _LARGE and (os.cpu_count() or 1) > 1
+    parts = map_in_threads(part, relaxation.sides) if large else list(map(part, relaxation.sides))
     bounds, smooth = [part[1] for part in parts], np.array([part[0] for part in parts])
     value, shares = _smooth_max(smooth, smoothing)
     gradient = shares[0] * parts[0][2] + shares[1] * parts[1][2]

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.verified import above, below
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
@@ -197,8 +198,9 @@ def bound_margin(
     start: np.ndarray | None = None,
     max_iterations: int = 4000,
     tol: float = 1e-4,
+    goal: float = 0.0,
 ) -> UpperBound:
-    """Return the `upper_bound` of a prepared problem."""
+    """Return the `upper_bound` of a prepared problem, or the first one that is at most `goal`."""
     x, y = problem.x, problem.y
     n, d = x.shape
     if problem.conflict is not None:
@@ -212,8 +214,10 @@ def bound_margin(
         violation = violation if solved else violation._replace(status="solver_failed")
     else:
         uniform = np.full(n, 1 / n)
-        p, violation = _relaxed_margin(
-            x, y, uniform if start is None else start, max_iterations, tol
+        start = uniform if start is None else start
+        goal *= 2 / problem.scale
+        p, violation = limit_blas_threads(
+            d, lambda: _relaxed_margin(x, y, start, max_iterations, tol, goal)
         )
     # p sums to 1 but for rounding: h is divided by a lower bound on the sum.
     violation = violation._replace(value=above(violation.value / below(float(p.sum()), n)))
@@ -243,7 +247,7 @@ def bound_violation(
         value, attained, direction = enumeration.most_violating(x, q)
         bound = ViolationBound(value, attained, direction, True, "converged")
     else:
-        bound = _relaxed_violation(x, q, max_iterations, tol)
+        bound = limit_blas_threads(d, lambda: _relaxed_violation(x, q, max_iterations, tol))
     if dropped:
         bound = bound._replace(value=above(bound.value + dropped))
     return _scaled(bound, scale)
@@ -273,19 +277,14 @@ def _relaxed_violation(x: np.ndarray, q: np.ndarray, steps: int, tol: float) -> 
 
 
 def _relaxed_margin(
-    x: np.ndarray, y: np.ndarray, start: np.ndarray, steps: int, tol: float
+    x: np.ndarray, y: np.ndarray, start: np.ndarray, steps: int, tol: float, goal: float
 ) -> tuple[np.ndarray, ViolationBound]:
     """The relaxation with weights that are chosen together with its multipliers."""
     relaxed = relaxation.relax(x, y)
-    # The multipliers do not depend on coordinates: search in the span of the data.
-    _, singular, rows = np.linalg.svd(x, full_matrices=False)
-    rows = rows[singular > 1e-12 * singular[0]]
-    spanned = relaxed._replace(x=x @ rows.T) if len(rows) < x.shape[1] else relaxed
-    theta = minimiser.first_variables(spanned, start)
-    best = minimiser.minimise(spanned, theta, steps=steps, tol=tol, fixed=False)
-    relaxed = relaxed._replace(sides=best.relaxation.sides)
-    p, multipliers = relaxation.multipliers(relaxed, best.theta)
-    value = relaxation.certified_bound(relaxed, p, multipliers)
-    direction = minimiser.candidate(relaxed, best.theta, p * y)
+    theta = minimiser.first_variables(relaxed, start)
+    best = minimiser.minimise(relaxed, theta, steps=steps, tol=tol, fixed=False, goal=goal)
+    p, multipliers = relaxation.multipliers(best.relaxation, best.theta)
+    value = relaxation.certified_bound(best.relaxation, p, multipliers)
+    direction = minimiser.candidate(best.relaxation, best.theta, p * y)
     attained = float(abs((p * y) @ np.maximum(x @ direction, 0)))
     return p, ViolationBound(value, attained, direction, False, best.status)

@@ -7,24 +7,18 @@ with these directions (paper A, T4). Its dual weights p on the samples make
 and the programme solved anew: column generation.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linprog
 
-from kernelgap._numerics.arrays import cast
-from kernelgap._numerics.quick import quick_jit, split_key
-from kernelgap.margins.search.units import ascend
-from kernelgap.typing import DTypeLike
+from kernelgap.margins.search.climb import ascend_units
 
 _ROWS = 600  # rows up to which the programme is solved with all of them at once
 _SAME = 1e-10  # 1 - cosine below which two directions count as one
 _ADDED = 48  # most units added at a time
 _APART = 1e-4  # 1 - cosine between units added at a time
-_STARTS = 256  # random starts of the search, and data points among the starts
+_STARTS = 128  # random starts of the search, and data points among the starts
 
 
 class L1SVM(NamedTuple):
@@ -110,6 +104,16 @@ class DualPoint(NamedTuple):
     violation: float
 
 
+def over_units(x: np.ndarray, y: np.ndarray, w: np.ndarray, hidden: np.ndarray) -> UnitNetwork:
+    """Return the network of given weights, ||alpha||_1 = 1, without dual weights."""
+    lengths = np.linalg.norm(hidden, axis=1)
+    keep = lengths * np.abs(w) > 1e-10
+    units, coef = hidden[keep] / lengths[keep, None], (w * lengths)[keep]
+    coef = coef / max(np.sum(np.abs(coef)), 1e-300)
+    margin = float(np.min(y * (np.maximum(x @ units.T, 0) @ coef)))
+    return UnitNetwork(units, coef, margin, np.full(len(x), np.nan))
+
+
 def best_over(x: np.ndarray, y: np.ndarray, units: np.ndarray) -> UnitNetwork:
     """Solve the l1-SVM over the directions of the given units; drop those without weight."""
     units = distinct(units)
@@ -124,9 +128,9 @@ def column_generation(
     start: UnitNetwork,
     centre: DualPoint,
     *,
-    key: jax.Array,
+    rng: np.random.Generator,
     rounds: int,
-    dtype: DTypeLike,
+    dtype: np.dtype,
     steps: int = 100,
     tol: float = 1e-6,
 ) -> tuple[UnitNetwork, DualPoint]:
@@ -140,7 +144,7 @@ def column_generation(
         y: Labels (n,), float64.
         start: The network to begin with, from `best_over`.
         centre: The best dual weights so far.
-        key: JAX random key, for the random starts of the search.
+        rng: For the random starts of the search.
         rounds: The largest number of linear programmes.
         dtype: Dtype of the search; its units are evaluated in float64.
         steps: Steps of the local ascent.
@@ -150,12 +154,11 @@ def column_generation(
         The last network, its margin at least that of `start`, and the best dual weights.
     """
     current = start
-    for round_key in split_key(key, rounds):
+    for _ in range(rounds):
         middle = (current.weights + centre.weights) / 2
         fresh = []
-        both = zip((current.weights, middle), split_key(round_key), strict=True)
-        for weights, search_key in both:
-            units, values = _search(x, y, weights, current.units, search_key, dtype, steps)
+        for weights in (current.weights, middle):
+            units, values = _search(x, y, weights, current.units, rng, dtype, steps)
             if values[0] < centre.violation:
                 centre = DualPoint(weights, float(values[0]))
             violating = units[values > current.margin * (1 + tol)]
@@ -176,41 +179,32 @@ def _search(
     y: np.ndarray,
     weights: np.ndarray,
     active: np.ndarray,
-    key: jax.Array,
-    dtype: DTypeLike,
+    rng: np.random.Generator,
+    dtype: np.dtype,
     steps: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Search units for q = p o y from data points, random and active units; best first."""
     q = weights * y
-    points = cast(x, dtype)
-    # A fixed number of rows, zero where there are fewer, keeps the compiled shapes few.
-    padded = np.zeros((_STARTS, x.shape[1]))
-    padded[: len(active)] = active[:_STARTS]
-    starts = _starts(key, points, cast(padded, dtype))
-    directions, _, _ = ascend(points, cast(q, dtype), starts, steps=steps)
-    units = _unit_rows(np.asarray(directions, float))
+    points = rng.permutation(len(x))[:_STARTS]
+    random = rng.standard_normal((_STARTS, x.shape[1]))
+    starts = unit_rows(np.concatenate([x[points], random, active]))
+    moved = ascend_units(x.astype(dtype), q, starts, steps=steps, kept=_ADDED)
+    units = unit_rows(moved.astype(float))
     values = np.abs(np.maximum(units @ x.T, 0) @ q)
     order = np.argsort(-values)
     return units[order], values[order]
 
 
-@partial(quick_jit, level=1)
-def _starts(key: jax.Array, points: jax.Array, active: jax.Array) -> jax.Array:
-    random_key, row_key = jax.random.split(key)
-    rows = jax.random.permutation(row_key, len(points))[:_STARTS]
-    random = jax.random.normal(random_key, (_STARTS, points.shape[1]), points.dtype)
-    return jnp.concatenate([points[rows], random, active])
-
-
 def distinct(units: np.ndarray, spread: float = _SAME) -> np.ndarray:
     """Scale rows to length 1; leave out zero rows and near repetitions of earlier rows."""
-    units = _unit_rows(units)
+    units = unit_rows(units)
     units = units[np.linalg.norm(units, axis=1) > 0.5]
     repeated = np.tril(units @ units.T > 1 - spread, -1).any(axis=1)
     return units[~repeated]
 
 
-def _unit_rows(v: np.ndarray) -> np.ndarray:
+def unit_rows(v: np.ndarray) -> np.ndarray:
+    """Scale rows to length 1; zero rows stay zero."""
     size = np.max(np.abs(v), axis=1, keepdims=True)
     v = np.divide(v, size, out=np.zeros_like(v), where=size > 0)
     lengths = np.linalg.norm(v, axis=1, keepdims=True)
