@@ -1,13 +1,13 @@
-"""The empirical NTK of any function, from the Jacobians of a few examples at a time.
+"""The empirical NTK of any function, from the gradients for a few examples at a time.
 
 K(x, z)_{ab} = <grad f_a(params; x), grad f_b(params; z)> is a product of Jacobians. The Gram matrix
 is evaluated tile by tile, a tile being the product of two blocks of `chunk` rows, leaf by leaf of
-the parameters. The block of rows is differentiated once, the block of columns once per tile, which
-is cheap compared with the product.
+the parameters, in the factors that `kernelgap.kernels.gradients` finds. The block of rows is
+differentiated once, the block of columns once per tile, which is cheap compared with the product.
 """
 
 import math
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -16,10 +16,12 @@ from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.outputs import check_apply
+from kernelgap.kernels.gradients import Gradient, Outer, gradients
 from kernelgap.typing import Apply, PyTree
 
 ENTRIES = 2**27
-"""Largest number of entries in a block of Jacobians whose number of rows is not given."""
+"""Largest number of entries in a block of gradients whose number of rows is not given."""
+_TILE = 2**25  # entries of a tile, of which several are held
 
 
 class FunctionSpec(NamedTuple):
@@ -81,9 +83,11 @@ def _blocks(
     spec: FunctionSpec, params: PyTree, x: jax.Array, outputs: jax.ShapeDtypeStruct
 ) -> jax.Array:
     """Return the examples in blocks of equal size, (blocks, rows, ...); the last one is padded."""
-    size = sum(leaf.size for leaf in jax.tree.leaves(params)) * math.prod(outputs.shape[1:])
-    n = x.shape[0]
-    blocks = -(-n // (spec.chunk or max(1, ENTRIES // max(1, size))))
+    of_one = _jacobian.eval_shape(spec, params, x[:1])
+    size = sum(leaf.size for leaf in jax.tree.leaves(of_one))
+    n, k = x.shape[0], math.prod(outputs.shape[1:])
+    fitting = min(ENTRIES // max(1, size), math.isqrt(_TILE) // k)
+    blocks = -(-n // (spec.chunk or max(1, fitting)))
     chunk = -(-n // blocks)  # blocks of nearly equal size need little padding
     # Pad with a real example: the function may have no derivative at zeros.
     rows = jnp.minimum(jnp.arange(blocks * chunk), n - 1)
@@ -156,22 +160,26 @@ def _as_outputs(values: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
 @partial(jax.jit, static_argnames="spec")
 def _jacobian(
     spec: FunctionSpec, params: PyTree, x: Float[Array, "rows *shape"]
-) -> list[Float[Array, "rows k _"]]:
-    """Return the Jacobian of each example with respect to each leaf."""
-
-    def outputs(params: PyTree, example: jax.Array) -> jax.Array:
-        return spec.apply(params, example[None]).reshape(-1)
-
-    jacobians = jax.vmap(jax.jacrev(outputs), (None, 0))(params, x)
-    return [leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(jacobians)]
+) -> list[Gradient]:
+    return gradients(spec.apply, params, x)
 
 
 @jax.jit
-def _product(
-    left: list[Float[Array, "rows k _"]], right: list[Float[Array, "columns k _"]]
-) -> Float[Array, "rows columns k k"]:
+def _product(left: list[Gradient], right: list[Gradient]) -> Float[Array, "rows columns k k"]:
     """Return the products of all leaves, summed."""
-    return _sum("iap,jbp->ijab", left, right)
+
+    def products(a: jax.Array, b: jax.Array) -> jax.Array:
+        flat = (array.reshape(-1, array.shape[-1]) for array in (a, b))
+        product = jnp.matmul(next(flat), next(flat).T, precision=jax.lax.Precision.HIGHEST)
+        return product.reshape(*a.shape[:-1], *b.shape[:-1])
+
+    def of_leaf(a: Gradient, b: Gradient) -> jax.Array:
+        if not isinstance(a, Outer):
+            return products(a, b)
+        return products(a.delta, b.delta) * products(a.h, b.h)[:, None, :, None]
+
+    values = map(of_leaf, _widened(left), _widened(right))
+    return reduce(jnp.add, values).transpose(0, 2, 1, 3)
 
 
 @partial(jax.jit, static_argnames="spec")
@@ -179,16 +187,19 @@ def _diagonal(
     spec: FunctionSpec, params: PyTree, x: Float[Array, "rows *shape"]
 ) -> Float[Array, "rows k k"]:
     """Return the products of each example with itself, summed over leaves."""
-    rows = _jacobian(spec, params, x)
-    return _sum("iap,ibp->iab", rows, rows)
+
+    def of_leaf(a: Gradient) -> jax.Array:
+        rows = a.delta if isinstance(a, Outer) else a
+        values = jnp.einsum("iap,ibp->iab", rows, rows, precision=jax.lax.Precision.HIGHEST)
+        if not isinstance(a, Outer):
+            return values
+        return values * jnp.sum(jnp.square(a.h), axis=1)[:, None, None]
+
+    return reduce(jnp.add, map(of_leaf, _widened(_jacobian(spec, params, x))))
 
 
-def _sum(formula: str, left: list[jax.Array], right: list[jax.Array]) -> jax.Array:
-    """Sum the products of all leaves in the widest of their dtypes, float32 at least."""
-    dtypes = [jnp.dtype(jnp.float32), *(leaf.dtype for leaf in left)]
+def _widened(rows: list[Gradient]) -> list[Gradient]:
+    """Return the gradients in the widest of their dtypes, float32 at least."""
+    dtypes = [jnp.dtype(jnp.float32), *(array.dtype for array in jax.tree.leaves(rows))]
     dtype = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
-    total = jnp.zeros((), dtype)
-    for a, b in zip(left, right, strict=True):
-        a, b = a.astype(dtype), b.astype(dtype)
-        total += jnp.einsum(formula, a, b, precision=jax.lax.Precision.HIGHEST)
-    return total
+    return jax.tree.map(lambda array: array.astype(dtype), rows)
