@@ -172,19 +172,20 @@ def _kernel_ridge(x: np.ndarray, y: np.ndarray, gram: np.ndarray, _: str) -> Cal
 def _logistic_regression(
     x: np.ndarray, y: np.ndarray, gram: np.ndarray, _: str
 ) -> Callable[[], Any]:
-    """Fit on the rows of the Cholesky factor of the Gram matrix, which is a part of the fit."""
+    """Fit on features F with F F' = K, from its eigenvectors, which are a part of the fit."""
+    import scipy.linalg
     from sklearn.linear_model import LogisticRegression
 
     del x
     columns = [y] if len(np.unique(y)) == 2 else [np.where(y == j, 1, -1) for j in np.unique(y)]
 
     def fit() -> np.ndarray:
-        matrix = np.asarray(gram, np.float64)
-        ridge = 1e-7 * np.trace(matrix) / len(matrix)  # rounding in float32
-        features = np.linalg.cholesky(matrix + ridge * np.eye(len(matrix)))
+        values, vectors = scipy.linalg.eigh(np.asarray(gram, np.float64))
+        kept = values > 1e-7 * values[-1]  # rounding in float32
+        roots, vectors = np.sqrt(values[kept]), vectors[:, kept]
         one = partial(LogisticRegression, C=1 / (2 * _L2), fit_intercept=False, max_iter=1000)
-        weights = [one().fit(features, labels).coef_[0] for labels in columns]
-        coef = np.linalg.solve(features.T, np.stack(weights, 1))
+        weights = [one().fit(vectors * roots, labels).coef_[0] for labels in columns]
+        coef = vectors @ (np.stack(weights, 1) / roots[:, None])
         return coef[:, 0] if len(columns) == 1 else coef
 
     return fit

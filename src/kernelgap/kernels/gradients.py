@@ -34,7 +34,7 @@ class Outer(NamedTuple):
     h: Float[Array, "rows _"]
 
 
-Gradient: TypeAlias = Outer | Float[Array, "rows k _"]
+Gradient: TypeAlias = Outer | Float[Array, "_ k _"]
 """Of each output for each example in one leaf of the parameters, factored or not."""
 
 

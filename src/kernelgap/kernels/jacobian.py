@@ -55,12 +55,14 @@ def gram(
     outputs = check_apply(spec.apply, params, x1)
     rows = _blocks(spec, params, x1, outputs)
     columns = rows if x2 is None else _blocks(spec, params, x2, outputs)
-    if _in_python(len(rows) * len(columns), rows, columns, params):
-        tiles = _python_tiles(spec, params, rows, None if x2 is None else columns)
+    if len(rows) * len(columns) == 1:
+        values = _whole(spec, params, x1, x2)
     else:
-        tiles = _scanned_tiles(spec, params, rows, columns)
-    n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
-    values = _joined(tiles, n1, n2, x2 is None)
+        scan = not array_checks.is_concrete(*jax.tree.leaves((rows, columns, params)))
+        tiles = (_scanned_tiles if scan else _python_tiles)(
+            spec, params, rows, None if x2 is None else columns
+        )
+        values = _joined(tiles, x1.shape[0], (x1 if x2 is None else x2).shape[0], x2 is None)
     return array_checks.nan_unless(array_checks.all_finite(params), _as_outputs(values, outputs))
 
 
@@ -70,7 +72,7 @@ def diagonal(spec: FunctionSpec, params: PyTree, x: jax.Array, get: str) -> jax.
     outputs = check_apply(spec.apply, params, x)
     blocks = _blocks(spec, params, x, outputs)
     part = partial(_diagonal, spec, params)
-    if _in_python(len(blocks), blocks, params):
+    if len(blocks) == 1 or array_checks.is_concrete(*jax.tree.leaves((blocks, params))):
         values = jnp.concatenate([jax.block_until_ready(part(block)) for block in blocks])
     else:
         values = jax.lax.map(jax.checkpoint(part), blocks)
@@ -88,24 +90,21 @@ def _blocks(
     n, k = x.shape[0], math.prod(outputs.shape[1:])
     fitting = min(ENTRIES // max(1, size), math.isqrt(_TILE) // k)
     blocks = -(-n // (spec.chunk or max(1, fitting)))
+    if blocks == 1:
+        return x[None]
     chunk = -(-n // blocks)  # blocks of nearly equal size need little padding
     # Pad with a real example: the function may have no derivative at zeros.
     rows = jnp.minimum(jnp.arange(blocks * chunk), n - 1)
     return x[rows].reshape(blocks, chunk, *x.shape[1:])
 
 
-def _in_python(steps: int, *arrays: PyTree) -> bool:
-    """Return True if Python should run the loop: outside of jit, or if there is one step only.
-
-    On the CPU, XLA runs convolutions within its loops far slower: 15 times in one case.
-    """
-    return steps == 1 or array_checks.is_concrete(*jax.tree.leaves(arrays))
-
-
 def _python_tiles(
     spec: FunctionSpec, params: PyTree, rows: jax.Array, columns: jax.Array | None
 ) -> jax.Array:
-    """Return all tiles, (blocks, blocks, rows, rows, k, k); mirror those above the diagonal."""
+    """Return all tiles, (blocks, blocks, rows, rows, k, k); mirror those above the diagonal.
+
+    On the CPU, XLA runs convolutions within its own loops far slower: 15 times in one case.
+    """
     tiles: list[list[jax.Array]] = []
     for i, block in enumerate(rows):
         left = _jacobian(spec, params, block)
@@ -124,9 +123,10 @@ def _python_tiles(
 
 @partial(jax.jit, static_argnames="spec")
 def _scanned_tiles(
-    spec: FunctionSpec, params: PyTree, rows: jax.Array, columns: jax.Array
+    spec: FunctionSpec, params: PyTree, rows: jax.Array, columns: jax.Array | None
 ) -> jax.Array:
     """Return all tiles by XLA loops, whose compile time does not grow with n."""
+    columns = rows if columns is None else columns
 
     # Without checkpoints a gradient in params would store every Jacobian.
     @jax.checkpoint
@@ -141,20 +141,35 @@ def _scanned_tiles(
     return jax.lax.map(row, rows)
 
 
+@partial(jax.jit, static_argnames="spec")
+def _whole(
+    spec: FunctionSpec, params: PyTree, x1: jax.Array, x2: jax.Array | None
+) -> Float[Array, "n1 n2 k k"]:
+    """Return the Gram matrix as one tile."""
+    left = _jacobian(spec, params, x1)
+    if x2 is not None:
+        return _product(left, _jacobian(spec, params, x2))
+    return _symmetrised(_product(left, left))
+
+
 @partial(jax.jit, static_argnames=("n1", "n2", "symmetric"))
 def _joined(tiles: jax.Array, n1: int, n2: int, symmetric: bool) -> jax.Array:
     """Return the Gram matrix (n1, n2, k, k) without the rows that pad the blocks."""
     joined = jnp.moveaxis(tiles, 2, 1)
     i, rows, j, columns, k, _ = joined.shape
     joined = joined.reshape(i * rows, j * columns, k, k)[:n1, :n2]
-    # Products of a matrix with itself are symmetric only up to rounding.
-    return (joined + joined.transpose(1, 0, 3, 2)) / 2 if symmetric else joined
+    return _symmetrised(joined) if symmetric else joined
+
+
+def _symmetrised(values: jax.Array) -> jax.Array:
+    """Return the mean with the transpose: products with itself are symmetric up to rounding."""
+    return (values + values.transpose(1, 0, 3, 2)) / 2
 
 
 def _as_outputs(values: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
     """Return values in the dtype of the outputs; drop output axes that the function lacks."""
     values = values.astype(outputs.dtype)
-    return values[..., 0, 0] if len(outputs.shape) == 1 else values
+    return values.reshape(values.shape[:2]) if len(outputs.shape) == 1 else values
 
 
 @partial(jax.jit, static_argnames="spec")
