@@ -151,7 +151,7 @@ def _results(n: int) -> dict[str, Callable[[], tuple[Any, Any]]]:
         "SVM, margin": partial(svm, "auto"),
         "SVM, matrix-free, margin": partial(svm, free),
         "best margin of any width, proven bound": lambda: (
-            kg.margins.upper_bound(x[:200], y[:200]).upper, 1e-3),
+            kg.margins.upper_bound(x[:200], y[:200]).value, 1e-3),
     }  # fmt: skip
 
 

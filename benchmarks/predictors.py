@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from timing import peak
+
 # What minimises sum_i loss_i + _L2 ||f||^2. JAX and scikit-learn are imported where they are used,
 # so that the processes of one do not hold the other.
 _L2 = 0.5
@@ -111,19 +113,13 @@ def _measured(path: str, library: str, method: str) -> dict[str, Any]:
         "GaussianProcessClassifier": _gaussian_process,
     }[library]
     fit = prepare(x, y, gram, method)
-    before, times = _peak(), []
+    before, times = peak(), []
     for _ in range(4):
         started = time.perf_counter()
         values = fit()
         times.append(time.perf_counter() - started)
-    return {"first": times[0], "again": min(times[1:]), "memory": _peak() - before,
+    return {"first": times[0], "again": min(times[1:]), "memory": peak() - before,
             "values": np.asarray(values, float).tolist()}  # fmt: skip
-
-
-def _peak() -> float:
-    """Return the peak of this process in GiB; getrusage would count the one that started it."""
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
 
 
 def _indicators(y: np.ndarray) -> np.ndarray:
@@ -249,7 +245,7 @@ def _without_gram(n: int) -> None:
     x = share * first + (1 - share) * second + 0.01 * rng.standard_normal(digits[:1].shape)
     x = jax.device_put(x.astype(np.float32))
     kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((1, 1), parameterization="ntk"))
-    before, started = _peak(), time.perf_counter()
+    before, started = peak(), time.perf_counter()
     fit = kg.predictors.kernel_ridge(
         kernel, x, y, l2=1.0, classes=10, solver=kg.predictors.MatrixFree()
     )
@@ -257,7 +253,7 @@ def _without_gram(n: int) -> None:
     print(
         f"\nridge, ten classes of synthetic digits, n = {n}, d = {x.shape[1]}, without the Gram: "
         f"{seconds:.0f} s, residual {float(fit.kkt_residual):.0e}, {int(fit.iterations)} "
-        f"corrections, {_peak() - before:.2f} GiB beyond {before:.2f}"
+        f"corrections, {peak() - before:.2f} GiB beyond {before:.2f}"
     )
 
 

@@ -78,13 +78,14 @@ def test_prepare_chooses_and_refuses():
     assert isinstance(prepare(ntk, x, "auto"), GramMatrix)
     assert isinstance(prepare(ntk, x, Direct()), GramMatrix)
     assert isinstance(prepare(ntk, x, MatrixFree(mesh=mesh)), KernelOperator)
-    assert prepare(ntk, x, MatrixFree(tile=7)).tile == 7
+    assert prepare(ntk, x, MatrixFree(tile=2)).tile == 2
+    assert isinstance(prepare(ntk, x, MatrixFree(tile=3)), GramMatrix)  # a single tile
     nothing = jax.tree_util.Partial(lambda a, b=None: jnp.full((3, 3), jnp.nan))
     with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
         prepare(nothing, x, Direct())
     empty = jax.tree_util.Partial(lambda a, b=None: a @ (a if b is None else b).T * jnp.nan)
     with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
-        prepare(empty, x, MatrixFree())
+        prepare(empty, x, MatrixFree(tile=2))
     with pytest.raises(ValueError, match="`kernel` must return shape \\(3, 2\\)"):
         KernelOperator(nothing, x, 3).columns(jnp.arange(2))
 

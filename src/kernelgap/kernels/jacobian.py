@@ -169,7 +169,7 @@ def _symmetrised(values: jax.Array) -> jax.Array:
 def _as_outputs(values: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
     """Return values in the dtype of the outputs; drop output axes that the function lacks."""
     values = values.astype(outputs.dtype)
-    return values.reshape(values.shape[:2]) if len(outputs.shape) == 1 else values
+    return values.squeeze((-2, -1)) if len(outputs.shape) == 1 else values
 
 
 @partial(jax.jit, static_argnames="spec")

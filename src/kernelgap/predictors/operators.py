@@ -190,15 +190,14 @@ def prepare(kernel: KernelFunction, x: Float[Array, "n d"], solver: Solver) -> O
     mesh = mesh_of(solver)
     x, kernel = sharding.placed(mesh, x, kernel)
     device = sharding.first_device(mesh, x)
+    available = memory.available_bytes(device) if array_checks.is_concrete(x) else None
+    fits = x.shape[0] <= _TRACED if available is None else _bytes(x, 1.2) <= 0.8 * available
     if solver == "auto":
-        available = memory.available_bytes(device) if array_checks.is_concrete(x) else None
-        needed = _bytes(x, 1.2)
-        fits = x.shape[0] <= _TRACED if available is None else needed <= 0.8 * available
         solver = Iterative() if fits else MatrixFree()
     if not isinstance(solver, MatrixFree):
         return dense(kernel, x, copies=3.0 if isinstance(solver, Direct) else 1.2)
     tile = solver.tile or memory.default_tile(device.platform)
-    if x.shape[0] <= tile and mesh is None:  # every product would hold the whole matrix
+    if fits and x.shape[0] <= tile and mesh is None:  # every product would hold all of it
         return dense(kernel, x, copies=1.2)
     own = diagonal(kernel, x)
     _refuse_infinite(own)  # the most memory that is cheap to use
