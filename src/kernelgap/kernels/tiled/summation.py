@@ -24,8 +24,8 @@ def compensated_sum(
 
 
 @jax.custom_jvp
-def accurate_sum(v: Float[Array, "n *k"]) -> Float[Array, "*k"]:
-    """Return the compensated sum over the first axis."""
+def accurate_sum(v: Float[Array, "n *k"]) -> Float[Array, "..."]:
+    """Return the compensated sum of a vector, or of each of k columns in shape (1, k)."""
 
     def add(first: tuple, second: tuple) -> tuple:
         total, residue = two_sum(first[0], second[0])
@@ -33,12 +33,12 @@ def accurate_sum(v: Float[Array, "n *k"]) -> Float[Array, "*k"]:
 
     zero = jnp.zeros((), v.dtype)
     total, lost = jax.lax.reduce((v, jnp.zeros_like(v)), (zero, zero), add, (0,))
-    return total + lost
+    return (total + lost).reshape(*[1] * (v.ndim - 1), *v.shape[1:])
 
 
 @accurate_sum.defjvp
 def _accurate_sum_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    return accurate_sum(*primals), jnp.sum(tangents[0], axis=0)
+    return accurate_sum(*primals), jnp.sum(tangents[0], axis=0, keepdims=tangents[0].ndim > 1)
 
 
 def rounded_shift(shift: Float[Array, ""]) -> Float[Array, ""]:
@@ -66,7 +66,7 @@ def accurate_product(
     bits = (jnp.finfo(v.dtype).nmant + 1 - math.ceil(math.log2(max(block.shape[0], 2)))) // 2
     entries, rounding = two_sum(block, -shift)
     high, low = leading(entries, bits, largest)
-    v_high, v_low = leading(v, bits, jnp.max(jnp.abs(v), axis=0))
+    v_high, v_low = leading(v, bits, jnp.max(jnp.abs(v), axis=0, keepdims=v.ndim > 1))
     total, residue = two_sum(start[0], _transposed(high, v_high))
     small = _transposed(low + rounding, v) + _transposed(high, v_low)
     return total, start[1] + (residue + small)
@@ -90,7 +90,7 @@ def leading(
 ) -> tuple[jax.Array, jax.Array]:
     """Return the array rounded to multiples of its largest entry / 2^bits, and the residue.
 
-    `largest` may be an array with an entry for each column.
+    `largest` may have shape (1, k), for k columns.
     """
     if largest is None:
         largest = jnp.max(jnp.abs(array))
