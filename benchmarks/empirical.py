@@ -37,7 +37,10 @@ def main() -> None:
         print(json.dumps(_measured(arguments)))
         return
     describe()
-    methods = [*_OURS, *(f"nt, {name}{hint}" for name in _OPTIONS for hint in ("", ", vmap_axes=0"))]
+    methods = [
+        *_OURS,
+        *(f"nt, {name}{hint}" for name in _OPTIONS for hint in ("", ", vmap_axes=0")),
+    ]
     print("| n | layers | width | method | first call | again | memory | sum of entries |")
     print("|---|---|---|---|---|---|---|---|")
     for n in arguments.n:

@@ -15,13 +15,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
+import scipy.linalg
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.gaussian_process.kernels import Kernel
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import LogisticRegression
 
+import kernelgap as kg
 from timing import peak
 
-# What minimises sum_i loss_i + _L2 ||f||^2. JAX and scikit-learn are imported where they are used,
-# so that the processes of one do not hold the other.
-_L2 = 0.5
+_L2 = 0.5  # of sum_i loss_i + l2 ||f||^2, for which the Laplace approximation has the same mode
 
 
 def main() -> None:
@@ -48,10 +53,6 @@ def main() -> None:
 
 def _cases(mnist: str | None) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
     """Yield name, hidden layers, inputs and labels: signs, or classes."""
-    import jax
-
-    import kernelgap as kg
-
     for n, d in ((1000, 10), (2000, 20), (4000, 20), (4000, 40)):
         x, y = kg.datasets.xor_noise(jax.random.key(0), n, d)
         yield f"XOR, n = {n}, d = {d}", 1, np.asarray(x), np.asarray(y)
@@ -64,8 +65,6 @@ def _cases(mnist: str | None) -> Iterator[tuple[str, int, np.ndarray, np.ndarray
 
 
 def _table(folder: pathlib.Path, mnist: str | None, part: str) -> None:
-    import kernelgap as kg
-
     print("| data | method | peer | ours, first call | again | peer / ours | memory of peer, ours "
           "| difference |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|")
@@ -83,8 +82,9 @@ def _table(folder: pathlib.Path, mnist: str | None, part: str) -> None:
                 values, expected = (np.asarray(row["values"]) for row in (ours, theirs))
                 difference = np.max(np.abs(values - expected)) / np.max(np.abs(expected))
                 print(
-                    f"| {name} | {method}, {peer} | {theirs['again']:.3f} s | {ours['first']:.2f} s "
-                    f"| {ours['again']:.3f} s | {theirs['again'] / ours['again']:.2f} "
+                    f"| {name} | {method}, {peer} | {theirs['again']:.3f} s "
+                    f"| {ours['first']:.2f} s | {ours['again']:.3f} s "
+                    f"| {theirs['again'] / ours['again']:.2f} "
                     f"| {theirs['memory']:.2f}, {ours['memory']:.2f} GiB | {difference:.0e} |",
                     flush=True,
                 )
@@ -128,10 +128,6 @@ def _indicators(y: np.ndarray) -> np.ndarray:
 
 
 def _ours(x: np.ndarray, y: np.ndarray, gram: np.ndarray, method: str) -> Callable[[], Any]:
-    import jax
-
-    import kernelgap as kg
-
     classes = None if len(np.unique(y)) == 2 else len(np.unique(y))
     held = jax.device_put(gram)
     inputs, labels = jax.device_put((x, y))
@@ -150,16 +146,12 @@ def _ours(x: np.ndarray, y: np.ndarray, gram: np.ndarray, method: str) -> Callab
         "single fits": lambda: [logistic(l2=l2).margin for l2 in strengths],
         "path": lambda: [
             fit.margin
-            for fit in kg.predictors.logistic_path(
-                kernel, inputs, labels, l2s=strengths, **options
-            )
+            for fit in kg.predictors.logistic_path(kernel, inputs, labels, l2s=strengths, **options)
         ],
     }[method]
 
 
 def _kernel_ridge(x: np.ndarray, y: np.ndarray, gram: np.ndarray, _: str) -> Callable[[], Any]:
-    from sklearn.kernel_ridge import KernelRidge
-
     del x
     targets = y if len(np.unique(y)) == 2 else _indicators(y)
     return lambda: KernelRidge(alpha=_L2, kernel="precomputed").fit(gram, targets).dual_coef_
@@ -169,9 +161,6 @@ def _logistic_regression(
     x: np.ndarray, y: np.ndarray, gram: np.ndarray, _: str
 ) -> Callable[[], Any]:
     """Fit on features F with F F' = K, from its eigenvectors, which are a part of the fit."""
-    import scipy.linalg
-    from sklearn.linear_model import LogisticRegression
-
     del x
     columns = [y] if len(np.unique(y)) == 2 else [np.where(y == j, 1, -1) for j in np.unique(y)]
 
@@ -189,8 +178,6 @@ def _logistic_regression(
 
 def _gaussian_process(x: np.ndarray, y: np.ndarray, gram: np.ndarray, _: str) -> Callable[[], Any]:
     """The mode of the Laplace approximation minimises the same objective, for l2 = 1/2."""
-    from sklearn.gaussian_process import GaussianProcessClassifier
-    from sklearn.gaussian_process.kernels import Kernel
 
     class Given(Kernel):
         def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> np.ndarray:
@@ -212,10 +199,6 @@ def _gaussian_process(x: np.ndarray, y: np.ndarray, gram: np.ndarray, _: str) ->
 
 def _path(folder: pathlib.Path) -> None:
     """Compare a path of 50 strengths with 50 single fits, on one Gram matrix."""
-    import jax
-
-    import kernelgap as kg
-
     x, y = map(np.asarray, kg.datasets.xor_noise(jax.random.key(0), 2000, 20))
     gram = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))(x)
     np.savez(folder / "data.npz", x=x, y=y, gram=np.asarray(gram))
@@ -223,15 +206,13 @@ def _path(folder: pathlib.Path) -> None:
     print("|---|---|---|---|")
     for method in ("path", "single fits"):
         row = _in_own_process(folder, "kernelgap", method)
-        print(f"| {method} | {row['first']:.2f} s | {row['again']:.2f} s | {row['memory']:.2f} GiB |")
+        print(
+            f"| {method} | {row['first']:.2f} s | {row['again']:.2f} s | {row['memory']:.2f} GiB |"
+        )
 
 
 def _without_gram(n: int) -> None:
     """Fit ten classes of `n` synthetic digits: convex combinations of two of one class, noisy."""
-    import jax
-
-    import kernelgap as kg
-
     digits, classes = map(np.asarray, kg.datasets.digits())
     rng = np.random.default_rng(0)
     order = np.argsort(classes, kind="stable")

@@ -173,9 +173,7 @@ def _as_outputs(values: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames="spec")
-def _jacobian(
-    spec: FunctionSpec, params: PyTree, x: Float[Array, "rows *shape"]
-) -> list[Gradient]:
+def _jacobian(spec: FunctionSpec, params: PyTree, x: Float[Array, "rows *shape"]) -> list[Gradient]:
     return gradients(spec.apply, params, x)
 
 
