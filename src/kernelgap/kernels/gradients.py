@@ -14,11 +14,12 @@ Reference: R. Novak et al., ICML 2022 (structured derivatives); the reading of t
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import Array, Float
 
 from kernelgap.typing import Apply, PyTree
@@ -52,10 +53,13 @@ def gradients(apply: Apply, params: PyTree, x: Float[Array, "rows *shape"]) -> l
 
     first = signals[0], x[0], *weights
     nested = jax.make_jaxpr(pulled_back)(*first)
-    flat = jax.make_jaxpr(lambda *inputs: _inlined(nested, inputs))(*first)
+    flat = jax.make_jaxpr(partial(_evaluated, nested, nested.jaxpr.outvars))(first)
     leaves = _factors(flat.jaxpr)
     variables = [var for leaf in leaves for var in leaf]
-    evaluate = jaxpr_as_fun(ClosedJaxpr(flat.jaxpr.replace(outvars=variables), flat.consts))
+
+    def evaluate(*inputs: jax.Array) -> list[jax.Array]:
+        return _evaluated(flat, variables, inputs)
+
     # The features h are the same for all outputs.
     axes = [axis for leaf in leaves for axis in (0, None)[: len(leaf)]]
 
@@ -71,26 +75,28 @@ def gradients(apply: Apply, params: PyTree, x: Float[Array, "rows *shape"]) -> l
     ]
 
 
-def _inlined(closed: ClosedJaxpr, inputs: Sequence[jax.Array]) -> list[jax.Array]:
-    """Evaluate a trace, and the compiled functions that it calls equation by equation too."""
-    jaxpr = closed.jaxpr
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *inputs], strict=True))
+def _evaluated(closed: ClosedJaxpr, wanted: Sequence, inputs: Sequence) -> list[jax.Array]:
+    """Evaluate variables of a trace, entering the compiled functions that it calls."""
+    given = zip([*closed.jaxpr.constvars, *closed.jaxpr.invars], [*closed.consts, *inputs],
+                strict=True)  # fmt: skip
+    values = dict(given)
 
     def value(var: Any) -> Any:
         return var.val if isinstance(var, Literal) else values[var]
 
-    for equation in jaxpr.eqns:
+    for equation in closed.jaxpr.eqns:
+        arguments = list(map(value, equation.invars))
         if equation.primitive.name in _COMPILED:
             inner = equation.params["jaxpr"]
-            arguments = list(map(value, equation.invars))
-            results = _inlined(inner, arguments)
+            results = _evaluated(inner, inner.jaxpr.outvars, arguments)
         else:
-            used = {var: values[var] for var in equation.invars if not isinstance(var, Literal)}
-            alone = jaxpr.replace(constvars=[], invars=list(used), outvars=equation.outvars,
-                                  eqns=[equation], effects=equation.effects)  # fmt: skip
-            results = jaxpr_as_fun(ClosedJaxpr(alone, []))(*used.values())
+            options: Any = equation.primitive.get_bind_params(equation.params)
+            # Older versions of JAX return functions and options.
+            functions, options = options if isinstance(options, tuple) else ((), options)
+            results = equation.primitive.bind(*functions, *arguments, **options)
+            results = results if equation.primitive.multiple_results else [results]
         values.update(zip(equation.outvars, results, strict=True))
-    return list(map(value, jaxpr.outvars))
+    return list(map(value, wanted))
 
 
 def _factors(jaxpr: Jaxpr) -> list[tuple]:

@@ -85,7 +85,8 @@ def _blocks(
     spec: FunctionSpec, params: PyTree, x: jax.Array, outputs: jax.ShapeDtypeStruct
 ) -> jax.Array:
     """Return the examples in blocks of equal size, (blocks, rows, ...); the last one is padded."""
-    of_one = _jacobian.eval_shape(spec, params, x[:1])
+    example = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    of_one = _jacobian.eval_shape(spec, params, example)
     size = sum(leaf.size for leaf in jax.tree.leaves(of_one))
     n, k = x.shape[0], math.prod(outputs.shape[1:])
     fitting = min(ENTRIES // max(1, size), math.isqrt(_TILE) // k)
