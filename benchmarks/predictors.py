@@ -113,7 +113,7 @@ def _measured(path: str, library: str, method: str) -> dict[str, Any]:
         "GaussianProcessClassifier": _gaussian_process,
     }[library]
     fit = prepare(x, y, gram, method)
-    before, times = peak(), []
+    before, times, values = peak(), [], None
     for _ in range(4):
         started = time.perf_counter()
         values = fit()
@@ -132,7 +132,7 @@ def _indicators(y: np.ndarray) -> np.ndarray:
 def _ours(x: np.ndarray, y: np.ndarray, gram: np.ndarray, method: str) -> Callable[[], Any]:
     classes = None if len(np.unique(y)) == 2 else len(np.unique(y))
     held = jax.device_put(gram)
-    inputs, labels = jax.device_put((x, y))
+    inputs, labels = jax.device_put((x, y if classes else y.astype(gram.dtype)))
 
     def kernel(x1: Any, x2: Any = None) -> jax.Array:
         del x1, x2
@@ -156,7 +156,8 @@ def _ours(x: np.ndarray, y: np.ndarray, gram: np.ndarray, method: str) -> Callab
 def _kernel_ridge(x: np.ndarray, y: np.ndarray, gram: np.ndarray, _: str) -> Callable[[], Any]:
     del x
     targets = y if len(np.unique(y)) == 2 else _indicators(y)
-    return lambda: KernelRidge(alpha=_L2, kernel="precomputed").fit(gram, targets).dual_coef_
+    method: Any = KernelRidge
+    return lambda: method(alpha=_L2, kernel="precomputed").fit(gram, targets).dual_coef_
 
 
 def _logistic_regression(
@@ -181,7 +182,9 @@ def _logistic_regression(
 def _gaussian_process(x: np.ndarray, y: np.ndarray, gram: np.ndarray, _: str) -> Callable[[], Any]:
     """The mode of the Laplace approximation minimises the same objective, for l2 = 1/2."""
 
-    class Given(Kernel):
+    base: Any = Kernel
+
+    class Given(base):
         def __init__(self) -> None:
             """Without parameters, as `clone` wants to read."""
 
@@ -195,9 +198,9 @@ def _gaussian_process(x: np.ndarray, y: np.ndarray, gram: np.ndarray, _: str) ->
             return False
 
     def fit() -> np.ndarray:
-        model = GaussianProcessClassifier(Given(), optimizer=None).fit(x, y)
-        base = model.base_estimator_
-        return base.y_train_ - base.pi_
+        classifier: Any = GaussianProcessClassifier
+        mode = classifier(Given(), optimizer=None).fit(x, y).base_estimator_
+        return mode.y_train_ - mode.pi_
 
     return fit
 

@@ -188,9 +188,11 @@ def _product(left: list[Gradient], right: list[Gradient]) -> Float[Array, "rows 
         return product.reshape(*a.shape[:-1], *b.shape[:-1])
 
     def of_leaf(a: Gradient, b: Gradient) -> jax.Array:
-        if not isinstance(a, Outer):
-            return products(a, b)
-        return products(a.delta, b.delta) * products(a.h, b.h)[:, None, :, None]
+        if isinstance(a, Outer):
+            assert isinstance(b, Outer)  # both are gradients in the same parameters
+            return products(a.delta, b.delta) * products(a.h, b.h)[:, None, :, None]
+        assert not isinstance(b, Outer)
+        return products(a, b)
 
     values = map(of_leaf, _widened(left), _widened(right))
     return reduce(jnp.add, values).transpose(0, 2, 1, 3)
