@@ -181,7 +181,6 @@ def _logistic_regression(
 
 def _gaussian_process(x: np.ndarray, y: np.ndarray, gram: np.ndarray, _: str) -> Callable[[], Any]:
     """The mode of the Laplace approximation minimises the same objective, for l2 = 1/2."""
-
     base: Any = Kernel
 
     class Given(base):
