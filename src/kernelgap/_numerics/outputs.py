@@ -43,7 +43,7 @@ def _refuse_batch_dependence(apply: Apply, params: PyTree, x: jax.Array) -> None
     batched, single = np.asarray(batched), np.asarray(single)
     # Batch statistics and masks change outputs by their own size, rounding by a few units.
     allowed = 4 * float(jnp.finfo(batched.dtype).eps) ** 0.5
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
         difference = np.max(np.abs(batched - single))
     if difference > allowed * np.max(np.abs(batched)):
         raise ValueError(
