@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.outputs import check_apply
-from kernelgap.kernels.gradients import Gradient, Outer, gradients
+from kernelgap.kernels.gradients import Gradient, Outer, example_gradients
 from kernelgap.typing import Apply, PyTree
 
 ENTRIES = 2**27
@@ -175,7 +175,7 @@ def _as_outputs(values: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
 
 @partial(jax.jit, static_argnames="spec")
 def _jacobian(spec: FunctionSpec, params: PyTree, x: Float[Array, "rows *shape"]) -> list[Gradient]:
-    return gradients(spec.apply, params, x)
+    return example_gradients(spec.apply, params, x)
 
 
 @jax.jit
