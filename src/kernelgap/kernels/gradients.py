@@ -39,7 +39,9 @@ Gradient: TypeAlias = Outer | Float[Array, "_ k _"]
 """Of each output for each example in one leaf of the parameters, factored or not."""
 
 
-def example_gradients(apply: Apply, params: PyTree, x: Float[Array, "rows *shape"]) -> list[Gradient]:
+def example_gradients(
+    apply: Apply, params: PyTree, x: Float[Array, "rows *shape"]
+) -> list[Gradient]:
     """Return the gradients of the outputs for each example in each leaf of the parameters."""
     outputs = jax.eval_shape(apply, params, x[:1])
     signals = jnp.eye(math.prod(outputs.shape), dtype=outputs.dtype)
