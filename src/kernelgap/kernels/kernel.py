@@ -206,6 +206,11 @@ class Kernel:
         return f"Kernel({self.default}, {self.spec})"
 
 
+@partial(quick_jit, level=1)
+def _all_finite(values: jax.Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(values))
+
+
 def widened(arrays: _T) -> _T:
     """Return arrays of one dtype of half precision in float32, so that sums are rounded once.
 
@@ -216,11 +221,6 @@ def widened(arrays: _T) -> _T:
     if len(dtypes) != 1 or min(dtype.itemsize for dtype in dtypes) >= 4:
         return arrays
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), arrays)
-
-
-@partial(quick_jit, level=1)
-def _all_finite(values: jax.Array) -> jax.Array:
-    return jnp.all(jnp.isfinite(values))
 
 
 def _is_extreme(x: jax.Array) -> bool:
