@@ -79,8 +79,8 @@ def _device(sizes: Sizes) -> Iterator[str]:
     del sizes
     device = jax.devices()[0]
     yield f"## {device.device_kind} ({device.platform})\n"
-    yield f"jax {jax.__version__}, kernelgap {kg.__version__}, float32, one of "
-    yield f"{len(jax.devices())}. First calls include compilation; others are the best of five.\n"
+    yield f"jax {jax.__version__}, kernelgap {kg.__version__}, float32, {len(jax.devices())} in all."
+    yield "First calls include compilation; others are the best of five.\n"
 
 
 def _equality(sizes: Sizes) -> Iterator[str]:
