@@ -79,7 +79,7 @@ def _device(sizes: Sizes) -> Iterator[str]:
     del sizes
     device = jax.devices()[0]
     yield f"## {device.device_kind} ({device.platform})\n"
-    yield f"jax {jax.__version__}, kernelgap {kg.__version__}, float32, {len(jax.devices())} in all."
+    yield f"jax {jax.__version__}, kernelgap {kg.__version__}, float32, x {len(jax.devices())}."
     yield "First calls include compilation; others are the best of five.\n"
 
 
