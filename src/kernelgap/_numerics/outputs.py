@@ -78,12 +78,18 @@ def check_outputs(outputs: ArrayLike) -> jax.Array:
     return array
 
 
+def check_labels(outputs: jax.Array, y: ArrayLike) -> jax.Array:
+    """Check the labels of checked outputs: signs for one output, classes for several."""
+    n, *classes = outputs.shape
+    return array_checks.classes(y, n, *classes) if classes else array_checks.signs(y, n)
+
+
 def signed_outputs(outputs: jax.Array, y: ArrayLike) -> jax.Array:
     """Return y_i f_i for outputs (n,) and labels -1, +1."""
     return array_checks.signs(y, outputs.shape[0]).astype(outputs.dtype) * outputs
 
 
-def check_labels(outputs: jax.Array, y: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def checked_classes(outputs: jax.Array, y: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Check class labels; outputs (n, k) become NaN where a traced label is out of range."""
     y = array_checks.classes(y, outputs.shape[0], outputs.shape[1])
     valid = True if array_checks.is_concrete(y) else (y < outputs.shape[1])[:, None]
@@ -92,7 +98,7 @@ def check_labels(outputs: jax.Array, y: ArrayLike) -> tuple[jax.Array, jax.Array
 
 def rival_gaps(outputs: jax.Array, y: ArrayLike) -> jax.Array:
     """Return f_j - f_{y_i} for every class j, in shape (n, k), with -inf at j = y_i."""
-    outputs, y = check_labels(outputs, y)
+    outputs, y = checked_classes(outputs, y)
     own = jnp.take_along_axis(outputs, y[:, None], axis=1)
     is_own = jax.nn.one_hot(y, outputs.shape[1], dtype=bool)
     return jnp.where(is_own, -jnp.inf, outputs - own)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap._numerics import array_checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.typing import PyTree, Scalar
 
 
@@ -17,6 +18,7 @@ def squared_norm(tree: PyTree) -> Scalar:
     return sum(squares[1:], start=squares[0]).astype(dtype)
 
 
+@quick_jit
 def norm(tree: PyTree) -> Scalar:
     """Return ||Theta||, rescaled so that squares neither overflow nor underflow."""
     leaves = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]
@@ -26,6 +28,7 @@ def norm(tree: PyTree) -> Scalar:
     return size * safe_power(squared_norm(scaled), 0.5)
 
 
+@quick_jit
 def difference(tree: PyTree, start: PyTree) -> PyTree:
     """Return tree - start, leaf by leaf."""
     return jax.tree.map(jnp.subtract, tree, start)

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._numerics.trees import safe_power
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
@@ -153,6 +154,11 @@ def _units(w: ArrayLike) -> jax.Array:
 def _discrepancy(w: ArrayLike, power: int, squared: bool) -> Scalar:
     w = _units(w)
     uniform = mean_square(w.shape[1]) if power == 2 else 0.25
+    return _mean_square(w, power, uniform, squared)
+
+
+@partial(quick_jit, static_argnames=("power", "uniform", "squared"))
+def _mean_square(w: Float[Array, "m d"], power: int, uniform: float, squared: bool) -> Scalar:
     square = mean_wedge(w, power, uniform)
     square = jnp.where(jnp.all(jnp.any(w != 0, axis=1)), square, jnp.nan)
     if squared:

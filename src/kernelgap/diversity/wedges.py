@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from scipy import special
 
 from kernelgap._numerics.angles import tail_polynomial
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.typing import Scalar
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -62,7 +63,7 @@ def _mean_wedge_jvp(power: int, centre: float, primals: tuple, tangents: tuple) 
     return value, jnp.sum(gradient * change)
 
 
-@partial(jax.jit, static_argnames=("power", "centre", "gradient"))
+@partial(quick_jit, static_argnames=("power", "centre", "gradient"))
 def _sums(
     w: Float[Array, "n d"], power: int, centre: float, gradient: bool
 ) -> tuple[Scalar, Float[Array, "n d"]]:

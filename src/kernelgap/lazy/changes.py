@@ -4,13 +4,16 @@ While no pattern changes, the outputs of a ReLU net on the data are a fixed poly
 weights; in lazy training few patterns change.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.metrics.alignment import frobenius_norm, gram_pair
-from kernelgap.models import Activation, Model, Params, preactivations
+from kernelgap.models import Activation, Model, Params, SmoothActivation, preactivations
 from kernelgap.models.model import check_layers
 from kernelgap.typing import ArrayLike, Scalar
 
@@ -56,15 +59,8 @@ def activation_change(
     if not model.spec.widths:
         raise ValueError("`model` must have a hidden layer to have activation patterns; got none")
     x = array_checks.inputs(x)
-    layers = zip(preactivations(model, params0, x), preactivations(model, params, x), strict=True)
-    phi = model.spec.activation
-    if isinstance(phi, Activation):
-        return jnp.stack([jnp.mean(_sign_changes(z0, z)) for z0, z in layers])
-
-    def slope(z: jax.Array) -> jax.Array:
-        return jax.jvp(phi, (z,), (jnp.ones_like(z),))[1]
-
-    return jnp.stack([jnp.mean(jnp.square(slope(z) - slope(z0))) for z0, z in layers])
+    before, after = preactivations(model, params0, x), preactivations(model, params, x)
+    return _activation_change(model.spec.activation, before, after)
 
 
 def kernel_change(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
@@ -85,7 +81,26 @@ def kernel_change(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
     References:
         L. Chizat, E. Oyallon, F. Bach, "On Lazy Training in Differentiable Programming", 2019.
     """
-    before, after = gram_pair(gram0, gram, "gram0", "gram")
+    return _kernel_change(*gram_pair(gram0, gram, "gram0", "gram"))
+
+
+@partial(quick_jit, static_argnames="phi")
+def _activation_change(
+    phi: Activation | SmoothActivation, before: tuple[jax.Array, ...], after: tuple[jax.Array, ...]
+) -> Float[Array, " layers"]:
+    def slope(z: jax.Array) -> jax.Array:
+        return jax.jvp(phi, (z,), (jnp.ones_like(z),))[1]
+
+    def change(z0: jax.Array, z: jax.Array) -> jax.Array:
+        if isinstance(phi, Activation):
+            return jnp.mean(_sign_changes(z0, z))
+        return jnp.mean(jnp.square(slope(z) - slope(z0)))
+
+    return jnp.stack([change(z0, z) for z0, z in zip(before, after, strict=True)])
+
+
+@quick_jit
+def _kernel_change(before: jax.Array, after: jax.Array) -> Scalar:
     size = jnp.max(jnp.abs(before))  # squares of large entries overflow
     return frobenius_norm((after - before) / size) / frobenius_norm(before / size)
 

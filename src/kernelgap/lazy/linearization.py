@@ -8,6 +8,7 @@ from jaxtyping import Array, Int
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.outputs import check_apply
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._numerics.trees import check_alike, difference, norm, promoted
 from kernelgap.models import Model
 from kernelgap.models.linearized import first_order
@@ -77,7 +78,14 @@ def linearization_error(
     check_apply(apply, params0, x)
     step = difference(params, params0)
     before, linear_change = first_order(apply, params0, params, x)
-    change = apply(params, x) - before
+    return _relative_error(apply(params, x), before, linear_change, step)
+
+
+@quick_jit
+def _relative_error(
+    after: jax.Array, before: jax.Array, linear_change: jax.Array, step: PyTree
+) -> Scalar:
+    change = after - before
     size = norm(change)
     # At `params0` itself, the two forward passes may differ by rounding.
     moved = (size != 0) & (norm(step) != 0)  # NaN counts as moved

@@ -8,10 +8,13 @@ Gram matrices have shape (n, n), or (n, n, k, k) for nets with k outputs. The la
 Gram matrices of n k samples and centred separately for each output.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from kernelgap._numerics import array_checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._numerics.trees import safe_power
 from kernelgap.typing import ArrayLike, Scalar
 
@@ -42,7 +45,7 @@ def kernel_distance(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
         between any two times of training).
     """
     before, after = gram_pair(gram0, gram, "gram0", "gram")
-    return _angle(before, after, jnp.all(before == after))
+    return _distance(before, after)
 
 
 def kernel_alignment(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
@@ -71,8 +74,7 @@ def kernel_alignment(gram0: ArrayLike, gram: ArrayLike) -> Scalar:
         al., ICML 2019.
     """
     before, after = gram_pair(gram0, gram, "gram0", "gram")
-    k = _outputs(gram0)
-    return 1 - _angle(_centred(before, k), _centred(after, k), jnp.all(before == after))
+    return _alignment(before, after, _outputs(gram0))
 
 
 def target_alignment(gram: ArrayLike, y: ArrayLike) -> Scalar:
@@ -100,11 +102,11 @@ def target_alignment(gram: ArrayLike, y: ArrayLike) -> Scalar:
     """
     matrix, k = array_checks.gram(gram), _outputs(gram)
     targets = _targets(y, matrix, k)
-    return 1 - _angle(_centred(matrix, k), targets @ targets.T, jnp.array(False))
+    return _target_alignment(matrix, targets, k)
 
 
 def _targets(y: ArrayLike, matrix: jax.Array, k: int) -> jax.Array:
-    """Return centred features (n k, c) whose inner products are the target kernel."""
+    """Return features (n, k c) of the samples, whose inner products are the target kernel."""
     array, n = array_checks.array(y, "y"), matrix.shape[0] // k
     if jnp.issubdtype(array.dtype, jnp.integer):
         if k == 1 and not array_checks.is_concrete(array):
@@ -122,10 +124,25 @@ def _targets(y: ArrayLike, matrix: jax.Array, k: int) -> jax.Array:
         raise ValueError(
             f"`y` must have shape ({n}, {k}) for a kernel of {k} outputs; got {array.shape}"
         )
-    array = array.reshape(n, -1)
-    array = array - jnp.mean(array, axis=0, keepdims=True)
-    size = jax.lax.stop_gradient(jnp.max(jnp.abs(array)))  # only directions count
-    return array.reshape(n * k, -1) / jnp.where(size > 0, size, 1)
+    return array.reshape(n, -1)
+
+
+@quick_jit
+def _distance(before: jax.Array, after: jax.Array) -> Scalar:
+    return _angle(before, after, jnp.all(before == after))
+
+
+@partial(quick_jit, static_argnames="k")
+def _alignment(before: jax.Array, after: jax.Array, k: int) -> Scalar:
+    return 1 - _angle(_centred(before, k), _centred(after, k), jnp.all(before == after))
+
+
+@partial(quick_jit, static_argnames="k")
+def _target_alignment(matrix: jax.Array, targets: jax.Array, k: int) -> Scalar:
+    targets = targets - jnp.mean(targets, axis=0, keepdims=True)
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(targets)))  # only directions count
+    targets = targets.reshape(len(matrix), -1) / jnp.where(size > 0, size, 1)
+    return 1 - _angle(_centred(matrix, k), targets @ targets.T, jnp.array(False))
 
 
 def _outputs(gram: ArrayLike) -> int:

@@ -4,6 +4,7 @@ gamma(Theta) = min_i y_i f(Theta; x_i) / ||Theta||^a, with a the degree of homog
 change under Theta -> c Theta. Weakly regularised minimisers converge to its maximum (paper A).
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -12,11 +13,13 @@ import jax.numpy as jnp
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.outputs import (
     check_apply,
+    check_labels,
     check_outputs,
     rival_gaps,
     signed_outputs,
     soft_margins,
 )
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._numerics.trees import safe_power, squared_norm
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import check_layers, homogeneous_degree
@@ -49,11 +52,7 @@ def output_margins(outputs: ArrayLike, y: ArrayLike, *, smooth: bool = False) ->
         Smooth: derived, softmax cross-entropy written as a logistic loss.
     """
     outputs = check_outputs(outputs)
-    if smooth:
-        return soft_margins(outputs, y)
-    if outputs.ndim == 1:
-        return signed_outputs(outputs, y)
-    return -jnp.max(rival_gaps(outputs, y), axis=1)
+    return _output_margins(outputs, check_labels(outputs, y), smooth)
 
 
 def error_rate(outputs: ArrayLike, y: ArrayLike) -> Scalar:
@@ -76,11 +75,7 @@ def error_rate(outputs: ArrayLike, y: ArrayLike) -> Scalar:
         0.5
     """
     outputs = check_outputs(outputs)
-    rate = jnp.mean((~(output_margins(outputs, y) > 0)).astype(outputs.dtype))
-    if array_checks.is_concrete(y):
-        return rate
-    # Labels that would be refused, were they not traced, make every margin NaN, of zeros too.
-    return rate + jnp.sum(output_margins(jnp.zeros_like(outputs), y))
+    return _error_rate(outputs, check_labels(outputs, y))
 
 
 def normalized_margin(
@@ -150,21 +145,52 @@ def normalized_margin(
     if model.spec is None:
         check_apply(model.apply, params, x)
     outputs = check_outputs(model.apply(params, x))
+    y = check_labels(outputs, y)
+    # The functions of a model may be new at every call, and then compile again.
+    described = None if norm == "l2" else model
+    return _normalized_margin(described, degree, params, outputs, y, norm, smooth)
+
+
+@partial(quick_jit, static_argnames="smooth")
+def _output_margins(outputs: jax.Array, y: jax.Array, smooth: bool) -> jax.Array:
+    if smooth:
+        return soft_margins(outputs, y)
+    if outputs.ndim == 1:
+        return signed_outputs(outputs, y)
+    return -jnp.max(rival_gaps(outputs, y), axis=1)
+
+
+@quick_jit
+def _error_rate(outputs: jax.Array, y: jax.Array) -> Scalar:
+    rate = jnp.mean((~(_output_margins(outputs, y, False) > 0)).astype(outputs.dtype))
+    # Labels that would be refused, were they not traced, make every margin NaN, of zeros too.
+    return rate + jnp.sum(_output_margins(jnp.zeros_like(outputs), y, False))
+
+
+@partial(quick_jit, static_argnames=("degree", "norm", "smooth"))
+def _normalized_margin(
+    model: Model | None,
+    degree: float,
+    params: Params,
+    outputs: jax.Array,
+    y: jax.Array,
+    norm: Norm,
+    smooth: bool,
+) -> Scalar:
     if smooth:
         exponents = (
-            -output_margins(outputs, y) if outputs.ndim == 1 else rival_gaps(outputs, y).ravel()
+            -signed_outputs(outputs, y) if outputs.ndim == 1 else rival_gaps(outputs, y).ravel()
         )
         margin = -jax.scipy.special.logsumexp(exponents)
     else:
-        margin = jnp.min(output_margins(outputs, y))
-    norms = _denominator(model, params, norm)
+        margin = jnp.min(_output_margins(outputs, y, False))
+    norms = _denominator(model, degree, params, norm)
     dtype = array_checks.common_dtype(margin, norms)
     return margin.astype(dtype) / norms.astype(dtype)
 
 
-def _denominator(model: Model, params: Params, norm: Norm) -> jax.Array:
-    degree = homogeneous_degree(model)
-    if norm == "l2":
+def _denominator(model: Model | None, degree: float, params: Params, norm: Norm) -> jax.Array:
+    if model is None:
         return safe_power(squared_norm(params), degree / 2)
     assert isinstance(model.spec.activation, Activation)  # homogeneous, checked by the caller
     power = model.spec.activation.power

@@ -6,6 +6,7 @@ is positively homogeneous of degree 1 in W. Its gradient in w_k is s v_k 1[<w_k,
 its tangent kernel does not depend on the signs: with s^2 = 1/width it tends to the g of paper B.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from jaxtyping import Int
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.closure import Closure
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._support.registry import saveable
 from kernelgap.models.activations import HOMOGENEOUS, Activation
 from kernelgap.models.forward import checked_layers
@@ -137,7 +139,11 @@ def _init(spec: FixedSignSpec, key: Key, d: int, dtype: DTypeLike | None = None)
 def _apply(spec: FixedSignSpec, params: Params, x: jax.Array) -> jax.Array:
     x = array_checks.floating(x, "x")
     checked_layers(spec, params, x)
-    w = array_checks.array(params[0], "params")
+    return _forward(spec, array_checks.array(params[0], "params"), x)
+
+
+@partial(quick_jit, static_argnames="spec")
+def _forward(spec: FixedSignSpec, w: jax.Array, x: jax.Array) -> jax.Array:
     dtype = array_checks.common_dtype(x, w)
     hidden = spec.activation(x.astype(dtype) @ w.astype(dtype).T)
     return spec.scale * (hidden @ jnp.asarray(spec.signs, hidden.dtype))

@@ -1,8 +1,6 @@
 """Initial weights and the forward pass of multi-layer perceptrons, layer by layer."""
 
-from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import jax
@@ -25,23 +23,25 @@ def normal_layers(
     return tuple(std * draw for std, draw in zip(stds, draws, strict=True))
 
 
-def layer_outputs(spec: Any, params: Params, x: ArrayLike) -> Iterator[jax.Array]:
-    """Yield z_k = s_k W_k h_{k-1}, h_k = phi(z_k), h_0 = x, one layer after the other."""
-    h0 = array_checks.floating(x, "x")
-    layers = checked_layers(spec, params, h0)
-    weights = [array_checks.array(matrix, "params") for matrix in params]
-    dtype = array_checks.common_dtype(h0, *weights)
+def propagate(spec: Any, params: Params, x: ArrayLike, *, hidden: bool = False) -> Any:
+    """Return the outputs of a net or, if `hidden`, the arguments of its activations."""
+    x = array_checks.floating(x, "x")
+    checked_layers(spec, params, x)
+    weights = tuple(array_checks.array(matrix, "params") for matrix in params)
+    return _propagate(spec, weights, x, hidden)
 
-    def outputs() -> Iterator[jax.Array]:
-        h = h0.astype(dtype)
-        for k, (layer, matrix) in enumerate(zip(layers, weights, strict=True)):
-            if k > 0:
-                h = spec.activation(h)
-            h = h @ matrix.astype(dtype).T
-            h = h if layer.scale == 1 else layer.scale * h
-            yield h
 
-    return outputs()
+@partial(quick_jit, static_argnames=("spec", "hidden"))
+def _propagate(spec: Any, weights: Params, x: jax.Array, hidden: bool) -> Any:
+    """Compute z_k = s_k W_k h_{k-1}, h_k = phi(z_k), h_0 = x, layer after layer."""
+    dtype = array_checks.common_dtype(x, *weights)
+    h, arguments = x.astype(dtype), []
+    for layer, matrix in zip(spec.layers(x.shape[1]), weights, strict=True):
+        if arguments:
+            h = spec.activation(arguments[-1])
+        z = h @ matrix.astype(dtype).T
+        arguments.append(z if layer.scale == 1 else layer.scale * z)
+    return tuple(arguments[: len(spec.widths)]) if hidden else arguments[-1]
 
 
 def preactivations(model: Model, params: Params, x: ArrayLike) -> tuple[jax.Array, ...]:
@@ -63,7 +63,7 @@ def preactivations(model: Model, params: Params, x: ArrayLike) -> tuple[jax.Arra
         [(2, 5), (2, 7)]
     """
     check_layers(model)
-    return tuple(islice(layer_outputs(model.spec, params, x), len(model.spec.widths)))
+    return propagate(model.spec, params, x, hidden=True)
 
 
 def checked_layers(spec: Any, params: Params, x: jax.Array) -> list[Layer]:

@@ -9,7 +9,6 @@ phi positively homogeneous of degree p, f(c Theta; x) = c^a f(Theta; x) for c > 
 a = 1 + p + p^2 + ... + p^{K-1}; for ReLU, a = K.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.closure import Closure
 from kernelgap.models.activations import Activation, SmoothActivation, checked_activation
-from kernelgap.models.forward import layer_outputs, normal_layers
+from kernelgap.models.forward import normal_layers, propagate
 from kernelgap.models.model import MLPSpec, Model, Neurons, Parameterization, Params, model_of
 from kernelgap.typing import DTypeLike, Key
 
@@ -133,7 +132,7 @@ def _init(spec: MLPSpec, key: Key, d: int, dtype: DTypeLike | None = None) -> Pa
 
 
 def _apply(spec: MLPSpec, params: Params, x: jax.Array) -> jax.Array:
-    return deque(layer_outputs(spec, params, x), maxlen=1).pop()
+    return propagate(spec, params, x)
 
 
 def _spec(

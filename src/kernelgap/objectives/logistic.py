@@ -5,6 +5,7 @@ falls, the margins y_i f grow like log(1 / lambda) and the loss with its gradien
 has the same minimisers and does not.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -13,7 +14,14 @@ import numpy as np
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.closure import Closure
-from kernelgap._numerics.outputs import check_labels, check_outputs, signed_outputs, soft_margins
+from kernelgap._numerics.outputs import (
+    check_labels,
+    check_outputs,
+    checked_classes,
+    signed_outputs,
+    soft_margins,
+)
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._numerics.trees import squared_norm
 from kernelgap.objectives.form import checked_form, regularized
 from kernelgap.typing import Apply, ArrayLike, Loss, PyTree, Scalar
@@ -163,11 +171,16 @@ def logistic_losses(outputs: ArrayLike, y: ArrayLike, *, log: bool = False) -> j
         The loss: paper A. Its logarithm: as `log_regularized_logistic`.
     """
     outputs = check_outputs(outputs)
+    return _losses(outputs, check_labels(outputs, y), log)
+
+
+@partial(quick_jit, static_argnames="log")
+def _losses(outputs: jax.Array, y: jax.Array, log: bool) -> jax.Array:
     if log:
         return _log_losses(soft_margins(outputs, y))
     if outputs.ndim == 1:
         return jax.nn.softplus(-signed_outputs(outputs, y))
-    outputs, y = check_labels(outputs, y)
+    outputs, y = checked_classes(outputs, y)
     return -jnp.take_along_axis(jax.nn.log_softmax(outputs, axis=1), y[:, None], axis=1)[:, 0]
 
 
