@@ -1,5 +1,6 @@
 """Paired timings: candidates interleaved in one process, warmed up, blocked until ready."""
 
+import pathlib
 import resource
 import statistics
 import time
@@ -34,6 +35,12 @@ def describe() -> None:
     """Print device and versions."""
     device = jax.devices()[0]
     print(f"jax {jax.__version__}, {device.device_kind} ({device.platform})\n")
+
+
+def peak() -> float:
+    """Return the peak of this process in GiB; getrusage would count the one that started it."""
+    status = pathlib.Path("/proc/self/status").read_text()  # Linux
+    return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
 
 
 def seconds(call: Callable[[], Any]) -> float:

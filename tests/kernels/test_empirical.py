@@ -272,6 +272,45 @@ def test_any_function_of_images():
         _close64(kernel.diag(c), np.einsum("iiab->iab", _contracted(_convolution, params, c, c)))
 
 
+def _twice(params, x):
+    """Weights that are used twice, and as they are and transposed."""
+    w, v = params
+    return jnp.tanh(jnp.tanh(x @ w) @ w.T) @ v
+
+
+def _one_at_a_time(params, x):
+    """Products of matrices and vectors, within functions that are compiled."""
+    w, v = params
+    layer = jax.jit(lambda row: jnp.tanh(w @ row))
+    return jax.vmap(lambda row: v.T @ layer(layer(row)))(x)
+
+
+def _sequence(params, x):
+    """A layer for each entry of a sequence: a sum of outer products."""
+    w, v = params
+    return jnp.mean(jnp.tanh(jnp.stack([x, 2 * x, x**2], axis=1) @ w), axis=1) @ v
+
+
+def _in_a_loop(params, x):
+    w, v = params
+    return jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, jnp.stack([w, 2 * w]))[0] @ v
+
+
+def _unused(params, x):
+    return jnp.einsum("ni,ij->jn", x, params[1]).T * 3
+
+
+@pytest.mark.parametrize("apply", [_twice, _one_at_a_time, _sequence, _in_a_loop, _unused])
+def test_layers_of_every_form(apply):
+    with x64(True):
+        params = [jax.random.normal(k, s) for k, s in zip(
+            jax.random.split(key), [(5, 5), (5, 3)], strict=True)]  # fmt: skip
+        x, z = _inputs(1, 4, 5), _inputs(2, 3, 5)
+        kernel = empirical_ntk(apply, params)
+        _close64(kernel(x, z), _contracted(apply, params, x, z))
+        _close64(kernel.diag(x), np.einsum("iiab->iab", _contracted(apply, params, x, x)))
+
+
 def _temporary(function, *arguments):
     """Bytes that a compiled function needs besides its arguments and results."""
     return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
@@ -287,6 +326,9 @@ def test_memory():
     arrays = 4 * (4 * n**2 + 8 * n * width)
     assert _temporary(lambda k, x: k(x), kernel, x) < arrays
     assert _temporary(lambda k, x: k.diag(x), kernel, x) < 4 * 8 * n * width
+    # Nor is a Jacobian of dense layers in any other function formed.
+    generic = empirical_ntk(jax.jit(model.apply), params)
+    assert _temporary(lambda k, x: k(x), generic, x) < 2 * arrays
 
     def total(params, x):
         return jnp.sum(empirical_ntk(model.apply, params, chunk=5)(x))

@@ -41,7 +41,7 @@ def test_the_rows_are_named(kernel, x, y, cause):
 @pytest.mark.parametrize(("x", "cause"), [(case[1], case[-1]) for case in CASES[:3]])
 def test_the_rows_are_named_without_a_gram_matrix(x, cause):
     with pytest.raises(ValueError, match=cause):
-        kg.predictors.hard_margin_svm(relu, x, mixed, solver=kg.predictors.MatrixFree())
+        kg.predictors.hard_margin_svm(relu, x, mixed, solver=kg.predictors.MatrixFree(tile=1))
 
 
 @pytest.mark.parametrize("scale", [0, 1e-25])

@@ -18,7 +18,7 @@ key = jax.random.key(0)
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
 linear = kg.kernels.ntk(kg.models.homogeneous_mlp(()))  # <x, z>
 logistic = kg.predictors.kernel_logistic
-SOLVERS = (Direct(), Iterative(), MatrixFree())
+SOLVERS = (Direct(), Iterative(), MatrixFree(tile=8))
 
 
 def _problem(seed, n=40, d=5):

@@ -45,19 +45,27 @@ def test_held_and_evaluated_gram_matrices_agree(n, seed):
         exact = np.float64(held.gram) @ np.float64(v[:, 0])
         assert_close(_accurate(operator, v[:, 0], shift), exact, scale=scale)
         assert_close(_accurate(operator, v[:, 0], 0 * shift), exact, scale=scale)
+        both = np.float64(held.gram) @ np.float64(v)
+        assert_close(_accurate(operator, v, shift), both, scale=scale)
 
 
 @given(keys, st.sampled_from([801, 3]))
 def test_accurate_product(key, n):
-    """Sums of cancelling terms keep an error far below that of summing one by one."""
+    """Sums of cancelling terms keep an error far below that of summing one by one.
+
+    Columns of very different sizes do so too.
+    """
     a = jax.random.normal(key, (n, n), jnp.float32)
     v = jnp.sort(jax.random.normal(jax.random.fold_in(key, 1), (n,), jnp.float32))
-    q, v = a + a.T + 50.0, v - v.mean()  # the constant part of q cancels, after growing for long
+    v = v - v.mean()
+    q, v = a + a.T + 50.0, jnp.stack([v, 1e6 * v], axis=1)  # 50 cancels, after growing for long
     exact = np.float64(q) @ np.float64(v)
     size = np.abs(np.float64(q)) @ np.abs(np.float64(v))
     for shift in (jnp.mean(q), jnp.zeros((), jnp.float32)):
         error = np.abs(np.asarray(_accurate(GramMatrix(q), v, shift)) - exact)
         assert np.max(error / size) < np.finfo(np.float32).eps / (4 if n > 100 else 1)
+        alone = np.asarray(_accurate(GramMatrix(q), v[:, 0], shift)) - exact[:, 0]
+        assert np.max(np.abs(alone) / size[:, 0]) < np.finfo(np.float32).eps / (4 if n > 100 else 1)
 
 
 def test_accurate_product_of_the_evaluated_matrix():
@@ -78,13 +86,14 @@ def test_prepare_chooses_and_refuses():
     assert isinstance(prepare(ntk, x, "auto"), GramMatrix)
     assert isinstance(prepare(ntk, x, Direct()), GramMatrix)
     assert isinstance(prepare(ntk, x, MatrixFree(mesh=mesh)), KernelOperator)
-    assert prepare(ntk, x, MatrixFree(tile=7)).tile == 7
+    assert prepare(ntk, x, MatrixFree(tile=2)).tile == 2
+    assert isinstance(prepare(ntk, x, MatrixFree(tile=3)), GramMatrix)  # a single tile
     nothing = jax.tree_util.Partial(lambda a, b=None: jnp.full((3, 3), jnp.nan))
     with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
         prepare(nothing, x, Direct())
     empty = jax.tree_util.Partial(lambda a, b=None: a @ (a if b is None else b).T * jnp.nan)
     with pytest.raises(ValueError, match="`kernel` returned NaN or inf"):
-        prepare(empty, x, MatrixFree())
+        prepare(empty, x, MatrixFree(tile=2))
     with pytest.raises(ValueError, match="`kernel` must return shape \\(3, 2\\)"):
         KernelOperator(nothing, x, 3).columns(jnp.arange(2))
 

@@ -230,7 +230,7 @@ def test_classes_are_indicators():
     )
 
 
-@pytest.mark.parametrize("solver", slow_but([Iterative(), MatrixFree()], [Iterative()]))
+@pytest.mark.parametrize("solver", slow_but([Iterative(), MatrixFree(tile=16)], [Iterative()]))
 def test_iterative_methods_say_what_they_did_not_reach(solver):
     x = jax.random.normal(key, (100, 3))
     doubled, y = jnp.concatenate([x, x]), jnp.arange(200.0)

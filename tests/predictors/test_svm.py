@@ -21,7 +21,7 @@ key = jax.random.key(0)
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
 linear = kg.kernels.ntk(kg.models.homogeneous_mlp(()))  # <x, z>
 svm = kg.predictors.hard_margin_svm
-SOLVERS = (Direct(), Iterative(), MatrixFree())
+SOLVERS = (Direct(), Iterative(), MatrixFree(tile=8))
 
 
 def _problem(seed, n, d):
@@ -211,7 +211,7 @@ def test_a_gram_matrix_that_is_not_definite_is_said(solver):
     x, y = (a.astype(jnp.float32) for a in _problem(23, 60, 2))
     with pytest.raises(ValueError, match="not positive definite to rounding.*float64"):
         svm(lambda a, b=None: -ntk(a, b), x, y, solver=solver)
-    if solver != MatrixFree():  # one that is indefinite
+    if solver != MatrixFree(tile=8):  # one that is indefinite
         broken = ntk(x) - 2 * jnp.max(ntk(x)) * jnp.eye(60, dtype=x.dtype)
         with pytest.raises(ValueError, match="not positive definite to rounding.*float64"):
             svm(lambda a, b=None: broken, x, y, solver=solver)
@@ -281,7 +281,7 @@ def test_products_alone_reach_small_gaps(precision):
     with x64(precision):
         x, y = kg.datasets.xor_noise(key, 2000, 30)
         gram = ntk(x)
-        for solver in (Iterative(), MatrixFree()):
+        for solver in (Iterative(), MatrixFree(tile=8)):
             found = svm(ntk, x, y, solver=solver, tol=1e-8 if precision else 1e-5)
             margin, upper = certificate_in_float64(gram, y, found.coef)
             assert 1 - (margin / upper) ** 2 <= (1e-8 if precision else 1e-5)
@@ -351,7 +351,7 @@ def test_batches_equal_the_loop(solver):
         assert float(batched.duality_gap[i]) <= 1e-4
 
 
-@pytest.mark.parametrize("solver", slow_but(SOLVERS, (MatrixFree(),)))
+@pytest.mark.parametrize("solver", slow_but(SOLVERS, (MatrixFree(tile=8),)))
 def test_invariances_of_each_method(solver):
     x, y = kg.datasets.xor_noise(key, 130, 10, noise="gaussian")
     base = svm(ntk, x, y, solver=solver)

@@ -57,7 +57,7 @@ def test_every_regime_has_the_margin_of_a_factorisation(name):
         direct = svm(ntk, x, y, solver=Direct(), tol=1e-3)
     # Where the margin is a thousandth of the inputs' size, rounded coefficients reach no more.
     tol = 1e-3 if name == "few" else 1e-4
-    for solver in ("auto", MatrixFree()):
+    for solver in ("auto", MatrixFree(tile=32)):
         found = svm(ntk, x, y, solver=solver, tol=tol)
         margin, upper = certificate_in_float64(gram, y, found.coef)
         assert 1 - (margin / upper) ** 2 <= tol
@@ -76,7 +76,7 @@ def test_of_equal_rows_the_first_carries_the_coefficient():
     np.testing.assert_allclose(once.margin, found.margin, rtol=1e-4)
 
 
-@pytest.mark.parametrize("solver", ["auto", MatrixFree()])
+@pytest.mark.parametrize("solver", ["auto", MatrixFree(tile=32)])
 def test_label_noise_is_found_to_be_inseparable_after_few_systems(solver):
     x, y = kg.datasets.xor_noise(jax.random.key(0), 1000, 8, flip=0.1)
     found = svm(ntk, x, y, solver=solver, throw=False)

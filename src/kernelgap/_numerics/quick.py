@@ -14,7 +14,8 @@ import jax
 
 from kernelgap._numerics.arrays import is_concrete
 
-_ROWS = 512  # so many inputs have a Gram matrix that is worth no optimization
+ROWS = 512
+"""Inputs whose Gram matrix is too small to be worth optimization."""
 _LEVEL = "xla_backend_optimization_level"
 _EMITTERS = "xla_cpu_use_fusion_emitters"  # of MLIR, whose own passes take half of the time
 
@@ -25,7 +26,7 @@ def quick_jit(
     function: Callable[..., _T],
     *,
     static_argnames: str | tuple[str, ...] = (),
-    rows: int = _ROWS,
+    rows: int = ROWS,
     level: Literal[0, 1] = 0,
 ) -> Callable[..., _T]:
     """Return `jax.jit(function)`, compiled with little optimization on a CPU.

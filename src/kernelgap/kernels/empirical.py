@@ -54,8 +54,10 @@ def empirical_ntk(
 
         K(x, z)_{ab} = sum_k s_k^2 <h_{k-1}(x), h_{k-1}(z)> <delta_k^a(x), delta_k^b(z)>,
 
-    which takes memory for a few arrays of shapes (n1, n2, k, k) and (n, width, k). For other
-    functions, Jacobians of `chunk` examples at a time are multiplied, and two of them are held.
+    which takes memory for a few arrays of shapes (n1, n2, k, k) and (n, width, k). In other
+    functions, dense layers are found in the trace of the gradient and treated alike. Jacobians are
+    formed for other parameters only, such as those of convolutions or used twice, of `chunk`
+    examples at a time, and two of them are held.
 
     Args:
         model: A `homogeneous_mlp`, or a pure function `apply(params, x)` of inputs (n, ...) that
@@ -68,8 +70,8 @@ def empirical_ntk(
             distinct indices such as `(0, -1)`. The kernels of a partition of the layers sum to the
             kernel of all of them.
         chunk: For a function only. The largest number of examples, at least 1, in a block of
-            Jacobians; it need not divide n. By default a block has at most 2^27 entries (0.5 GiB in
-            float32). Larger blocks are faster.
+            gradients; it need not divide n. By default a block has at most 2^27 entries (0.5 GiB in
+            float32), and the product of two at most 2^25. Larger blocks are faster.
 
     Returns:
         A `Kernel` with the parameters as its arrays. `kernel(x1, x2=None)` has shape (n1, n2) for

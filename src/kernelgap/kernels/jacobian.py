@@ -1,13 +1,13 @@
-"""The empirical NTK of any function, from the Jacobians of a few examples at a time.
+"""The empirical NTK of any function, from the gradients for a few examples at a time.
 
 K(x, z)_{ab} = <grad f_a(params; x), grad f_b(params; z)> is a product of Jacobians. The Gram matrix
 is evaluated tile by tile, a tile being the product of two blocks of `chunk` rows, leaf by leaf of
-the parameters. The block of rows is differentiated once, the block of columns once per tile, which
-is cheap compared with the product.
+the parameters, in the factors that `kernelgap.kernels.gradients` finds. The block of rows is
+differentiated once, the block of columns once per tile, which is cheap compared with the product.
 """
 
 import math
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -16,10 +16,12 @@ from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.outputs import check_apply
+from kernelgap.kernels.gradients import Gradient, Outer, example_gradients
 from kernelgap.typing import Apply, PyTree
 
 ENTRIES = 2**27
-"""Largest number of entries in a block of Jacobians whose number of rows is not given."""
+"""Largest number of entries in a block of gradients whose number of rows is not given."""
+_TILE = 2**25  # entries of a tile, of which several are held
 
 
 class FunctionSpec(NamedTuple):
@@ -53,12 +55,14 @@ def gram(
     outputs = check_apply(spec.apply, params, x1)
     rows = _blocks(spec, params, x1, outputs)
     columns = rows if x2 is None else _blocks(spec, params, x2, outputs)
-    if _in_python(len(rows) * len(columns), rows, columns, params):
-        tiles = _python_tiles(spec, params, rows, None if x2 is None else columns)
+    if len(rows) * len(columns) == 1:
+        values = _whole(spec, params, x1, x2)
     else:
-        tiles = _scanned_tiles(spec, params, rows, columns)
-    n1, n2 = x1.shape[0], (x1 if x2 is None else x2).shape[0]
-    values = _joined(tiles, n1, n2, x2 is None)
+        scan = not array_checks.is_concrete(*jax.tree.leaves((rows, columns, params)))
+        tiles = (_scanned_tiles if scan else _python_tiles)(
+            spec, params, rows, None if x2 is None else columns
+        )
+        values = _joined(tiles, x1.shape[0], (x1 if x2 is None else x2).shape[0], x2 is None)
     return array_checks.nan_unless(array_checks.all_finite(params), _as_outputs(values, outputs))
 
 
@@ -68,7 +72,7 @@ def diagonal(spec: FunctionSpec, params: PyTree, x: jax.Array, get: str) -> jax.
     outputs = check_apply(spec.apply, params, x)
     blocks = _blocks(spec, params, x, outputs)
     part = partial(_diagonal, spec, params)
-    if _in_python(len(blocks), blocks, params):
+    if len(blocks) == 1 or array_checks.is_concrete(*jax.tree.leaves((blocks, params))):
         values = jnp.concatenate([jax.block_until_ready(part(block)) for block in blocks])
     else:
         values = jax.lax.map(jax.checkpoint(part), blocks)
@@ -81,27 +85,27 @@ def _blocks(
     spec: FunctionSpec, params: PyTree, x: jax.Array, outputs: jax.ShapeDtypeStruct
 ) -> jax.Array:
     """Return the examples in blocks of equal size, (blocks, rows, ...); the last one is padded."""
-    size = sum(leaf.size for leaf in jax.tree.leaves(params)) * math.prod(outputs.shape[1:])
-    n = x.shape[0]
-    blocks = -(-n // (spec.chunk or max(1, ENTRIES // max(1, size))))
+    example = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    of_one = _jacobian.eval_shape(spec, params, example)
+    size = sum(leaf.size for leaf in jax.tree.leaves(of_one))
+    n, k = x.shape[0], math.prod(outputs.shape[1:])
+    fitting = min(ENTRIES // max(1, size), math.isqrt(_TILE) // k)
+    blocks = -(-n // (spec.chunk or max(1, fitting)))
+    if blocks == 1:
+        return x[None]
     chunk = -(-n // blocks)  # blocks of nearly equal size need little padding
     # Pad with a real example: the function may have no derivative at zeros.
     rows = jnp.minimum(jnp.arange(blocks * chunk), n - 1)
     return x[rows].reshape(blocks, chunk, *x.shape[1:])
 
 
-def _in_python(steps: int, *arrays: PyTree) -> bool:
-    """Return True if Python should run the loop: outside of jit, or if there is one step only.
-
-    On the CPU, XLA runs convolutions within its loops far slower: 15 times in one case.
-    """
-    return steps == 1 or array_checks.is_concrete(*jax.tree.leaves(arrays))
-
-
 def _python_tiles(
     spec: FunctionSpec, params: PyTree, rows: jax.Array, columns: jax.Array | None
 ) -> jax.Array:
-    """Return all tiles, (blocks, blocks, rows, rows, k, k); mirror those above the diagonal."""
+    """Return all tiles, (blocks, blocks, rows, rows, k, k); mirror those above the diagonal.
+
+    On the CPU, XLA runs convolutions within its own loops far slower: 15 times in one case.
+    """
     tiles: list[list[jax.Array]] = []
     for i, block in enumerate(rows):
         left = _jacobian(spec, params, block)
@@ -120,9 +124,10 @@ def _python_tiles(
 
 @partial(jax.jit, static_argnames="spec")
 def _scanned_tiles(
-    spec: FunctionSpec, params: PyTree, rows: jax.Array, columns: jax.Array
+    spec: FunctionSpec, params: PyTree, rows: jax.Array, columns: jax.Array | None
 ) -> jax.Array:
     """Return all tiles by XLA loops, whose compile time does not grow with n."""
+    columns = rows if columns is None else columns
 
     # Without checkpoints a gradient in params would store every Jacobian.
     @jax.checkpoint
@@ -137,41 +142,60 @@ def _scanned_tiles(
     return jax.lax.map(row, rows)
 
 
+@partial(jax.jit, static_argnames="spec")
+def _whole(
+    spec: FunctionSpec, params: PyTree, x1: jax.Array, x2: jax.Array | None
+) -> Float[Array, "n1 n2 k k"]:
+    """Return the Gram matrix as one tile."""
+    left = _jacobian(spec, params, x1)
+    if x2 is not None:
+        return _product(left, _jacobian(spec, params, x2))
+    return _symmetrised(_product(left, left))
+
+
 @partial(jax.jit, static_argnames=("n1", "n2", "symmetric"))
 def _joined(tiles: jax.Array, n1: int, n2: int, symmetric: bool) -> jax.Array:
     """Return the Gram matrix (n1, n2, k, k) without the rows that pad the blocks."""
     joined = jnp.moveaxis(tiles, 2, 1)
     i, rows, j, columns, k, _ = joined.shape
     joined = joined.reshape(i * rows, j * columns, k, k)[:n1, :n2]
-    # Products of a matrix with itself are symmetric only up to rounding.
-    return (joined + joined.transpose(1, 0, 3, 2)) / 2 if symmetric else joined
+    return _symmetrised(joined) if symmetric else joined
+
+
+def _symmetrised(values: jax.Array) -> jax.Array:
+    """Return the mean with the transpose: products with itself are symmetric up to rounding."""
+    return (values + values.transpose(1, 0, 3, 2)) / 2
 
 
 def _as_outputs(values: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
     """Return values in the dtype of the outputs; drop output axes that the function lacks."""
     values = values.astype(outputs.dtype)
-    return values[..., 0, 0] if len(outputs.shape) == 1 else values
+    return values.squeeze((-2, -1)) if len(outputs.shape) == 1 else values
 
 
 @partial(jax.jit, static_argnames="spec")
-def _jacobian(
-    spec: FunctionSpec, params: PyTree, x: Float[Array, "rows *shape"]
-) -> list[Float[Array, "rows k _"]]:
-    """Return the Jacobian of each example with respect to each leaf."""
-
-    def outputs(params: PyTree, example: jax.Array) -> jax.Array:
-        return spec.apply(params, example[None]).reshape(-1)
-
-    jacobians = jax.vmap(jax.jacrev(outputs), (None, 0))(params, x)
-    return [leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(jacobians)]
+def _jacobian(spec: FunctionSpec, params: PyTree, x: Float[Array, "rows *shape"]) -> list[Gradient]:
+    return example_gradients(spec.apply, params, x)
 
 
 @jax.jit
-def _product(
-    left: list[Float[Array, "rows k _"]], right: list[Float[Array, "columns k _"]]
-) -> Float[Array, "rows columns k k"]:
+def _product(left: list[Gradient], right: list[Gradient]) -> Float[Array, "rows columns k k"]:
     """Return the products of all leaves, summed."""
-    return _sum("iap,jbp->ijab", left, right)
+
+    def products(a: jax.Array, b: jax.Array) -> jax.Array:
+        flat = (array.reshape(-1, array.shape[-1]) for array in (a, b))
+        product = jnp.matmul(next(flat), next(flat).T, precision=jax.lax.Precision.HIGHEST)
+        return product.reshape(*a.shape[:-1], *b.shape[:-1])
+
+    def of_leaf(a: Gradient, b: Gradient) -> jax.Array:
+        if isinstance(a, Outer):
+            assert isinstance(b, Outer)  # both are gradients in the same parameters
+            return products(a.delta, b.delta) * products(a.h, b.h)[:, None, :, None]
+        assert not isinstance(b, Outer)
+        return products(a, b)
+
+    values = map(of_leaf, _widened(left), _widened(right))
+    return reduce(jnp.add, values).transpose(0, 2, 1, 3)
 
 
 @partial(jax.jit, static_argnames="spec")
@@ -179,16 +203,19 @@ def _diagonal(
     spec: FunctionSpec, params: PyTree, x: Float[Array, "rows *shape"]
 ) -> Float[Array, "rows k k"]:
     """Return the products of each example with itself, summed over leaves."""
-    rows = _jacobian(spec, params, x)
-    return _sum("iap,ibp->iab", rows, rows)
+
+    def of_leaf(a: Gradient) -> jax.Array:
+        rows = a.delta if isinstance(a, Outer) else a
+        values = jnp.einsum("iap,ibp->iab", rows, rows, precision=jax.lax.Precision.HIGHEST)
+        if not isinstance(a, Outer):
+            return values
+        return values * jnp.sum(jnp.square(a.h), axis=1)[:, None, None]
+
+    return reduce(jnp.add, map(of_leaf, _widened(_jacobian(spec, params, x))))
 
 
-def _sum(formula: str, left: list[jax.Array], right: list[jax.Array]) -> jax.Array:
-    """Sum the products of all leaves in the widest of their dtypes, float32 at least."""
-    dtypes = [jnp.dtype(jnp.float32), *(leaf.dtype for leaf in left)]
+def _widened(rows: list[Gradient]) -> list[Gradient]:
+    """Return the gradients in the widest of their dtypes, float32 at least."""
+    dtypes = [jnp.dtype(jnp.float32), *(array.dtype for array in jax.tree.leaves(rows))]
     dtype = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
-    total = jnp.zeros((), dtype)
-    for a, b in zip(left, right, strict=True):
-        a, b = a.astype(dtype), b.astype(dtype)
-        total += jnp.einsum(formula, a, b, precision=jax.lax.Precision.HIGHEST)
-    return total
+    return jax.tree.map(lambda array: array.astype(dtype), rows)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._support.registry import register
 from kernelgap.kernels import algebra
 from kernelgap.kernels.tiled import sharding
@@ -99,7 +100,7 @@ class Kernel:
     def _values(self, get: str, params: PyTree, x1: jax.Array, x2: jax.Array | None) -> jax.Array:
         if self.ndim is None:  # a function chooses its own precision
             values = self.evaluate(self.spec, params, x1, x2, get)
-            if array_checks.is_concrete(values) and not bool(jnp.all(jnp.isfinite(values))):
+            if array_checks.is_concrete(values) and not bool(_all_finite(values)):
                 raise ValueError("`x1` gives values of the kernel that are NaN or beyond the range "
                                  f"of {values.dtype}. Scale the inputs, or look at the net's "
                                  "gradients")  # fmt: skip
@@ -203,6 +204,11 @@ class Kernel:
         if isinstance(self.spec, algebra.Combined):
             return self.spec.formula(self.params)
         return f"Kernel({self.default}, {self.spec})"
+
+
+@partial(quick_jit, level=1)
+def _all_finite(values: jax.Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(values))
 
 
 def widened(arrays: _T) -> _T:

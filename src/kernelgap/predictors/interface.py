@@ -64,6 +64,8 @@ class Iterative(_Solver):
 class MatrixFree(_Solver):
     """Evaluate the kernel tile by tile in every product, with memory for vectors and tiles only.
 
+    A Gram matrix of a single tile is evaluated once.
+
     Args:
         max_iterations: Largest number of linear systems, each of several products.
         tile: Largest side of a tile, at least 1; see `kernels.matmul`.

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from kernelgap._numerics import array_checks
-from kernelgap._numerics.quick import quick_jit
+from kernelgap._numerics.quick import ROWS, quick_jit
 from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
 from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.blocks import gram_matrix
@@ -75,12 +75,12 @@ class GramMatrix:
         """Return K @ v."""
         return matmul(self.gram, v)
 
-    def accurate(self, v: Float[Array, " n"], shift: Float[Array, ""]) -> Float[Array, " n"]:
+    def accurate(self, v: Float[Array, "n *k"], shift: Float[Array, ""]) -> Float[Array, "n *k"]:
         """Return K @ v by compensated sums, whose error stays small where they cancel."""
         n, shift = self.size, rounded_shift(shift)
         block = min(256, n)
         largest = jnp.max(jnp.abs(self.diagonal() - shift))  # the mean of a Gram matrix, or near it
-        zeros = jnp.zeros(n, v.dtype)
+        zeros = jnp.zeros_like(v)
         if n == block:  # a loop of one step would be compiled as a loop
             total, lost = accurate_product(self.gram, shift, v, (zeros, zeros), largest)
             return total + lost + shift * accurate_sum(v)
@@ -90,7 +90,8 @@ class GramMatrix:
             start = jnp.minimum(i * block, n - block)
             rows = jax.lax.dynamic_slice_in_dim(self.gram, start, block)
             weight = jax.lax.dynamic_slice_in_dim(v, start, block)
-            weight = jnp.where(start + jnp.arange(block) >= i * block, weight, 0)
+            new = (start + jnp.arange(block) >= i * block).reshape(-1, *[1] * (v.ndim - 1))
+            weight = jnp.where(new, weight, 0)
             return accurate_product(rows, shift, weight, carry, largest), None
 
         (total, lost), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(-(-n // block)))
@@ -134,7 +135,7 @@ class KernelOperator:
         """Return K @ v."""
         return symmetric_matmul(self.kernel, self.x, v, self.tile, self.mesh)
 
-    def accurate(self, v: Float[Array, " n"], shift: Float[Array, ""]) -> Float[Array, " n"]:
+    def accurate(self, v: Float[Array, "n *k"], shift: Float[Array, ""]) -> Float[Array, "n *k"]:
         """Return K @ v by compensated sums; `shift` is near the mean of the entries."""
         return accurate_matmul(self.kernel, self.x, v, shift, self.tile, self.mesh)
 
@@ -147,15 +148,17 @@ def operator_jit(
 ) -> Callable[..., _T]:
     """Return `quick_jit(function)` for a function whose first argument is an operator.
 
-    Kernel values that are computed in the same loop as their sums must be rounded alike everywhere,
-    which takes level 1.
+    Level 0 is for small matrices in memory. Kernel values that are computed in the same loop as
+    their sums must be rounded alike everywhere, which takes level 1.
     """
-    held = quick_jit(function, static_argnames=static_argnames)
-    free = quick_jit(function, static_argnames=static_argnames, level=1)
+    small, usual = (
+        quick_jit(function, static_argnames=static_argnames, level=level) for level in (0, 1)
+    )
 
     @wraps(function)
     def call(operator: Operator, *args: Any, **kwargs: Any) -> _T:
-        return (held if isinstance(operator, GramMatrix) else free)(operator, *args, **kwargs)
+        light = isinstance(operator, GramMatrix) and operator.size <= ROWS
+        return (small if light else usual)(operator, *args, **kwargs)
 
     return call
 
@@ -181,20 +184,25 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
 
 
 def prepare(kernel: KernelFunction, x: Float[Array, "n d"], solver: Solver) -> Operator:
-    """Return the Gram matrix in memory or matrix-free, as the solver asks or as memory allows."""
+    """Return the Gram matrix in memory or matrix-free, as the solver asks or as memory allows.
+
+    Matrix-free, a matrix of a single tile is in memory too.
+    """
     mesh = mesh_of(solver)
     x, kernel = sharding.placed(mesh, x, kernel)
     device = sharding.first_device(mesh, x)
+    available = memory.available_bytes(device) if array_checks.is_concrete(x) else None
+    fits = x.shape[0] <= _TRACED if available is None else _bytes(x, 1.2) <= 0.8 * available
     if solver == "auto":
-        available = memory.available_bytes(device) if array_checks.is_concrete(x) else None
-        needed = _bytes(x, 1.2)
-        fits = x.shape[0] <= _TRACED if available is None else needed <= 0.8 * available
         solver = Iterative() if fits else MatrixFree()
     if not isinstance(solver, MatrixFree):
         return dense(kernel, x, copies=3.0 if isinstance(solver, Direct) else 1.2)
+    tile = solver.tile or memory.default_tile(device.platform)
+    if fits and x.shape[0] <= tile and mesh is None:  # every product would hold all of it
+        return dense(kernel, x, copies=1.2)
     own = diagonal(kernel, x)
     _refuse_infinite(own)  # the most memory that is cheap to use
-    return KernelOperator(kernel, x, solver.tile or memory.default_tile(device.platform), mesh, own)
+    return KernelOperator(kernel, x, tile, mesh, own)
 
 
 def refuse_vanishing(operator: Operator, x: jax.Array, *, any_row: bool) -> None:

@@ -93,7 +93,7 @@ def refined(
 
     def remainder(coef: jax.Array) -> jax.Array:
         coef = unit * coef
-        return b - unit * (_accurate(system.operator, coef, system.shift) + system.l2 * coef)
+        return b - unit * (system.operator.accurate(coef, system.shift) + system.l2 * coef)
 
     # Next to a factorisation corrections are cheap, so that they go on to rounding.
     goal = tol if effort.d is not None else 4 * float(jnp.finfo(b.dtype).eps)
@@ -144,10 +144,19 @@ def _refined_jvp(effort: Effort, primals: tuple, tangents: tuple) -> tuple[Refin
     return solution, Refined(change, jnp.zeros_like(change), steady)
 
 
-def _accurate(operator: Operator, v: jax.Array, shift: jax.Array) -> jax.Array:
-    if v.shape[1] == 1:
-        return operator.accurate(v[:, 0], shift)[:, None]
-    return jax.lax.map(lambda column: operator.accurate(column, shift), v.T).T
+@jax.custom_jvp
+def as_product(operator: Operator, coef: jax.Array, values: jax.Array) -> jax.Array:
+    """Return `values`, which are K coef, with the derivative of this product."""
+    del operator, coef
+    return values
+
+
+@as_product.defjvp
+def _as_product_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    operator, coef, values = primals
+    _, change = jax.jvp(lambda operator, coef: operator.product(coef), (operator, coef),
+                        tangents[:2])  # fmt: skip
+    return values, change
 
 
 def relative(error: jax.Array, y: jax.Array) -> jax.Array:

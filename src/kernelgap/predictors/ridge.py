@@ -26,7 +26,7 @@ from kernelgap.predictors.interface import (
     task,
 )
 from kernelgap.predictors.operators import GramMatrix, Operator, operator_jit, prepare
-from kernelgap.predictors.refinement import Effort, prepared, refined, relative
+from kernelgap.predictors.refinement import Effort, as_product, prepared, refined, relative
 from kernelgap.predictors.scaling import normalised, power_of_two, representable, rescaled
 from kernelgap.typing import ArrayLike
 
@@ -167,9 +167,7 @@ def _fit(
     targets = (y / size).reshape(y.shape[0], -1)
     system = prepared(operator, l2, effort)
     coef, error, iterations = refined(system, operator, l2, targets, tol, effort)
-    # The solver leaves the accurate K coef; its derivative is that of a plain product.
-    plain = operator.product(coef)
-    fitted = plain + jax.lax.stop_gradient(targets - error - l2 * coef - plain)
+    fitted = as_product(operator, coef, targets - error - l2 * coef)
     energy = jnp.sum(coef * fitted)
     # P - D = ||error||^2, with the dual point l2 coef.
     primal = jnp.sum(jnp.square(targets - fitted)) + l2 * energy

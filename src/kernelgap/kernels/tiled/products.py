@@ -184,11 +184,11 @@ def _cross_matmul(
 def accurate_matmul(
     kernel: KernelFunction,
     x: Float[Array, "n d"],
-    v: Float[Array, " n"],
+    v: Float[Array, "n *k"],
     shift: Float[Array, ""],
     tile: int,
     mesh: Mesh | None,
-) -> Float[Array, " n"]:
+) -> Float[Array, "n *k"]:
     """Return K(x, x) @ v where terms cancel by factors of a thousand and more.
 
     See `summation.accurate_product`; sums over tiles are compensated. `shift` is a constant that is
@@ -208,7 +208,7 @@ def accurate_matmul(
             after, residue = accurate_product(block, shift, weight * vs[j], (total[i], lost[i]))
             return (total.at[i].set(after), lost.at[i].set(residue)), None
 
-        zeros = jnp.zeros((count, side), v.dtype)
+        zeros = jnp.zeros_like(vs)
         (total, lost), _ = jax.lax.scan(add, (zeros, zeros), _dealt(pairs, v.dtype, mesh))
         # Totals of devices cancel too, so that they are added in the same way.
         start = jnp.zeros_like(total), sharding.total(lost, mesh)
@@ -216,7 +216,7 @@ def accurate_matmul(
         return total + lost
 
     blocks = sharding.split(sums, mesh, result=False)(kernel, shift, xs, vs)
-    return blocks.reshape(-1)[: v.shape[0]] + shift * accurate_sum(v)
+    return blocks.reshape(-1, *v.shape[1:])[: v.shape[0]] + shift * accurate_sum(v)
 
 
 def _needed(x1: jax.Array, v: jax.Array, tile: int) -> int:

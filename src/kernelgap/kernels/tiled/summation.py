@@ -24,8 +24,8 @@ def compensated_sum(
 
 
 @jax.custom_jvp
-def accurate_sum(v: Float[Array, " n"]) -> Float[Array, ""]:
-    """Return the compensated sum of a vector."""
+def accurate_sum(v: Float[Array, "n *k"]) -> Float[Array, "..."]:
+    """Return the compensated sum of a vector, or of each of k columns in shape (1, k)."""
 
     def add(first: tuple, second: tuple) -> tuple:
         total, residue = two_sum(first[0], second[0])
@@ -33,12 +33,12 @@ def accurate_sum(v: Float[Array, " n"]) -> Float[Array, ""]:
 
     zero = jnp.zeros((), v.dtype)
     total, lost = jax.lax.reduce((v, jnp.zeros_like(v)), (zero, zero), add, (0,))
-    return total + lost
+    return (total + lost).reshape(*[1] * (v.ndim - 1), *v.shape[1:])
 
 
 @accurate_sum.defjvp
 def _accurate_sum_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    return accurate_sum(*primals), jnp.sum(tangents[0])
+    return accurate_sum(*primals), jnp.sum(tangents[0], axis=0, keepdims=tangents[0].ndim > 1)
 
 
 def rounded_shift(shift: Float[Array, ""]) -> Float[Array, ""]:
@@ -53,10 +53,10 @@ def rounded_shift(shift: Float[Array, ""]) -> Float[Array, ""]:
 def accurate_product(
     block: Float[Array, "m n"],
     shift: Float[Array, ""],
-    v: Float[Array, " m"],
-    start: tuple[Float[Array, " n"], Float[Array, " n"]],
+    v: Float[Array, "m *k"],
+    start: tuple[Float[Array, "n *k"], Float[Array, "n *k"]],
     largest: Float[Array, ""] | None = None,
-) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+) -> tuple[Float[Array, "n *k"], Float[Array, "n *k"]]:
     """Return (block - shift)' v and its rounding error, added to a start of both.
 
     An ordinary product multiplies and sums the leading bits of entries and coefficients without
@@ -66,7 +66,7 @@ def accurate_product(
     bits = (jnp.finfo(v.dtype).nmant + 1 - math.ceil(math.log2(max(block.shape[0], 2)))) // 2
     entries, rounding = two_sum(block, -shift)
     high, low = leading(entries, bits, largest)
-    v_high, v_low = leading(v, bits)
+    v_high, v_low = leading(v, bits, jnp.max(jnp.abs(v), axis=0, keepdims=v.ndim > 1))
     total, residue = two_sum(start[0], _transposed(high, v_high))
     small = _transposed(low + rounding, v) + _transposed(high, v_low)
     return total, start[1] + (residue + small)
@@ -88,7 +88,10 @@ def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 def leading(
     array: jax.Array, bits: int, largest: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the array rounded to multiples of its largest entry / 2^bits, and the residue."""
+    """Return the array rounded to multiples of its largest entry / 2^bits, and the residue.
+
+    `largest` may have shape (1, k), for k columns.
+    """
     if largest is None:
         largest = jnp.max(jnp.abs(array))
     _, exponent = jnp.frexp(largest)
