@@ -9,7 +9,7 @@ accurate products correct its rounding. The method is this project's own.
 
 import numpy as np
 
-from kernelgap.predictors.exchanges import Factors, cholesky, exchange, solve_factored
+from kernelgap.predictors.exchanges import Dense, Factors, cholesky, exchange, solve_factored
 from kernelgap.predictors.signed_gram import SignedGram
 
 _MOST = 0.2  # share of the points that may be no support vectors
@@ -49,7 +49,9 @@ def solve_complement(
             chosen = np.append(chosen, new)
             columns = np.hstack([columns, solve_factored(factor, unit)])
         alpha = np.maximum(z, 0).astype(data.dtype).astype(float)
-        outputs = data.outputs(points, alpha, accurate=True)[points]
+        whole = np.zeros(data.size)
+        whole[points] = alpha
+        outputs = data.product(whole, accurate=True)[points]
         energy = alpha @ outputs
         shortfall = 1 - outputs.min() * alpha.sum() / energy if energy > 0 else np.inf
         idle = 0 if shortfall < 0.7 * smallest else idle + 1
@@ -67,5 +69,5 @@ def _multipliers(q: np.ndarray, z: np.ndarray, mu: np.ndarray) -> np.ndarray:
     q = (q + q.T) / 2
     w = z - q @ mu
     ridge, slack = 1e-7 * np.trace(q) / len(q), 1e-6 * np.max(np.abs(w))
-    minimum = exchange(Factors(q), ridge, ridge * mu - w, (w < 0) | (mu > 0), slack, 0, 500)
+    minimum = exchange(Factors(Dense(q)), ridge, ridge * mu - w, (w < 0) | (mu > 0), slack, 500)
     return np.zeros(len(w)) if minimum.z is None else np.maximum(minimum.z, 0)

@@ -9,6 +9,8 @@ from kernelgap.kernels.tiled.products import multiply
 from kernelgap.predictors.operators import GramMatrix, KernelOperator, Operator, operator_jit
 from kernelgap.predictors.separability import negligible
 
+_ROWS = 64  # of the matrix that are multiplied at once
+
 
 class SignedGram:
     """The matrix for all points; the kernel is evaluated where its Gram matrix is not held."""
@@ -32,26 +34,26 @@ class SignedGram:
         elif len(chosen) == self.size:
             block = np.asarray(self.gram)
         else:
-            block = np.asarray(self.gram)[np.ix_(chosen, chosen)]
+            block = self.gram.take(chosen, 0).take(chosen, 1)
         block = block * signs  # promotes to the wider dtype
         block *= signs[:, None]
         return block
 
-    def outputs(self, chosen: np.ndarray, alpha: np.ndarray, accurate: bool = False) -> np.ndarray:
-        """Return y f for all points, f = sum_i alpha_i y_i K(., x_i) over the working set."""
-        support = np.flatnonzero(alpha)
-        if not len(support):
+    def product(self, alpha: np.ndarray, accurate: bool = False) -> np.ndarray:
+        """Return Q alpha = y f for f = sum_i alpha_i y_i K(., x_i)."""
+        index = np.flatnonzero(alpha)
+        if not len(index):
             return np.zeros(self.size)
-        index, weights = chosen[support], alpha[support] * self.y[chosen[support]]
+        weights = alpha[index] * self.y[index]
         product = self._evaluated if self.gram is None else self._held
         return self.y * product(index, weights, accurate)
 
     def _held(self, index: np.ndarray, weights: np.ndarray, accurate: bool) -> np.ndarray:
         dtype = np.dtype(float) if accurate else self.dtype
         values, weights = np.zeros(self.size, dtype), weights.astype(dtype)
-        for start in range(0, len(index), 256):  # in parts: no large copy
-            part = slice(start, start + 256)
-            rows = np.asarray(self.gram)[index[part]]
+        for start in range(0, len(index), _ROWS):  # parts that stay in the caches
+            part = slice(start, start + _ROWS)
+            rows = self.gram[index[part]]
             values += weights[part] @ rows.astype(dtype, copy=False)
         return values
 
