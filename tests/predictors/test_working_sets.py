@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 import kernelgap as kg
 from helpers import certificate_in_float64, seeds
 from kernelgap.predictors import Direct, MatrixFree, Status
-from kernelgap.predictors.exchanges import Factors, exchange
+from kernelgap.predictors.exchanges import Dense, Factors, exchange
 
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
 svm = kg.predictors.hard_margin_svm
@@ -23,7 +23,7 @@ def test_exchanges_solve_nonnegative_least_squares(seed, n, rank):
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(n, rank)), rng.normal(size=n)
     q, rho = a @ a.T, 1e-3
-    found = exchange(Factors(q), rho, b, rng.random(n) < 0.5, 1e-12, 0, 500)
+    found = exchange(Factors(Dense(q)), rho, b, rng.random(n) < 0.5, 1e-12, 500)
     assert found.solved
     root = np.linalg.cholesky(q + rho * np.eye(n))
     expected, _ = nnls(root.T, np.linalg.solve(root, b))
@@ -31,7 +31,7 @@ def test_exchanges_solve_nonnegative_least_squares(seed, n, rank):
 
 
 def test_a_matrix_that_is_not_definite_is_reported():
-    assert exchange(Factors(-np.eye(3)), 0.1, np.ones(3), np.ones(3, bool), 0, 0, 9).z is None
+    assert exchange(Factors(Dense(-np.eye(3))), 0.1, np.ones(3), np.ones(3, bool), 0, 9).z is None
 
 
 def _regimes():

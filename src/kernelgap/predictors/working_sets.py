@@ -17,7 +17,6 @@ exchanges is this project's own.
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from kernelgap._numerics.blas import limit_blas_threads
@@ -44,10 +43,10 @@ class Found(NamedTuple):
 
 
 def solve(
-    operator: Operator, x: jax.Array, y: np.ndarray, first_equal: np.ndarray, tol: float, most: int
+    operator: Operator, x: np.ndarray, y: np.ndarray, first_equal: np.ndarray, tol: float, most: int
 ) -> Found:
     """Minimise until the relative duality gap is well below `tol`, or progress ends."""
-    data = SignedGram(operator, np.asarray(x), y)
+    data = SignedGram(operator, x, y.astype(float))
     slack = max(tol / 32, 4 * data.eps)
     # Of equal rows with equal labels one is enough.
     points = np.sort(np.unique(2 * first_equal + (data.y > 0), return_index=True)[1])
