@@ -18,14 +18,17 @@ _PATIENCE = 3  # exchanges that may fail to lower the number of violations
 _GIVE_UP = 40  # exchanges that may
 _ROOM = 64  # indices that may enter in any case
 _FEW = 0.15  # share of the free set that leaves where nearly all indices belong to the support
+_SHARE = 8  # part of an index set that may change before its system is factorised anew
 _MANY = 0.8  # and share of the others that violate their condition
 
 
 class Quadratic(Protocol):
     """A matrix Q, of which `exchange` needs parts and products."""
 
-    def block(self, chosen: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return the rows and columns with the given indices."""
+    def block(
+        self, rows: np.ndarray, dtype: np.dtype, columns: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return a copy of the entries in the given rows and columns, the rows by default."""
         ...
 
     def product(self, z: np.ndarray) -> np.ndarray:
@@ -38,9 +41,11 @@ class Dense(NamedTuple):
 
     q: np.ndarray
 
-    def block(self, chosen: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return a copy of the rows and columns with the given indices."""
-        return self.q[np.ix_(chosen, chosen)].astype(dtype)
+    def block(
+        self, rows: np.ndarray, dtype: np.dtype, columns: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return a copy of the entries in the given rows and columns, the rows by default."""
+        return self.q[np.ix_(rows, rows if columns is None else columns)].astype(dtype)
 
     def product(self, z: np.ndarray) -> np.ndarray:
         """Return Q z."""
@@ -73,7 +78,11 @@ def solve_factored(factor: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class Factors:
-    """Cholesky's method for parts of Q + rho I, in double precision; the last is remembered."""
+    """Cholesky's method for parts of Q + rho I in double precision.
+
+    The last factor serves sets that differ from its own by few indices: with B = Q_{IN} of those
+    that entered and E the unit vectors of those that left, the system is bordered by them.
+    """
 
     def __init__(self, q: Quadratic) -> None:
         self.q = q
@@ -81,15 +90,32 @@ class Factors:
 
     def solve(self, free: np.ndarray, rho: float, b: np.ndarray) -> np.ndarray | None:
         """Return the solution on the free set, 0 elsewhere; None if Q + rho I is not definite."""
-        index = np.flatnonzero(free)
-        if rho != self._rho or not np.array_equal(index, self._index):
+        z, own = np.zeros(len(free)), np.zeros(len(free), bool)
+        own[self._index] = True
+        entered, left = np.flatnonzero(free & ~own), np.flatnonzero(own & ~free)
+        few = _SHARE * (len(entered) + len(left)) <= len(self._index)
+        if rho != self._rho or not few:
+            index = np.flatnonzero(free)
             factor = cholesky(self.q.block(index, np.dtype(float)), rho)
             if factor is None:
                 return None
             self._index, self._rho, self._factor = index, rho, factor
-        z = np.zeros(len(free))
-        if len(index):
-            z[index] = solve_factored(self._factor, b[index])
+            entered, left = index[:0], index[:0]
+        index, size, total = self._index, len(entered), len(entered) + len(left)
+        if not len(index):
+            return z
+        right = np.zeros((len(index), total + 1), order="F")
+        corner = np.zeros((total, total + 1))
+        if size:
+            right[:, :size] = self.q.block(index, np.dtype(float), entered)
+            corner[:size, :size] = self.q.block(entered, np.dtype(float)) + rho * np.eye(size)
+        right[np.searchsorted(index, left), np.arange(size, total)] = 1
+        right[:, -1], corner[:size, -1] = b[index], b[entered]
+        solved = solve_factored(self._factor, right)
+        corner -= right[:, :-1].T @ solved
+        border = np.linalg.solve(corner[:, :-1], corner[:, -1])
+        z[index] = solved[:, -1] - solved[:, :-1] @ border
+        z[entered], z[left] = border[:size], 0
         return z
 
 

@@ -24,20 +24,23 @@ class SignedGram:
         self.least = 32 * self.eps * self.scale  # of rho: kernels of many points are that inexact
         self.zero = float(negligible(np.asarray(diagonal, float), self.eps))
 
-    def block(self, chosen: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return Q on a working set."""
-        signs = self.y[chosen].astype(dtype)
-        if isinstance(self.operator, KernelOperator):
-            rows = jnp.asarray(self.x[_padded(chosen)])
-            block = np.asarray(checked_block(self.operator.kernel, rows, None))
-            block = block[: len(chosen), : len(chosen)]
-        elif len(chosen) == self.size:
-            block = np.asarray(self.gram)
+    def block(
+        self, rows: np.ndarray, dtype: np.dtype, columns: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return a copy of the entries in the given rows and columns, the rows by default."""
+        operator, others = self.operator, rows if columns is None else columns
+        if isinstance(operator, KernelOperator):
+            left = jnp.asarray(self.x[_padded(rows)])
+            right = None if columns is None else jnp.asarray(self.x[_padded(columns)])
+            values = np.asarray(checked_block(operator.kernel, left, right))
+            values = values[: len(rows), : len(others)]
+        elif len(rows) == self.size == len(others):
+            values = self.gram
         else:
-            block = self.gram.take(chosen, 0).take(chosen, 1)
-        block = block * signs  # promotes to the wider dtype
-        block *= signs[:, None]
-        return block
+            values = self.gram.take(rows, 0).take(others, 1)
+        values = values * self.y[others].astype(dtype)  # promotes to the wider dtype
+        values *= self.y[rows, None].astype(dtype)
+        return values
 
     def product(self, alpha: np.ndarray, accurate: bool = False) -> np.ndarray:
         """Return Q alpha = y f for f = sum_i alpha_i y_i K(., x_i)."""

@@ -65,7 +65,11 @@ def solve(
             complement = partial(solve_complement, data, points, slack, systems, most)
             alpha[points], systems = limit_blas_threads(len(points), complement)
         elif minimum.z is not None:
-            alpha = np.maximum(minimum.z, 0)
+            z = minimum.z
+            if minimum.solved:  # another proximal step on the same set costs next to nothing
+                anchor = z
+                z = factors.solve(free, rho, ones + rho * z)
+            alpha = np.maximum(z, 0)
         elif rho <= data.scale:
             alpha, free, rho = anchor, anchor > 0 if anchor.any() else free, 10 * rho
             continue
