@@ -18,19 +18,20 @@ _PATIENCE = 3  # corrections that may fail to lower the shortfall by 30%
 
 def solve_complement(
     data: SignedGram, points: np.ndarray, slack: float, systems: int, most: int
-) -> tuple[np.ndarray, int]:
-    """Return a solution on the points, 0 on failure, and the number of linear systems."""
-    n, alpha = len(points), np.zeros(len(points))
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return alpha, 0 on failure, its outputs, and the number of linear systems."""
+    n, alpha, outputs = len(points), np.zeros(len(points)), np.zeros(data.size)
+    best = outputs, outputs
     rho = data.least
     while (factor := cholesky(data.block(points, data.dtype), rho)) is None:
         rho *= 10
         if rho > 1e-2 * data.scale:
-            return alpha, systems
-    best, smallest, idle, outputs = alpha, np.inf, 0, np.zeros(n)
+            return *best, systems
+    smallest, idle = np.inf, 0
     chosen, columns, mu = np.zeros(0, int), np.zeros((n, 0), data.dtype), np.zeros(0)
     while systems < most and idle < _PATIENCE:
         systems += 1
-        left = 1 - outputs
+        left = 1 - outputs[points]
         left[chosen] += mu
         moved, before = alpha + solve_factored(factor, left.astype(data.dtype)), mu
         while True:
@@ -43,7 +44,7 @@ def solve_complement(
             if len(new) == 0:
                 break
             if len(chosen) + len(new) > _MOST * n:
-                return best, systems
+                return *best, systems
             unit = np.zeros((n, len(new)), data.dtype, order="F")
             unit[new, np.arange(len(new))] = 1
             chosen = np.append(chosen, new)
@@ -51,15 +52,15 @@ def solve_complement(
         alpha = np.maximum(z, 0).astype(data.dtype).astype(float)
         whole = np.zeros(data.size)
         whole[points] = alpha
-        outputs = data.product(whole, accurate=True)[points]
-        energy = alpha @ outputs
+        outputs = data.product(whole, accurate=True)
+        energy = whole @ outputs
         shortfall = 1 - outputs.min() * alpha.sum() / energy if energy > 0 else np.inf
         idle = 0 if shortfall < 0.7 * smallest else idle + 1
         if shortfall < smallest:
-            best, smallest = alpha, shortfall
+            best, smallest = (whole, outputs), shortfall
         if shortfall <= 2 * slack:  # the gap is twice that
             break
-    return best, systems
+    return *best, systems
 
 
 def _multipliers(q: np.ndarray, z: np.ndarray, mu: np.ndarray) -> np.ndarray:

@@ -50,37 +50,59 @@ def solve(
     slack = max(tol / 32, 4 * data.eps)
     # Of equal rows with equal labels one is enough.
     points = np.sort(np.unique(2 * first_equal + (data.y > 0), return_index=True)[1])
+    found, nearly_all = limit_blas_threads(0, partial(_grow, data, points, slack, tol, most))
+    if nearly_all and len(points) <= (_LARGEST if data.gram is None else _FACTORISED):
+        complement = partial(solve_complement, data, points, slack, found.systems, most)
+        alpha, outputs, systems = limit_blas_threads(len(points), complement)
+        found = _better(found, alpha, outputs, systems, False, data)
+    return found
+
+
+def _grow(
+    data: SignedGram, points: np.ndarray, slack: float, tol: float, most: int
+) -> tuple[Found, bool]:
+    """Return what free sets that grow find, and whether nearly all points are support vectors."""
     ones, free = np.full(data.size, -np.inf), np.zeros(data.size, bool)
     ones[points] = 1
-    free[points[np.arange(first := min(_FIRST, len(points))) * len(points) // first]] = True
-    factors, alpha, rho, systems = Factors(data), np.zeros(data.size), data.least, 0
-    best = Found(alpha, certify(alpha, alpha), 0, False)
+    first = min(_FIRST, len(points))
+    free[points[np.arange(first) * len(points) // first]] = True
+    alpha, rho, systems = np.zeros(data.size), data.least, 0
+    found, factors = Found(alpha, certify(alpha, alpha), 0, False), Factors(data)
     for _ in range(_PROXIMAL):
-        anchor, target = alpha, ones + rho * alpha
-        attempt = partial(exchange, factors, rho, target, free, 4 * slack, most - systems)
-        minimum = limit_blas_threads(0, partial(attempt, max(_SMALL, data.size) // 8, _LARGEST))
-        whole = minimum.nearly_all
-        systems, free = systems + minimum.systems, minimum.free
-        if whole and len(points) <= (_LARGEST if data.gram is None else _FACTORISED):
-            complement = partial(solve_complement, data, points, slack, systems, most)
-            alpha[points], systems = limit_blas_threads(len(points), complement)
-        elif minimum.z is not None:
-            z = minimum.z
-            if minimum.solved:  # another proximal step on the same set costs next to nothing
-                anchor = z
-                z = factors.solve(free, rho, ones + rho * z)
-            alpha = np.maximum(z, 0)
-        elif rho <= data.scale:
-            alpha, free, rho = anchor, anchor > 0 if anchor.any() else free, 10 * rho
-            continue
-        alpha = alpha.astype(data.dtype).astype(float)
-        certificate = certify(alpha, data.product(alpha, accurate=True))
-        moved = rho * np.max(np.abs(alpha - anchor))
-        final = (minimum.solved and moved <= slack / 2) or not certificate.upper**2 > data.zero
-        if (certificate.gap, certificate.upper) <= (best.certificate.gap, best.certificate.upper):
-            best = Found(alpha.astype(data.dtype), certificate, systems, final)
-        ended = minimum.z is None or whole or not (minimum.solved or systems < most)
-        if ended or final or certificate.gap <= tol / 10:
+        left, enough = most - systems, max(_SMALL, data.size) // 8
+        step = exchange(factors, rho, ones + rho * alpha, free, 4 * slack, left, enough, _LARGEST)
+        systems, free, solved = systems + step.systems, step.free, step.solved
+        if step.nearly_all:
+            return found._replace(systems=systems), True
+        if step.z is None:
+            free = alpha > 0 if alpha.any() else free
+        else:
+            anchor, z = alpha, step.z
+            if solved:  # another proximal step on the same set costs next to nothing
+                anchor, z = z, factors.solve(free, rho, ones + rho * z)
+            alpha = np.maximum(z, 0).astype(data.dtype).astype(float)
+            solved_to_rounding = solved and rho * np.max(np.abs(alpha - anchor)) <= slack / 2
+            outputs = data.product(alpha, accurate=True)
+            found = _better(found, alpha, outputs, systems, solved_to_rounding, data)
+            if found.final or found.certificate.gap <= tol / 10 or not (solved or systems < most):
+                break
+        rho = max(rho / 10, data.least) if solved else 10 * rho
+        if rho > 10 * data.scale:
             break
-        rho = max(rho / 10, data.least) if minimum.solved else 10 * rho
-    return best._replace(systems=systems)
+    return found._replace(systems=systems), False
+
+
+def _better(
+    found: Found,
+    alpha: np.ndarray,
+    outputs: np.ndarray,
+    systems: int,
+    solved: bool,
+    data: SignedGram,
+) -> Found:
+    """Return the better of two points."""
+    after, before = certify(alpha, outputs), found.certificate
+    if (after.gap, after.upper) > (before.gap, before.upper):
+        return found._replace(systems=systems)
+    final = solved or not after.upper**2 > data.zero
+    return Found(alpha.astype(data.dtype), after, systems, final)
