@@ -102,7 +102,8 @@ class Factors:
             self._index, self._rho, self._factor = index, rho, factor
             entered, left = index[:0], index[:0]
         index, size, total = self._index, len(entered), len(entered) + len(left)
-        if not len(index):
+        if not total:
+            z[index] = solve_factored(self._factor, b[index]) if len(index) else 0
             return z
         right = np.zeros((len(index), total + 1), order="F")
         corner = np.zeros((total, total + 1))

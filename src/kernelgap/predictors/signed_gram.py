@@ -9,7 +9,7 @@ from kernelgap.kernels.tiled.products import multiply
 from kernelgap.predictors.operators import GramMatrix, KernelOperator, Operator, operator_jit
 from kernelgap.predictors.separability import negligible
 
-_ROWS = 64  # of the matrix that are multiplied at once
+_ROWS = 64  # of the matrix that are read at once, so that they stay in the caches
 
 
 class SignedGram:
@@ -28,17 +28,17 @@ class SignedGram:
         self, rows: np.ndarray, dtype: np.dtype, columns: np.ndarray | None = None
     ) -> np.ndarray:
         """Return a copy of the entries in the given rows and columns, the rows by default."""
-        operator, others = self.operator, rows if columns is None else columns
-        if isinstance(operator, KernelOperator):
+        others = rows if columns is None else columns
+        signs = self.y[others].astype(dtype)
+        if isinstance(self.operator, KernelOperator):
             left = jnp.asarray(self.x[_padded(rows)])
             right = None if columns is None else jnp.asarray(self.x[_padded(columns)])
-            values = np.asarray(checked_block(operator.kernel, left, right))
-            values = values[: len(rows), : len(others)]
-        elif len(rows) == self.size == len(others):
-            values = self.gram
+            values = np.asarray(checked_block(self.operator.kernel, left, right))
+            values = values[: len(rows), : len(others)] * signs  # promotes to the wider dtype
         else:
-            values = self.gram.take(rows, 0).take(others, 1)
-        values = values * self.y[others].astype(dtype)  # promotes to the wider dtype
+            values = np.empty((len(rows), len(others)), dtype)
+            for part in _parts(len(rows)):
+                np.multiply(self.gram[rows[part]].take(others, 1), signs, out=values[part])
         values *= self.y[rows, None].astype(dtype)
         return values
 
@@ -54,8 +54,7 @@ class SignedGram:
     def _held(self, index: np.ndarray, weights: np.ndarray, accurate: bool) -> np.ndarray:
         dtype = np.dtype(float) if accurate else self.dtype
         values, weights = np.zeros(self.size, dtype), weights.astype(dtype)
-        for start in range(0, len(index), _ROWS):  # parts that stay in the caches
-            part = slice(start, start + _ROWS)
+        for part in _parts(len(index)):
             rows = self.gram[index[part]]
             values += weights[part] @ rows.astype(dtype, copy=False)
         return values
@@ -77,6 +76,10 @@ class SignedGram:
 @operator_jit
 def _accurate(operator: Operator, v: jax.Array) -> jax.Array:
     return operator.accurate(v, jnp.zeros((), v.dtype))
+
+
+def _parts(count: int) -> list[slice]:
+    return [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
 
 
 def _padded(index: np.ndarray) -> np.ndarray:
