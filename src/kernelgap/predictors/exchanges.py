@@ -134,7 +134,7 @@ def exchange(
 
     This ends early with free sets that exceed `largest`, or `enough` and nearly all are support.
     """
-    fewest, stalled, z, systems, nearly_all = np.inf, 0, np.zeros(len(b)), 0, False
+    z, systems, fewest, widest, stalled = np.zeros(len(b)), 0, np.inf, 0, 0
     while systems < most:
         solution, systems = factors.solve(free, rho, b), systems + 1
         if solution is None:
@@ -145,11 +145,15 @@ def exchange(
         count, size = int(np.sum(wrong)), int(np.sum(free))
         if count == 0:
             return Exchanged(z, free, True, systems)
-        stalled, fewest = (0, count) if count < fewest else (stalled + 1, fewest)
+        # A set that is larger than all before it is progress too, whatever it violates.
+        stalled = 0 if count < fewest or size > widest else stalled + 1
+        fewest, widest = min(count, fewest), max(size, widest)
         short = np.flatnonzero(wrong & ~free)
         leaving, outside = count - len(short), np.sum(b > -np.inf) - size
         nearly_all = leaving < _FEW * size and len(short) > _MANY * outside
-        if stalled >= _GIVE_UP or size > (enough if nearly_all else largest):
+        if nearly_all and size > enough:
+            return Exchanged(z, free, False, systems, True)
+        if stalled >= _GIVE_UP or size > largest:
             break
         if stalled >= _PATIENCE:
             wrong[: np.flatnonzero(wrong)[-1]] = False
@@ -157,4 +161,4 @@ def exchange(
         if len(short) > room:
             wrong[short[np.argpartition(slopes[short], room)[room:]]] = False
         free = free ^ wrong
-    return Exchanged(z, free, False, systems, nearly_all)
+    return Exchanged(z, free, False, systems)
