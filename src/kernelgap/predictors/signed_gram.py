@@ -9,7 +9,8 @@ from kernelgap.kernels.tiled.products import multiply
 from kernelgap.predictors.operators import GramMatrix, KernelOperator, Operator, operator_jit
 from kernelgap.predictors.separability import negligible
 
-_ROWS = 64  # of the matrix that are read at once, so that they stay in the caches
+_ROWS = 64  # rows of the matrix that are read at once, so that they stay in the caches
+_EVALUATED = 1024  # rows that are evaluated at once
 
 
 class SignedGram:
@@ -19,28 +20,34 @@ class SignedGram:
         self.operator, self.x, self.y, self.dtype = operator, x, y, np.dtype(operator.dtype)
         self.gram = np.asarray(operator.gram) if isinstance(operator, GramMatrix) else None
         self.size, self.eps = operator.size, float(np.finfo(self.dtype).eps)
-        diagonal = operator.diagonal() if self.gram is None else self.gram.diagonal()
-        self.scale = float(np.median(diagonal))
+        own = operator.diagonal() if self.gram is None else self.gram.diagonal()
+        self.diagonal = np.asarray(own)
+        self.scale = float(np.median(own))
         self.least = 32 * self.eps * self.scale  # of rho: kernels of many points are that inexact
-        self.zero = float(negligible(np.asarray(diagonal, float), self.eps))
+        self.zero = float(negligible(np.asarray(own, float), self.eps))
 
     def block(
         self, rows: np.ndarray, dtype: np.dtype, columns: np.ndarray | None = None
     ) -> np.ndarray:
         """Return a copy of the entries in the given rows and columns, the rows by default."""
         others = rows if columns is None else columns
-        signs = self.y[others].astype(dtype)
-        if isinstance(self.operator, KernelOperator):
-            left = jnp.asarray(self.x[_padded(rows)])
-            right = None if columns is None else jnp.asarray(self.x[_padded(columns)])
-            values = np.asarray(checked_block(self.operator.kernel, left, right))
-            values = values[: len(rows), : len(others)] * signs  # promotes to the wider dtype
-        else:
-            values = np.empty((len(rows), len(others)), dtype)
-            for part in _parts(len(rows)):
-                np.multiply(self.gram[rows[part]].take(others, 1), signs, out=values[part])
-        values *= self.y[rows, None].astype(dtype)
+        signs, values = self.y[others].astype(dtype), np.empty((len(rows), len(others)), dtype)
+        for part in _parts(len(rows), _ROWS if self.gram is not None else _EVALUATED):
+            np.multiply(self._values(rows[part], others), signs, out=values[part])
+        if columns is None:  # that of the kernel itself, which is exact
+            values.flat[:: len(rows) + 1] = self.diagonal[rows]
         return values
+
+    def _values(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return entries of K times the signs of their rows."""
+        signs = self.y[rows, None].astype(self.dtype)
+        if self.gram is not None:
+            return self.gram[rows].take(columns, 1) * signs
+        operator = self.operator
+        assert isinstance(operator, KernelOperator)
+        left, right = (jnp.asarray(self.x[_padded(index)]) for index in (rows, columns))
+        values = np.asarray(checked_block(operator.kernel, left, right))
+        return values[: len(rows), : len(columns)] * signs
 
     def product(self, alpha: np.ndarray, accurate: bool = False) -> np.ndarray:
         """Return Q alpha = y f for f = sum_i alpha_i y_i K(., x_i)."""
@@ -54,7 +61,7 @@ class SignedGram:
     def _held(self, index: np.ndarray, weights: np.ndarray, accurate: bool) -> np.ndarray:
         dtype = np.dtype(float) if accurate else self.dtype
         values, weights = np.zeros(self.size, dtype), weights.astype(dtype)
-        for part in _parts(len(index)):
+        for part in _parts(len(index), _ROWS):
             rows = self.gram[index[part]]
             values += weights[part] @ rows.astype(dtype, copy=False)
         return values
@@ -78,8 +85,8 @@ def _accurate(operator: Operator, v: jax.Array) -> jax.Array:
     return operator.accurate(v, jnp.zeros((), v.dtype))
 
 
-def _parts(count: int) -> list[slice]:
-    return [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
+def _parts(count: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def _padded(index: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from kernelgap.predictors.block_exchange import exchange
 from kernelgap.predictors.dual import Certificate
 from kernelgap.predictors.interface import (
     KernelPredictor,
+    MatrixFree,
     Direct,
     Iterative,
     Solver,
@@ -47,6 +48,8 @@ from kernelgap.predictors.operators import (
 from kernelgap.predictors.scaling import normalised, unscaled
 from kernelgap.predictors.separability import first_of_equal, refuse, status_of
 from kernelgap.typing import ArrayLike
+
+_HELD, _BLOCK = 20_000, 4096  # points that are factorised, of a matrix in memory and of no matrix
 
 
 def hard_margin_svm(
@@ -183,11 +186,13 @@ def _solve_all(
         return [(labels, _solve(operator, x, labels, tol, solver, None)) for labels in signs]
     rows, labels = np.asarray(x), np.asarray(signs)
     first, most = first_of_equal(rows), most_iterations(solver, 1000)
+    held = isinstance(operator, GramMatrix)
+    block = (isinstance(solver, MatrixFree) and solver.block) or (_HELD if held else _BLOCK)
 
     def fit(labels: np.ndarray) -> working_sets.Found:
-        return working_sets.solve(operator, rows, labels, first, tol, most)
+        return working_sets.solve(operator, rows, labels, first, tol, most, block)
 
-    if len(signs) == 1 or not isinstance(operator, GramMatrix):
+    if len(signs) == 1 or not held:
         starts = list(map(fit, labels))
     else:  # NumPy alone: the settings of JAX do not pass to other threads
         workers = ThreadPoolExecutor(min(len(signs), os.cpu_count() or 1))

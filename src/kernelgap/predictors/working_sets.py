@@ -28,7 +28,6 @@ from kernelgap.predictors.signed_gram import SignedGram
 
 _FIRST = 128  # points of the first set
 _SMALL = 600  # points up to which solving for the others is no faster
-_FACTORISED = 20_000  # points up to which the whole matrix is factorised
 _LARGEST = 4096  # points of a free set
 _PROXIMAL = 20  # proximal problems
 
@@ -43,15 +42,22 @@ class Found(NamedTuple):
 
 
 def solve(
-    operator: Operator, x: np.ndarray, y: np.ndarray, first_equal: np.ndarray, tol: float, most: int
+    operator: Operator,
+    x: np.ndarray,
+    y: np.ndarray,
+    first_equal: np.ndarray,
+    tol: float,
+    most: int,
+    block: int,
 ) -> Found:
     """Minimise until the relative duality gap is well below `tol`, or progress ends."""
     data = SignedGram(operator, x, y.astype(float))
     slack = max(tol / 32, 4 * data.eps)
     # Of equal rows with equal labels one is enough.
     points = np.sort(np.unique(2 * first_equal + (data.y > 0), return_index=True)[1])
-    found, nearly_all = limit_blas_threads(0, partial(_grow, data, points, slack, tol, most))
-    if nearly_all and len(points) <= (_LARGEST if data.gram is None else _FACTORISED):
+    grow = partial(_grow, data, points, slack, tol, most, min(block, _LARGEST))
+    found, nearly_all = limit_blas_threads(0, grow)
+    if nearly_all and len(points) <= block:
         complement = partial(solve_complement, data, points, slack, found.systems, most)
         alpha, outputs, systems = limit_blas_threads(len(points), complement)
         found = _better(found, alpha, outputs, systems, False, data)
@@ -59,7 +65,7 @@ def solve(
 
 
 def _grow(
-    data: SignedGram, points: np.ndarray, slack: float, tol: float, most: int
+    data: SignedGram, points: np.ndarray, slack: float, tol: float, most: int, largest: int
 ) -> tuple[Found, bool]:
     """Return what free sets that grow find, and whether nearly all points are support vectors."""
     ones, free = np.full(data.size, -np.inf), np.zeros(data.size, bool)
@@ -70,7 +76,7 @@ def _grow(
     found, factors = Found(alpha, certify(alpha, alpha), 0, False), Factors(data)
     for _ in range(_PROXIMAL):
         left, enough = most - systems, max(_SMALL, data.size) // 8
-        step = exchange(factors, rho, ones + rho * alpha, free, 4 * slack, left, enough, _LARGEST)
+        step = exchange(factors, rho, ones + rho * alpha, free, 4 * slack, left, enough, largest)
         systems, free, solved = systems + step.systems, step.free, step.solved
         if step.nearly_all:
             return found._replace(systems=systems), True
