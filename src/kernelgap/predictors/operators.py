@@ -22,7 +22,7 @@ from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
 from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.products import accurate_matmul, symmetric_matmul
 from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, rounded_shift
-from kernelgap.predictors.interface import Direct, Iterative, MatrixFree, Solver, mesh_of
+from kernelgap.predictors.interface import Direct, MatrixFree, Solver, mesh_of
 
 _T = TypeVar("_T")
 

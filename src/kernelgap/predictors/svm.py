@@ -26,10 +26,10 @@ from kernelgap.predictors import dual, working_sets
 from kernelgap.predictors.block_exchange import exchange
 from kernelgap.predictors.dual import Certificate
 from kernelgap.predictors.interface import (
-    KernelPredictor,
-    MatrixFree,
     Direct,
     Iterative,
+    KernelPredictor,
+    MatrixFree,
     Solver,
     Status,
     checked_solver,
@@ -73,9 +73,10 @@ def hard_margin_svm(
         tol: Relative duality gap to reach, positive. The iteration goes on to a tenth of it as
             long as that helps.
         solver: `"auto"` and `MatrixFree()` solve on sets of points that grow until no other point
-            falls short of the margin. Where nearly all points are support vectors, `"auto"`
-            factorises the Gram matrix once, up to 20,000 points; beyond, and in `MatrixFree()`,
-            products with it are used, 50 to 100 as a rule. `Direct()` factorises the Gram matrix,
+            falls short of the margin. Where nearly all points are support vectors, the Gram matrix
+            is factorised once, up to 20,000 points, or in `MatrixFree(block=)` up to `block`
+            points, which it then holds; beyond, products with it are used, 50 to 100 as a rule but
+            1000 where it is nearly singular. `Direct()` factorises the Gram matrix,
             three to five times where most points are support vectors, and moves one support vector
             at a time where that stalls. `Iterative()` holds the Gram matrix and uses only products.
             Under `jit`, `"auto"` is one of the last two. `max_iterations` is 1000 by default (one
