@@ -42,7 +42,8 @@ class SignedGram:
         """Return entries of K times the signs of their rows."""
         signs = self.y[rows, None].astype(self.dtype)
         if self.gram is not None:
-            return self.gram[rows].take(columns, 1) * signs
+            whole = len(columns) == self.size
+            return (self.gram[rows] if whole else self.gram[rows].take(columns, 1)) * signs
         operator = self.operator
         assert isinstance(operator, KernelOperator)
         left, right = (jnp.asarray(self.x[_padded(index)]) for index in (rows, columns))

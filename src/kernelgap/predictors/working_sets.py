@@ -78,8 +78,6 @@ def _grow(
         left, enough = most - systems, max(_SMALL, data.size) // 8
         step = exchange(factors, rho, ones + rho * alpha, free, 4 * slack, left, enough, largest)
         systems, free, solved = systems + step.systems, step.free, step.solved
-        if step.nearly_all:
-            return found._replace(systems=systems), True
         if step.z is None:
             free = alpha > 0 if alpha.any() else free
         else:
@@ -87,11 +85,12 @@ def _grow(
             if solved:  # another proximal step on the same set costs next to nothing
                 anchor, z = z, factors.solve(free, rho, ones + rho * z)
             alpha = np.maximum(z, 0).astype(data.dtype).astype(float)
-            solved_to_rounding = solved and rho * np.max(np.abs(alpha - anchor)) <= slack / 2
+            to_rounding = solved and rho * np.max(np.abs(alpha - anchor)) <= slack / 2
             outputs = data.product(alpha, accurate=True)
-            found = _better(found, alpha, outputs, systems, solved_to_rounding, data)
-            if found.final or found.certificate.gap <= tol / 10 or not (solved or systems < most):
-                break
+            found = _better(found, alpha, outputs, systems, to_rounding, data)
+            ended = step.nearly_all or np.sum(free) > largest or not (solved or systems < most)
+            if found.final or found.certificate.gap <= tol / 10 or ended:
+                return found, step.nearly_all
         rho = max(rho / 10, data.least) if solved else 10 * rho
         if rho > 10 * data.scale:
             break
