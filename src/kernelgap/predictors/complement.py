@@ -18,15 +18,15 @@ _PATIENCE = 3  # corrections that may fail to lower the shortfall by 30%
 
 def solve_complement(
     data: SignedGram, points: np.ndarray, slack: float, systems: int, most: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return alpha, 0 on failure, its outputs, and the number of linear systems."""
+) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+    """Return alpha, 0 on failure, with its outputs, and the number of linear systems."""
     n, alpha, outputs = len(points), np.zeros(len(points)), np.zeros(data.size)
     best = outputs, outputs
     rho = data.least
     while (factor := cholesky(data.block(points, data.dtype), rho)) is None:
         rho *= 10
         if rho > 1e-2 * data.scale:
-            return *best, systems
+            return best, systems
     smallest, idle = np.inf, 0
     chosen, columns, mu = np.zeros(0, int), np.zeros((n, 0), data.dtype), np.zeros(0)
     while systems < most and idle < _PATIENCE:
@@ -44,7 +44,7 @@ def solve_complement(
             if len(new) == 0:
                 break
             if len(chosen) + len(new) > _MOST * n:
-                return *best, systems
+                return best, systems
             unit = np.zeros((n, len(new)), data.dtype, order="F")
             unit[new, np.arange(len(new))] = 1
             chosen = np.append(chosen, new)
@@ -60,7 +60,7 @@ def solve_complement(
             best, smallest = (whole, outputs), shortfall
         if shortfall <= 2 * slack:  # the gap is twice that
             break
-    return *best, systems
+    return best, systems
 
 
 def _multipliers(q: np.ndarray, z: np.ndarray, mu: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ class Quadratic(Protocol):
         """Return a copy of the entries in the given rows and columns, the rows by default."""
         ...
 
-    def product(self, z: np.ndarray) -> np.ndarray:
+    def product(self, z: np.ndarray, /) -> np.ndarray:
         """Return Q z."""
         ...
 

@@ -69,7 +69,7 @@ def middle(sizes: jax.Array) -> jax.Array:
     return jnp.sort(sizes)[len(sizes) // 2]
 
 
-def unscaled(coef: _Coef, factor: _Coef) -> _Coef:
+def unscaled(coef: _Coef, factor: Any) -> _Coef:
     """Return coefficients times a power of two; raise if the dtype cannot hold them."""
     if isinstance(coef, np.ndarray):  # of NumPy, which compiles nothing
         return representable(*_rescaled(np, coef, factor))
@@ -82,12 +82,12 @@ def rescaled(coef: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
     return _rescaled(jnp, coef, factor)
 
 
-def _rescaled(xp: Any, coef: _Coef, factor: _Coef) -> tuple[_Coef, _Coef]:
+def _rescaled(xp: Any, coef: _Coef, factor: Any) -> tuple[_Coef, Any]:
     scaled = coef * factor
     return scaled, xp.any((coef != 0) & ((scaled == 0) | ~xp.isfinite(scaled)))
 
 
-def representable(coef: _Coef, lost: _Coef) -> _Coef:
+def representable(coef: _Coef, lost: Any) -> _Coef:
     """Return `rescaled` coefficients; raise if the dtype cannot hold them."""
     if array_checks.is_concrete(lost) and bool(lost):
         raise ValueError(f"`x` is too large or too small: coefficients of the solution leave the "

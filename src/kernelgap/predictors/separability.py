@@ -1,9 +1,11 @@
 """Separable data or not: the status that a certificate of the SVM proves, and the cause."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks
 from kernelgap.predictors.dual import Certificate
@@ -29,8 +31,12 @@ def negligible(diagonal: jax.Array | np.ndarray, eps: float) -> jax.Array | np.n
 
 
 def status_of(
-    own: Float[Array, " n"], x: jax.Array, y: jax.Array, certificate: Certificate, tol: float
-) -> Int[Array, ""] | np.ndarray:
+    own: Float[Array, " n"],
+    x: jax.Array,
+    y: jax.Array | np.ndarray,
+    certificate: Certificate,
+    tol: float,
+) -> Any:
     """Return the `Status` of one machine, given the diagonal of the Gram matrix.
 
     An upper bound that is 0 to rounding proves that the data are not separable, whatever the
@@ -39,10 +45,11 @@ def status_of(
     eps = float(jnp.finfo(own.dtype).eps)
     _, upper, gap, _ = certificate
     concrete = array_checks.is_concrete(own, upper, gap)
-    xp = np if concrete else jnp  # NumPy compiles nothing
+    xp: Any = np if concrete else jnp  # NumPy compiles nothing
+    values: Any = own
     if concrete:
-        own, upper, gap = (np.asarray(value, float) for value in (own, upper, gap))
-    least, zero = xp.min(own), negligible(own, eps)
+        values, upper, gap = (np.asarray(value, float) for value in (own, upper, gap))
+    least, zero = xp.min(values), negligible(values, eps)
     bounded = xp.isfinite(upper)
     undecided = (xp.square(upper) > zero) & bounded & (least > 0)
     failed = xp.where(bounded | (least == 0), Status.INSEPARABLE.value, Status.INDEFINITE.value)
@@ -57,7 +64,7 @@ def status_of(
 def refuse(
     operator: Operator,
     x: jax.Array,
-    y: jax.Array,
+    y: jax.Array | np.ndarray,
     certificate: Certificate,
     status: Status,
     which: str,
@@ -84,7 +91,7 @@ def refuse(
     )
 
 
-def _conflict(operator: Operator, x: jax.Array, y: jax.Array) -> str:
+def _conflict(operator: Operator, x: jax.Array, y: jax.Array | np.ndarray) -> str:
     """Name two rows that no function of the span classifies correctly at once, or return "".
 
     Those are rows whose signed images y_i K(x_i, .) are opposite in direction.

@@ -1,5 +1,7 @@
 """Q = (y y') o K for NumPy: blocks of it, and products with few of its columns."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,8 @@ class SignedGram:
 
     def __init__(self, operator: Operator, x: np.ndarray, y: np.ndarray) -> None:
         self.operator, self.x, self.y, self.dtype = operator, x, y, np.dtype(operator.dtype)
-        self.gram = np.asarray(operator.gram) if isinstance(operator, GramMatrix) else None
+        held = isinstance(operator, GramMatrix)
+        self.gram: Any = np.asarray(operator.gram) if held else None
         self.size, self.eps = operator.size, float(np.finfo(self.dtype).eps)
         own = operator.diagonal() if self.gram is None else self.gram.diagonal()
         self.diagonal = np.asarray(own)

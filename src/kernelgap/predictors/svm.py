@@ -12,6 +12,7 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -143,7 +144,7 @@ def hard_margin_svm(
     for j, (labels, machine) in enumerate(_solve_all(operator, x, signs.T, tol, solver)):
         alpha, certificate, iterations, factorised = machine
         status = status_of(own, x, labels, certificate, tol)
-        fit = labels * alpha, certificate.margin, certificate.gap, certificate.residual
+        fit: Any = labels * alpha, certificate.margin, certificate.gap, certificate.residual
         if concrete := array_checks.is_concrete(status):
             which = "the data" if classes is None else f"class {j} and the rest"
             if throw:
@@ -160,11 +161,11 @@ def hard_margin_svm(
                 )
             # Arrays of NumPy need no programs.
             root, *fit = (np.asarray(value, x.dtype) for value in (root, *fit))
-        coef, margin, gap, residual = fit
         if concrete and int(status) > Status.ABOVE_TOL:
             fit = [np.full_like(value, np.nan) for value in fit]
         else:
-            fit = unscaled(coef, 1 / root**2), root * margin, gap, residual
+            coef, margin, *others = fit
+            fit = unscaled(coef, 1 / root**2), root * margin, *others
             fit = array_checks.nan_unless(concrete or status <= Status.ABOVE_TOL.value, fit)
         machines.append((*fit, iterations, status))
     parts = machines[0]

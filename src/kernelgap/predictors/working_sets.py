@@ -56,26 +56,35 @@ def solve(
     # Of equal rows with equal labels one is enough.
     points = np.sort(np.unique(2 * first_equal + (data.y > 0), return_index=True)[1])
     grow = partial(_grow, data, points, slack, tol, most, min(block, _LARGEST))
-    found, nearly_all = limit_blas_threads(0, grow)
+    found, nearly_all = limit_blas_threads(0, partial(grow, max(_SMALL, data.size) // 8, 0))
     if nearly_all and len(points) <= block:
         complement = partial(solve_complement, data, points, slack, found.systems, most)
-        alpha, outputs, systems = limit_blas_threads(len(points), complement)
+        (alpha, outputs), systems = limit_blas_threads(len(points), complement)
+        if not alpha.any():  # too many others
+            return limit_blas_threads(0, partial(grow, np.inf, systems))[0]
         found = _better(found, alpha, outputs, systems, False, data)
     return found
 
 
 def _grow(
-    data: SignedGram, points: np.ndarray, slack: float, tol: float, most: int, largest: int
+    data: SignedGram,
+    points: np.ndarray,
+    slack: float,
+    tol: float,
+    most: int,
+    largest: int,
+    enough: float,
+    systems: int,
 ) -> tuple[Found, bool]:
     """Return what free sets that grow find, and whether nearly all points are support vectors."""
     ones, free = np.full(data.size, -np.inf), np.zeros(data.size, bool)
     ones[points] = 1
     first = min(_FIRST, len(points))
     free[points[np.arange(first) * len(points) // first]] = True
-    alpha, rho, systems = np.zeros(data.size), data.least, 0
-    found, factors = Found(alpha, certify(alpha, alpha), 0, False), Factors(data)
+    alpha, rho, factors = np.zeros(data.size), data.least, Factors(data)
+    found = Found(alpha, certify(alpha, alpha), systems, False)
     for _ in range(_PROXIMAL):
-        left, enough = most - systems, max(_SMALL, data.size) // 8
+        left = most - systems
         step = exchange(factors, rho, ones + rho * alpha, free, 4 * slack, left, enough, largest)
         systems, free, solved = systems + step.systems, step.free, step.solved
         if step.z is None:
