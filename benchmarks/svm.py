@@ -143,8 +143,8 @@ def _without_gram(kernel: kg.kernels.Kernel, n: int, d: int, block: int | None) 
     again = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"matrix-free, n = {n}, d = {d}, block {block}: {again:.1f} s (first call {first:.1f} s), gap "
-        f"{float(found.duality_gap):.1e}, margin {float(found.margin):.6f}, support "
+        f"matrix-free, n = {n}, d = {d}, block {block}: {again:.1f} s (first call {first:.1f} s), "
+        f"gap {float(found.duality_gap):.1e}, margin {float(found.margin):.6f}, support "
         f"{int(found.support_size)}, {int(found.iterations)} systems, peak {peak:.2f} GiB"
     )
 

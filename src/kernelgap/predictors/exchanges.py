@@ -157,7 +157,7 @@ def exchange(
             break
         if stalled >= _PATIENCE:
             wrong[: np.flatnonzero(wrong)[-1]] = False
-        room = max(_ROOM, size * 4 if nearly_all else (size - leaving) // 2)
+        room = max(_ROOM, int(min(4 * size, enough)) if nearly_all else (size - leaving) // 2)
         if len(short) > room:
             wrong[short[np.argpartition(slopes[short], room)[room:]]] = False
         free = free ^ wrong
