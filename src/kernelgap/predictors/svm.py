@@ -159,10 +159,10 @@ def hard_margin_svm(
                     RuntimeWarning,
                     stacklevel=2,
                 )
-            # Arrays of NumPy need no programs.
+        if array_checks.is_concrete(root, *fit):  # NumPy needs no programs
             root, *fit = (np.asarray(value, x.dtype) for value in (root, *fit))
         if concrete and int(status) > Status.ABOVE_TOL:
-            fit = [np.full_like(value, np.nan) for value in fit]
+            fit = [np.full(np.shape(value), np.nan, x.dtype) for value in fit]
         else:
             coef, margin, *others = fit
             fit = unscaled(coef, 1 / root**2), root * margin, *others
@@ -170,11 +170,12 @@ def hard_margin_svm(
         machines.append((*fit, iterations, status))
     parts = machines[0]
     if classes is not None:
-        stack = partial((np if array_checks.is_concrete(*parts) else jnp).stack, axis=-1)
+        host = array_checks.is_concrete(*jax.tree.leaves(machines))
+        stack = partial((np if host else jnp).stack, axis=-1)
         parts = tuple(map(stack, zip(*machines, strict=True)))
-    coef, margin, gap, residual, iterations, status = forward_only(
-        tuple(map(jnp.asarray, parts)), "hard_margin_svm"
-    )
+    # Not by jnp.asarray, where `jax_debug_nans` refuses NaN.
+    parts = tuple(v if isinstance(v, jax.Array) else jax.device_put(np.asarray(v)) for v in parts)
+    coef, margin, gap, residual, iterations, status = forward_only(parts, "hard_margin_svm")
     numbers = margin, gap, residual, iterations, status
     return KernelPredictor(kernel, x, coef, *numbers, task(classes or 2))
 
