@@ -73,13 +73,14 @@ def refuse(
     if status <= Status.ABOVE_TOL:
         return
     pair, dtype = _conflict(operator, x, y), operator.dtype
+    upper = jax.lax.stop_gradient(certificate.upper)  # concrete under differentiation too
     if status == Status.INSEPARABLE:
         cause = f"The cause: {pair}" if pair else (
             "Look for nearly equal inputs with different labels, or try float64 (jax_enable_x64)"
         )  # fmt: skip
         raise ValueError(
             f"{which} are not separable by this kernel in {dtype}: a convex combination of the "
-            f"signed points has kernel norm {float(certificate.upper):.2g}, and no margin exceeds "
+            f"signed points has kernel norm {float(upper):.2g}, and no margin exceeds "
             f"that. {cause}"
         )
     cause = pair or (

@@ -151,11 +151,11 @@ def hard_margin_svm(
                 refuse(operator, x, labels, certificate, Status(int(status)), which)
             if int(status) == Status.ABOVE_TOL:
                 cure = "" if factorised else "solver=Direct() or "
+                reached = float(jax.lax.stop_gradient(certificate.gap))
                 warnings.warn(
-                    f"hard_margin_svm stopped at a relative duality gap of "
-                    f"{float(certificate.gap):.1e}, above tol={tol:.1e}, for {which} after "
-                    f"{int(iterations)} iterations in {x.dtype}; {cure}float64 (jax_enable_x64) "
-                    "goes further",
+                    f"hard_margin_svm stopped at a relative duality gap of {reached:.1e}, above "
+                    f"tol={tol:.1e}, for {which} after {int(iterations)} iterations in {x.dtype}; "
+                    f"{cure}float64 (jax_enable_x64) goes further",
                     RuntimeWarning,
                     stacklevel=2,
                 )
