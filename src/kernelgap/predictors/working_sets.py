@@ -56,14 +56,14 @@ def solve(
     # Of equal rows with equal labels one is enough.
     points = np.sort(np.unique(2 * first_equal + (data.y > 0), return_index=True)[1])
     grow = partial(_grow, data, points, slack, tol, most, min(block, _LARGEST))
-    found, nearly_all = limit_blas_threads(0, partial(grow, max(_SMALL, data.size) // 8, 0))
+    best, nearly_all = limit_blas_threads(0, partial(grow, max(_SMALL, data.size) // 8, 0))
     if nearly_all and len(points) <= block:
-        complement = partial(solve_complement, data, points, slack, found.systems, most)
+        complement = partial(solve_complement, data, points, slack, best.systems, most)
         (alpha, outputs), systems = limit_blas_threads(len(points), complement)
         if not alpha.any():  # too many others
             return limit_blas_threads(0, partial(grow, np.inf, systems))[0]
-        found = _better(found, alpha, outputs, systems, False, data)
-    return found
+        best = _better(best, alpha, outputs, systems, False, data)
+    return best
 
 
 def _grow(
@@ -82,7 +82,7 @@ def _grow(
     first = min(_FIRST, len(points))
     free[points[np.arange(first) * len(points) // first]] = True
     alpha, rho, factors = np.zeros(data.size), data.least, Factors(data)
-    found = Found(alpha, certify(alpha, alpha), systems, False)
+    best = Found(alpha, certify(alpha, alpha), systems, False)
     for _ in range(_PROXIMAL):
         left = most - systems
         step = exchange(factors, rho, ones + rho * alpha, free, 4 * slack, left, enough, largest)
@@ -96,18 +96,18 @@ def _grow(
             alpha = np.maximum(z, 0).astype(data.dtype).astype(float)
             to_rounding = solved and rho * np.max(np.abs(alpha - anchor)) <= slack / 2
             outputs = data.product(alpha, accurate=True)
-            found = _better(found, alpha, outputs, systems, to_rounding, data)
+            best = _better(best, alpha, outputs, systems, to_rounding, data)
             ended = step.nearly_all or np.sum(free) > largest or not (solved or systems < most)
-            if found.final or found.certificate.gap <= tol / 10 or ended:
-                return found, step.nearly_all
+            if best.final or best.certificate.gap <= tol / 10 or ended:
+                return best, step.nearly_all
         rho = max(rho / 10, data.least) if solved else 10 * rho
         if rho > 10 * data.scale:
             break
-    return found._replace(systems=systems), False
+    return best._replace(systems=systems), False
 
 
 def _better(
-    found: Found,
+    best: Found,
     alpha: np.ndarray,
     outputs: np.ndarray,
     systems: int,
@@ -115,8 +115,8 @@ def _better(
     data: SignedGram,
 ) -> Found:
     """Return the better of two points."""
-    after, before = certify(alpha, outputs), found.certificate
+    after, before = certify(alpha, outputs), best.certificate
     if (after.gap, after.upper) > (before.gap, before.upper):
-        return found._replace(systems=systems)
+        return best._replace(systems=systems)
     final = solved or not after.upper**2 > data.zero
     return Found(alpha.astype(data.dtype), after, systems, final)
