@@ -54,6 +54,14 @@ def test_one_factor_serves_sets_that_differ_by_few_indices(seed, n):
             np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
 
 
+def test_a_border_that_is_not_definite_is_reported():
+    q = np.eye(20)
+    q[18, 19] = q[19, 18] = 2
+    factors, free = Factors(Dense(q)), np.arange(20) < 18
+    assert factors.solve(free, 0.1, np.ones(20)) is not None
+    assert factors.solve(np.ones(20, bool), 0.1, np.ones(20)) is None
+
+
 def test_free_sets_do_not_grow_far_beyond_the_support(monkeypatch):
     sizes = []
 

@@ -114,6 +114,9 @@ class Factors:
         right[:, -1], corner[:size, -1] = b[index], b[entered]
         solved = solve_factored(self._factor, right)
         corner -= right[:, :-1].T @ solved
+        if size and cholesky(corner[:size, :size].copy(), 0.0) is None:
+            self._rho = -1.0  # not definite with those that entered: a factorisation decides
+            return self.solve(free, rho, b)
         border = np.linalg.solve(corner[:, :-1], corner[:, -1])
         z[index] = solved[:, -1] - solved[:, :-1] @ border
         z[entered], z[left] = border[:size], 0
