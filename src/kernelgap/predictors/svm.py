@@ -149,9 +149,10 @@ def hard_margin_svm(
             which = "the data" if classes is None else f"class {j} and the rest"
             if throw:
                 refuse(operator, x, labels, certificate, Status(int(status)), which)
-            if int(status) == Status.ABOVE_TOL:
+            # Reverse mode has no number to state, and is refused below.
+            if int(status) == Status.ABOVE_TOL and array_checks.is_concrete(certificate.gap):
                 cure = "" if factorised else "solver=Direct() or "
-                reached = float(jax.lax.stop_gradient(certificate.gap))
+                reached = float(certificate.gap)
                 warnings.warn(
                     f"hard_margin_svm stopped at a relative duality gap of {reached:.1e}, above "
                     f"tol={tol:.1e}, for {which} after {int(iterations)} iterations in {x.dtype}; "
