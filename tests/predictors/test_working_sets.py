@@ -93,6 +93,13 @@ def test_a_block_that_holds_all_points_is_factorised(block):
                 svm(ntk, x, y, solver=MatrixFree(block=block))
 
 
+def test_a_block_that_does_not_fit_is_refused(monkeypatch):
+    x, y, _ = _regimes()["nearly all"]
+    monkeypatch.setattr("kernelgap.kernels.tiled.memory.available_bytes", lambda *_: 2**22)
+    with pytest.raises(MemoryError, match="block of the Gram matrix needs .*smaller `block`"):
+        svm(ntk, x, y, solver=MatrixFree(tile=64))
+
+
 def test_equal_rows_are_found_among_permuted_ones():
     rows = np.array([[1.0, 2, 0], [2, 1, 0], [1, 2, -0.0], [0, 2, 1], [2, 1, 0]], np.float32)
     assert first_of_equal(rows).tolist() == [0, 1, 0, 3, 1]

@@ -22,7 +22,7 @@ from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.blas import limit_blas_threads, single_blas_thread
 from kernelgap._numerics.modes import forward_only
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
-from kernelgap.kernels.tiled import sharding
+from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.predictors import dual, working_sets
 from kernelgap.predictors.block_exchange import exchange
 from kernelgap.predictors.dual import Certificate
@@ -192,6 +192,13 @@ def _solve_all(
     first, most = first_of_equal(rows), most_iterations(solver, 1000)
     held = isinstance(operator, GramMatrix)
     block = (isinstance(solver, MatrixFree) and solver.block) or (_HELD if held else _BLOCK)
+    if not held:
+        memory.require(
+            min(block, len(rows)) ** 2 * rows.itemsize,
+            "a block of the Gram matrix",
+            "A smaller `block` of MatrixFree needs less",
+            sharding.first_device(None, x),
+        )
 
     def fit(labels: np.ndarray) -> working_sets.Found:
         return working_sets.solve(operator, rows, labels, first, tol, most, block)
