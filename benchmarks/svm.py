@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--d", type=int, default=40)
     parser.add_argument("--free", type=int, nargs="*", default=[20_000], help="n without the Gram")
     parser.add_argument("--free-d", type=int, default=100)
+    parser.add_argument("--block", type=int, help="points that may be factorised without the Gram")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--regimes", action="store_true")
     parser.add_argument("--mnist", help="folder of the four files of MNIST")
@@ -34,9 +35,10 @@ def main() -> None:
         _all_regimes(arguments.mnist)
         return
     kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
-    _against_libsvm(kernel, arguments.n, arguments.d, arguments.seeds)
+    if arguments.seeds:
+        _against_libsvm(kernel, arguments.n, arguments.d, arguments.seeds)
     for n in arguments.free:
-        _without_gram(kernel, n, arguments.free_d)
+        _without_gram(kernel, n, arguments.free_d, arguments.block)
 
 
 def _regimes(mnist: str | None) -> Iterator[tuple[str, int, np.ndarray, np.ndarray, int | None]]:
@@ -129,9 +131,9 @@ class _Given:
         return self.gram
 
 
-def _without_gram(kernel: kg.kernels.Kernel, n: int, d: int) -> None:
+def _without_gram(kernel: kg.kernels.Kernel, n: int, d: int, block: int | None) -> None:
     x, y = kg.datasets.xor_noise(jax.random.key(0), n, d)
-    solver = kg.predictors.MatrixFree()
+    solver = kg.predictors.MatrixFree(block=block)
     fit = partial(kg.predictors.hard_margin_svm, kernel, x, y, solver=solver)
     started = time.perf_counter()
     fit()
@@ -141,8 +143,8 @@ def _without_gram(kernel: kg.kernels.Kernel, n: int, d: int) -> None:
     again = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"matrix-free, n = {n}, d = {d}: {again:.1f} s (first call {first:.1f} s), gap "
-        f"{float(found.duality_gap):.1e}, margin {float(found.margin):.6f}, support "
+        f"matrix-free, n = {n}, d = {d}, block {block}: {again:.1f} s (first call {first:.1f} s), "
+        f"gap {float(found.duality_gap):.1e}, margin {float(found.margin):.6f}, support "
         f"{int(found.support_size)}, {int(found.iterations)} systems, peak {peak:.2f} GiB"
     )
 

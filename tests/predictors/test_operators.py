@@ -112,6 +112,7 @@ def test_too_large_a_gram_matrix_is_refused(monkeypatch):
         (lambda: Direct(max_iterations=0), ValueError, "`max_iterations` must be an integer >= 1"),
         (lambda: Iterative(max_iterations=1.5), TypeError, "`max_iterations` must be an integer"),
         (lambda: MatrixFree(tile=0), ValueError, "`tile` must be an integer >= 1"),
+        (lambda: MatrixFree(block=0), ValueError, "`block` must be an integer >= 1"),
         (lambda: MatrixFree(mesh=3), TypeError, r"`mesh` must be a jax\.sharding\.Mesh"),
     ],
 )

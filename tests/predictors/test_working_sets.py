@@ -10,7 +10,8 @@ from scipy.optimize import nnls
 import kernelgap as kg
 from helpers import certificate_in_float64, seeds
 from kernelgap.predictors import Direct, MatrixFree, Status
-from kernelgap.predictors.exchanges import Factors, exchange
+from kernelgap.predictors.exchanges import Dense, Factors, exchange
+from kernelgap.predictors.separability import first_of_equal
 
 ntk = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
 svm = kg.predictors.hard_margin_svm
@@ -23,15 +24,93 @@ def test_exchanges_solve_nonnegative_least_squares(seed, n, rank):
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(n, rank)), rng.normal(size=n)
     q, rho = a @ a.T, 1e-3
-    found = exchange(Factors(q), rho, b, rng.random(n) < 0.5, 1e-12, 0, 500)
+    found = exchange(Factors(Dense(q)), rho, b, rng.random(n) < 0.5, 1e-12, 500)
     assert found.solved
     root = np.linalg.cholesky(q + rho * np.eye(n))
     expected, _ = nnls(root.T, np.linalg.solve(root, b))
     np.testing.assert_allclose(found.z, expected, atol=1e-8 * max(1, np.abs(expected).max()))
 
 
+@given(seeds, st.integers(16, 60))
+def test_one_factor_serves_sets_that_differ_by_few_indices(seed, n):
+    rng = np.random.default_rng(seed)
+    a, b, rho = rng.normal(size=(n, n)), rng.normal(size=n), 0.1
+    q, free = Dense(a @ a.T / n), rng.random(n) < 0.8
+    free[:8] = True
+    factors = Factors(q)
+    factors.solve(free, rho, b)
+    moves = rng.choice(n, int(free.sum()) // 8, replace=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kernelgap.predictors.exchanges.cholesky", None)
+        changed = free.copy()
+        for index in moves:
+            changed[index] ^= True
+            found = factors.solve(changed, rho, b)
+            kept = np.flatnonzero(changed)
+            expected = np.zeros(n)
+            expected[kept] = np.linalg.solve(
+                q.block(kept, float) + rho * np.eye(len(kept)), b[kept]
+            )
+            np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
+
+
+def test_a_border_that_is_not_definite_is_reported():
+    q = np.eye(20)
+    q[18, 19] = q[19, 18] = 2
+    factors, free = Factors(Dense(q)), np.arange(20) < 18
+    assert factors.solve(free, 0.1, np.ones(20)) is not None
+    assert factors.solve(np.ones(20, bool), 0.1, np.ones(20)) is None
+
+
+def test_free_sets_do_not_grow_far_beyond_the_support(monkeypatch):
+    sizes = []
+
+    class Watched(Factors):
+        def solve(self, free, rho, b):
+            sizes.append(int(free.sum()))
+            return super().solve(free, rho, b)
+
+    monkeypatch.setattr("kernelgap.predictors.working_sets.Factors", Watched)
+    x, y, _ = _regimes()["some"]
+    found = svm(ntk, x, y)
+    assert max(sizes) < 1.5 * int(found.support_size)
+    assert len(sizes) < 20
+
+
+@pytest.mark.parametrize("block", [100, 1100])
+def test_a_block_that_holds_all_points_is_factorised(block):
+    x, y, _ = _regimes()["nearly all"]
+    found = svm(ntk, x, y, solver=MatrixFree(block=block))
+    margin, upper = certificate_in_float64(ntk(jnp.asarray(x)), y, found.coef)
+    assert 1 - (margin / upper) ** 2 <= 1e-4
+    np.testing.assert_allclose(found.margin, margin, rtol=1e-4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kernelgap.predictors.svm.exchange", None)  # products
+        if block == 1100:
+            assert int(svm(ntk, x, y, solver=MatrixFree(block=block)).iterations) < 10
+        else:
+            with pytest.raises(TypeError):
+                svm(ntk, x, y, solver=MatrixFree(block=block))
+
+
+def test_a_block_that_does_not_fit_is_refused(monkeypatch):
+    x, y, _ = _regimes()["nearly all"]
+    monkeypatch.setattr("kernelgap.kernels.tiled.memory.available_bytes", lambda *_: 2**22)
+    with pytest.raises(MemoryError, match="block of the Gram matrix needs .*smaller `block`"):
+        svm(ntk, x, y, solver=MatrixFree(tile=64))
+
+
+def test_equal_rows_are_found_among_permuted_ones():
+    rows = np.array([[1.0, 2, 0], [2, 1, 0], [1, 2, -0.0], [0, 2, 1], [2, 1, 0]], np.float32)
+    assert first_of_equal(rows).tolist() == [0, 1, 0, 3, 1]
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 3, size=(200, 4)).astype(float)
+    for i, j in enumerate(first_of_equal(rows)):
+        assert j == np.flatnonzero((rows == rows[i]).all(axis=1))[0]
+
+
 def test_a_matrix_that_is_not_definite_is_reported():
-    assert exchange(Factors(-np.eye(3)), 0.1, np.ones(3), np.ones(3, bool), 0, 0, 9).z is None
+    assert exchange(Factors(Dense(-np.eye(3))), 0.1, np.ones(3), np.ones(3, bool), 0, 9).z is None
 
 
 def _regimes():

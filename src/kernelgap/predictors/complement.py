@@ -9,7 +9,7 @@ accurate products correct its rounding. The method is this project's own.
 
 import numpy as np
 
-from kernelgap.predictors.exchanges import Factors, cholesky, exchange, solve_factored
+from kernelgap.predictors.exchanges import Dense, Factors, cholesky, exchange, solve_factored
 from kernelgap.predictors.signed_gram import SignedGram
 
 _MOST = 0.2  # share of the points that may be no support vectors
@@ -18,19 +18,20 @@ _PATIENCE = 3  # corrections that may fail to lower the shortfall by 30%
 
 def solve_complement(
     data: SignedGram, points: np.ndarray, slack: float, systems: int, most: int
-) -> tuple[np.ndarray, int]:
-    """Return a solution on the points, 0 on failure, and the number of linear systems."""
-    n, alpha = len(points), np.zeros(len(points))
+) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+    """Return alpha, 0 on failure, with its outputs, and the number of linear systems."""
+    n, alpha, outputs = len(points), np.zeros(len(points)), np.zeros(data.size)
+    best = outputs, outputs
     rho = data.least
     while (factor := cholesky(data.block(points, data.dtype), rho)) is None:
         rho *= 10
         if rho > 1e-2 * data.scale:
-            return alpha, systems
-    best, smallest, idle, outputs = alpha, np.inf, 0, np.zeros(n)
+            return best, systems
+    smallest, idle = np.inf, 0
     chosen, columns, mu = np.zeros(0, int), np.zeros((n, 0), data.dtype), np.zeros(0)
     while systems < most and idle < _PATIENCE:
         systems += 1
-        left = 1 - outputs
+        left = 1 - outputs[points]
         left[chosen] += mu
         moved, before = alpha + solve_factored(factor, left.astype(data.dtype)), mu
         while True:
@@ -49,12 +50,14 @@ def solve_complement(
             chosen = np.append(chosen, new)
             columns = np.hstack([columns, solve_factored(factor, unit)])
         alpha = np.maximum(z, 0).astype(data.dtype).astype(float)
-        outputs = data.outputs(points, alpha, accurate=True)[points]
-        energy = alpha @ outputs
+        whole = np.zeros(data.size)
+        whole[points] = alpha
+        outputs = data.product(whole, accurate=True)
+        energy = whole @ outputs
         shortfall = 1 - outputs.min() * alpha.sum() / energy if energy > 0 else np.inf
         idle = 0 if shortfall < 0.7 * smallest else idle + 1
         if shortfall < smallest:
-            best, smallest = alpha, shortfall
+            best, smallest = (whole, outputs), shortfall
         if shortfall <= 2 * slack:  # the gap is twice that
             break
     return best, systems
@@ -67,5 +70,5 @@ def _multipliers(q: np.ndarray, z: np.ndarray, mu: np.ndarray) -> np.ndarray:
     q = (q + q.T) / 2
     w = z - q @ mu
     ridge, slack = 1e-7 * np.trace(q) / len(q), 1e-6 * np.max(np.abs(w))
-    minimum = exchange(Factors(q), ridge, ridge * mu - w, (w < 0) | (mu > 0), slack, 0, 500)
+    minimum = exchange(Factors(Dense(q)), ridge, ridge * mu - w, (w < 0) | (mu > 0), slack, 500)
     return np.zeros(len(w)) if minimum.z is None else np.maximum(minimum.z, 0)

@@ -30,7 +30,7 @@ class _Solver:
     max_iterations: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_iterations", "tile"):
+        for name in ("max_iterations", "tile", "block"):
             value = getattr(self, name, None)
             if value is not None:
                 object.__setattr__(self, name, checks.integer(value, name, minimum=1))
@@ -70,10 +70,14 @@ class MatrixFree(_Solver):
         max_iterations: Largest number of linear systems, each of several products.
         tile: Largest side of a tile, at least 1; see `kernels.matmul`.
         mesh: Devices that share the products, a `jax.sharding.Mesh`.
+        block: Largest number of inputs between which `hard_margin_svm` may hold kernel values, at
+            least 1; by default 4096. It factorises them, with memory for block^2 numbers, where no
+            more points matter. This is the better choice where the kernel is nearly singular.
     """
 
     tile: int | None = None
     mesh: Mesh | None = None
+    block: int | None = None
 
 
 Solver: TypeAlias = Direct | Iterative | MatrixFree | Literal["auto"]

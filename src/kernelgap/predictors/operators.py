@@ -23,7 +23,7 @@ from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.blocks import gram_matrix
 from kernelgap.kernels.tiled.products import accurate_matmul, symmetric_matmul
 from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, rounded_shift
-from kernelgap.predictors.interface import Direct, Iterative, MatrixFree, Solver, mesh_of
+from kernelgap.predictors.interface import Direct, MatrixFree, Solver, mesh_of
 
 _T = TypeVar("_T")
 
@@ -168,14 +168,17 @@ def dense(kernel: KernelFunction, x: Float[Array, "n d"], *, copies: float = 3.0
 
     `copies` is the memory that a solver takes, in matrices of this size.
     """
-    concrete = array_checks.is_concrete(x)
     memory.require(
         _bytes(x, copies),
         f"this method with the Gram matrix of {x.shape[0]} inputs",
         "solver=MatrixFree() does not hold it",
         sharding.first_device(None, x),
-        traced=not concrete,
+        traced=not array_checks.is_concrete(x),
     )
+    return _evaluated(kernel, x)
+
+
+def _evaluated(kernel: KernelFunction, x: Float[Array, "n d"]) -> GramMatrix:
     gram = gram_matrix(kernel, x)
     # A product is much faster than a check of every entry, but may overflow for finite ones.
     if array_checks.is_concrete(gram) and not bool(_sums_are_finite(gram)):
@@ -194,7 +197,9 @@ def prepare(kernel: KernelFunction, x: Float[Array, "n d"], solver: Solver) -> O
     available = memory.available_bytes(device) if array_checks.is_concrete(x) else None
     fits = x.shape[0] <= _TRACED if available is None else _bytes(x, 1.2) <= 0.8 * available
     if solver == "auto":
-        solver = Iterative() if fits else MatrixFree()
+        if fits:
+            return _evaluated(kernel, x)
+        solver = MatrixFree()
     if not isinstance(solver, MatrixFree):
         return dense(kernel, x, copies=3.0 if isinstance(solver, Direct) else 1.2)
     tile = solver.tile or memory.default_tile(device.platform)

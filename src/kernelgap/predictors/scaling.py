@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks
 from kernelgap._numerics.quick import quick_jit
 from kernelgap.kernels.functions import KernelFunction
 from kernelgap.predictors.operators import GramMatrix, Operator
+
+_Coef = TypeVar("_Coef", jax.Array, np.ndarray)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["kernel", "factor"], meta_fields=[])
@@ -65,19 +69,25 @@ def middle(sizes: jax.Array) -> jax.Array:
     return jnp.sort(sizes)[len(sizes) // 2]
 
 
-def unscaled(coef: jax.Array, factor: jax.Array) -> jax.Array:
+def unscaled(coef: _Coef, factor: Any) -> _Coef:
     """Return coefficients times a power of two; raise if the dtype cannot hold them."""
+    if isinstance(coef, np.ndarray):  # of NumPy, which compiles nothing
+        return representable(*_rescaled(np, coef, factor))
     return representable(*rescaled(coef, factor))
 
 
 @quick_jit
 def rescaled(coef: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return coefficients times a power of two, and True if the dtype cannot hold them."""
+    return _rescaled(jnp, coef, factor)
+
+
+def _rescaled(xp: Any, coef: _Coef, factor: Any) -> tuple[_Coef, Any]:
     scaled = coef * factor
-    return scaled, jnp.any((coef != 0) & ((scaled == 0) | ~jnp.isfinite(scaled)))
+    return scaled, xp.any((coef != 0) & ((scaled == 0) | ~xp.isfinite(scaled)))
 
 
-def representable(coef: jax.Array, lost: jax.Array) -> jax.Array:
+def representable(coef: _Coef, lost: Any) -> _Coef:
     """Return `rescaled` coefficients; raise if the dtype cannot hold them."""
     if array_checks.is_concrete(lost) and bool(lost):
         raise ValueError(f"`x` is too large or too small: coefficients of the solution leave the "

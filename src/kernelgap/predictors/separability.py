@@ -1,9 +1,11 @@
 """Separable data or not: the status that a certificate of the SVM proves, and the cause."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float
 
 from kernelgap._numerics import array_checks
 from kernelgap.predictors.dual import Certificate
@@ -14,9 +16,12 @@ from kernelgap.predictors.operators import GramMatrix, Operator
 def first_of_equal(x: np.ndarray) -> np.ndarray:
     """Return, for each row, the index of the first row that is equal to it."""
     rows = np.ascontiguousarray(x + 0)  # -0 is 0
-    whole = rows.view(f"V{rows.shape[1] * rows.itemsize}").ravel()
-    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
-    return first[inverse.ravel()]
+    sums = rows.view(f"u{rows.itemsize}").sum(axis=1, dtype=np.uint64)
+    _, which, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    first, seen = np.arange(len(rows)), {}
+    for i in np.flatnonzero(counts[which.ravel()] > 1).tolist():  # few: sums tell most rows apart
+        first[i] = seen.setdefault(rows[i].tobytes(), i)
+    return first
 
 
 def negligible(diagonal: jax.Array | np.ndarray, eps: float) -> jax.Array | np.ndarray:
@@ -26,35 +31,40 @@ def negligible(diagonal: jax.Array | np.ndarray, eps: float) -> jax.Array | np.n
 
 
 def status_of(
-    operator: Operator, x: jax.Array, y: jax.Array, certificate: Certificate, tol: float
-) -> Int[Array, ""]:
-    """Return the `Status` of one machine.
+    own: Float[Array, " n"],
+    x: jax.Array,
+    y: jax.Array | np.ndarray,
+    certificate: Certificate,
+    tol: float,
+) -> Any:
+    """Return the `Status` of one machine, given the diagonal of the Gram matrix.
 
     An upper bound that is 0 to rounding proves that the data are not separable, whatever the
     rounded margin, unless the bound comes from a single small row. A zero row proves it as well.
     """
-    own, eps = operator.diagonal(), float(jnp.finfo(operator.dtype).eps)
+    eps = float(jnp.finfo(own.dtype).eps)
     _, upper, gap, _ = certificate
     concrete = array_checks.is_concrete(own, upper, gap)
-    xp = np if concrete else jnp  # NumPy compiles nothing
+    xp: Any = np if concrete else jnp  # NumPy compiles nothing
+    values: Any = own
     if concrete:
-        own, upper, gap = (np.asarray(value, float) for value in (own, upper, gap))
-    least, zero = xp.min(own), negligible(own, eps)
+        values, upper, gap = (np.asarray(value, float) for value in (own, upper, gap))
+    least, zero = xp.min(values), negligible(values, eps)
     bounded = xp.isfinite(upper)
     undecided = (xp.square(upper) > zero) & bounded & (least > 0)
     failed = xp.where(bounded | (least == 0), Status.INSEPARABLE.value, Status.INDEFINITE.value)
     code = xp.where(undecided, Status.ABOVE_TOL.value, failed)
     code = xp.where(gap <= tol, Status.CONVERGED.value, code)
-    if not concrete:
-        valid = array_checks.all_finite(x, y) & jnp.any(y > 0) & jnp.any(y < 0)
-        code = jnp.where(valid, code, Status.INVALID.value)
-    return jnp.asarray(code, jnp.int32)
+    if concrete:
+        return code.astype(np.int32)
+    valid = array_checks.all_finite(x, y) & jnp.any(y > 0) & jnp.any(y < 0)
+    return jnp.where(valid, code, Status.INVALID.value).astype(jnp.int32)
 
 
 def refuse(
     operator: Operator,
     x: jax.Array,
-    y: jax.Array,
+    y: jax.Array | np.ndarray,
     certificate: Certificate,
     status: Status,
     which: str,
@@ -63,13 +73,14 @@ def refuse(
     if status <= Status.ABOVE_TOL:
         return
     pair, dtype = _conflict(operator, x, y), operator.dtype
+    upper = jax.lax.stop_gradient(certificate.upper)  # concrete under differentiation too
     if status == Status.INSEPARABLE:
         cause = f"The cause: {pair}" if pair else (
             "Look for nearly equal inputs with different labels, or try float64 (jax_enable_x64)"
         )  # fmt: skip
         raise ValueError(
             f"{which} are not separable by this kernel in {dtype}: a convex combination of the "
-            f"signed points has kernel norm {float(certificate.upper):.2g}, and no margin exceeds "
+            f"signed points has kernel norm {float(upper):.2g}, and no margin exceeds "
             f"that. {cause}"
         )
     cause = pair or (
@@ -81,7 +92,7 @@ def refuse(
     )
 
 
-def _conflict(operator: Operator, x: jax.Array, y: jax.Array) -> str:
+def _conflict(operator: Operator, x: jax.Array, y: jax.Array | np.ndarray) -> str:
     """Name two rows that no function of the span classifies correctly at once, or return "".
 
     Those are rows whose signed images y_i K(x_i, .) are opposite in direction.

@@ -11,6 +11,8 @@ sqrt(p' Q p) is an upper bound on the best margin: the pair is the certificate.
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +22,13 @@ from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.blas import limit_blas_threads, single_blas_thread
 from kernelgap._numerics.modes import forward_only
 from kernelgap.kernels.functions import KernelFunction, checked_kernel
-from kernelgap.kernels.tiled import sharding
+from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.predictors import dual, working_sets
 from kernelgap.predictors.block_exchange import exchange
 from kernelgap.predictors.dual import Certificate
 from kernelgap.predictors.interface import (
+    Direct,
+    Iterative,
     KernelPredictor,
     MatrixFree,
     Solver,
@@ -32,7 +36,6 @@ from kernelgap.predictors.interface import (
     checked_solver,
     mesh_of,
     most_iterations,
-    not_a_number,
     one_versus_rest,
     task,
 )
@@ -46,6 +49,8 @@ from kernelgap.predictors.operators import (
 from kernelgap.predictors.scaling import normalised, unscaled
 from kernelgap.predictors.separability import first_of_equal, refuse, status_of
 from kernelgap.typing import ArrayLike
+
+_HELD, _BLOCK = 20_000, 4096  # points that are factorised, of a matrix in memory and of no matrix
 
 
 def hard_margin_svm(
@@ -69,9 +74,10 @@ def hard_margin_svm(
         tol: Relative duality gap to reach, positive. The iteration goes on to a tenth of it as
             long as that helps.
         solver: `"auto"` and `MatrixFree()` solve on sets of points that grow until no other point
-            falls short of the margin. Where nearly all points are support vectors, `"auto"`
-            factorises the Gram matrix once, up to 20,000 points; beyond, and in `MatrixFree()`,
-            products with it are used, 50 to 100 as a rule. `Direct()` factorises the Gram matrix,
+            falls short of the margin. Where nearly all points are support vectors, the Gram matrix
+            is factorised once, up to 20,000 points, or in `MatrixFree(block=)` up to `block`
+            points, which it then holds; beyond, products with it are used, 50 to 100 as a rule but
+            1000 where it is nearly singular. `Direct()` factorises the Gram matrix,
             three to five times where most points are support vectors, and moves one support vector
             at a time where that stalls. `Iterative()` holds the Gram matrix and uses only products.
             Under `jit`, `"auto"` is one of the last two. `max_iterations` is 1000 by default (one
@@ -132,37 +138,44 @@ def hard_margin_svm(
     if throw:
         refuse_vanishing(operator, x, any_row=True)
     operator, root = normalised(operator)
+    own = operator.diagonal()
 
     machines = []
     for j, (labels, machine) in enumerate(_solve_all(operator, x, signs.T, tol, solver)):
         alpha, certificate, iterations, factorised = machine
-        margin, _, gap, residual = certificate
-        status = status_of(operator, x, labels, certificate, tol)
-        if array_checks.is_concrete(status):
+        status = status_of(own, x, labels, certificate, tol)
+        fit: Any = labels * alpha, certificate.margin, certificate.gap, certificate.residual
+        if concrete := array_checks.is_concrete(status):
             which = "the data" if classes is None else f"class {j} and the rest"
             if throw:
                 refuse(operator, x, labels, certificate, Status(int(status)), which)
-            if int(status) == Status.ABOVE_TOL:
+            # Reverse mode has no number to state, and is refused below.
+            if int(status) == Status.ABOVE_TOL and array_checks.is_concrete(certificate.gap):
                 cure = "" if factorised else "solver=Direct() or "
+                reached = float(certificate.gap)
                 warnings.warn(
-                    f"hard_margin_svm stopped at a relative duality gap of {float(gap):.1e}, above "
+                    f"hard_margin_svm stopped at a relative duality gap of {reached:.1e}, above "
                     f"tol={tol:.1e}, for {which} after {int(iterations)} iterations in {x.dtype}; "
                     f"{cure}float64 (jax_enable_x64) goes further",
                     RuntimeWarning,
                     stacklevel=2,
                 )
-        if array_checks.is_concrete(status) and int(status) > Status.ABOVE_TOL:
-            nan = not_a_number(x.dtype)
-            fit = jax.device_put(np.full(len(labels), np.nan, x.dtype)), nan, nan, nan, iterations
+        if array_checks.is_concrete(root, *fit):  # NumPy needs no programs
+            root, *fit = (np.asarray(value, x.dtype) for value in (root, *fit))
+        if concrete and int(status) > Status.ABOVE_TOL:
+            fit = [np.full(np.shape(value), np.nan, x.dtype) for value in fit]
         else:
-            coef = unscaled(alpha * labels, 1 / jnp.square(root))
-            fit = coef, root * margin, gap, residual, iterations
-            valid = array_checks.is_concrete(status) or status <= Status.ABOVE_TOL.value
-            fit = array_checks.nan_unless(valid, fit)
-        machines.append((*fit, status))
+            coef, margin, *others = fit
+            fit = unscaled(coef, 1 / root**2), root * margin, *others
+            fit = array_checks.nan_unless(concrete or status <= Status.ABOVE_TOL.value, fit)
+        machines.append((*fit, iterations, status))
     parts = machines[0]
     if classes is not None:
-        parts = tuple(jnp.stack(each, axis=-1) for each in zip(*machines, strict=True))
+        host = array_checks.is_concrete(*jax.tree.leaves(machines))
+        stack = partial((np if host else jnp).stack, axis=-1)
+        parts = tuple(map(stack, zip(*machines, strict=True)))
+    # Not by jnp.asarray, where `jax_debug_nans` refuses NaN.
+    parts = tuple(v if isinstance(v, jax.Array) else jax.device_put(np.asarray(v)) for v in parts)
     coef, margin, gap, residual, iterations, status = forward_only(parts, "hard_margin_svm")
     numbers = margin, gap, residual, iterations, status
     return KernelPredictor(kernel, x, coef, *numbers, task(classes or 2))
@@ -170,37 +183,46 @@ def hard_margin_svm(
 
 def _solve_all(
     operator: Operator, x: jax.Array, signs: jax.Array, tol: float, solver: Solver
-) -> list[tuple[jax.Array, tuple]]:
+) -> list[tuple[jax.Array | np.ndarray, tuple]]:
     """Return the labels and what `_solve` returns for each machine."""
-    starts: list[working_sets.Found | None] = [None] * len(signs)
     concrete = array_checks.is_concrete(x, signs, *jax.tree.leaves(operator))
-    if concrete and (solver == "auto" or isinstance(solver, MatrixFree)):
-        first, most = first_of_equal(np.asarray(x)), most_iterations(solver, 1000)
+    if not concrete or isinstance(solver, Direct | Iterative):
+        return [(labels, _solve(operator, x, labels, tol, solver, None)) for labels in signs]
+    rows, labels = np.asarray(x), np.asarray(signs)
+    first, most = first_of_equal(rows), most_iterations(solver, 1000)
+    held = isinstance(operator, GramMatrix)
+    block = (isinstance(solver, MatrixFree) and solver.block) or (_HELD if held else _BLOCK)
+    if not held:
+        memory.require(
+            min(block, len(rows)) ** 2 * rows.itemsize,
+            "a block of the Gram matrix",
+            "A smaller `block` of MatrixFree needs less",
+            sharding.first_device(None, x),
+        )
 
-        def fit(labels: np.ndarray) -> working_sets.Found:
-            return working_sets.solve(operator, x, labels, first, tol, most)
+    def fit(labels: np.ndarray) -> working_sets.Found:
+        return working_sets.solve(operator, rows, labels, first, tol, most, block)
 
-        labels = np.asarray(signs, float)
-        if len(signs) == 1 or not isinstance(operator, GramMatrix):
-            starts = [fit(each) for each in labels]
-        else:  # NumPy alone: the settings of JAX do not pass to other threads
-            workers = ThreadPoolExecutor(min(len(signs), os.cpu_count() or 1))
-            with single_blas_thread(), workers as pool:
-                starts = list(pool.map(fit, labels))
+    if len(signs) == 1 or not held:
+        starts = list(map(fit, labels))
+    else:  # NumPy alone: the settings of JAX do not pass to other threads
+        workers = ThreadPoolExecutor(min(len(signs), os.cpu_count() or 1))
+        with single_blas_thread(), workers as pool:
+            starts = list(pool.map(fit, labels))
     return [
         (each, _solve(operator, x, each, tol, solver, start))
-        for each, start in zip(signs, starts, strict=True)
+        for each, start in zip(labels, starts, strict=True)
     ]
 
 
 def _solve(
     operator: Operator,
     x: jax.Array,
-    y: jax.Array,
+    y: jax.Array | np.ndarray,
     tol: float,
     solver: Solver,
     start: working_sets.Found | None,
-) -> tuple[jax.Array, Certificate, jax.Array, bool]:
+) -> tuple[jax.Array | np.ndarray, Certificate, jax.Array | int, bool]:
     """Return alpha, its certificate, the number of linear systems, and whether they were direct."""
     n, d = x.shape
     most, used = most_iterations(solver, 1000), 0
@@ -208,8 +230,9 @@ def _solve(
     if start is not None:
         used = start.systems
         if start.certificate.gap <= tol or start.final or used >= most:
-            certificate = Certificate(*(jnp.asarray(v, x.dtype) for v in start.certificate))
-            return jnp.asarray(start.alpha), certificate, jnp.asarray(used), direct
+            return start.alpha, start.certificate, used, direct
+
+    y = jnp.asarray(y)
 
     def factorise() -> tuple[jax.Array, Certificate, jax.Array]:
         assert isinstance(operator, GramMatrix)
