@@ -66,7 +66,7 @@ def split_key(key: jax.Array, count: int = 2) -> list[jax.Array]:
 
 def small_options(leaves: list[Any]) -> dict[str, Any] | None:
     """Return the compiler options of level 1 for small arrays on one CPU, else None."""
-    small = all(leaf.shape[0] <= _ROWS for leaf in leaves if leaf.ndim)
+    small = all(leaf.shape[0] <= ROWS for leaf in leaves if leaf.ndim)
     return _options(1) if small and runs_alone(leaves) else None
 
 
