@@ -175,8 +175,12 @@ def _fit(
     norm = jnp.sqrt(jnp.where(energy > 0, energy, 1))
     margin = jnp.where(energy > 0, jnp.min(targets * fitted) / norm, 0)
     residual = jnp.max(relative(error, targets))
-    # NaN corrections are rejected, so that their cause shows only in the product.
-    residual = jnp.where(jnp.isfinite(energy), residual, jnp.nan)
+    # NaN corrections are rejected, so that their cause shows only in a product with what is left, 0.
+    given, start = jax.lax.stop_gradient((operator, coef))
+    cause = jax.lax.cond(
+        jnp.any(start != 0), lambda: jnp.sum(start), lambda: jnp.sum(given.product(start))
+    )
+    residual = jnp.where(jnp.isfinite(energy + cause), residual, jnp.nan)
     coef = jnp.where(jnp.isfinite(residual), coef, jnp.nan).reshape(y.shape)
     coef, lost = rescaled(coef, size / jnp.square(root))
     signs = y.ndim == 1 and jnp.all(jnp.abs(y) == 1)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from kernelgap._numerics.quick import quick_jit, runs_alone
-from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
+from kernelgap.kernels.functions import KernelFunction, check_rows, checked_block, diagonal
 from kernelgap.kernels.kernel import Kernel, is_extreme
 
 _ROWS, _COLUMNS = 1024, 512  # the largest block
@@ -40,6 +40,7 @@ def gram_matrix(kernel: KernelFunction, x: jax.Array) -> jax.Array:
     """Return kernel(x); a matrix that is not large is made of blocks."""
     if x.shape[0] > _HELD or not has_blocks(kernel, x) or is_extreme(x):
         return checked_block(kernel, x, None)
+    check_rows(kernel, x)
     n = x.shape[0]
     if n <= _COLUMNS:
         ((_, rows),) = _parts(x, _COLUMNS)
