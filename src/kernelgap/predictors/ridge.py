@@ -175,7 +175,7 @@ def _fit(
     norm = jnp.sqrt(jnp.where(energy > 0, energy, 1))
     margin = jnp.where(energy > 0, jnp.min(targets * fitted) / norm, 0)
     residual = jnp.max(relative(error, targets))
-    # NaN corrections are rejected, so that their cause shows only in a product with what is left, 0.
+    # NaN corrections are rejected. What they leave is 0, and a product with it shows their cause.
     given, start = jax.lax.stop_gradient((operator, coef))
     cause = jax.lax.cond(
         jnp.any(start != 0), lambda: jnp.sum(start), lambda: jnp.sum(given.product(start))
