@@ -94,8 +94,10 @@ def _grow(
             if solved:  # another proximal step on the same set costs next to nothing
                 anchor, z = z, factors.solve(free, rho, ones + rho * z)
             alpha = np.maximum(z, 0).astype(data.dtype).astype(float)
-            to_rounding = solved and rho * np.max(np.abs(alpha - anchor)) <= slack / 2
             outputs = data.product(alpha, accurate=True)
+            # Far from the anchor of the exchange, that set may no longer be right.
+            to_rounding = solved and rho * np.max(np.abs(alpha - anchor)) <= slack / 2
+            to_rounding &= bool(np.min(outputs[points]) >= 1 - 8 * slack)
             best = _better(best, alpha, outputs, systems, to_rounding, data)
             ended = step.nearly_all or np.sum(free) > largest or not (solved or systems < most)
             if best.final or best.certificate.gap <= tol / 10 or ended:
