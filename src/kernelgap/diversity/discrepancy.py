@@ -73,7 +73,8 @@ def hemisphere_discrepancy(w: ArrayLike, *, squared: bool = False) -> Scalar:
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
-        >>> print(kg.diversity.hemisphere_discrepancy(jnp.ones((5, 3))))  # all units coincide
+        >>> value = kg.diversity.hemisphere_discrepancy(jnp.ones((5, 3)))  # all units coincide
+        >>> print(value.round(4))
         0.5
 
     References:
