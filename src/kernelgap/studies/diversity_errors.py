@@ -17,11 +17,11 @@ import optax
 from kernelgap import datasets, diversity, models, objectives, optim
 from kernelgap._numerics.quick import quick_jit
 from kernelgap.datasets import Dataset
+from kernelgap.metrics import error_rate
 from kernelgap.models import Model
 from kernelgap.studies import seeds
 from kernelgap.studies.diversity_parts import clustered_starts, random_starts
 from kernelgap.studies.estimates import Row
-from kernelgap.studies.learners import error_rate
 from kernelgap.studies.options import about_options
 from kernelgap.studies.seeds import over_seeds
 

@@ -13,7 +13,6 @@ import numpy as np
 import optax
 
 from kernelgap import metrics, models, objectives, optim, predictors
-from kernelgap._numerics.quick import quick_jit
 from kernelgap._numerics.trees import safe_power, squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
@@ -35,9 +34,6 @@ def two_layer_net(
     return models.homogeneous_mlp(
         (width,), parameterization=parameterization, init_scale=init_scale
     )
-
-
-error_rate = quick_jit(metrics.error_rate)
 
 
 def annealed_nets(
@@ -122,7 +118,7 @@ def _measure(
     x, y = (jnp.where(a, b, b[:1]) for a, b in ((used[:, None], stream.x), (used, stream.y)))
     wrong = ~(metrics.output_margins(model.apply(params, x), y) > 0)
     return (
-        error_rate(model.apply(params, test.x), test.y),
+        metrics.error_rate(model.apply(params, test.x), test.y),
         jnp.sum((used & wrong).astype(n.dtype)) / n,
         metrics.normalized_margin(model, params, x, y),
     )
@@ -138,7 +134,7 @@ def kernel_svm(kernel: Kernel, train: Dataset, test: Dataset) -> Row:
         return {"error": error, "train_error": 0.0, "margin": NAN, "duality_gap": NAN}
     svm = predictors.hard_margin_svm(kernel, *_padded(train))
     return {
-        "error": _share_of_errors(svm, test),
+        "error": _error(svm, test),
         "train_error": 0.0,  # otherwise hard_margin_svm would have raised an error
         "margin": float(svm.margin),
         "duality_gap": float(svm.duality_gap),
@@ -157,9 +153,8 @@ def _padded(train: Dataset) -> Dataset:
     return Dataset(*map(jax.device_put, parts))
 
 
-def _share_of_errors(predictor: predictors.KernelPredictor, data: Dataset) -> float:
-    margins = np.asarray(data.y) * np.asarray(predictor.decision_function(data.x))
-    return float(np.mean(~(margins > 0), dtype=margins.dtype))
+def _error(predictor: predictors.KernelPredictor, data: Dataset) -> float:
+    return float(metrics.error_rate(predictor.decision_function(data.x), data.y))
 
 
 def kernel_span(kernel: Kernel, train: Dataset, test: Dataset, population: Dataset) -> Row:
@@ -170,8 +165,8 @@ def kernel_span(kernel: Kernel, train: Dataset, test: Dataset, population: Datas
     best = predictors.best_in_span(kernel, train.x, population.x, population.y)
     part = slice(test.x.shape[0])  # enough samples to estimate the training error
     return {
-        "error": _share_of_errors(best, test),
-        "train_error": _share_of_errors(best, Dataset(population.x[part], population.y[part])),
+        "error": _error(best, test),
+        "train_error": _error(best, Dataset(population.x[part], population.y[part])),
         "margin": NAN,
         "duality_gap": NAN,
     }

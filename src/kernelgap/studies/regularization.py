@@ -21,11 +21,12 @@ import optax
 from kernelgap import kernels, lazy, metrics, objectives, optim
 from kernelgap._numerics.trees import squared_norm
 from kernelgap.datasets import Dataset
+from kernelgap.metrics import error_rate
 from kernelgap.models import Model, Params
 from kernelgap.studies import seeds
 from kernelgap.studies.estimates import NAN, POSITIVE, REAL, SHARE, Estimate, Row, means
 from kernelgap.studies.execution import Cell
-from kernelgap.studies.learners import error_rate, kernel_svm, two_layer_net
+from kernelgap.studies.learners import kernel_svm, two_layer_net
 from kernelgap.studies.options import Config, option
 from kernelgap.studies.panels import BLUE, GREEN, ORANGE, Curve, Panel, level
 from kernelgap.studies.seeds import over_seeds

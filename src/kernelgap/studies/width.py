@@ -25,11 +25,12 @@ import numpy as np
 
 from kernelgap import bounds, margins, metrics
 from kernelgap.datasets import Dataset
+from kernelgap.metrics import error_rate
 from kernelgap.models import Model
 from kernelgap.studies import seeds
 from kernelgap.studies.estimates import NAN, POSITIVE, REAL, SHARE, Estimate, Row, means
 from kernelgap.studies.execution import Cell
-from kernelgap.studies.learners import error_rate, two_layer_net
+from kernelgap.studies.learners import two_layer_net
 from kernelgap.studies.options import Config, option
 from kernelgap.studies.panels import GREEN, GREY, SKY, Curve, Panel, mark_vacuous
 from kernelgap.studies.seeds import over_seeds
