@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 from jax.sharding import Mesh
 
 import kernelgap as kg
@@ -66,6 +66,23 @@ def test_accurate_product(key, n):
         assert np.max(error / size) < np.finfo(np.float32).eps / (4 if n > 100 else 1)
         alone = np.asarray(_accurate(GramMatrix(q), v[:, 0], shift)) - exact[:, 0]
         assert np.max(np.abs(alone) / size[:, 0]) < np.finfo(np.float32).eps / (4 if n > 100 else 1)
+
+
+@given(seeds, st.sampled_from([3, 24, 100]))
+@example(1, 3)
+@example(1, 24)
+@example(82, 100)
+def test_accurate_product_of_a_solution(seed, n):
+    """The sum of the coefficients, times the mean, cancels against the rest of the product."""
+    x, held, evaluated = _both(n, seed)
+    q = np.float64(held.gram)
+    v = jnp.asarray(np.linalg.solve(q, np.sign(x[:, 0])), x.dtype)
+    exact = q @ np.float64(v)
+    size = np.linalg.norm(exact) + np.linalg.norm(np.abs(q) @ np.abs(np.float64(v)))
+    # Entries that are evaluated anew may be rounded otherwise.
+    for operator, most in ((held, 0.75), (evaluated, 3)):
+        found = np.float64(_accurate(operator, v, jnp.mean(operator.diagonal())))
+        assert np.linalg.norm(found - exact) <= most * np.finfo(v.dtype).eps * size
 
 
 def test_accurate_product_of_the_evaluated_matrix():

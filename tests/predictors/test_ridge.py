@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 from jax.sharding import Mesh
 from sklearn.kernel_ridge import KernelRidge
 
@@ -144,6 +144,16 @@ def test_as_accurate_as_lapack_on_the_same_matrix(offset, l2):
     bound = np.linalg.norm(np.float64(system) @ theirs - y) / np.linalg.norm(y)
     found = ridge(ntk, x, y, l2=l2)
     assert _residual_in_float64(found, y, l2) <= 3 * bound + 30 * eps()
+
+
+@given(seeds, st.sampled_from([12, 24]))
+@example(0, 24)
+def test_the_residual_is_that_of_the_coefficients(seed, n):
+    x = jax.random.normal(jax.random.key(seed), (n, 3))
+    y = jnp.tile(jnp.array([1.0, -1.0]), n // 2)
+    found = ridge(ntk, x, y, tol=1.0)
+    honest = _residual_in_float64(found, y, 0)
+    assert abs(float(found.kkt_residual) - honest) <= 0.4 * honest + 4 * eps()
 
 
 def test_a_residual_above_tol_never_goes_without_a_warning():

@@ -22,7 +22,7 @@ from kernelgap.kernels.functions import KernelFunction, checked_block, diagonal
 from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.blocks import gram_matrix
 from kernelgap.kernels.tiled.products import accurate_matmul, symmetric_matmul
-from kernelgap.kernels.tiled.summation import accurate_product, accurate_sum, rounded_shift
+from kernelgap.kernels.tiled.summation import accurate_product, rounded_shift, shifted_back
 from kernelgap.predictors.interface import Direct, MatrixFree, Solver, mesh_of
 
 _T = TypeVar("_T")
@@ -82,8 +82,8 @@ class GramMatrix:
         largest = jnp.max(jnp.abs(self.diagonal() - shift))  # the mean of a Gram matrix, or near it
         zeros = jnp.zeros_like(v)
         if n == block:  # a loop of one step would be compiled as a loop
-            total, lost = accurate_product(self.gram, shift, v, (zeros, zeros), largest)
-            return total + lost + shift * accurate_sum(v)
+            product = accurate_product(self.gram, shift, v, (zeros, zeros), largest)
+            return shifted_back(product, shift, v)
 
         def add(carry: tuple, i: jax.Array) -> tuple[tuple, None]:
             # The last block overlaps the one before it, with weight 0: no padded copy of K.
@@ -94,8 +94,8 @@ class GramMatrix:
             weight = jnp.where(new, weight, 0)
             return accurate_product(rows, shift, weight, carry, largest), None
 
-        (total, lost), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(-(-n // block)))
-        return total + lost + shift * accurate_sum(v)
+        product, _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(-(-n // block)))
+        return shifted_back(product, shift, v)
 
 
 @partial(

@@ -29,9 +29,9 @@ from kernelgap.kernels.tiled import memory, sharding
 from kernelgap.kernels.tiled.blocks import cross_blocks, has_blocks
 from kernelgap.kernels.tiled.summation import (
     accurate_product,
-    accurate_sum,
     compensated_sum,
     rounded_shift,
+    shifted_back,
 )
 from kernelgap.typing import ArrayLike
 
@@ -199,7 +199,7 @@ def accurate_matmul(
     xs, vs = _blocks(x, count, side, mode="edge"), _blocks(v, count, side)
     pairs, shift = _all(count, count), rounded_shift(shift)
 
-    def sums(kernel: KernelFunction, shift: jax.Array, xs: jax.Array, vs: jax.Array) -> jax.Array:
+    def sums(kernel: KernelFunction, shift: jax.Array, xs: jax.Array, vs: jax.Array) -> tuple:
         def add(carry: tuple, item: tuple) -> tuple[tuple, None]:
             total, lost = carry
             (i, j), weight = item
@@ -212,11 +212,11 @@ def accurate_matmul(
         (total, lost), _ = jax.lax.scan(add, (zeros, zeros), _dealt(pairs, v.dtype, mesh))
         # Totals of devices cancel too, so that they are added in the same way.
         start = jnp.zeros_like(total), sharding.total(lost, mesh)
-        total, lost = compensated_sum(sharding.gathered(total, mesh), start)
-        return total + lost
+        return compensated_sum(sharding.gathered(total, mesh), start)
 
     blocks = sharding.split(sums, mesh, result=False)(kernel, shift, xs, vs)
-    return blocks.reshape(-1, *v.shape[1:])[: v.shape[0]] + shift * accurate_sum(v)
+    total, lost = (part.reshape(-1, *v.shape[1:])[: v.shape[0]] for part in blocks)
+    return shifted_back((total, lost), shift, v)
 
 
 def _needed(x1: jax.Array, v: jax.Array, tile: int) -> int:

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+_SHIFT_BITS = 13  # few enough that products of a shift with leading bits are exact
+
 
 def compensated_sum(
     terms: Float[Array, "m *n"], start: tuple[Float[Array, "*n"], Float[Array, "*n"]]
@@ -24,21 +26,23 @@ def compensated_sum(
 
 
 @jax.custom_jvp
-def accurate_sum(v: Float[Array, "n *k"]) -> Float[Array, "..."]:
-    """Return the compensated sum of a vector, or of each of k columns in shape (1, k)."""
+def accurate_sum(v: Float[Array, "n *k"]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Return the sum of a vector and its rounding error; of k columns in shape (1, k)."""
 
     def add(first: tuple, second: tuple) -> tuple:
         total, residue = two_sum(first[0], second[0])
         return total, first[1] + second[1] + residue
 
     zero = jnp.zeros((), v.dtype)
-    total, lost = jax.lax.reduce((v, jnp.zeros_like(v)), (zero, zero), add, (0,))
-    return (total + lost).reshape(*[1] * (v.ndim - 1), *v.shape[1:])
+    sums = jax.lax.reduce((v, jnp.zeros_like(v)), (zero, zero), add, (0,))
+    total, lost = (part.reshape(*[1] * (v.ndim - 1), *v.shape[1:]) for part in sums)
+    return total, lost
 
 
 @accurate_sum.defjvp
-def _accurate_sum_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    return accurate_sum(*primals), jnp.sum(tangents[0], axis=0, keepdims=tangents[0].ndim > 1)
+def _accurate_sum_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    change = jnp.sum(tangents[0], axis=0, keepdims=tangents[0].ndim > 1)
+    return accurate_sum(*primals), (change, jnp.zeros_like(change))
 
 
 def rounded_shift(shift: Float[Array, ""]) -> Float[Array, ""]:
@@ -47,7 +51,23 @@ def rounded_shift(shift: Float[Array, ""]) -> Float[Array, ""]:
     XLA may compute a product anew in each loop that uses it, and round it in some of them only
     (with fused multiply-add). Error-free transformations need one value.
     """
-    return jax.lax.reduce_precision(shift, 8, 12)
+    return jax.lax.reduce_precision(shift, 8, _SHIFT_BITS - 1)
+
+
+def shifted_back(
+    product: tuple[Float[Array, "n *k"], Float[Array, "n *k"]],
+    shift: Float[Array, ""],
+    v: Float[Array, "n *k"],
+) -> Float[Array, "n *k"]:
+    """Return block' v from (block - shift)' v and its rounding error, with a `rounded_shift`.
+
+    The two large terms cancel: neither may be rounded before they are added.
+    """
+    total, lost = accurate_sum(v)
+    limits = jnp.finfo(v.dtype)
+    high = jax.lax.reduce_precision(total, limits.nexp, limits.nmant - _SHIFT_BITS)
+    result, residue = two_sum(product[0], shift * high)  # the product is exact
+    return result + (residue + product[1] + shift * (total - high + lost))
 
 
 def accurate_product(
