@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from kernelgap.cli.compile_cache import cache_folder
 from kernelgap.studies import Result, Study, compare
 from kernelgap.studies.execution import describe_environment, version
 from kernelgap.studies.options import annotations, choices
@@ -95,8 +96,11 @@ def _info(arguments: argparse.Namespace) -> int:
         for extra, modules in _EXTRAS.items()
     }
     tensorflow = version("tensorflow")
+    folder = cache_folder()
+    cache = None if folder is None else str(folder)
     if arguments.json:
-        print_json(environment | {"missing": missing, "tensorflow": tensorflow})
+        more = {"missing": missing, "tensorflow": tensorflow, "compile_cache": cache}
+        print_json(environment | more)
         return 0
     for package, installed in environment["versions"].items():
         print(f"{package:16} {installed or 'not installed'}")
@@ -104,6 +108,7 @@ def _info(arguments: argparse.Namespace) -> int:
     devices = f"{device['count']} x {device['kind']} ({device['platform']})"
     print(f"{'device':16} {devices}, {device['host_cores']} host cores")
     print(f"{'default dtype':16} {environment['dtype']}")
+    print(f"{'compile cache':16} {cache or 'off, or JAX has its own'}")
     for extra, modules in missing.items():
         state = f"missing {', '.join(modules)}: pip install 'kernelgap[{extra}]'"
         print(f"{'extra ' + extra:16} {state if modules else 'complete'}")

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kernelgap.cli.compile_cache import kept_programs
 from kernelgap.cli.results import add_command, add_path, described, print_json
 from kernelgap.studies import STUDIES, Result, Study
 from kernelgap.studies.execution import checked_workers
@@ -94,14 +95,15 @@ def _run(study: Study, arguments: argparse.Namespace) -> int:
 def _execute(
     study: Study, chosen: dict[str, Any], arguments: argparse.Namespace, out: str | Path
 ) -> Result:
-    return study.run(
-        study.config(**{**study.presets[arguments.preset], **chosen}),
-        out=out,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-        progress=not arguments.no_progress,
-        workers=arguments.workers,
-    )
+    with kept_programs():
+        return study.run(
+            study.config(**{**study.presets[arguments.preset], **chosen}),
+            out=out,
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            progress=not arguments.no_progress,
+            workers=arguments.workers,
+        )
 
 
 def _interrupted(out: str) -> int:
