@@ -131,6 +131,10 @@ def test_a_violated_certificate_stops_the_run():
     parts.refuse_violations(loss, np.array([[np.inf, 0.5], [0.2, 0.3]], np.float32))
     tiny = np.array([1e-11], np.float32)  # residuals of some rounding units
     parts.refuse_violations(tiny, tiny / 2)
+    small = np.array([5.34614e-10], np.float32)  # of a run: residuals of 280 units, off by 6
+    parts.refuse_violations(small, np.array([5.13386e-10], np.float32))
+    with pytest.raises(RuntimeError, match="violated in 1 of 1"):
+        parts.refuse_violations(100 * small, 50 * small)
     with pytest.raises(RuntimeError, match="violated in 1 of 1"):
         parts.refuse_violations(tiny.astype(np.float64), tiny.astype(np.float64) / 2)
     for wrong in (0.09, np.nan):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap._numerics import array_checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap.bounds.bound import Bound, arguments
 from kernelgap.typing import ArrayLike
 
@@ -79,7 +80,7 @@ def lazy_bound(
         radii = np.asarray(_radius(jnp.asarray(distance), jnp.asarray(smallest_radius))[0])
         means = [float(np.mean(np.asarray(curvature(float(r))))) for r in radii.ravel()]
         curvature = np.array(means).reshape(radii.shape)
-    distance, trace, n, curvature, loss_lipschitz, train_loss, scale, delta = jnp.broadcast_arrays(
+    values = jnp.broadcast_arrays(
         *arguments(
             distance=distance,
             trace=trace,
@@ -91,17 +92,32 @@ def lazy_bound(
             delta=delta,
         )
     )
-    radius, j = _radius(distance, scale)
-    complexity = radius * jnp.sqrt(trace) / n + curvature * radius**2 / 2
-    deviation = 3 * jnp.sqrt(jnp.log(2 * j * (j + 1) / delta) / (2 * n))
     return Bound(
-        train_loss + 2 * loss_lipschitz * complexity + deviation,
+        _value(*values),
         "derived",
         "2 rho (R sqrt(tr K_0) / n + h R^2 / 2) + 3 sqrt(log(2 j (j+1) / delta) / (2 n)), from "
         "Bartlett, Mendelson 2002 and Taylor's formula",
     )
 
 
+@quick_jit
+def _value(
+    distance: jax.Array,
+    trace: jax.Array,
+    n: jax.Array,
+    curvature: jax.Array,
+    loss_lipschitz: jax.Array,
+    train_loss: jax.Array,
+    smallest_radius: jax.Array,
+    delta: jax.Array,
+) -> jax.Array:
+    radius, j = _radius(distance, smallest_radius)
+    complexity = radius * jnp.sqrt(trace) / n + curvature * radius**2 / 2
+    deviation = 3 * jnp.sqrt(jnp.log(2 * j * (j + 1) / delta) / (2 * n))
+    return train_loss + 2 * loss_lipschitz * complexity + deviation
+
+
+@quick_jit
 def _radius(distance: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return (R, j): the first radius R = scale 2^(j-1) that is at least the distance."""
     dtype = jnp.result_type(float, jnp.promote_types(distance.dtype, scale.dtype))

@@ -128,17 +128,23 @@ def min_norm_distance(gram: ArrayLike, residuals: ArrayLike) -> Scalar:
         raise ValueError(
             f"`residuals` must have shape {expected}, as `gram` does; got {target.shape}"
         )
-    factor = limit_blas_threads(len(matrix), lambda: jnp.linalg.cholesky((matrix + matrix.T) / 2))
-    if array_checks.is_concrete(factor) and not np.isfinite(np.asarray(factor)).all():
+    distance = limit_blas_threads(len(matrix), lambda: _inverse_norm(matrix, target))
+    if array_checks.is_concrete(distance) and np.isnan(distance):
         raise ValueError(
             f"`gram` must be positive definite; this one is singular in "
             f"{matrix.dtype}. Are two inputs equal, or fewer parameters than "
             f"outputs?"
         )
+    return distance
+
+
+@quick_jit
+def _inverse_norm(matrix: jax.Array, target: jax.Array) -> Scalar:
+    factor = jnp.linalg.cholesky((matrix + matrix.T) / 2)
     half = jax.scipy.linalg.solve_triangular(
         factor, target.astype(matrix.dtype).reshape(-1), lower=True
     )
-    return jnp.linalg.norm(half)
+    return jnp.where(jnp.all(jnp.isfinite(factor)), jnp.linalg.norm(half), jnp.nan)
 
 
 def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
@@ -167,6 +173,11 @@ def divergence_step(losses: ArrayLike) -> Int[Array, "*runs"]:
         raise ValueError(
             f"`losses` must have shape (..., steps) with steps >= 1; got {array.shape}"
         )
+    return _divergence_step(array)
+
+
+@quick_jit
+def _divergence_step(array: jax.Array) -> jax.Array:
     fine = (array <= array[..., :1]) & jnp.isfinite(array)
     steps = array.shape[-1]
     last = jnp.max(jnp.where(fine, jnp.arange(steps), -1), axis=-1)

@@ -28,7 +28,8 @@ Derived by this project; that second derivatives of wide nets are small because 
 column: C. Liu, L. Zhu, M. Belkin, "On the linearity of large non-linear models", NeurIPS 2020.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -36,6 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.quick import quick_jit
 from kernelgap._numerics.verified import spectral_norm_bound
 from kernelgap.models import Activation, Model, Params, preactivations
 from kernelgap.models.model import check_layers
@@ -204,7 +206,7 @@ def _start(model: Model, params: Params, x: ArrayLike) -> _Start:
     if not array_checks.is_concrete(x, *jax.tree.leaves(params)):
         raise TypeError("certificates are computed on the host: call this outside of jit and vmap")
     entering = preactivations(model, params, x)
-    pairs = [jax.jvp(phi, (z,), (jnp.ones_like(z),)) for z in entering]
+    pairs = _with_slopes(phi, entering)
     features = [np.asarray(h, np.float64) for h in (x, *(h for h, _ in pairs))]
     slopes = [np.asarray(s, np.float64) for _, s in pairs]
     weights = [np.asarray(w, np.float64) for w in params]
@@ -268,3 +270,10 @@ def _reach(start: _Start, features: list[np.ndarray], radius: float) -> list[np.
         current = start.factors[k] * current
         coefficients.append(current)
     return coefficients
+
+
+@partial(quick_jit, static_argnames="phi")
+def _with_slopes(
+    phi: Callable[[jax.Array], jax.Array], entering: Sequence[jax.Array]
+) -> list[tuple[jax.Array, jax.Array]]:
+    return [jax.jvp(phi, (z,), (jnp.ones_like(z),)) for z in entering]

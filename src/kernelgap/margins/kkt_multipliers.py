@@ -24,6 +24,7 @@ from scipy.linalg import LinAlgWarning
 from kernelgap._support.warning_filters import ignore_warnings
 from kernelgap.models import Activation, Model, Params
 from kernelgap.models.model import homogeneous_degree
+from kernelgap.typing import ArrayLike
 
 _ROUNDS = 50
 _ENOUGH = 1e-5  # the squared norm is within this share of the least
@@ -45,8 +46,8 @@ class Combination(NamedTuple):
 def least_combination(
     model: Model,
     params: Params,
-    x: jax.Array,
-    y: jax.Array,
+    x: ArrayLike,
+    y: ArrayLike,
     q: np.ndarray,
     *,
     constraints: Constraints,
@@ -63,13 +64,14 @@ def least_combination(
     # Without kinks no combination is shorter.
     unit = homogeneous_degree(model) * float(flat.min()) / norm
     owners = np.arange(len(rows))
+    x, y = np.asarray(x)[rows], np.asarray(y)[rows]  # on the host: no program for each size
     if kinks == 0:
-        leaves = jax.tree.leaves(_gradients(model, constraints, params, x[rows], y[rows], columns))
+        leaves = jax.tree.leaves(_gradients(model, constraints, params, x, y, columns))
         gradients = [np.asarray(g, np.float64).reshape(len(rows), -1) for g in leaves]
         gradients = np.concatenate(gradients, axis=1)
         weights, converged = shortest_combination(gradients / unit)
     else:
-        lower = _lower(model, params, np.asarray(x)[rows], np.asarray(y)[rows], columns, kinks)
+        lower = _lower(model, params, x, y, columns, kinks)
         gradients = lower(np.zeros(sum(np.size(w) for w in params)))
         weights, solved = shortest_combination(gradients / unit)
         converged = False

@@ -126,19 +126,19 @@ class DiversityConfig(Config):
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "seeds": 6,
+        "seeds": 5,
         "gram_n": 800,
         "gram_seeds": 1,
         "n": 80,
         "units": 30,
-        "draws": 12,
+        "draws": 8,
         "steps": 800,
         "records": 20,
         "widths": (8, 32),
         "starts": ("random",),
         "penalties": (0.1, 1.0),
         "l2s": (1e-5, 1e-4),
-        "adam_steps": 600,
+        "adam_steps": 400,
         "n_test": 2000,
     },
     "default": {},

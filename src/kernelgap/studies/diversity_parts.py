@@ -203,9 +203,11 @@ def training_rows(config: "DiversityConfig", case: str) -> list[Row]:
 def refuse_violations(loss: np.ndarray, certificate: np.ndarray) -> None:
     """Raise if a loss exceeds the one that the gradient certifies: then a formula is wrong.
 
-    s_min enters by its lower bound, so that only the gradient's relative rounding error remains.
+    s_min enters by its lower bound, so that only rounding errors remain: a relative one of the
+    gradient, and one of each residual, which counts where residuals are small.
     """
-    bad = ~((loss <= (1 + 1e-3) * certificate) | (loss < rounding_floor(loss.dtype)))
+    floor = np.sqrt(rounding_floor(loss.dtype))
+    bad = ~(np.sqrt(loss) <= (1 + 5e-4) * np.sqrt(certificate) + floor)
     if bad.any():
         where = tuple(np.argwhere(bad)[0].tolist())
         raise RuntimeError(

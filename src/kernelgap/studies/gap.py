@@ -98,10 +98,11 @@ _LARGE: dict[str, Any] = {
 _HUGE = {"dims": (40, 80, 160, 320), "svm_ratios": (0.5, 0.75, 1, 1.25), "seeds": 3, "width": 512}
 _PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "dims": (10, 14, 20),
+        "dims": (10, 20),
         "net_ratios": (1, 2, 3, 4, 6, 8),
         "svm_ratios": (0.25, 0.5, 1, 1.5, 2),
         "span_ratios": (0.25, 0.45, 0.55, 0.75),
+        "seeds": 5,
         "n_test": 4000,
         "width": 64,
         "steps": 200,

@@ -79,7 +79,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "d": 10,
         "n": 80,
         "digits_n": 100,
-        "depths": (2, 3),
+        "depths": (2,),
         "width": 48,
         "l2s": (1e-2, 1e-4, 1e-6, 1e-8),
         "steps": 500,
@@ -113,7 +113,7 @@ def _run_cell(config: MarginPathConfig, identity: tuple) -> list[Row]:
     outputs = 10 if part == "digits" else None
     model = models.homogeneous_mlp((config.width,) * (depth - 1), outputs=outputs)
     how = (model, config.l2s, config.steps, config.learning_rate)
-    paths = seeds.over_seeds(_path, (net_keys, data), static=how)
+    paths = jax.device_get(seeds.over_seeds(_path, (net_keys, data), static=how))
     rows = []
     for seed, (x, y) in enumerate(seeds.each(data)):
         path = jax.tree.map(lambda leaf, s=seed: leaf[s], paths)

@@ -95,7 +95,7 @@ class NoisyGDConfig(Config):
 
 
 _PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"widths": (16, 128), "learning_rate": 0.1, "steps": 3000, "records": 60, "seeds": 5},
+    "quick": {"widths": (16, 64), "learning_rate": 0.1, "steps": 2000, "records": 40, "seeds": 5},
     "default": {},
     "large": {"d": 20, "n": 160, "widths": (16, 64, 256, 1024), "steps": 16_000},
 }

@@ -111,21 +111,24 @@ class WideMLPConfig(Config):
 
 
 _PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {
+    "quick": {  # parts that share shapes share compiled programs
         "seeds": 3,
         "n": 16,
         "n_test": 500,
         "data": ("sphere",),
+        "losses": ("squared",),
         "widths": (32, 256),
-        "depths": (2, 3),
+        "depths": (3,),
         "steps": 400,
-        "proof_widths": (64, 16384),
-        "laws": ("sign", "student_t"),
-        "law_width": 64,
-        "transfer_widths": (64, 1024),
+        "proof_widths": (16384,),
+        "laws": ("student_t",),
+        "law_d": 10,
+        "law_width": 32,
+        "transfer_widths": (32, 256),
         "transfer_steps": 20,
+        "transfer_seeds": 3,
         "spectrum_widths": (32, 256),
-        "spectrum_seeds": 5,
+        "spectrum_seeds": 3,
     },
     "default": {},
     "large": {

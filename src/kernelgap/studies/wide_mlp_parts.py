@@ -130,7 +130,7 @@ def loss_constants(name: str, n: int, initial: float, target: float) -> lazy.Los
 
 
 def _of(params: Params, seed: int) -> Params:
-    return jax.tree.map(lambda leaf: leaf[seed], params)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[seed], params)  # no program for each shape
 
 
 def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:

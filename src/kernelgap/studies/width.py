@@ -93,7 +93,7 @@ class WidthConfig(Config):
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "widths": (4, 16, 64, 256),
+        "widths": (4, 32, 256),
         "seeds": 5,
         "restarts": 2,
         "n_test": 4000,
