@@ -2,34 +2,20 @@
 
 import ctypes
 import gc
-import importlib.util
-import mmap
 import os
 import signal
 from pathlib import Path
+
+from xla_flags import quick_flags
 
 # Each pytest-xdist worker gets one thread for LAPACK: pools of several processes that spin on the
 # same cores make a Cholesky factorisation a hundred times slower. Before NumPy is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-
-def _quick_flags() -> str:
-    """Return XLA's flags for little optimization; one it does not know would end the process."""
-    folder = Path(importlib.util.find_spec("jaxlib").origin).parent
-    library = max(folder.glob("*.so"), key=lambda path: path.stat().st_size, default=None)
-    flags = ["xla_backend_optimization_level=0", "xla_cpu_use_fusion_emitters=false"]
-    if library is None:
-        return ""
-    with library.open("rb") as file:
-        text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        known = [flag for flag in flags if text.find(flag.partition("=")[0].encode()) >= 0]
-    return " ".join(f"--{flag}" for flag in known)
-
-
 # The suite compiles far longer than it computes: half of its time was LLVM's optimizer. What users
 # run, with all optimization, is tested by `XLA_FLAGS= pytest`, in double precision and at night.
-os.environ.setdefault("XLA_FLAGS", _quick_flags())
+os.environ.setdefault("XLA_FLAGS", quick_flags())
 
 # What is compiled here is not what a user's command should find.
 os.environ["KERNELGAP_CACHE"] = "off"
