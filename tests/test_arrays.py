@@ -269,7 +269,7 @@ MESH = Path(__file__).with_name("on_a_mesh.py")
 
 
 def test_arrays_on_a_mesh():
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, MESH], env=environment, capture_output=True, text=True, timeout=300,

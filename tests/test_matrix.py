@@ -308,7 +308,7 @@ for name, row in matrix.ROWS.items():
 def test_explicit_mesh(tmp_path):
     script = tmp_path / "mesh.py"
     script.write_text(MESH.format(folder=str(Path(__file__).parent)))
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     command = [sys.executable, str(script)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
