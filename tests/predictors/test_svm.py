@@ -81,10 +81,11 @@ def test_same_optimum_as_libsvm(seed, shape):
         x, y = np.asarray(x), np.asarray(y)
         gram = np.asarray(ntk(x))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # some draws stop just above it
+            warnings.simplefilter("ignore")  # some draws stop just above it; libsvm may go on for ever
             found = svm(ntk, x, y, tol=1e-9)
-        mirrored = np.block([[gram, -gram], [-gram, gram]])
-        theirs = SVC(kernel="precomputed", C=1e10, tol=1e-9).fit(mirrored, np.r_[y, -y])
+            libsvm = SVC(kernel="precomputed", C=1e10, tol=1e-9, max_iter=1_000_000)
+            mirrored = np.block([[gram, -gram], [-gram, gram]])
+            theirs = libsvm.fit(mirrored, np.r_[y, -y])
         coef = np.zeros(2 * len(y))
         coef[theirs.support_] = theirs.dual_coef_[0]
         beta = coef[: len(y)] - coef[len(y) :]
