@@ -13,6 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 VARIABLE = "KERNELGAP_CACHE"
 OFF = "off"
+_FOLDER = "jax_compilation_cache_dir"
 
 
 def cache_folder() -> Path | None:
@@ -23,7 +24,7 @@ def cache_folder() -> Path | None:
     one CPU can crash on another, and homes are shared by machines: each kind has its own.
     """
     given = os.environ.get(VARIABLE, "")
-    if given == OFF or jax.config.jax_compilation_cache_dir:
+    if given == OFF or getattr(jax.config, _FOLDER):
         return None
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "kernelgap")
     machine = hashlib.sha256(_cpu().encode()).hexdigest()[:12]
@@ -37,7 +38,7 @@ def kept_programs() -> Iterator[None]:
         folder = cache_folder()
         if folder is not None and _locked(folder, stack):
             for name, value in {
-                "jax_compilation_cache_dir": str(folder),
+                _FOLDER: str(folder),
                 "jax_persistent_cache_min_compile_time_secs": 0.0,
                 "jax_persistent_cache_min_entry_size_bytes": -1,
             }.items():
