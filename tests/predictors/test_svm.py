@@ -81,7 +81,8 @@ def test_same_optimum_as_libsvm(seed, shape):
         x, y = np.asarray(x), np.asarray(y)
         gram = np.asarray(ntk(x))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # some draws stop just above it; libsvm may go on for ever
+            # Some draws stop just above the tolerance; libsvm may never stop.
+            warnings.simplefilter("ignore")
             found = svm(ntk, x, y, tol=1e-9)
             libsvm = SVC(kernel="precomputed", C=1e10, tol=1e-9, max_iter=1_000_000)
             mirrored = np.block([[gram, -gram], [-gram, gram]])

@@ -56,12 +56,13 @@ def _root(operator: Operator) -> jax.Array:
     return power_of_two(jnp.sqrt(jnp.max(operator.diagonal())), ordinary=2.0**20)
 
 
-def power_of_two(size: jax.Array, *, ordinary: float = 1.0) -> jax.Array:
+def power_of_two(size: _Coef, *, ordinary: float = 1.0) -> _Coef:
     """Return the power of two next to a size; 1 for 0 and for sizes within `ordinary` of 1."""
-    size = jax.lax.stop_gradient(size)
+    xp: Any = np if isinstance(size, (np.ndarray, np.generic)) else jnp
+    size = size if xp is np else jax.lax.stop_gradient(size)
     extreme = (size > ordinary) | ((size < 1 / ordinary) & (size > 0))
-    _, exponent = jnp.frexp(jnp.where(extreme & jnp.isfinite(size), size, 1))
-    return jnp.ldexp(jnp.ones_like(size), exponent - 1)
+    _, exponent = xp.frexp(xp.where(extreme & xp.isfinite(size), size, xp.ones_like(size)))
+    return xp.ldexp(xp.ones_like(size), exponent - 1)
 
 
 def middle(sizes: jax.Array) -> jax.Array:

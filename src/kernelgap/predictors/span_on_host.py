@@ -16,6 +16,7 @@ from kernelgap._numerics.arrays import cast
 from kernelgap.kernels.functions import KernelFunction
 from kernelgap.kernels.tiled.blocks import cross_blocks
 from kernelgap.predictors.interface import Status
+from kernelgap.predictors.scaling import power_of_two
 
 
 class Fit(NamedTuple):
@@ -47,12 +48,12 @@ def fit_on_host(
     spanning, matrix = np.asarray(centers)[chosen], np.asarray(gram)[np.ix_(chosen, chosen)]
     n, dtype = len(chosen), matrix.dtype
     eps, factor = float(np.finfo(dtype).eps), 1 / np.square(np.asarray(root))
-    largest = _power_of_two(np.max(np.abs(np.asarray(y))), ordinary=1.0)
+    largest = power_of_two(np.max(np.abs(np.asarray(y))))
     targets = np.asarray(y) / largest
     sizes = np.sqrt(matrix.diagonal())
     median = np.sort(sizes)[n // 2]
     # Scaling the centres to one size does not change their span.
-    unit = 1 / _power_of_two(sizes / (median if median > 0 else 1), ordinary=32.0)
+    unit = 1 / power_of_two(sizes / (median if median > 0 else 1), ordinary=32.0)
     matrix = unit[:, None] * matrix * unit
     ridge = 16 * eps * float(np.mean(matrix.diagonal()))
     whitening = _factor(matrix, ridge, max(n, 64) * eps * np.max(matrix.diagonal()))
@@ -124,10 +125,3 @@ def _factor(matrix: np.ndarray, ridge: float, least: float) -> np.ndarray | None
     except LinAlgError:
         return None
     return factor if np.min(np.square(factor.diagonal())) > least else None
-
-
-def _power_of_two(size: np.ndarray, *, ordinary: float) -> np.ndarray:
-    """Return `scaling.power_of_two` of sizes on the host."""
-    extreme = (size > ordinary) | ((size < 1 / ordinary) & (size > 0))
-    _, exponent = np.frexp(np.where(extreme & np.isfinite(size), size, 1).astype(size.dtype))
-    return np.ldexp(np.ones_like(size), exponent - 1)

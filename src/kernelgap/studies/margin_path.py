@@ -124,7 +124,7 @@ def _run_cell(config: MarginPathConfig, identity: tuple) -> list[Row]:
         if depth == 2 and part != "digits":
             best = margins.max_margin(x, y, key=search_keys[seed])
             # The best observed margin is a lower bound as well.
-            lower = max(best.lower, float(np.max(path.margin)))
+            lower = max(best.lower, float(np.max(path.margins["l2"])))
             certified = {"lower": lower, "upper": best.upper}
             # Below this, terms of the loss are too small for a certificate in double precision.
             loss_gaps = [
@@ -147,7 +147,7 @@ def _row(
     """Return what was recorded at one l2, and the optimality conditions of the margin."""
     conditions = margins.kkt_residuals(model, params, x, y)
     return {
-        "margin": float(path.margin[k]),
+        "margin": float(path.margins["l2"][k]),
         "smoothed_margin": float(path.margins["smooth"][k]),
         "norm": float(path.norm[k]),
         "log_loss": float(path.log_loss[k]),
