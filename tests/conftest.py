@@ -15,7 +15,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # The suite compiles far longer than it computes: half of its time was LLVM's optimizer. What users
 # run, with all optimization, is tested by `XLA_FLAGS= pytest`, in double precision and at night.
-os.environ.setdefault("XLA_FLAGS", quick_flags())
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = quick_flags()
 
 # What is compiled here is not what a user's command should find.
 os.environ["KERNELGAP_CACHE"] = "off"

@@ -126,7 +126,6 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "law_width": 32,
         "transfer_widths": (32, 256),
         "transfer_steps": 20,
-        "transfer_seeds": 3,
         "spectrum_widths": (32, 256),
         "spectrum_seeds": 3,
     },
