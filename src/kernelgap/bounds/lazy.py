@@ -77,7 +77,8 @@ def lazy_bound(
         if not array_checks.is_concrete(distance, smallest_radius):
             raise TypeError("`curvature` as a function needs distances known now: call this "
                             "outside of jit, vmap and grad, or pass numbers")  # fmt: skip
-        radii = np.asarray(_radius(jnp.asarray(distance), jnp.asarray(smallest_radius))[0])
+        known = arguments(distance=distance, smallest_radius=smallest_radius)
+        radii = np.asarray(_radius(*known)[0])
         means = [float(np.mean(np.asarray(curvature(float(r))))) for r in radii.ravel()]
         curvature = np.array(means).reshape(radii.shape)
     values = jnp.broadcast_arrays(
