@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import os
 import pickle
 from collections.abc import Collection, Iterable
 from types import ModuleType
@@ -30,6 +31,12 @@ compilations: list[float] = []
 def _count(event: str, seconds: float, **_: Any) -> None:
     if event == "/jax/core/compile/backend_compile_duration":
         compilations.append(seconds)
+
+
+def environment_of(devices: int) -> dict[str, str]:
+    """Return the environment of a child process that emulates some devices on the CPU."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
 def returned(*rooms: ModuleType) -> set[type]:

@@ -1,6 +1,5 @@
 """Arrays as they come: of other libraries and dtypes, split over a mesh, with x64 on and off."""
 
-import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -17,7 +16,7 @@ import scipy.sparse
 from jax.experimental.sparse import BCOO
 
 import kernelgap as kg
-from helpers import x64
+from helpers import environment_of, x64
 
 x = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
 y = np.sign(x[:, 0]).astype(np.float32)
@@ -269,10 +268,8 @@ MESH = Path(__file__).with_name("on_a_mesh.py")
 
 
 def test_arrays_on_a_mesh():
-    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, MESH], env=environment, capture_output=True, text=True, timeout=300,
+        [sys.executable, MESH], env=environment_of(4), capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

@@ -5,7 +5,6 @@ names an argument; or in a warning of ours beside the value. Never in a raw erro
 """
 
 import inspect
-import os
 import re
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import pytest
 
 import kernelgap as kg
 import matrix
-from helpers import compilations, x64
+from helpers import compilations, environment_of, x64
 from matrix import ROWS, Data, Row, cast, exact
 from test_errors import ROOMS
 
@@ -308,9 +307,12 @@ for name, row in matrix.ROWS.items():
 def test_explicit_mesh(tmp_path):
     script = tmp_path / "mesh.py"
     script.write_text(MESH.format(folder=str(Path(__file__).parent)))
-    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    command = [sys.executable, str(script)]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    result = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        env=environment_of(4),
+        check=False,
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     assert not result.stdout

@@ -11,8 +11,6 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-VARIABLE = "KERNELGAP_CACHE"
-OFF = "off"
 _FOLDER = "jax_compilation_cache_dir"
 
 
@@ -23,8 +21,8 @@ def cache_folder() -> Path | None:
     `KERNELGAP_CACHE=off`, or where JAX has a cache of its own already, None. A program made for
     one CPU can crash on another, and homes are shared by machines: each kind has its own.
     """
-    given = os.environ.get(VARIABLE, "")
-    if given == OFF or getattr(jax.config, _FOLDER):
+    given = os.environ.get("KERNELGAP_CACHE", "")
+    if given == "off" or getattr(jax.config, _FOLDER):
         return None
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "kernelgap")
     machine = hashlib.sha256(_cpu().encode()).hexdigest()[:12]

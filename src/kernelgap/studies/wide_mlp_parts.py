@@ -103,7 +103,7 @@ def _run(
     how: dict[str, Any] = {"loss": loss, "steps": config.steps, "records": config.records}
     steps = jnp.asarray(sizes, train.x.dtype)
     descents = runs.descend(model, params, train, jnp.asarray(test.x), steps, **how)
-    rows = []
+    params, rows = jax.device_get(params), []  # slices on the host need no program each
     for seed, (data, run) in enumerate(zip(seeds.each(train), descents, strict=True)):
         known = loss_constants(loss, n, float(run.losses[0]), config.target)
         start, y_test = _of(params, seed), np.asarray(test.y[seed])
@@ -130,7 +130,7 @@ def loss_constants(name: str, n: int, initial: float, target: float) -> lazy.Los
 
 
 def _of(params: Params, seed: int) -> Params:
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[seed], params)  # no program for each shape
+    return jax.tree.map(lambda leaf: leaf[seed], params)
 
 
 def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
@@ -142,7 +142,7 @@ def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
     outputs, grams = runs.starts(model, params, x)
     noise = over_seeds(_normal, (target_keys,), static=(n, x.dtype))
     train = jax.device_get(Dataset(x, outputs + config.proof_residual * noise))
-    certificates, sizes = [], []
+    on_host, certificates, sizes = jax.device_get(params), [], []
     for seed, gram in enumerate(jax.device_get(grams)):
         end = spectrum(gram, f"proof part, width {width}, seed {seed}")
         loss = float(np.mean((train.y[seed] - np.asarray(outputs[seed])) ** 2) / 2)
@@ -151,7 +151,7 @@ def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
             lazy.squared_loss_constants(n),
             lambda_min=end.lower,
             lambda_max=end.upper,
-            lipschitz=lazy.tangent_lipschitz(model, _of(params, seed), train.x[seed]),
+            lipschitz=lazy.tangent_lipschitz(model, _of(on_host, seed), train.x[seed]),
         )
         certificates.append(certificate)
         proven = float(certificate.learning_rate) if certificate.holds else None
@@ -162,7 +162,7 @@ def _proof(config: "WideMLPConfig", key: jax.Array, width: int) -> list[Row]:
     point |= {"depth": 2, "width": width}
     rows = []
     for seed, (data, run) in enumerate(zip(seeds.each(train), descents, strict=True)):
-        start, y, known = _of(params, seed), np.asarray(data.y), lazy.squared_loss_constants(n)
+        start, y, known = _of(on_host, seed), np.asarray(data.y), lazy.squared_loss_constants(n)
         descent = Descent(model, start, data, y, run, known, True, False, sizes[seed])
         _, spectra, measured = runs.along_the_run(descent)
         about = point | {"nonlinearity_of_run": measured, "seed": seed}

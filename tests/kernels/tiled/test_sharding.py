@@ -1,6 +1,5 @@
 """Programs of 8 devices and of two processes, started anew: JAX counts its devices once."""
 
-import os
 import re
 import socket
 import subprocess
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 import kernelgap as kg
-from helpers import assert_close
+from helpers import assert_close, environment_of
 from kernelgap.kernels.tiled import products
 
 ROOT = Path(__file__).parents[3]
@@ -39,14 +38,9 @@ def close(found, expected, factor=100):
 """
 
 
-def _environment(devices):
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-
-
 def _start(code, devices, *arguments, **options):
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], env=_environment(devices),
+        [sys.executable, "-c", code, *map(str, arguments)], env=environment_of(devices),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
     )  # fmt: skip
 
