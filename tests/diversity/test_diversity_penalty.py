@@ -75,6 +75,42 @@ def test_formula_and_gradient(key, shape):
         assert not np.any(gradient)
 
 
+def test_distinct_pairs_are_the_mean_off_the_diagonal():
+    """Eq. 28 of paper B, pair by pair, and its strength in the other convention."""
+    w = jax.random.normal(key, (9, 4))
+    u = directions(w)
+    k = 0.5 - np.arccos(np.clip(u @ u.T, -1, 1)) / (2 * np.pi)
+    expected = np.mean([k[i, j] ** 2 for i in range(9) for j in range(9) if i != j])
+    assert_close(penalty(w, pairs="distinct"), expected, factor=20)
+    losses = [
+        add_diversity_penalty(_data_term, strength=strength, pairs=pairs)
+        for strength, pairs in ((0.8, "distinct"), (0.8 * 9 / 8, "all"))
+    ]
+    first, second = (jax.grad(loss)(w, w, w[:, 0]) for loss in losses)
+    assert_close(first, second, factor=50)
+    assert_close(losses[0](w, w, w[:, 0]), _data_term(w, w, w[:, 0]) + 0.8 * expected, factor=20)
+    for wrong in (penalty, lambda w, pairs: losses[0](w, w, w[:, 0])):
+        with pytest.raises(ValueError, match="must have at least 2 units for"):
+            wrong(w[:1], pairs="distinct")
+    with pytest.raises(ValueError, match="`pairs` must be one of"):
+        penalty(w, pairs="some")
+
+
+def _data_term(w, x, y):
+    return jnp.mean(jnp.square(x @ w[0] - y))
+
+
+def test_a_batch_is_its_members_and_keeps_its_branches():
+    """A member with near pairs does not change the others; a `cond` is not made a `select`."""
+    w = jax.random.normal(key, (3, 8, 4))
+    w = w.at[1, 3].set(w[1, 2] * (1 + 1e-4) + 1e-5)
+    batched = jax.jit(jax.vmap(jax.value_and_grad(penalty)))
+    for value, gradient, member in zip(*batched(w), w, strict=True):
+        assert_close(value, formula(member), factor=20)
+        assert_close(gradient, value_and_gradient(member)[1], factor=50, scale=1 / 8)
+    assert "cond[" in str(jax.make_jaxpr(jax.vmap(penalty))(w))
+
+
 def test_gradient_against_finite_differences():
     with x64(True):
         w = jax.random.normal(key, (12, 4), jnp.float64)

@@ -1,10 +1,12 @@
 r"""The diversity penalty: units of a layer that point to different sides of the inputs.
 
-R(W) = (1/m^2) sum_ij k(w_i, w_j)^2, k = 1/2 - theta / (2 pi), is up to a constant the squared
-discrepancy of the units over random slices of the sphere (`diversity.slice_discrepancy`).
+P(W) = (1/m^2) sum_ij k(w_i, w_j)^2, k = 1/2 - theta / (2 pi), is up to a constant the squared
+discrepancy of the units over random slices of the sphere (`diversity.slice_discrepancy`). Paper B
+penalises its mean over distinct pairs, R(W) = (m P - 1/4) / (m - 1).
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 
@@ -15,21 +17,29 @@ from kernelgap.objectives.form import penalized
 from kernelgap.typing import ArrayLike, Loss, PyTree, Scalar
 
 
-def diversity_penalty(w: ArrayLike) -> Scalar:
-    r"""Return the unevenness of units on the sphere, R(W) = (1/m^2) sum_ij k(w_i, w_j)^2.
+Pairs = Literal["all", "distinct"]
+
+
+def diversity_penalty(w: ArrayLike, *, pairs: Pairs = "all") -> Scalar:
+    r"""Return the unevenness of units on the sphere, the mean of k(w_i, w_j)^2 over pairs.
 
     With k = 1/2 - theta_ij / (2 pi), theta_ij the angle of two units. Only the directions of the
-    units count. Its least possible value over infinitely many units is 1/16 + psi_1(d/2) /
-    (8 pi^2), psi_1 the trigamma function, reached by uniform ones; m random units exceed it by
-    (3/16 - psi_1(d/2) / (8 pi^2)) / m in the mean.
+    units count. The mean over all m^2 pairs is P; that over the m (m - 1) pairs of distinct units
+    is the R of paper B, R = (m P - 1/4) / (m - 1). They have the same minimisers, and a strength
+    lambda of R is a strength lambda m / (m - 1) of P.
+
+    The least possible value over infinitely many units is 1/16 + psi_1(d/2) / (8 pi^2), psi_1 the
+    trigamma function, reached by uniform ones. This is the mean of R over m random units; P exceeds
+    it by (3/16 - psi_1(d/2) / (8 pi^2)) / m in the mean.
 
     It takes O(m^2 d) time, O(m d) memory and a few tiles; one pass gives value and gradient.
 
     Args:
         w: Units of shape (m, d), one per row, of any non-negative norm.
+        pairs: `"all"` for P, `"distinct"` for R, which needs at least 2 units.
 
     Returns:
-        A scalar in [1/(4m), 1/4]. Value and gradient are finite everywhere. The gradient of a pair
+        A scalar in [1/(4m), 1/4], or [0, 1/4] for R up to rounding. Value and gradient are finite everywhere. The gradient of a pair
         is at most 1 / (pi m^2 ||w_i||) and is taken for 0 where two units coincide in direction;
         there k is exactly 1/2. A zero unit is taken at right angles to all others and has no
         gradient. Works under `jit`, `vmap`, `grad` and `jvp`; NaN units give NaN under them.
@@ -38,12 +48,23 @@ def diversity_penalty(w: ArrayLike) -> Scalar:
         >>> import jax.numpy as jnp, kernelgap as kg
         >>> print(kg.diversity.diversity_penalty(jnp.eye(2)))  # (1/4 + 1/16) / 2
         0.15625
+        >>> print(kg.diversity.diversity_penalty(jnp.eye(2), pairs="distinct"))
+        0.0625
 
     References:
-        Paper B (a penalty on the discrepancy of the units; form derived, that it is the paper's
-        exact regulariser is recalled). The value of a pair at an angle of pi, 0, is derived.
+        Paper B, eq. 28 (R); the expectations are derived.
     """
-    return mean_wedge(array_checks.inputs(w, "w"), 2, 0.0)
+    checks.choice(pairs, "pairs", ("all", "distinct"))
+    return _penalty(array_checks.inputs(w, "w"), pairs, "w")
+
+
+def _penalty(w: jax.Array, pairs: Pairs, name: str) -> Scalar:
+    mean, m = mean_wedge(w, 2, 0.0), w.shape[0]
+    if pairs == "all":
+        return mean
+    if m < 2:
+        raise ValueError(f"`{name}` must have at least 2 units for `pairs=\"distinct\"`; got {m}")
+    return (m * mean - 0.25) / (m - 1)
 
 
 def add_diversity_penalty(
@@ -51,6 +72,7 @@ def add_diversity_penalty(
     *,
     strength: float | jax.Array,
     first_layer: Callable[[PyTree], jax.Array] | None = None,
+    pairs: Pairs = "all",
 ) -> Loss:
     """Return a loss plus strength * diversity_penalty(units), for any model with a first layer.
 
@@ -61,6 +83,7 @@ def add_diversity_penalty(
         first_layer: `first_layer(params) -> (m, d)`, the units in rows. By default the first leaf
             of the parameters, which is W_1 of a `homogeneous_mlp` and the array itself where the
             parameters are one. A flax layer would be `lambda p: p["Dense_0"]["kernel"].T`.
+        pairs: `"all"`, or `"distinct"` for paper B's R; see `diversity_penalty`.
 
     Returns:
         `loss(params, x, y) -> scalar`. Losses of equal arguments are equal.
@@ -77,18 +100,20 @@ def add_diversity_penalty(
         True
 
     References:
-        Paper B (the regularised objective).
+        Paper B (the regularised objective, with `pairs="distinct"`).
     """
     checks.function(loss, "loss", "loss(params, x, y), such as regularized_logistic(...)")
     strength = checks.number(strength, "strength", minimum=0)
     if first_layer is not None:
         checks.function(first_layer, "first_layer", "first_layer(params) -> (m, d)")
-    return Closure(_penalized, loss, first_layer or _first_leaf, strength=strength)
+    checks.choice(pairs, "pairs", ("all", "distinct"))
+    return Closure(_penalized, loss, first_layer or _first_leaf, pairs, strength=strength)
 
 
 def _penalized(
     loss: Loss,
     first_layer: Callable[[PyTree], jax.Array],
+    pairs: Pairs,
     params: PyTree,
     x: jax.Array,
     y: jax.Array,
@@ -99,7 +124,7 @@ def _penalized(
     if array_checks.is_concrete(strength) and float(strength) == 0:
         return value
     units = array_checks.inputs(first_layer(params), "first_layer")
-    return penalized(value, strength, mean_wedge(units, 2, 0.0))
+    return penalized(value, strength, _penalty(units, pairs, "first_layer"))
 
 
 def _first_leaf(params: PyTree) -> jax.Array:

@@ -17,6 +17,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 from scipy import special
 
@@ -117,7 +118,7 @@ def _tile(
         chords = jnp.sum(jnp.square(u[:, None, :] - signs * v[None, :, :]), axis=2)
         return jnp.where(near, chords / 4, h)
 
-    h = jax.lax.cond(jnp.any(near & ~diagonal), exact, lambda: h)
+    h = jax.lax.cond(_anywhere(near & ~diagonal), exact, lambda: h)
     # Vectors that are not apart differ at most by the rounding of their norms.
     apart = ~(h <= (2 * float(jnp.finfo(h.dtype).eps)) ** 2)  # True for NaN, which must survive
     root = jnp.sqrt(jnp.where(apart, h, 1))
@@ -129,6 +130,18 @@ def _tile(
     sine = 2 * root * jnp.sqrt(1 - h)
     slope = jnp.where(power == 1, 1.0, 2 * k) / (2 * np.pi * sine)
     return value, jnp.where(apart & ~diagonal, slope, 0)
+
+
+@custom_vmap
+def _anywhere(condition: jax.Array) -> jax.Array:
+    """Return `jnp.any`, also over the axes of `vmap`, under which a `cond` takes both branches."""
+    return jnp.any(condition)
+
+
+@_anywhere.def_vmap
+def _anywhere_in_the_batch(size: int, batched: list, condition: jax.Array) -> tuple:
+    del size, batched
+    return _anywhere(condition), False
 
 
 def mean_square(d: int) -> float:
