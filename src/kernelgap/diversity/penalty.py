@@ -16,7 +16,6 @@ from kernelgap.diversity.wedges import mean_wedge
 from kernelgap.objectives.form import penalized
 from kernelgap.typing import ArrayLike, Loss, PyTree, Scalar
 
-
 Pairs = Literal["all", "distinct"]
 
 
@@ -39,10 +38,11 @@ def diversity_penalty(w: ArrayLike, *, pairs: Pairs = "all") -> Scalar:
         pairs: `"all"` for P, `"distinct"` for R, which needs at least 2 units.
 
     Returns:
-        A scalar in [1/(4m), 1/4], or [0, 1/4] for R up to rounding. Value and gradient are finite everywhere. The gradient of a pair
-        is at most 1 / (pi m^2 ||w_i||) and is taken for 0 where two units coincide in direction;
-        there k is exactly 1/2. A zero unit is taken at right angles to all others and has no
-        gradient. Works under `jit`, `vmap`, `grad` and `jvp`; NaN units give NaN under them.
+        A scalar in [1/(4m), 1/4], or [0, 1/4] for R up to rounding. Value and gradient are finite
+        everywhere. The gradient of a pair of P is at most 1 / (pi m^2 ||w_i||) and is taken for 0
+        where two units coincide in direction; there k is exactly 1/2. A zero unit is taken at right
+        angles to all others and has no gradient. Works under `jit`, `vmap`, `grad` and `jvp`;
+        NaN units give NaN under them.
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -63,7 +63,7 @@ def _penalty(w: jax.Array, pairs: Pairs, name: str) -> Scalar:
     if pairs == "all":
         return mean
     if m < 2:
-        raise ValueError(f"`{name}` must have at least 2 units for `pairs=\"distinct\"`; got {m}")
+        raise ValueError(f'`{name}` must have at least 2 units for `pairs="distinct"`; got {m}')
     return (m * mean - 0.25) / (m - 1)
 
 

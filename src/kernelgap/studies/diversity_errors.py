@@ -26,7 +26,7 @@ from kernelgap.studies.options import about_options
 from kernelgap.studies.seeds import over_seeds
 
 if TYPE_CHECKING:
-    from kernelgap.studies.diversity import DiversityConfig
+    from kernelgap.studies.diversity_options import DiversityConfig
 
 _CLASSES = tuple(range(10))
 LEAST_UNITS = 16  # for which the signs of ten outputs are orthogonal
@@ -55,10 +55,14 @@ def error_cells(config: "DiversityConfig") -> list[tuple]:
 
 def check_data(config: "DiversityConfig") -> None:
     """Raise for missing MNIST files, and for more samples than there are."""
+    if config.mnist:
+        mnist_files(config.mnist)
+    if "error" not in config.parts:
+        return
     used = config.n_train + config.n_validation
     if "digits" in config.data:
         seeds.leave_some(used, _CLASSES, "n_train", "n_validation")
-    if config.mnist and used > (images := len(_mnist(config.mnist).train.y)):
+    if config.mnist and used > (images := len(mnist_files(config.mnist).train.y)):
         error = ValueError(f"`n_train` + `n_validation` must be at most {images}, the training "
                            f"images of MNIST; got {used}")  # fmt: skip
         raise about_options(error, "n_train", "n_validation")
@@ -169,7 +173,7 @@ def draw_problem(config: "DiversityConfig", data: str, keys: jax.Array) -> Probl
     elif data == "digits":
         drawn = seeds.digits(keys, _CLASSES)
     else:
-        files = _mnist(config.mnist)
+        files = mnist_files(config.mnist)
         drawn, test = _drawn(files.train, keys, used), Dataset(_unit(files.test.x), files.test.y)
     train, others = seeds.split(Dataset(_unit(drawn.x), drawn.y), config.n_train)
     validation, own = seeds.split(others, config.n_validation)
@@ -186,7 +190,8 @@ def _teacher(n: int, d: int, units: int, noisy: int, noise: float, key: jax.Arra
 
 
 @lru_cache(maxsize=1)
-def _mnist(path: str) -> datasets.Split:
+def mnist_files(path: str) -> datasets.Split:
+    """Return MNIST from the folder of the option `mnist`."""
     try:
         return datasets.mnist(path)
     except (OSError, ValueError) as error:

@@ -18,10 +18,11 @@ from kernelgap.studies.seeds import over_seeds
 from kernelgap.typing import Loss
 
 if TYPE_CHECKING:
-    from kernelgap.studies.diversity import DiversityConfig
+    from kernelgap.studies.diversity_options import DiversityConfig
 
 TRAINING = ("random", "clustered", "optimised", "clustered, penalised")
 DEGREE = 50  # of the population spectra
+_ALONE_FROM = 1000  # samples from which a batch of Gram matrices would need much memory
 
 
 def random_units(key: jax.Array, n: int, d: int) -> jax.Array:
@@ -114,32 +115,58 @@ def _targets(units: int, key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def spectrum_rows(config: "DiversityConfig", d: int) -> list[Row]:
-    """Return eigenvalues of the Gram matrix over n at some ranks, and those of the population."""
-    kernel, n = diversity.diversity_kernel(), config.gram_n
-    expected = population(d, n)
-    ends = np.flatnonzero(np.diff(expected)) + 1  # of the degrees
-    spaced = np.round(np.geomspace(1, n, 80)).astype(int)
-    ranks = np.unique(np.concatenate([spaced, ends, ends + 1]))
+    """Return eigenvalues of Gram matrices over n at some ranks, and those of the population."""
+    n, largest = config.gram_n, max(config.gram_n, config.ranks)
     rows = []
-    for seed in range(config.gram_seeds):
-        key = jax.random.fold_in(jax.random.key(config.seed), seed)
-        x = datasets.sphere(key, n, d)
-        values = np.asarray(kernels.spectrum(kernel, x).values)[::-1] / n
-        columns = zip(ranks, values[ranks - 1], expected[ranks - 1], strict=True)
-        rows += [
-            {"d": d, "seed": seed, "rank": rank, "eigenvalue": value, "population": limit}
-            for rank, value, limit in columns
-        ]
+    for activation in config.activations:
+        expected = population(d, largest, activation)
+        ends = np.flatnonzero(np.diff(expected)) + 1  # of the degrees
+        spaced = np.round(np.geomspace(1, n, 80)).astype(int)
+        beyond = np.round(np.geomspace(n, largest, 20)).astype(int)
+        ranks = np.unique(np.concatenate([spaced, beyond, ends, ends + 1]))
+        ranks = ranks[ranks <= largest]
+        for seed in range(config.gram_seeds):
+            key = jax.random.fold_in(jax.random.key(config.seed), seed)
+            values = np.full(largest, NAN)
+            values[:n] = _eigenvalues(datasets.sphere(key, n, d), activation) / n
+            columns = zip(ranks, values[ranks - 1], expected[ranks - 1], strict=True)
+            rows += [
+                {"case": activation, "d": d, "seed": seed}
+                | {"rank": rank, "eigenvalue": value, "population": limit}
+                for rank, value, limit in columns
+            ]
     return rows
 
 
-def population(d: int, n: int) -> np.ndarray:
+def population(d: int, n: int, activation: str = "relu") -> np.ndarray:
     """Return the n largest eigenvalues of g on the sphere, repeated by their multiplicities."""
-    spectrum = kernels.zonal_spectrum(diversity.diversity_kernel(), d, degree=DEGREE)
+    spectrum = degrees(d, activation)
     order = np.argsort(-spectrum.values)
     counts = [min(spectrum.multiplicities[t], n) for t in order]
     values = np.repeat(spectrum.values[order], counts)[:n]
     return np.pad(values, (0, n - len(values)), constant_values=np.nan)
+
+
+def degrees(d: int, activation: str) -> kernels.ZonalSpectrum:
+    """Return the eigenvalues by degree of the kernel of a first layer of an activation."""
+    relu = activation == "relu"
+    kernel = diversity.diversity_kernel() if relu else _squared_relu
+    return kernels.zonal_spectrum(kernel, d, degree=DEGREE)
+
+
+def _squared_relu(c: np.ndarray) -> np.ndarray:
+    """Return the kernel of the squared ReLU, scaled to 1/2 at c = 1 as g is."""
+    c = np.clip(c, -1, 1)
+    angle = np.arccos(c)
+    return c * (np.sqrt((1 - c) * (1 + c)) + (np.pi - angle) * c) / (2 * np.pi)
+
+
+def _eigenvalues(x: jax.Array, activation: str) -> np.ndarray:
+    """Return the eigenvalues of the Gram matrix in descending order."""
+    if activation == "relu":
+        return np.asarray(kernels.spectrum(diversity.diversity_kernel(), x).values)[::-1]
+    rows = np.asarray(x, float)
+    return np.linalg.eigvalsh(_squared_relu(rows @ rows.T))[::-1]
 
 
 def discrepancy_rows(config: "DiversityConfig") -> list[Row]:
@@ -148,13 +175,14 @@ def discrepancy_rows(config: "DiversityConfig") -> list[Row]:
     size = config.draws, config.units, config.d
     drawn = over_seeds(_many_random, (keys_of(config, 1),), static=size)
     groups = [("random", NAN, drawn)]
-    for spread in config.spreads:
+    for spread in config.spreads if "clustered" in config.arrangements else ():
         groups.append(("clustered", spread, clustered(config, spread)[:, None]))
-    best = over_seeds(spread_out, (drawn[:, 0],), static=(config.spreading,))
-    groups.append(("optimised", NAN, best[:, None]))
-    rows = []
+    if "optimised" in config.arrangements:
+        best = over_seeds(spread_out, (drawn[:, 0],), static=(config.spreading,))
+        groups.append(("optimised", NAN, best[:, None]))
+    rows, wide = [], config.n > _ALONE_FROM
     for case, spread, w in groups:
-        s_min, discrepancy = jax.device_get(over_seeds(_measure, (w, x)))
+        s_min, discrepancy = jax.device_get(over_seeds(_measure, (w, x), wide=wide))
         rows += [
             {"case": case, "spread": spread, "draw": draw, "seed": seed}
             | {"s_min": s_min[seed, draw], "discrepancy": discrepancy[seed, draw]}

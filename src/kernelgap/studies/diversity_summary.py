@@ -1,4 +1,4 @@
-"""Estimates and panels of the diversity study."""
+"""Estimates of the diversity study."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from kernelgap import diversity, kernels
-from kernelgap.studies.diversity_parts import DEGREE, TRAINING, rounding_floor
+from kernelgap.studies import diversity_paper
+from kernelgap.studies.diversity_parts import degrees, rounding_floor
 from kernelgap.studies.estimates import (
+    NAN,
     POSITIVE,
+    REAL,
     Estimate,
     Interval,
     Range,
@@ -20,29 +22,9 @@ from kernelgap.studies.estimates import (
     mean_interval,
     means,
 )
-from kernelgap.studies.panels import (
-    BLUE,
-    COLORS,
-    GREEN,
-    GREY,
-    MARKERS,
-    ORANGE,
-    PURPLE,
-    Curve,
-    Panel,
-)
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from kernelgap.studies.diversity import DiversityConfig
-    from kernelgap.studies.study import Result
-
-_LEARNERS: dict[str, dict[str, Any]] = {
-    "none": {"color": GREY, "marker": "o", "label": "no penalty"},
-    "l2": {"color": ORANGE, "marker": "s", "label": "weight decay"},
-    "diversity": {"color": BLUE, "marker": "D", "label": "diversity penalty"},
-}
+    from kernelgap.studies.diversity_options import DiversityConfig
 
 
 def summarize(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
@@ -52,6 +34,7 @@ def summarize(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
         "discrepancy": _discrepancy,
         "training": _training,
         "error": _errors,
+        **diversity_paper.SUMMARIES,
     }
     of_parts = grouped(rows, ("part",))
     return [e for part in config.parts for e in parts[part](config, of_parts[part,])]
@@ -60,8 +43,10 @@ def summarize(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
 def _spectrum(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
     """Return the population's degrees in order, and the smallest eigenvalues."""
     estimates = []
-    for (d,), mine in grouped(rows, ("d",)).items():
-        spectrum = kernels.zonal_spectrum(diversity.diversity_kernel(), int(d), degree=DEGREE)
+    rows = [row for row in rows if row["rank"] <= config.gram_n]
+    for (d, activation), mine in grouped(rows, ("d", "case")).items():
+        spectrum = degrees(int(d), activation)
+        of = {"d": int(d), "activation": activation}
         below, shares = 0, 0.0
         for t in np.argsort(-spectrum.values):
             count = spectrum.multiplicities[t]
@@ -75,7 +60,7 @@ def _spectrum(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
                 "least_ratio": min(ratios),
                 "largest_ratio": max(ratios),
             }
-            place = {"d": int(d), "degree": int(t)}
+            place = of | {"degree": int(t)}
             estimates += [Estimate(name, place, float(v)) for name, v in numbers.items()]
             below, shares = below + count, shares + float(spectrum.shares[t])
         last = [row["eigenvalue"] for row in mine if row["rank"] == config.gram_n]
@@ -83,10 +68,10 @@ def _spectrum(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
         # they add little but a multiple of the identity to the Gram matrix.
         higher = (0.5 - shares) / config.gram_n
         estimates += [
-            Estimate("smallest", {"d": int(d)}, float(np.mean(last))),
-            Estimate("higher_degrees_over_n", {"d": int(d)}, higher),
+            Estimate("smallest", of, float(np.mean(last))),
+            Estimate("higher_degrees_over_n", of, higher),
         ]
-    return estimates
+    return estimates + diversity_paper.levels(config)
 
 
 def arrangement(row: Row) -> str:
@@ -97,21 +82,26 @@ def arrangement(row: Row) -> str:
 def _discrepancy(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
     """Return means by arrangement, and rank correlations across and within arrangements."""
     rows = [
-        row | {"s_min_squared": row["s_min"] ** 2, "arrangement": arrangement(row)} for row in rows
+        row
+        | {"s_min_squared": row["s_min"] ** 2, "arrangement": arrangement(row)}
+        | {"squared_discrepancy": row["discrepancy"] ** 2}
+        for row in rows
     ]
     first = [row for row in rows if row["draw"] == 0]
     rng = np.random.default_rng(config.seed)
     within = _evenness([row for row in rows if row["case"] == "random"])
     squares = {(row["case"], row["seed"]): row["s_min_squared"] for row in first}
-    gain = [squares["optimised", s] / squares["random", s] - 1 for s in range(config.seeds)]
-    ranges = {"s_min_squared": POSITIVE, "discrepancy": POSITIVE}
+    gains = [squares.get(("optimised", s), NAN) / squares["random", s] - 1
+             for s in range(config.seeds)]  # fmt: skip
+    ranges = {"s_min_squared": POSITIVE, "discrepancy": POSITIVE, "squared_discrepancy": REAL}
     across = bootstrap(_evenness(first), _rank_correlation, rng)
     correlations = mean_interval([_rank_correlation(pairs) for pairs in within], (-1.0, 1.0))
     return [
         *means(first, ("arrangement",), ranges),
         Estimate("rank_correlation", {}, *across),
         Estimate("rank_correlation_within_random", {}, *correlations),
-        Estimate("gain_of_optimised", {}, *mean_interval(gain)),
+        Estimate("gain_of_optimised", {}, *mean_interval(gains)),
+        *diversity_paper.figure_4(config),
     ]
 
 
@@ -198,101 +188,3 @@ def _paired(rows: list[Row], by: Sequence[str], rng: np.random.Generator) -> lis
                 Estimate("relative_change", keys, *relative),
             ]
     return estimates
-
-
-def panels(result: "Result") -> list[Panel]:
-    """Return panels of spectra, arrangements, training and test errors of the selected parts."""
-    config, selected = result.config, []
-    if "spectrum" in config.parts:
-        selected.append(Panel("spectrum of g on the sphere (lines)", "rank", xlabel="rank",
-                           ylabel="eigenvalue over n", log="xy", draw=_draw_spectrum))  # fmt: skip
-    if "discrepancy" in config.parts:
-        across, within = (
-            result.select(name)[0].value
-            for name in ("rank_correlation", "rank_correlation_within_random")
-        )
-        title = f"rank correlation {-across:.2f}; within random {-within:+.2f}"
-        selected.append(Panel(title, "", xlabel="discrepancy of the units", bottom=0,
-                           ylabel=r"$s_{\min}(D)^2$", draw=_draw_arrangements))  # fmt: skip
-    if "training" in config.parts:
-        selected += [
-            _training_panel("loss", "loss in training: medians, quartiles", log="y"),
-            _training_panel("gradient", "gradient norm in training", log="y"),
-            _training_panel("s_min", "smallest singular value in training", bottom=0),
-            _training_panel("discrepancy_of_training", "discrepancy in training", bottom=0),
-        ]
-    if "error" in config.parts:
-        data = dict.fromkeys(e.keys["data"] for e in result.select("error"))
-        selected += [_error_panel(config, name) for name in data]
-        series = [(name, start) for name in data for start in config.starts]
-        curves = [
-            Curve("relative_change", {"data": name, "start": start, "case": "diversity"},
-                  f"{name}, {start} start", COLORS[-1 - k % 6], MARKERS[k % 6], "", 1, "bars")
-            for k, (name, start) in enumerate(series)
-        ]  # fmt: skip
-        selected.append(Panel("diversity penalty against none, paired", "width", curves, "units",
-                           "relative change of the test error", "x",
-                           draw=_draw_zero))  # fmt: skip
-    return selected
-
-
-def _training_panel(metric: str, title: str, **look: Any) -> Panel:
-    colors = (BLUE, ORANGE, GREEN, PURPLE)
-    curves = [
-        Curve(metric, {"case": case}, case if metric == "loss" else "", color)
-        for case, color in zip(TRAINING, colors, strict=True)
-    ]
-    if metric == "loss":
-        curves += [
-            Curve("certificate", {"case": case}, "certified by gradient and s_min" * (k == 0),
-                  color, style=":", intervals="none")
-            for k, (case, color) in enumerate(zip(TRAINING, colors, strict=True))
-        ]  # fmt: skip
-    return Panel(title, "step", curves, "step of gradient descent", metric.split("_of_")[0], **look)
-
-
-def _error_panel(config: "DiversityConfig", data: str) -> Panel:
-    curves = []
-    for case, look in _LEARNERS.items():
-        first, *others = ({"data": data, "start": start, "case": case} for start in config.starts)
-        curves.append(Curve("error", first, **look))
-        for where in others:
-            label = f"{where['start']} start" if case == "none" else ""
-            color, marker = look["color"], look["marker"]
-            curves.append(Curve("error", where, label, color, marker, "--", intervals="none"))
-    name = "test error over variance" if data == "teacher" else "test error"
-    return Panel(f"{data}, n = {config.n_train}", "width", curves, "units", name, "x",
-                 bottom=0)  # fmt: skip
-
-
-def _draw_zero(ax: "Axes", result: "Result") -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    ax.axhline(0, color=GREY, lw=1.0)
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-
-
-def _draw_spectrum(ax: "Axes", result: "Result") -> None:
-    rows = [r for r in result.rows if r["part"] == "spectrum" and r["seed"] == 0]
-    for k, ((d,), mine) in enumerate(grouped(rows, ("d",)).items()):
-        color = COLORS[-3 - k % 6]
-        rank, gram, limit = np.transpose(
-            [[r[name] for name in ("rank", "eigenvalue", "population")] for r in mine]
-        )
-        ax.plot(rank, limit, color=color, lw=1.3, drawstyle="steps-pre", label=f"d = {d:g}")
-        ax.plot(rank, gram, color=color, ls="none", marker=".", ms=3.5)
-    label = f"Gram, n = {result.config.gram_n}"
-    ax.plot([], [], color=GREY, ls="none", marker=".", label=label)
-
-
-def _draw_arrangements(ax: "Axes", result: "Result") -> None:
-    rows = [r for r in result.rows if r["part"] == "discrepancy" and r["draw"] == 0]
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(arrangement(row), []).append(row)
-    shades = iter(np.linspace(1, 0.4, len(result.config.spreads)))
-    for name, mine in groups.items():
-        color, marker = {"random": (BLUE, "o"), "optimised": (GREEN, "^")}.get(name, (ORANGE, "s"))
-        alpha = next(shades) if color == ORANGE else 1
-        x, y = [r["discrepancy"] for r in mine], [r["s_min"] ** 2 for r in mine]
-        ax.plot(x, y, ms=4, ls="", mew=0, label=name, color=color, marker=marker, alpha=alpha)

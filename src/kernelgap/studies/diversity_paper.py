@@ -1,0 +1,298 @@
+"""Numbers of paper B, presets with its settings, and the summary of its own experiments.
+
+In tables and figures the paper's numbers stand beside ours as those of one more reading, "paper".
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from kernelgap.studies.estimates import (
+    POSITIVE,
+    REAL,
+    SHARE,
+    Estimate,
+    Interval,
+    Range,
+    Row,
+    bootstrap,
+    grouped,
+    mean_interval,
+    means,
+    slope,
+)
+from kernelgap.studies.panels import BLUE, COLORS, GREY, MARKERS, ORANGE, Curve, Panel
+from kernelgap.studies.tables import Table
+
+if TYPE_CHECKING:
+    from kernelgap.studies.diversity_options import DiversityConfig
+
+PAPER = "paper"
+
+_SETTINGS: dict[str, Any] = {
+    "parts": ("spectrum", "discrepancy", "trained", "losses", "orthant"),
+    "gram_seeds": 1,
+    "ranks": 1_000_000,
+    "activations": ("relu", "squared relu"),
+    "d": 100,
+    "n": 3000,
+    "units": 100,
+    "draws": 1,
+    "arrangements": ("random", "optimised"),
+    "spreading": 30,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": _SETTINGS | {"readings": ("fresh", "sample", "gaussian", "signs")},
+    "paper-short": _SETTINGS | {"losses_steps": 30_000},
+}
+
+# Read off the paper's figures, to about 1%.
+_LEVELS = {1: 1.13e-5, 2: 1.0e-8}  # Figure 1, by degree
+_FIGURE_3 = {20: 0.00725, 40: 0.00395, 80: 0.00267, 160: 0.00131, 320: 0.00062, 640: 0.00034}
+_FIGURE_4 = {  # squared discrepancy; s_min^2 and its standard deviation over 20 draws
+    "random": (1.847e-3, 3.574, 0.026),
+    "optimised": (0.904e-3, 3.869, 0.024),
+}
+_TABLE_1 = {  # 1e-5: training and test loss without, with the penalty; means, deviations of 5 seeds
+    100: ((15.42, 5.86), (14.80, 5.36), (11.32, 1.77), (10.63, 1.58)),
+    150: ((1.79, 0.45), (1.86, 0.50), (1.07, 0.84), (1.13, 0.99)),
+    200: ((0.38, 0.27), (0.44, 0.35), (0.50, 0.51), (0.58, 0.59)),
+    300: ((0.39, 0.39), (0.44, 0.40), (0.10, 0.05), (0.12, 0.07)),
+}
+_TABLE_2 = {  # all units, units of both signs
+    4: (3.96e-4, 5.43e-4),
+    5: (0.0015, 0.0017),
+    6: (0.0032, 0.0032),
+    7: (0.0072, 0.0072),
+}
+_TABLE_3 = {  # %: training and test error without, with the penalty
+    200: (0.94, 3.39, 0.56, 3.22),
+    400: (0.32, 3.08, 0.33, 2.90),
+    600: (0.00065, 2.67, 0.00057, 2.62),
+    800: (0.11, 2.90, 0.0003, 2.45),
+}
+_CASES = ("none", "best")  # no penalty, the best strength
+
+
+def _of_deviation(mean: float, deviation: float, seeds: int) -> Interval:
+    """Return a mean with Student's t interval from the standard deviation over seeds."""
+    half = float(stats.t.ppf(0.975, seeds - 1)) * deviation / seeds**0.5
+    return Interval(mean, max(mean - half, 0.0), mean + half)
+
+
+def levels(config: "DiversityConfig") -> list[Estimate]:
+    """Return the levels of the paper's Figure 1 if its dimension is shown."""
+    if 1500 not in config.dims or config.ranks <= config.gram_n:
+        return []
+    return [
+        Estimate("level_of_the_paper", {"d": 1500, "activation": "relu", "degree": degree}, value)
+        for degree, value in _LEVELS.items()
+    ]
+
+
+def figure_4(config: "DiversityConfig") -> list[Estimate]:
+    """Return the numbers of the paper's Figure 4 if its sizes were run."""
+    if (config.d, config.n, config.units) != (100, 3000, 100):
+        return []
+    estimates = []
+    for name, (squared, s_min, deviation) in _FIGURE_4.items():
+        keys = {"arrangement": f"{name}, {PAPER}"}
+        of_s_min = _of_deviation(s_min, deviation, 20)
+        estimates += [
+            Estimate("s_min_squared", keys, *of_s_min),
+            Estimate("squared_discrepancy", keys, squared),
+        ]
+    return estimates
+
+
+def _trained(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
+    """Return mean squared discrepancies by width, and their exponent."""
+    rows = [row | {"reading": "ours", "L2_squared": row["discrepancy"] ** 2} for row in rows]
+    estimates = means(rows, ("reading", "width"), {"L2_squared": REAL})
+    values = np.array([[r["L2_squared"] for r in g] for g in grouped(rows, ("width",)).values()]).T
+    widths = config.trained_units
+    if len(widths) > 1:
+        exponent = bootstrap(
+            values, lambda v: slope(widths, np.mean(v, axis=0)), np.random.default_rng(config.seed)
+        )
+        estimates.append(Estimate("exponent", {"reading": "ours"}, *exponent))
+    if config.trained_d == 50:
+        numbers = {m: v for m, v in _FIGURE_3.items() if m in config.trained_units}
+        estimates += [
+            Estimate("L2_squared", {"reading": PAPER, "width": m}, v) for m, v in numbers.items()
+        ]
+        if len(numbers) > 1:
+            exponent = slope([*numbers], [*numbers.values()])
+            estimates.append(Estimate("exponent", {"reading": PAPER}, float(exponent)))
+    return estimates
+
+
+def _losses(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
+    """Return losses without the penalty, with each strength, and with the best one."""
+    rows = [row | {"reading": row["case"], "train_loss": row["loss"], "test_loss": row["error"]}
+            for row in rows]  # fmt: skip
+    losses = dict.fromkeys(("train_loss", "test_loss"), POSITIVE)
+    curves = means(rows, ("reading", "width", "strength", "step"), losses)
+    curves = [e._replace(metric=f"{e.metric}_in_training") for e in curves]
+    ends = [row for row in rows if row["step"] == config.losses_steps]
+    ends = [row | {"discrepancy_after": row["discrepancy"]} for row in ends]
+    metrics = losses | {"discrepancy_after": POSITIVE}
+    estimates = _with_and_without(ends, metrics, "test_loss", config.seed)
+    if config.losses_d == 100:
+        for width, numbers in _TABLE_1.items():
+            pairs = zip(_CASES, (numbers[:2], numbers[2:]), strict=True)
+            estimates += [
+                Estimate(name, {"reading": PAPER, "width": width, "penalty": case},
+                         *_of_deviation(1e-5 * mean, 1e-5 * deviation, 5))
+                for case, measured in pairs if width in config.losses_units
+                for name, (mean, deviation) in zip(metrics, measured, strict=False)
+            ]  # fmt: skip
+    return [*curves, *estimates]
+
+
+def _images(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
+    """Return errors on MNIST without the penalty, and with the best strength."""
+    rows = [
+        row | {"reading": row["case"], "train_error": row["loss"], "test_error": row["error"]}
+        for row in rows
+    ]
+    metrics = dict.fromkeys(("train_error", "test_error"), SHARE)
+    estimates = _with_and_without(rows, metrics, "test_error", config.seed)
+    for width, numbers in _TABLE_3.items():
+        for case, measured in zip(_CASES, (numbers[:2], numbers[2:]), strict=True):
+            keys = {"reading": PAPER, "width": width, "penalty": case}
+            estimates += [
+                Estimate(name, keys, value / 100)
+                for name, value in zip(metrics, measured, strict=True)
+                if width in config.images_units
+            ]
+    return estimates
+
+
+def _with_and_without(
+    rows: list[Row], metrics: dict[str, Range], by: str, seed: int
+) -> list[Estimate]:
+    """Return means without the penalty and with the strength of the least mean of `by`.
+
+    As in the paper, the strength is chosen by the number that is reported, which favours the
+    penalty. Nets of one seed share start and batches: `change` is the mean paired difference, and
+    `relative_change` that over the mean without the penalty.
+    """
+    rng = np.random.default_rng(seed)
+    estimates = []
+    for (reading, width), mine in grouped(rows, ("reading", "width")).items():
+        of_strength = {
+            strength: group for (strength,), group in grouped(mine, ("strength",)).items()
+        }
+        penalised = {s: float(np.mean([r[by] for r in group]))
+                     for s, group in of_strength.items() if s > 0}  # fmt: skip
+        best = min(penalised, key=lambda s: np.nan_to_num(penalised[s], nan=np.inf))
+        keys = {"reading": reading, "width": int(width)}
+        for case, group in zip(_CASES, (of_strength[0.0], of_strength[best]), strict=True):
+            named = [row | {"penalty": case, "width": int(width)} for row in group]
+            estimates += means(named, (*keys, "penalty"), metrics)
+        values = np.array([[r[by] for r in of_strength[s]] for s in (best, 0.0)]).T
+        relative = bootstrap(values, lambda both: np.divide(*np.mean(both, axis=0)) - 1, rng)
+        estimates += [
+            Estimate("best_strength", keys, best),
+            Estimate(f"change_of_{by}", keys, *mean_interval(values[:, 0] - values[:, 1])),
+            Estimate(f"relative_change_of_{by}", keys, *relative),
+        ]
+    return estimates
+
+
+def _orthant(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
+    """Return smallest eigenvalues with sampled units, and with infinitely many."""
+    rows = [
+        row | {"units": row["case"], "reading": "ours", "d": int(row["d"])}
+        | {"smallest_eigenvalue": row["eigenvalue"], "infinitely_many_units": row["population"]}
+        for row in rows
+    ]  # fmt: skip
+    metrics = dict.fromkeys(("smallest_eigenvalue", "infinitely_many_units"), POSITIVE)
+    estimates = means(rows, ("units", "d", "reading"), metrics)
+    cases = list(dict.fromkeys(row["units"] for row in rows))
+    if config.gram_n == 3000:
+        estimates += [
+            Estimate("smallest_eigenvalue", {"units": case, "d": d, "reading": PAPER}, value)
+            for d in config.orthant_dims
+            for case, value in zip(cases, _TABLE_2.get(d, ()), strict=False)
+        ]
+    return estimates
+
+
+SUMMARIES: dict[str, Callable[[Any, list[Row]], list[Estimate]]] = {
+    "trained": _trained,
+    "losses": _losses,
+    "orthant": _orthant,
+    "images": _images,
+}
+
+
+def tables() -> list[Table]:
+    """Return the tables of the paper's own experiments."""
+    loss, error = dict.fromkeys(("train_loss", "test_loss"), ".2e"), ".2%"
+    changes = {"best_strength": "g"}
+    for name in ("test_loss", "test_error"):
+        changes |= {f"relative_change_of_{name}": "+.0%"}
+    return [
+        Table({"L2_squared": ".5f"}, "squared discrepancy after SGD", across="reading"),
+        Table({"exponent": ".2f"}, "its exponent in the width"),
+        Table(loss, "losses; best: of all strengths, by the test loss"),
+        Table(dict.fromkeys(("train_error", "test_error"), error), "errors on MNIST"),
+        Table(changes, "paired changes by the best strength"),
+        Table(
+            {"smallest_eigenvalue": ".2e", "infinitely_many_units": ".2e"},
+            "smallest eigenvalues on the positive orthant",
+        ),
+    ]
+
+
+def panels(config: "DiversityConfig") -> list[Panel]:
+    """Return a panel for each experiment of the paper that was run."""
+    selected = []
+    theirs = {"color": ORANGE, "marker": "s", "style": "--"}
+    if "trained" in config.parts:
+        curves = [
+            Curve("L2_squared", {"reading": "ours"}, "ours", BLUE, "o"),
+            Curve("L2_squared", {"reading": PAPER}, PAPER, **theirs),
+        ]
+        selected.append(Panel(f"after SGD, d = {config.trained_d}", "width", curves, "units",
+                              r"$L_2(W)^2$", "xy"))  # fmt: skip
+    if "losses" in config.parts:
+        selected += [
+            _compared(config.readings, "test_loss", f"after {config.losses_steps:,} steps of SGD"),
+            Panel("in training, no penalty", "step", [
+                Curve("test_loss_in_training", {"width": width, "strength": 0.0,
+                      "reading": config.readings[0]}, f"{width} units", COLORS[k % 6])
+                for k, width in enumerate(config.losses_units)
+            ], "step of SGD", "test loss", "xy", ticks=None),
+        ]  # fmt: skip
+    if "orthant" in config.parts:
+        curves = [
+            Curve(metric, {"units": case, "reading": reading}, label, color, marker, style)
+            for case, color in (("all units", BLUE), ("units of both signs", ORANGE))
+            for metric, reading, label, marker, style in (
+                ("smallest_eigenvalue", "ours", f"{case}, ours", "o", "-"),
+                ("infinitely_many_units", "ours", f"{case}, infinitely many", "", ":"),
+                ("smallest_eigenvalue", PAPER, f"{case}, {PAPER}", "s", "--"),
+            )
+        ]
+        selected.append(Panel("positive orthant", "d", curves, "d", "smallest eigenvalue", "y",
+                              ticks=config.orthant_dims))  # fmt: skip
+    if "images" in config.parts:
+        selected.append(_compared(config.images_readings, "test_error", "MNIST"))
+    return selected
+
+
+def _compared(readings: tuple[str, ...], metric: str, title: str) -> Panel:
+    """Return a panel of all readings, dashed with the penalty."""
+    curves = []
+    for k, reading in enumerate((*readings, PAPER)):
+        color = GREY if reading == PAPER else COLORS[-3 - k % 6]
+        for case, style in zip(_CASES, ("-", "--"), strict=True):
+            where = {"reading": reading, "penalty": case}
+            label = f"{reading}, {'no' if case == 'none' else 'best'} penalty"
+            curves.append(Curve(metric, where, label, color, MARKERS[k], style, 1, "bars"))
+    return Panel(title, "width", curves, "units", metric.replace("_", " "), "xy")
