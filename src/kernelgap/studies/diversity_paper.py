@@ -41,7 +41,7 @@ _SETTINGS: dict[str, Any] = {
     "units": 100,
     "draws": 1,
     "arrangements": ("random", "optimised"),
-    "spreading": 30,
+    "spreading": 120,
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": _SETTINGS | {"readings": ("fresh", "sample", "gaussian", "signs")},
