@@ -140,10 +140,13 @@ class DiversityConfig(Config):
         ("softmax", "signs"), "readings of Table 3, subset of: softmax, signs (images)"
     )
     images_rate: float = option(
-        0.1, "learning rate of SGD, with fixed signs ten times as large (images)", above=0
+        0.1, "learning rate of SGD, with fixed signs 50 times as large (images)", above=0
     )
     images_strengths: tuple[float, ...] = option(
-        (0.01, 0.1, 1.0, 10.0), "strengths of R to choose from (images)", above=0, increasing=True
+        (1.0, 10.0, 100.0, 1000.0),
+        "strengths of R to choose from (images)",
+        above=0,
+        increasing=True,
     )
     epochs: int = option(30, "passes over the training images (images)", minimum=1)
 

@@ -101,7 +101,7 @@ def images_rows(config: "DiversityConfig", reading: str, width: int, seed: int) 
     files, strengths = mnist_files(config.mnist), (0.0, *config.images_strengths)
     key = jax.random.fold_in(jax.random.key(config.seed), 4000 + width)
     steps = config.epochs * -(-len(files.train.y) // config.sgd_batch)
-    rate = config.images_rate * (10 if reading == "signs" else 1)
+    rate = config.images_rate * (50 if reading == "signs" else 1)
     looks = _classifier(
         jax.random.fold_in(key, seed),
         jnp.asarray(strengths),
