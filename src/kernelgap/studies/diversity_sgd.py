@@ -195,7 +195,7 @@ def _classifier(
     of norm 1 and the squared loss of one-hot targets.
     """
     start_key, batch_key = jax.random.split(key)
-    d, classes = train.x.shape[1], jnp.arange(CLASSES)
+    d = train.x.shape[1]
     if fixed:
         model = models.fixed_sign_net(width, outputs=CLASSES)
         train, test = (Dataset(_unit(part.x), part.y) for part in (train, test))
@@ -209,7 +209,7 @@ def _classifier(
     def loss(params: Any, data: Dataset) -> jax.Array:
         outputs = model.apply(params, data.x)
         if fixed:
-            hot = (data.y[:, None] == classes).astype(outputs.dtype)
+            hot = jax.nn.one_hot(data.y, CLASSES, dtype=outputs.dtype)
             return jnp.mean(jnp.sum(jnp.square(outputs - hot), axis=1)) / 2
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(outputs, data.y))
 

@@ -117,7 +117,10 @@ def _evenness(rows: list[Row]) -> np.ndarray:
 
 def _rank_correlation(pairs: np.ndarray) -> float:
     """Return Spearman's rank correlation, which SciPy's function gives with a slow p-value."""
-    ranks = stats.rankdata(pairs.reshape(-1, 2), axis=0)
+    pairs = pairs.reshape(-1, 2)
+    if len(pairs) < 2:
+        return NAN
+    ranks = stats.rankdata(pairs, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):  # NaN where all are equal
         return float(np.corrcoef(ranks.T)[0, 1])
 
