@@ -105,7 +105,7 @@ def test_products_spectra_and_predictors_take_it():
     assert np.isfinite(fitted.decision_function(x[:3])).all()
     assert_close(jax.jit(lambda k, x: k(x))(kernel, x), kernel(x))
     assert kernel == kg.diversity.diversity_kernel()
-    assert repr(kernel) == "Kernel(diversity, UniformUnits())"
+    assert repr(kernel) == "Kernel(diversity, UniformUnits(power=1))"
     with pytest.raises(ValueError, match="`get` must be one of 'diversity'"):
         kernel(x, None, "ntk")
     with pytest.raises(ValueError, match="`x1` must be finite"):

@@ -126,7 +126,9 @@ def test_chunks_of_units(monkeypatch):
 def test_memory_holds_no_jacobian_and_not_all_patterns():
     n, m, d = 40_000, 3000, 20
     compiled = features._gram.lower(
-        jax.ShapeDtypeStruct((n, d), jnp.float32), jax.ShapeDtypeStruct((m, d), jnp.float32)
+        jax.ShapeDtypeStruct((n, d), jnp.float32),
+        jax.ShapeDtypeStruct((m, d), jnp.float32),
+        slope=features._slope(1.0, 0.0),
     ).compile()
     temporary = compiled.memory_analysis().temp_size_in_bytes
     # The patterns alone would take 480 MB, the Jacobian 9.6 GB.
