@@ -118,7 +118,8 @@ def discrepancy_bound(
 
     Both are said to hold with probability 1 - n exp(-n gamma_n / 8) - 2 n^2 exp(-4 log(d)^2)
     - delta. That is negative for every n >= 2: the gamma_i decrease and sum to g(x, x) = 1/2, so
-    that n gamma_n <= 1/2, and n exp(-n gamma_n / 8) >= 2 exp(-1/16) > 1. For n = 1 it is at most 1/16.
+    that n gamma_n <= 1/2, and n exp(-n gamma_n / 8) >= 2 exp(-1/16) > 1. For n = 1 it is at most
+    1 - exp(-1/16) < .07.
     `uniform_gram_bound` is a bound of this kind that is not vacuous, for random units.
 
     Args:
@@ -137,7 +138,7 @@ def discrepancy_bound(
         >>> import kernelgap as kg
         >>> bound = kg.bounds.discrepancy_bound(100, 20, width=1000, discrepancy=0.01)
         >>> print(f"{bound.probability:.1f}", bound.vacuous)
-        -98.9 True
+        -98.1 True
 
     References:
         Paper B, lemma 5 and theorem 1; the probability is the theorem's. That it is negative is
@@ -175,7 +176,8 @@ def _eigenvalue(n: int, d: int) -> float:
         spectrum = zonal_spectrum(diversity_kernel(), d, degree=degree)
         order = np.argsort(-spectrum.values, kind="stable")
         counted = 0
-        for t in order[: degree // 2]:  # degrees beyond the last have smaller eigenvalues than these
+        # About half of the values vanish; those of higher degrees are smaller than the others.
+        for t in order[: degree // 2]:
             counted += spectrum.multiplicities[t]
             if counted >= n:
                 return float(spectrum.values[t])

@@ -18,7 +18,7 @@ sphere, so that, with the angles Theta_ij,
 
     M = C^2 / 2 - [Theta o C^2 + C (Theta o C) + (Theta o C) C] / (4 pi).
 
-In place of ||C|| this has, in effect, the spectral norm over the active inputs alone, about half of it.
+In place of ||C|| this has, in effect, the spectral norm over the active inputs alone, about half.
 
 The spectral norm of n uniform inputs: X with rows multiplied by independent norms of N(0, I_d) is a
 Gaussian matrix A, and by Jensen's inequality E exp(s ||X|| E||g||) <= E exp(s ||A||) <=
@@ -106,7 +106,8 @@ def second_moment_bound(
         return float(linalg.eigh(matrix, eigvals_only=True, subset_by_index=[0, 0])[0])
 
     # Concave in theta. M >= G^2 makes the matrix indefinite beyond 2 / lambda_max(G).
-    top = math.log(2 / float(linalg.eigh(gram, eigvals_only=True, subset_by_index=[n - 1, n - 1])[0]))
+    last = [n - 1, n - 1]
+    top = math.log(2 / float(linalg.eigh(gram, eigvals_only=True, subset_by_index=last)[0]))
     best = optimize.minimize_scalar(
         lambda log: level * math.exp(-log) - smallest(math.exp(log)),
         bounds=(top - 14, top), method="bounded", options={"xatol": 0.05},

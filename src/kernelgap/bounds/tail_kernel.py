@@ -1,7 +1,10 @@
 r"""The kernel g of `diversity.diversity_kernel` without its low degrees, and its row sums.
 
 As a function of the cosine, g = sum_t mu_t P_t with Gegenbauer's polynomials, P_t(1) = 1, and
-shares mu_t = N(d, t) lambda_t >= 0. Without the degrees up to T it is h_T = g - sum_{t<=T} mu_t P_t.
+shares mu_t = N(d, t) lambda_t >= 0. Without the degrees up to T it is
+
+    h_T = g - sum_{t<=T} mu_t P_t.
+
 The Gram matrix of the subtracted part is positive semi-definite, so that that of g is at least that
 of h_T. As h_T(1) = sum_{t>T} mu_t falls slowly in T, while h_T(c) is tiny where c is, the high
 degrees of g act like h_T(1) times the identity: by Gershgorin,

@@ -172,7 +172,7 @@ class _Slope(NamedTuple):
     def __call__(self, z: jax.Array) -> jax.Array:
         positive = z > 0
         if self.power == 1:
-            return positive + jnp.asarray(self.at_zero, z.dtype) * (z == 0)
+            return jnp.where(z == 0, jnp.asarray(self.at_zero, z.dtype), positive.astype(z.dtype))
         return jnp.where(positive, self.power * jnp.where(positive, z, 1) ** (self.power - 1), 0)
 
 
@@ -188,9 +188,7 @@ def _slope(power: float, at_zero: float) -> _Slope:
 
 
 @partial(jax.jit, static_argnames="slope")
-def _gram(
-    w: Float[Array, "m d"], x: Float[Array, "n d"], slope: _Slope
-) -> Float[Array, "n n"]:
+def _gram(w: Float[Array, "m d"], x: Float[Array, "n d"], slope: _Slope) -> Float[Array, "n n"]:
     (m, d), n = w.shape, x.shape[0]
     products = jnp.matmul(x, x.T, precision=_HIGHEST)
     products = (products + products.T) / 2  # exact symmetry

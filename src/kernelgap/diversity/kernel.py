@@ -51,7 +51,7 @@ class UniformUnits:
         for t in range(degree):
             ratio = abs(q - t) / (q + d + t)
             logs.append(logs[t] + math.log(ratio) if ratio else -math.inf)
-        scale = 2 * self.power * math.log(radius) + math.log(self.factor(d))
+        scale = 2 * self.power * math.log(radius) + 2 * math.log(self.power)
         squares = np.array([math.exp(2 * log + scale) for log in logs])
         t = np.arange(1, degree + 1)
         beside = ((t + d - 2) * squares[t + 1] + t * squares[t - 1]) / (2 * t + d - 2)
@@ -86,11 +86,11 @@ def diversity_kernel(power: int = 1) -> Kernel:
 
     Returns:
         A `Kernel`, called as `kernel(x1, x2=None) -> (n1, n2)`, for inputs of any norm; 0 for zero
-        inputs, ||x||^2 / 2 on the diagonal for the ReLU. Values are finite and have finite first and second
-        derivatives at equal, opposite and zero inputs, those in the angle counted as 0 there. In
-        float32 the error is at most 1e-6 sqrt(g(x,x) g(z,z)) for inputs at an angle of at least 0.4
-        to each other and to each other's opposite, and grows like 3e-7 / angle below; inputs at an
-        angle below 1.4e-3, some up to 1.6e-3, count as parallel (float64: 6e-8, 7e-8).
+        inputs, for the ReLU ||x||^2 / 2 on the diagonal. Values are finite and have finite first
+        and second derivatives at equal, opposite and zero inputs, those in the angle counted as 0
+        there. In float32 the error for the ReLU is at most 1e-6 sqrt(g(x,x) g(z,z)) for inputs at
+        an angle of at least 0.4 to each other and to each other's opposite, and grows like 3e-7 /
+        angle below; inputs at an angle below 1.4e-3, some up to 1.6e-3, count as parallel (float64: 6e-8, 7e-8).
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
@@ -101,9 +101,9 @@ def diversity_kernel(power: int = 1) -> Kernel:
         >>> spectrum = kg.kernels.zonal_spectrum(kernel, 1500, degree=50)
         >>> print(f"{spectrum.values[1]:.6e} {spectrum.values[50]:.4e}")
         1.666667e-04 8.0365e-99
-        >>> squared = kg.kernels.zonal_spectrum(kg.diversity.diversity_kernel(2), 15, degree=3)
-        >>> bool(squared.values[3] > 0), float(kg.kernels.zonal_spectrum(kernel, 15, degree=3).values[3])
-        (True, 0.0)
+        >>> squared = kg.diversity.diversity_kernel(2)
+        >>> bool(kg.kernels.zonal_spectrum(squared, 15, degree=3).values[3] > 0)
+        True
 
     References:
         Paper B (the kernel; its eigenvalues decay slowly; its appendix F names rectified powers).
@@ -139,6 +139,8 @@ def gram(
     if p > 1:
         sizes = (norms1 * inverse1)[:, None] * (norms2 * inverse2)[None, :]
         values = values * sizes ** (p - 1)
+        if x2 is None:
+            values = jnp.where(jnp.eye(len(x1), dtype=bool), _own_values(spec, rows1), values)
     return rescaled(values, root1[:, None], root2[None, :], p)
 
 
@@ -149,12 +151,13 @@ def diagonal(
     """Return k(x_i, x_i) for each row."""
     del params, get
     rows, root = scaled_rows(x)
-    squares = jnp.sum(jnp.square(rows), axis=1)
-    if spec.power > 1:  # J_q(0) = pi (2q - 1)!!
-        squares = spec.factor(x.shape[1]) * math.prod(range(1, 2 * spec.power - 2, 2)) * (
-            squares**spec.power
-        )  # fmt: skip
-    return rescaled(squares / 2, root, root, spec.power)
+    return rescaled(_own_values(spec, rows), root, root, spec.power)
+
+
+def _own_values(spec: UniformUnits, rows: Float[Array, "n d"]) -> Float[Array, " n"]:
+    """Return k(x, x); J_q(0) = pi (2q - 1)!!."""
+    factor = spec.factor(rows.shape[1]) * math.prod(range(1, 2 * spec.power - 2, 2)) / 2
+    return factor * jnp.sum(jnp.square(rows), axis=1) ** spec.power
 
 
 register(
