@@ -218,7 +218,7 @@ def test_bounds_on_finite_widths_hold_and_tend_to_the_limit():
     for width in (400, 20_000):
         rows = sample(low, width=width, delta=0.3)
         moments = sample(low, width=width, delta=0.3, method="eigenvalue")
-        assert 0 < moments.value
+        assert moments.value > 0
         assert rows.value < moments.value < width * limit
         least = []
         for _ in range(20):

@@ -157,8 +157,8 @@ def discrepancy_bound(
     gamma = _eigenvalue(n, d)
     failing = n * math.exp(-n * gamma / 8) + 2 * n**2 * math.exp(-4 * math.log(d) ** 2) + delta
     if max_discrepancy is None:
-        rest = (n**0.75 * math.sqrt(l2) + math.sqrt(n) + n * l2) / math.sqrt(d)
-        value = width * (n * gamma - constant * rest)
+        subtracted = (n**0.75 * math.sqrt(l2) + math.sqrt(n) + n * l2) / math.sqrt(d)
+        value = width * (n * gamma - constant * subtracted)
         return EigenvalueBound(value, 1 - failing, "paper", f"theorem 1, {_PAPER}", constant=False)
     worst = checks.static_number(max_discrepancy, "max_discrepancy", minimum=0)
     log = math.log(1 / delta)

@@ -90,7 +90,8 @@ def diversity_kernel(power: int = 1) -> Kernel:
         and second derivatives at equal, opposite and zero inputs, those in the angle counted as 0
         there. In float32 the error for the ReLU is at most 1e-6 sqrt(g(x,x) g(z,z)) for inputs at
         an angle of at least 0.4 to each other and to each other's opposite, and grows like 3e-7 /
-        angle below; inputs at an angle below 1.4e-3, some up to 1.6e-3, count as parallel (float64: 6e-8, 7e-8).
+        angle below; inputs at an angle below 1.4e-3, some up to 1.6e-3, count as parallel (float64:
+        6e-8, 7e-8).
 
     Example:
         >>> import jax.numpy as jnp, kernelgap as kg
