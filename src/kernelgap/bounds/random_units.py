@@ -33,6 +33,7 @@ References:
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy import linalg, optimize, special
@@ -53,7 +54,9 @@ def chernoff(lower: float, largest: float, *, width: int, n: int, delta: float) 
     if cost >= 1:
         return 0.0
     # s = 1 - eps solves 1 - s + s log s = cost.
-    s = optimize.brentq(lambda s: 1 - s + special.xlogy(s, s) - cost, 0, 1, xtol=1e-14)
+    s = optimize.root_scalar(
+        lambda s: 1 - s + special.xlogy(s, s) - cost, bracket=(0, 1), xtol=1e-14
+    ).root
     return below(max(s - 1e-13, 0.0) * width * lower, 4)
 
 
@@ -108,7 +111,7 @@ def second_moment_bound(
     # Concave in theta. M >= G^2 makes the matrix indefinite beyond 2 / lambda_max(G).
     last = [n - 1, n - 1]
     top = math.log(2 / float(linalg.eigh(gram, eigvals_only=True, subset_by_index=last)[0]))
-    best = optimize.minimize_scalar(
+    best: Any = optimize.minimize_scalar(
         lambda log: level * math.exp(-log) - smallest(math.exp(log)),
         bounds=(top - 14, top), method="bounded", options={"xatol": 0.05},
     )  # fmt: skip

@@ -26,7 +26,7 @@ Everything in this file is derived by this project.
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, special
@@ -121,12 +121,14 @@ class RowSums(NamedTuple):
 
         def exponent(log_s: float) -> float:
             s = math.exp(log_s)
-            mean = float(special.logsumexp(self.logs + s * self.largest))
+            exponents = self.logs + s * self.largest
+            top = float(exponents.max())
+            mean = top + math.log(float(np.sum(np.exp(exponents - top))))
             return ((n - 1) * mean + level) / s
 
         # The minimum is over a perspective of a convex function, which has no other local ones.
         start = -math.log(self.at_one)
-        best = optimize.minimize_scalar(
+        best: Any = optimize.minimize_scalar(
             exponent, bounds=(start - 3, start + 30), method="bounded", options={"xatol": 1e-4}
         )
         return float(best.fun) * (1 + 1e-9)  # any s gives a bound
