@@ -196,6 +196,24 @@ def test_few_inputs_against_binomial_quantiles(width, delta):
     assert uniform(1, 3, width=width, delta=delta).value <= bounds[0].value
 
 
+def test_chernoff_by_hand():
+    value = random_units.chernoff(0.2, 5.0, width=3000, n=40, delta=0.1)
+    s = value / (3000 * 0.2)  # 1 - eps
+    failing = 40 * np.exp(-(1 - s + s * np.log(s)) * 3000 * 0.2 / 5.0)
+    np.testing.assert_allclose(failing, 0.1, rtol=1e-6)
+    needed = 5.0 * np.log(400) / 0.2
+    assert random_units.chernoff(0.2, 5.0, width=int(needed), n=40, delta=0.1) == 0
+    assert random_units.chernoff(0.2, 5.0, width=int(needed) + 2, n=40, delta=0.1) > 0
+
+
+def test_second_moments_by_hand():
+    """For orthogonal inputs G = M = I / 2: 1/2 - theta / 4 - log(n / delta) / (m theta) at best."""
+    for n, width in ((1, 500), (3, 5000)):
+        found = sample(jnp.eye(n), method="eigenvalue", width=width, delta=0.1)
+        lost = np.sqrt(np.log(n / 0.1) / width)
+        np.testing.assert_allclose(0.5 - found.value / width, lost, rtol=5e-3)
+
+
 def test_second_moment_of_one_unit():
     rng = np.random.default_rng(0)
     x = sphere(rng, 6, 3) * np.exp(0.3 * rng.standard_normal((6, 1)))
