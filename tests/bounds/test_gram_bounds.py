@@ -5,6 +5,7 @@ import pytest
 from scipy import integrate, special, stats
 
 import kernelgap as kg
+from helpers import x64
 from kernelgap.bounds import random_units, tail_kernel
 
 sample, uniform = kg.bounds.sample_gram_bound, kg.bounds.uniform_gram_bound
@@ -119,6 +120,14 @@ def test_order_of_the_bounds_on_given_inputs(case):
         assert best.value > 0.2 * least
     # G is quadratic in the scale, which is a power of two here.
     np.testing.assert_allclose(sample(2.0**-40 * low).value, 4.0**-40 * best.value, rtol=1e-12)
+
+
+def test_scales_at_which_squares_overflow():
+    for factor, expected in ((1e-30, 0.5e-60), (1e30, 0.5e60)):
+        np.testing.assert_allclose(sample(factor * jnp.eye(3)).value, expected, rtol=1e-6)
+    with x64(True):
+        assert sample(1e-200 * jnp.eye(2)).value == 0
+        assert 0 < sample(1e200 * jnp.eye(2)).value < np.inf
 
 
 def test_rows_in_blocks(monkeypatch):

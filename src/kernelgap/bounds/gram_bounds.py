@@ -115,7 +115,7 @@ def sample_gram_bound(
     largest = float(np.max(np.abs(host)))
     exponent = math.frexp(largest)[1]
     host = np.ldexp(host, -exponent)  # exact, so that squares stay in range
-    scale = math.ldexp(1.0, 2 * max(min(exponent, 500), -500))
+    scale = math.ldexp(1.0, 2 * min(exponent, 511))  # if it overflows or underflows, too small
     d = host.shape[1]
     if d == 1 and degree is None:
         degree = -1  # two inputs on a line are parallel: there are no degrees
