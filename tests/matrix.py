@@ -157,6 +157,9 @@ def _noisy(d: Data) -> Any:
 
 ROWS = {
     "bounds.eigenvalue_enclosure": Row(lambda d: kg.bounds.eigenvalue_enclosure(d.gram)[:2], "gram", host=True),
+    "bounds.sample_gram_bound": Row(
+        lambda d: kg.bounds.sample_gram_bound(d.x, method="eigenvalue").value, "x", host=True
+    ),
     "datasets.even_moments": Row(lambda d: kg.datasets.even_moments(d.x), "x"),
     "diversity.add_diversity_penalty": Row(
         lambda d: kg.diversity.add_diversity_penalty(
@@ -167,6 +170,9 @@ ROWS = {
     "diversity.diversity_penalty": Row(lambda d: kg.diversity.diversity_penalty(d.w), "w"),
     "diversity.extended_feature_gram": Row(
         lambda d: kg.diversity.extended_feature_gram(d.w, d.x), "w x"
+    ),
+    "diversity.extended_feature_gram (power)": Row(
+        lambda d: kg.diversity.extended_feature_gram(d.w, d.x, power=2), "w x"
     ),
     "diversity.hemisphere_discrepancy": Row(
         lambda d: kg.diversity.hemisphere_discrepancy(d.w), "w", roundings=2000

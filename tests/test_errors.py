@@ -53,6 +53,12 @@ GIVEN = {
     "bounds.kernel_margin_bound": {"margin": 0.1, "n": 100, "radius": 2.0},
     "bounds.leave_one_out": {"margin": 0.1, "n": 100, "radius": 2.0},
     "bounds.lazy_bound": {"distance": 0.9, "trace": 1.0, "n": 100},
+    "bounds.discrepancy_bound": {"n": 10, "d": 3, "width": 20, "discrepancy": 0.1},
+    "bounds.sample_gram_bound": {"x": x},
+    "bounds.squared_loss_bound": {
+        "train_loss": 0.1, "n": 100, "norm_sum": 1.0, "largest_target": 1.0,
+    },
+    "bounds.uniform_gram_bound": {"n": 10, "d": 3},
     "bounds.two_layer_margin_bound": {"margin": 0.1, "n": 100, "radius": 2.0},
     "datasets.digits": {},
     "datasets.even_moments": {"x": x},

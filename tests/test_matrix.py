@@ -28,6 +28,7 @@ from test_errors import ROOMS
 # Functions that take no arrays, that make their own data, or whose arrays are tested elsewhere.
 WITHOUT = {
     "bounds.deep_margin_bound", "bounds.kernel_margin_bound", "bounds.leave_one_out", "lazy.logistic_loss_constants",
+    "bounds.discrepancy_bound", "bounds.squared_loss_bound", "bounds.uniform_gram_bound",
     "bounds.lazy_bound", "lazy.squared_loss_constants", "bounds.two_layer_margin_bound",
     "datasets.digits", "datasets.iid_inputs", "datasets.mnist", "datasets.moment",
     "datasets.planted_teacher", "datasets.planted_xor", "datasets.sphere", "datasets.teacher",

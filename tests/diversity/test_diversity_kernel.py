@@ -105,7 +105,7 @@ def test_products_spectra_and_predictors_take_it():
     assert np.isfinite(fitted.decision_function(x[:3])).all()
     assert_close(jax.jit(lambda k, x: k(x))(kernel, x), kernel(x))
     assert kernel == kg.diversity.diversity_kernel()
-    assert repr(kernel) == "Kernel(diversity, UniformUnits())"
+    assert repr(kernel) == "Kernel(diversity, UniformUnits(power=1))"
     with pytest.raises(ValueError, match="`get` must be one of 'diversity'"):
         kernel(x, None, "ntk")
     with pytest.raises(ValueError, match="`x1` must be finite"):
@@ -167,3 +167,48 @@ def test_gram_spectra_approach_the_population(n, d):
         assert abs(np.mean(group) / population.values[t] - 1) < 5 / math.sqrt(n) + 2 * count / n
         start += count
     assert abs(np.sum(values) - 0.5) < 1e-12
+
+
+POWERS = {  # J_{p-1}(theta) / (2 pi) and E||z||^(2p-2)
+    2: (lambda t: np.sin(t) + (np.pi - t) * np.cos(t), lambda d: d),
+    3: (lambda t: 3 * np.sin(t) * np.cos(t) + (np.pi - t) * (1 + 2 * np.cos(t) ** 2),
+        lambda d: d * (d + 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("power", [2, 3, 4])
+def test_mean_over_random_units_of_a_power(power):
+    n, power_kernel = 200_000, kg.diversity.diversity_kernel(power)
+    x = jax.random.normal(jax.random.key(0), (4, 3))
+    w = kg.datasets.sphere(jax.random.key(1), n, 3)
+    found = kg.diversity.extended_feature_gram(w, x, power=power) / n
+    values = power_kernel(x)
+    sizes = np.sqrt(np.outer(jnp.diag(values), jnp.diag(values)))
+    assert np.all(np.abs(found - values) < 0.03 * sizes)
+    assert np.array_equal(jnp.diag(values), power_kernel.diag(x))
+    assert np.array_equal(values, values.T)
+    assert_close(power_kernel(2.0 * x, x), 2.0**power * values, factor=500)
+    assert power_kernel == kg.diversity.diversity_kernel(power)
+    assert power_kernel != kernel
+
+
+@pytest.mark.parametrize("power", [2, 3])
+@pytest.mark.parametrize("d", [2, 3, 15])
+def test_spectrum_of_a_power_against_quadrature(power, d):
+    j, moment = POWERS[power]
+    profile = lambda c: power**2 * c * j(np.arccos(c)) / (2 * np.pi * moment(d)) * 9.0**power
+    direct = zonal(profile, d, degree=30)
+    found = zonal(kg.diversity.diversity_kernel(power), d, degree=30, radius=3.0)
+    assert np.all(np.abs(found.values - direct.values) <= direct.errors + found.errors)
+    vanishing = [t for t in range(4, 31) if t % 2 == power % 2 and t > power + 1]
+    assert np.all(found.values[vanishing] == 0)
+    others = np.setdiff1d(np.arange(31), vanishing)
+    assert np.all(found.values[others] > 0)
+    assert 0 < 1 - found.shares.sum() / profile(1.0) < 1e-2
+
+
+def test_powers_that_are_refused():
+    with pytest.raises(ValueError, match="`power` must be at most 4; got 5"):
+        kg.diversity.diversity_kernel(5)
+    with pytest.raises(TypeError, match="`power` must be an integer >= 1"):
+        kg.diversity.diversity_kernel(1.5)

@@ -116,17 +116,132 @@ def test_singular_for_other_reasons():
 
 def test_chunks_of_units(monkeypatch):
     w, x, _ = problem(key, 23, 3, 11)
-    whole = gram(w, x)
+    w = w.at[4].set(0)
+    forms = ({}, {"at_zero": 0.5}, {"power": 2})
+    wholes = [gram(w, x, **form) for form in forms]
     monkeypatch.setattr(features, "_CHUNK", 50)
     features._gram.clear_cache()
-    assert_close(gram(w, x), whole)
+    for form, whole in zip(forms, wholes, strict=True):
+        assert_close(gram(w, x, **form), whole)
     features._gram.clear_cache()
+
+
+@pytest.mark.parametrize("power", [2, 2.5])
+def test_powers_of_the_relu(power):
+    w, x, v = problem(key, 6, 3, 5)
+    activation = kg.models.relu_power(power)
+    function = lambda w: jnp.matmul(activation(jnp.matmul(x, w.T, precision="highest")), v)
+    jacobian = np.float64(jax.jacobian(function)(w).reshape(len(x), -1))
+    found = gram(w, x, power=power)
+    assert_close(found, jacobian @ jacobian.T)
+    assert np.array_equal(found, found.T)
+    least = np.linalg.svd(jacobian, compute_uv=False)[-1]
+    s_min = smallest(w, x, power=power)
+    assert abs(float(s_min.value) ** 2 - least**2) <= s_min.error
+    assert s_min.lower <= least
+    # Homogeneous of degree p in x and p - 1 in w, where squares of squares would overflow.
+    large = smallest(2.0**12 * w, 2.0**10 * x, power=power)
+    scale = 2.0 ** (12 * (power - 1) + 10 * power)
+    np.testing.assert_allclose(large.value, scale * s_min.value, rtol=1e-5)
+    huge = smallest(2.0**40 * w, x, power=2)
+    np.testing.assert_allclose(huge.value, 2.0**40 * smallest(w, x, power=2).value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("at_zero", [0.5, 1.0])
+def test_any_subgradient_at_the_kink(at_zero):
+    """jnp.maximum has derivative 1/2 there, paper B's indicator is 1."""
+    w = jnp.array([[1.0, 0.0], [0.0, 0.0], [-1.0, 1.0], [0.0, -2.0], [1.0, 2.0]])
+    x = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [-1.0, 3.0]])
+    v = jnp.array([1.0, -1.0, -1.0, 1.0, 1.0])
+
+    @jax.custom_jvp
+    def unit(z):
+        return jnp.maximum(z, 0)
+
+    @unit.defjvp
+    def _unit_jvp(primals, tangents):
+        (z,), (change,) = primals, tangents
+        return unit(z), jnp.where(z == 0, at_zero, jnp.where(z > 0, 1.0, 0.0)) * change
+
+    if at_zero == 0.5:
+        unit = lambda z: jnp.maximum(z, 0)
+    function = lambda w: unit(x @ w.T) @ v
+    jacobian = jax.jacobian(function)(w).reshape(4, -1)
+    found = gram(w, x, at_zero=at_zero)
+    assert np.array_equal(found, jacobian @ jacobian.T)
+    assert not np.array_equal(found, gram(w, x))
+    # The certificate with the same subgradient.
+    y = jnp.array([0.3, -2.0, 1.0, 0.5])
+    loss = lambda w: jnp.mean(jnp.square(function(w) - y)) / 2
+    s_min = smallest(w, x, at_zero=at_zero)
+    assert float(s_min.lower) > 0
+    assert float(loss(w)) <= float(pl_bound(jax.grad(loss)(w), s_min, n=4))
+    tight = float(pl_bound(jax.grad(loss)(w), jnp.sqrt(jnp.linalg.eigvalsh(found)[-1]), n=4))
+    assert tight <= float(loss(w)) * 1.001
+
+
+def _quadratic(z, y):
+    """mu-strongly convex with mu = 0.2, and not a sum over samples."""
+    root = jnp.eye(len(y)) + 0.3 * jnp.cos(jnp.outer(jnp.arange(len(y)), jnp.arange(1, 1 + len(y))))
+    return jnp.sum(jnp.square(root @ (z - y))) / 2 + 0.1 * jnp.sum(jnp.square(z - y))
+
+
+def _decayed_logistic(z, y):
+    return jnp.mean(jnp.logaddexp(0, -jnp.sign(y) * z)) + 0.05 * jnp.sum(jnp.square(z))
+
+
+# Least values: at z = y, and for each of six samples on its own.
+GRID = np.linspace(0, 5, 100_001)
+LEAST = np.min(np.logaddexp(0, -GRID) + 6 * 0.05 * GRID**2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "mu", "least"), [(_quadratic, 0.2, 0.0), (_decayed_logistic, 0.1, LEAST)]
+)
+def test_other_losses_over_their_minimum(loss, mu, least):
+    w, x, v = problem(key, 30, 5, 6)
+    y = jnp.cos(1 + jnp.arange(6, dtype=w.dtype))
+    # One sample, and mu (z - y)^2 / 2: an equality.
+    one, sharp = x[:1], lambda w: mu / 2 * jnp.square(net(w, x[:1], v)[0] - 3)
+    found = pl_bound(jax.grad(sharp)(w), smallest(w, one).value, pl=mu)
+    np.testing.assert_allclose(found, sharp(w), rtol=1e-4)
+    total = jax.jit(jax.value_and_grad(lambda w: loss(net(w, x, v), y)))
+    start = float(total(w)[0])
+    for _ in range(30):
+        value, gradient = total(w)
+        bound = float(pl_bound(gradient, smallest(w, x), pl=mu))
+        assert float(value) - least <= bound + 1e-5
+        w = w - 0.002 * gradient
+    assert float(value) < 0.9 * start
+    same = pl_bound(gradient, 0.7, n=40)
+    np.testing.assert_allclose(pl_bound(gradient, 0.7, pl=1 / 40), same, rtol=1e-6)
+    traced = jax.jit(lambda mu: pl_bound(gradient, 0.7, pl=mu))(1 / 40)
+    np.testing.assert_allclose(traced, same, rtol=1e-5)
+
+
+def test_the_logistic_loss_between_two_levels():
+    w, x, v = problem(key, 30, 5, 6)
+    y = jnp.where(jnp.arange(6) % 2 == 0, 1.0, -1.0)
+    loss = lambda w: jnp.mean(jnp.logaddexp(0, -y * net(w, x, v)))
+    start, target = float(loss(w)), 0.05
+    mu = kg.lazy.logistic_loss_constants(6, initial_loss=start, target=target).pl
+    total, values = jax.jit(jax.value_and_grad(loss)), []
+    for _ in range(100):
+        value, gradient = total(w)
+        values.append(float(value))
+        if value < target:
+            break
+        assert value <= pl_bound(gradient, smallest(w, x), pl=mu)
+        w = w - 0.05 * gradient
+    assert values[-1] < 0.5 * start
 
 
 def test_memory_holds_no_jacobian_and_not_all_patterns():
     n, m, d = 40_000, 3000, 20
     compiled = features._gram.lower(
-        jax.ShapeDtypeStruct((n, d), jnp.float32), jax.ShapeDtypeStruct((m, d), jnp.float32)
+        jax.ShapeDtypeStruct((n, d), jnp.float32),
+        jax.ShapeDtypeStruct((m, d), jnp.float32),
+        slope=features._slope(1.0, 0.0),
     ).compile()
     temporary = compiled.memory_analysis().temp_size_in_bytes
     # The patterns alone would take 480 MB, the Jacobian 9.6 GB.
@@ -205,6 +320,12 @@ def test_transforms():
         (lambda w, x: pl_bound(w, "s", n=2), TypeError, "`smallest` must be a finite number"),
         (lambda w, x: pl_bound(w, 1.0, n=2, scale=0), ValueError, "`scale` must not be 0"),
         (lambda w, x: pl_bound(w, 1.0, n=2, scale="1"), TypeError, "`scale` must be a finite number"),
+        (lambda w, x: pl_bound(w, 1.0), ValueError, "give either `n`"),
+        (lambda w, x: pl_bound(w, 1.0, n=2, pl=1.0), ValueError, "give either `n`"),
+        (lambda w, x: pl_bound(w, 1.0, pl=0.0), ValueError, "`pl` must be a finite number > 0"),
+        (lambda w, x: gram(w, x, power=0.5), ValueError, "`power` must be a finite number >= 1"),
+        (lambda w, x: gram(w, x, at_zero=1.5), ValueError, r"`at_zero` must be in \[0, 1\]"),
+        (lambda w, x: smallest(w, x, power=2, at_zero=0.5), ValueError, "`at_zero` is for `power` 1"),
         (lambda w, x: pl_bound((), 1.0, n=2), ValueError, "`gradient` must hold at least one"),
         (lambda w, x: pl_bound(w * np.nan, 1.0, n=2), ValueError, "`gradient` must be finite"),
     ],

@@ -127,7 +127,8 @@ def _kernels():
         KERNEL, kg.kernels.nngp(deep), kg.kernels.empirical_ntk(net, params),
         kg.kernels.empirical_ntk(net, params, layers=(0, 2)),
         kg.kernels.ntk(kg.models.homogeneous_mlp((7,)), engine="neural_tangents"),
-        kg.diversity.diversity_kernel(), kg.kernels.convert(KERNEL, "arora"),
+        kg.diversity.diversity_kernel(), kg.diversity.diversity_kernel(3),
+        kg.kernels.convert(KERNEL, "arora"),
         kg.kernels.ntk(kg.models.mlp((3,), activation="tanh")),
     ]  # fmt: skip
 
@@ -173,6 +174,7 @@ def _results():
         "zonal": kg.kernels.zonal_spectrum(KERNEL, 5, degree=3),
         "pair": kg.kernels.nearest_pair(x),
         "rademacher": kg.bounds.Bound(jnp.asarray(0.5), "derived", "ours"),
+        "gram": kg.bounds.uniform_gram_bound(5, 3),
     }  # fmt: skip
 
 

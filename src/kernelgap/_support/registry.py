@@ -141,9 +141,14 @@ def rebuild(name: str, fields: dict[str, Any]) -> Any:
 
 
 def from_fields(build: Callable[..., Any], name: str, fields: dict[str, Any], axes: Axes) -> Any:
-    """Return `build(**fields)`; refuse fields that are not its arguments or lack the axes."""
-    expected = list(inspect.signature(build).parameters)
-    if sorted(fields) != sorted(expected):
+    """Return `build(**fields)`; refuse fields that are not its arguments or lack the axes.
+
+    Files written before an argument was added may lack it if it has a default.
+    """
+    parameters = inspect.signature(build).parameters
+    expected = list(parameters)
+    required = {name for name, p in parameters.items() if p.default is p.empty}
+    if not required <= set(fields) <= set(expected):
         raise ValueError(f"its {name} has the fields {sorted(fields)}; this version has "
                          f"{sorted(expected)}")  # fmt: skip
     sizes: dict[str, int | None] = {}

@@ -17,6 +17,7 @@ units or more has one of the order of sqrt(d / n). Its constants are not known t
 `gap` measures the two errors.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -33,28 +34,30 @@ Status = Literal["paper", "recalled", "derived"]
 
 @saveable()
 class Bound(NamedTuple):
-    """A bound on the probability of error, and how far it can be trusted.
+    """A bound on the probability of error, or on a loss, and how far it can be trusted.
 
     Attributes:
-        value: The bound; any shape. May be 1 or more: see `vacuous`.
+        value: The bound; any shape. May be `ceiling` or more: see `vacuous`.
         status: `"paper"`: a formula of the paper, read there; `"recalled"`: one of a paper, not
             checked against its text; `"derived"`: worked out by this project from `source`.
         source: The formula and where it comes from.
         constant: False if the formula holds only up to a universal constant that is not known;
             then `value` is a rate, to be compared between settings, and bounds nothing.
+        ceiling: The largest possible value of what is bounded: 1 for probabilities.
     """
 
     value: jax.Array
     status: Status
     source: str
     constant: bool = True
+    ceiling: jax.Array | float = 1.0
 
     _repr_html_ = html_repr
 
     @property
     def vacuous(self) -> jax.Array:
-        """True where the bound says nothing: from 1 on, and everywhere without its constant."""
-        says = self.value < 1
+        """True where the bound says nothing: from `ceiling` on, everywhere without its constant."""
+        says = self.value < self.ceiling
         return ~says if self.constant else jnp.ones_like(says)
 
     def __repr__(self) -> str:
@@ -74,8 +77,10 @@ class Bound(NamedTuple):
             size = f"{values:.3g}" if values.ndim == 0 else f"of shape {values.shape}"
             return f"a rate {size}, up to an unknown constant"
         if values.ndim == 0:
-            return f"error <= {values:.3g}" if values < 1 else f"vacuous: {values:.3g} >= 1"
-        useful = values[values < 1]
+            name = "error" if isinstance(self.ceiling, float | int) else "loss"
+            says = f"{name} <= {values:.3g}"
+            return says if values < self.ceiling else f"vacuous: {values:.3g} >= {self.ceiling:.3g}"
+        useful = values[values < self.ceiling]
         least = f", the least {useful.min():.3g}" if useful.size else ""
         return f"{values.size - useful.size} of {values.size} vacuous{least}"
 
@@ -93,13 +98,18 @@ _RANGES: dict[str, dict[str, Any]] = {
     "curvature": {"minimum": 0},
     "loss_lipschitz": {"minimum": 0},
     "train_loss": {"minimum": 0, "maximum": 1},
+    "norm_sum": _POSITIVE,
+    "largest_target": _POSITIVE,
     "smallest_radius": _POSITIVE,
 }
 
 
-def arguments(**values: Any) -> list[jax.Array]:
+def arguments(
+    ranges: Mapping[str, dict[str, Any]] | None = None, /, **values: Any
+) -> list[jax.Array]:
     """Return the arguments as floating arrays of one dtype, each checked against its range."""
-    arrays = [checks.numbers(value, name, **_RANGES[name]) for name, value in values.items()]
+    allowed = _RANGES | dict(ranges or {})
+    arrays = [checks.numbers(value, name, **allowed[name]) for name, value in values.items()]
     floating = [
         a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating) and not a.weak_type
     ]

@@ -1,4 +1,4 @@
-r"""Extended features of a ReLU layer, and the loss bound from their smallest singular value.
+r"""Extended features of a ReLU layer and their smallest singular value.
 
 For f(x) = sum_k v_k relu(w_k . x) with fixed v_k = +-1, and L = (1/2n) sum_l (f(x_l) - y_l)^2 over
 n samples, grad_W L = D r, where r = (f - y) / n and D is the extended feature matrix of shape
@@ -9,8 +9,13 @@ n samples, grad_W L = D r, where r = (f - y) / n and D is the extended feature m
 and D'D = (A'A) o (X X') with A = 1[W X' > 0], independently of the signs v; D itself is never
 formed. A stationary point at which s_min(D) > 0 has loss 0. (Paper B writes n for the number of
 units and m for the number of samples; here n always counts samples.)
+
+Two extensions of the paper's appendix F change A only. For units relu(z)^p, A is
+p relu(W X')^(p-1). For any choice of relu'(0) in [0, 1], a subgradient, the identity
+grad_W L = D r holds if A has that value where w_k . x_l = 0: nothing else enters the proof.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -19,10 +24,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from kernelgap._numerics import array_checks, checks
-from kernelgap._numerics.trees import safe_power, squared_norm
+from kernelgap._numerics.trees import safe_power
 from kernelgap._support.display import html_repr, short
 from kernelgap._support.registry import saveable
-from kernelgap.typing import ArrayLike, PyTree, Scalar
+from kernelgap.typing import ArrayLike
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _CHUNK = 2**25  # entries of the activation patterns that are in memory at a time
@@ -60,7 +65,9 @@ class SmallestSingularValue(NamedTuple):
         return f"{type(self).__name__}({fields}){why}"
 
 
-def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
+def extended_feature_gram(
+    w: ArrayLike, x: ArrayLike, *, power: float = 1.0, at_zero: float = 0.0
+) -> Float[Array, "n n"]:
     r"""Return the extended feature Gram matrix D'D = (A'A) o (X X'), A_kl = 1[w_k . x_l > 0].
 
     It is the Gram matrix of the gradients of f(x_l) = sum_k v_k relu(w_k . x_l) in W for v_k = +-1,
@@ -71,13 +78,15 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
     some millions of activation patterns.
 
     Args:
-        w: Units of shape (m, d), one per row; the norms of nonzero units do not matter.
+        w: Units of shape (m, d), one per row; for the ReLU, norms of nonzero units do not matter.
         x: Inputs of shape (n, d), in the dtype of w.
+        power: p >= 1 of units relu(w . x)^p, for which A_kl = p relu(w_k . x_l)^(p-1).
+        at_zero: relu'(0) in [0, 1], which counts where w_k . x_l = 0, as for zero units; only for
+            power 1. 0 in `models.Activation`, 1/2 in `jnp.maximum`, 1 in paper B.
 
     Returns:
-        Shape (n, n), exactly symmetric, positive semi-definite up to rounding, piecewise constant
-        in w. The derivative of relu at 0 is 0, as in `models.Activation`: units at the kink,
-        including zero units, are inactive. (The paper's 1[w . x >= 0] differs only there.)
+        Shape (n, n), exactly symmetric, positive semi-definite up to rounding; for power 1
+        piecewise constant in w.
 
     Example:
         >>> import jax, jax.numpy as jnp, kernelgap as kg
@@ -87,10 +96,12 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
         True
 
     References:
-        Paper B (D; its convention is recalled); the product form is derived.
+        Paper B (D, with 1[w . x >= 0]; powers and subgradients in its appendix F). The product
+        form is derived.
     """
     w, x = _units_and_inputs(w, x)
-    gram = array_checks.nan_unless(array_checks.all_finite(w, x), _gram(w, x))
+    slope = _slope(power, at_zero)
+    gram = array_checks.nan_unless(array_checks.all_finite(w, x), _gram(w, x, slope))
     if array_checks.is_concrete(gram) and not bool(jnp.all(jnp.isfinite(gram))):
         raise ValueError(
             f"`x` is too large: inner products overflow in {x.dtype}. "
@@ -99,7 +110,9 @@ def extended_feature_gram(w: ArrayLike, x: ArrayLike) -> Float[Array, "n n"]:
     return gram
 
 
-def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue:
+def smallest_singular_value(
+    w: ArrayLike, x: ArrayLike, *, power: float = 1.0, at_zero: float = 0.0
+) -> SmallestSingularValue:
     r"""Return the smallest singular value of a ReLU layer's Jacobian on a sample, s_min(D).
 
     It is sqrt(lambda_min(D'D)), where D is the extended feature matrix of shape (m d, n), from an
@@ -111,6 +124,8 @@ def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue
     Args:
         w: Units of shape (m, d), one per row.
         x: Inputs of shape (n, d), in the dtype of w.
+        power: p >= 1 of units relu(w . x)^p, as for `extended_feature_gram`.
+        at_zero: relu'(0) in [0, 1], likewise.
 
     Returns:
         `SmallestSingularValue(value, lower, error, wide)`, a pytree. The value is exactly 0 if
@@ -131,61 +146,9 @@ def smallest_singular_value(w: ArrayLike, x: ArrayLike) -> SmallestSingularValue
         Paper B. The estimate of the rounding error is ours.
     """
     w, x = _units_and_inputs(w, x)
+    slope = _slope(power, at_zero)
     array_checks.solvable_dtype(x, "x")
-    return array_checks.nan_unless(array_checks.all_finite(w, x), _smallest(w, x))
-
-
-def pl_bound(
-    gradient: PyTree,
-    smallest: SmallestSingularValue | ArrayLike,
-    *,
-    n: int,
-    scale: float | jax.Array = 1.0,
-) -> Scalar:
-    r"""Return an upper bound on the loss from its gradient, (n/2) ||grad_W L||^2 / (scale s_min)^2.
-
-    It holds for L = (1/2n) sum_l (f(x_l) - y_l)^2 and f = scale * sum_k v_k relu(w_k . x) with
-    v_k = +-1 and s_min at the same W. It is a Polyak-Lojasiewicz inequality whose constant depends
-    on the weights.
-
-    Args:
-        gradient: grad_W L in the first layer, as any tree of arrays, without gradients of
-            penalties; entries for other parameters only weaken the bound. The relu must have
-            derivative 0 at 0, as in `models.Activation`: other choices belong to another D.
-        smallest: The result of `smallest_singular_value(w, x)`, whose `lower` is used so that
-            rounding does not invalidate the bound; or a value of s_min >= 0.
-        n: Number of samples, at least 1.
-        scale: Nonzero factor of the outputs, such as 1 / sqrt(m).
-
-    Returns:
-        An upper bound on the loss, infinite (vacuous) if s_min is 0.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, kernelgap as kg
-        >>> w = jax.random.normal(jax.random.key(0), (60, 10))
-        >>> x = jax.random.normal(jax.random.key(1), (40, 10))
-        >>> loss = lambda w: jnp.mean(jnp.square(jnp.sum(jax.nn.relu(x @ w.T), axis=1) - 1)) / 2
-        >>> smallest = kg.diversity.smallest_singular_value(w, x)
-        >>> bool(loss(w) <= kg.diversity.pl_bound(jax.grad(loss)(w), smallest, n=40))
-        True
-
-    References:
-        Paper B (the loss at stationary points and s_min); the inequality is derived.
-    """
-    n = checks.integer(n, "n", minimum=1)
-    scale = checks.number(scale, "scale")
-    if array_checks.is_concrete(scale) and float(scale) == 0:
-        raise ValueError("`scale` must not be 0: the outputs would not depend on the weights")
-    gradient = array_checks.parameters(gradient, "gradient")
-    s_min = smallest.lower if isinstance(smallest, SmallestSingularValue) else smallest
-    s_min = checks.number(s_min, "smallest", minimum=0)
-    squared = squared_norm(gradient)
-    s_min = jnp.abs(jnp.asarray(scale, squared.dtype)) * jnp.asarray(s_min, squared.dtype)
-    positive = s_min > 0
-    # NaN stays NaN instead of counting as 0.
-    size = jnp.where(s_min == 0, 1, s_min)
-    bound = n / 2 * jnp.square(jnp.sqrt(squared) / size)
-    return jnp.where(positive | jnp.isnan(s_min), bound, jnp.inf)
+    return array_checks.nan_unless(array_checks.all_finite(w, x), _smallest(w, x, slope))
 
 
 def _units_and_inputs(w: ArrayLike, x: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -195,32 +158,69 @@ def _units_and_inputs(w: ArrayLike, x: ArrayLike) -> tuple[jax.Array, jax.Array]
     return w, x
 
 
-@jax.jit
-def _gram(w: Float[Array, "m d"], x: Float[Array, "n d"]) -> Float[Array, "n n"]:
+class _Slope(NamedTuple):
+    """The derivative of a unit, p relu(z)^(p-1); `at_zero` at z = 0."""
+
+    power: float
+    at_zero: float
+
+    @property
+    def counts(self) -> bool:
+        """True if the derivative is 1[z > 0]."""
+        return self.power == 1 and self.at_zero == 0
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        positive = z > 0
+        if self.power == 1:
+            return jnp.where(z == 0, jnp.asarray(self.at_zero, z.dtype), positive.astype(z.dtype))
+        return jnp.where(positive, self.power * jnp.where(positive, z, 1) ** (self.power - 1), 0)
+
+
+def _slope(power: float, at_zero: float) -> _Slope:
+    power = checks.static_number(power, "power", minimum=1)
+    at_zero = checks.static_number(at_zero, "at_zero", minimum=0)
+    if at_zero > 1:
+        raise ValueError(f"`at_zero` must be in [0, 1], a subgradient of relu; got {at_zero:g}")
+    if power > 1 and at_zero:
+        raise ValueError(f"`at_zero` is for `power` 1: relu^{power:g} has derivative 0 at 0; got "
+                         f"{at_zero:g}")  # fmt: skip
+    return _Slope(power, at_zero)
+
+
+@partial(jax.jit, static_argnames="slope")
+def _gram(w: Float[Array, "m d"], x: Float[Array, "n d"], slope: _Slope) -> Float[Array, "n n"]:
     (m, d), n = w.shape, x.shape[0]
     products = jnp.matmul(x, x.T, precision=_HIGHEST)
     products = (products + products.T) / 2  # exact symmetry
     count = max(-(-m * n // _CHUNK), 1)
     if count == 1:
-        return _common_units(w, x).astype(x.dtype) * products
+        return _common_units(w, x, slope).astype(x.dtype) * products
     side = -(-m // count)  # padded with zero units, which are inactive
     chunks = jnp.pad(w, ((0, side * count - m), (0, 0))).reshape(count, side, d)
 
     def add(total: jax.Array, chunk: jax.Array) -> tuple[jax.Array, None]:
-        return total + _common_units(chunk, x).astype(x.dtype), None
+        return total + _common_units(chunk, x, slope).astype(x.dtype), None
 
     counts, _ = jax.lax.scan(add, jnp.zeros((n, n), x.dtype), chunks)
-    return counts * products
+    # The padding is at the kink.
+    return (counts - (side * count - m) * slope.at_zero**2) * products
 
 
-def _common_units(w: jax.Array, x: jax.Array) -> jax.Array:
-    """Count the units active on both samples, exactly below 2^24 at any precision."""
-    active = (jnp.matmul(w, x.T, precision=_HIGHEST) > 0).astype(jnp.float32)
-    return jax.lax.dot_general(active, active, (((0,), (0,)), ((), ())))
+def _common_units(w: jax.Array, x: jax.Array, slope: _Slope) -> jax.Array:
+    """Return A'A: the units active on both samples, counted exactly below 2^24 at any precision."""
+    z = jnp.matmul(w, x.T, precision=_HIGHEST)
+    if slope.counts:
+        active = (z > 0).astype(jnp.float32)
+        return jax.lax.dot_general(active, active, (((0,), (0,)), ((), ())))
+    active = slope(z)
+    common = jax.lax.dot_general(active, active, (((0,), (0,)), ((), ())), precision=_HIGHEST)
+    return (common + common.T) / 2  # exact symmetry
 
 
-@jax.jit
-def _smallest(w: Float[Array, "m d"], x: Float[Array, "n d"]) -> SmallestSingularValue:
+@partial(jax.jit, static_argnames="slope")
+def _smallest(
+    w: Float[Array, "m d"], x: Float[Array, "n d"], slope: _Slope
+) -> SmallestSingularValue:
     (m, d), n = w.shape, x.shape[0]
     eps = float(jnp.finfo(x.dtype).eps)
     if n > m * d:
@@ -228,11 +228,18 @@ def _smallest(w: Float[Array, "m d"], x: Float[Array, "n d"]) -> SmallestSingula
         return SmallestSingularValue(zero, zero, zero, jnp.asarray(True))
     largest = jnp.max(jnp.abs(x))
     size = jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))
-    gram = _gram(w, x / size)  # rescaled, since the entries are squares and would overflow
+    unit = jnp.ones((), x.dtype)
+    if slope.power > 1:  # D is homogeneous of this degree in x, and of one less in w
+        largest = jnp.max(jnp.abs(w))
+        unit = jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))
+    # Rescaled, since the entries are squares and would overflow.
+    gram = _gram(w / unit, x / size, slope)
+    size = size**slope.power * unit ** (slope.power - 1) if slope.power > 1 else size
     values = jnp.linalg.eigvalsh(gram)
-    # Errors of the eigensolver, and of the inner products, which enter with weights up to m.
+    # Errors of the eigensolver, and of the inner products, which enter with weights up to m;
+    # those of powers of w.x are larger by a factor of p.
     diagonal = jnp.diagonal(gram)
-    error = 16 * eps * values[-1] + 2 * eps * n**0.5 * jnp.max(diagonal)
+    error = (16 * values[-1] + 2 * slope.power**2 * n**0.5 * jnp.max(diagonal)) * eps
     least = jnp.maximum(values[0], 0)
     least = jnp.where(jnp.any(diagonal == 0), 0, least)
     lower = jnp.maximum(least - error, 0)

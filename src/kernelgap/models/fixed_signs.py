@@ -110,7 +110,7 @@ def fixed_sign_net(
 
     References:
         B. Xie, Y. Liang, L. Song, "Diverse Neural Network Learns True Target Functions", AISTATS
-        2017 (the net, with s = 1; recalled). The scale and the signs of several outputs are ours.
+        2017 (the net, with s = 1). The scale and the signs of several outputs are ours.
     """
     width = checks.integer(width, "width", minimum=1)
     if outputs is not None:
