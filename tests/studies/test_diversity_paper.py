@@ -46,7 +46,7 @@ def test_every_part_reaches_tables_and_figure(result):
     assert not [e for e in result.estimates if e.keys.get("reading") == paper.PAPER]
 
 
-@pytest.mark.parametrize("name", ["fresh", "sample", "gaussian", "signs"])
+@pytest.mark.parametrize("name", ["fresh", "large", "sample", "gaussian", "signs"])
 def test_nets_are_those_of_plain_sgd(name):
     """Step by step, net by net, with a momentum of .9 and the penalty of eq. 28 pair by pair."""
     d, width, batch, rate, steps = 3, 4, 5, 0.1, 3
@@ -88,7 +88,7 @@ def test_nets_are_those_of_plain_sgd(name):
         for step in range(steps):
             draw = jax.random.fold_in(batch_key, step)
             if reading.fresh:
-                x = kg.datasets.sphere(draw, batch, d)
+                x = kg.datasets.sphere(draw, 20 if name == "large" else batch, d)
             else:
                 x = sample[jax.random.randint(draw, (batch,), 0, 9)]
             gradient = jax.grad(lambda w, x=x, s=strength: loss(w, x) + s * penalty(w))(w)
@@ -135,16 +135,13 @@ def test_orthant_rows_are_smallest_eigenvalues(result):
 
 
 def test_the_squared_relu_has_the_step_of_degree_three():
-    """Its kernel by Monte Carlo; the ReLU's has no eigenvalue of degree 3, and this one of 4."""
-    rng = np.random.default_rng(0)
-    x, w = rng.normal(size=(4, 5)), rng.normal(size=(400_000, 5))
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    slopes = np.maximum(w @ x.T, 0)
-    sampled = slopes.T @ slopes / len(w) * (x @ x.T)
-    np.testing.assert_allclose(parts._squared_relu(x @ x.T), sampled, atol=5 * 1.2 / len(w) ** 0.5)
-    relu, squared = (parts.degrees(15, name).values for name in ("relu", "squared relu"))
-    assert relu[3] == 0 < relu[4]
-    assert abs(squared[4]) < 1e-12 < squared[3]
+    """Both kernels with a trace of 1/2; the ReLU's has no eigenvalue of degree 3, the other of 4."""
+    relu, squared = (parts.degrees(15, name) for name in ("relu", "squared relu"))
+    for spectrum in (relu, squared):
+        assert float(np.sum(spectrum.shares)) == pytest.approx(0.5, abs=1e-2)
+    assert relu.values[3] == squared.values[4] == 0 < min(relu.values[4], squared.values[3])
+    x = kg.datasets.sphere(jax.random.key(0), 40, 15)
+    assert np.sum(parts._eigenvalues(x, "squared relu")) == pytest.approx(20, rel=1e-4)
     # Full degrees end at 1, 16, 135 and 800 functions: the steps of the paper's Figure 2.
     expected = parts.population(15, 820, "squared relu")
     steps = np.flatnonzero(np.abs(np.diff(expected)) > 1e-3 * expected[:-1]) + 1

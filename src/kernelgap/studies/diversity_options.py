@@ -126,8 +126,8 @@ class DiversityConfig(Config):
         above=0,
         increasing=True,
     )
-    readings: tuple[Literal["fresh", "sample", "gaussian", "signs"], ...] = option(
-        ("fresh",), "readings of Table 1, subset of: fresh, sample, gaussian, signs (losses)"
+    readings: tuple[Literal["fresh", "large", "sample", "gaussian", "signs"], ...] = option(
+        ("fresh",), "readings of Table 1, subset of: fresh, large, sample, gaussian, signs (losses)"
     )
     orthant_dims: tuple[int, ...] = option(
         (4, 5, 6, 7), "input dimensions (orthant)", minimum=2, increasing=True

@@ -44,8 +44,8 @@ _SETTINGS: dict[str, Any] = {
     "spreading": 120,
 }
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": _SETTINGS | {"readings": ("fresh", "sample", "gaussian", "signs")},
-    "paper-short": _SETTINGS | {"losses_steps": 30_000},
+    "paper": _SETTINGS | {"readings": ("fresh", "large", "sample", "gaussian", "signs")},
+    "paper-short": _SETTINGS | {"losses_steps": 30_000, "readings": ("fresh", "large")},
 }
 
 # Read off the paper's figures, to about 1%.

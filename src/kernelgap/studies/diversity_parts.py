@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TRAINING = ("random", "clustered", "optimised", "clustered, penalised")
 DEGREE = 50  # of the population spectra
+_POWERS = {"relu": 1, "squared relu": 2}
 _ALONE_FROM = 1000  # samples from which a batch of Gram matrices would need much memory
 
 
@@ -148,25 +149,20 @@ def population(d: int, n: int, activation: str = "relu") -> np.ndarray:
 
 
 def degrees(d: int, activation: str) -> kernels.ZonalSpectrum:
-    """Return the eigenvalues by degree of the kernel of a first layer of an activation."""
-    relu = activation == "relu"
-    kernel = diversity.diversity_kernel() if relu else _squared_relu
-    return kernels.zonal_spectrum(kernel, d, degree=DEGREE)
+    """Return the eigenvalues by degree of the kernel of a first layer, scaled to a trace of 1/2."""
+    kernel = diversity.diversity_kernel(_POWERS[activation])
+    spectrum, scale = kernels.zonal_spectrum(kernel, d, degree=DEGREE), _scale(kernel, d)
+    return spectrum._replace(values=scale * spectrum.values, shares=scale * spectrum.shares)
 
 
-def _squared_relu(c: np.ndarray) -> np.ndarray:
-    """Return the kernel of the squared ReLU, scaled to 1/2 at c = 1 as g is."""
-    c = np.clip(c, -1, 1)
-    angle = np.arccos(c)
-    return c * (np.sqrt((1 - c) * (1 + c)) + (np.pi - angle) * c) / (2 * np.pi)
+def _scale(kernel: kernels.Kernel, d: int) -> float:
+    return 0.5 / float(kernel.diag(jnp.eye(1, d))[0])
 
 
 def _eigenvalues(x: jax.Array, activation: str) -> np.ndarray:
-    """Return the eigenvalues of the Gram matrix in descending order."""
-    if activation == "relu":
-        return np.asarray(kernels.spectrum(diversity.diversity_kernel(), x).values)[::-1]
-    rows = np.asarray(x, float)
-    return np.linalg.eigvalsh(_squared_relu(rows @ rows.T))[::-1]
+    """Return the eigenvalues of the Gram matrix in descending order, scaled alike."""
+    kernel = diversity.diversity_kernel(_POWERS[activation])
+    return _scale(kernel, x.shape[1]) * np.asarray(kernels.spectrum(kernel, x).values)[::-1]
 
 
 def discrepancy_rows(config: "DiversityConfig") -> list[Row]:

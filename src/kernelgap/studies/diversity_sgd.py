@@ -35,15 +35,18 @@ class Reading(NamedTuple):
         fresh: True if each batch is new, False if batches come from one sample.
         gaussian: True if the weights of teacher and start are N(0, 1), False if units have norm 1.
         random_signs: True for independent output signs, False for as many +1 as -1.
+        batches: Factor of the batch size.
     """
 
     fresh: bool = True
     gaussian: bool = False
     random_signs: bool = False
+    batches: int = 1
 
 
 READINGS = {
     "fresh": Reading(),
+    "large": Reading(batches=4),
     "sample": Reading(fresh=False),
     "gaussian": Reading(gaussian=True),
     "signs": Reading(random_signs=True),
@@ -163,8 +166,8 @@ def _student(
 
     def draw(key: jax.Array) -> Dataset:
         if reading.fresh:
-            return labelled(key, batch)
-        chosen = jax.random.randint(key, (batch,), 0, samples)
+            return labelled(key, batch * reading.batches)
+        chosen = jax.random.randint(key, (batch * reading.batches,), 0, samples)
         return Dataset(sample.x[chosen], sample.y[chosen])
 
     def loss(w: jax.Array, data: Dataset) -> jax.Array:
