@@ -91,9 +91,9 @@ def teacher(
 ) -> Dataset:
     r"""Sample inputs and label them by a two-layer ReLU teacher f.
 
-    With a `margin`, inputs are drawn until n of them satisfy ``|f(x)| >= margin``, so that they have
-    the distribution `inputs` conditioned on this. `teacher_acceptance` returns the share of inputs
-    that do.
+    With a `margin`, inputs are drawn until n of them satisfy ``|f(x)| >= margin``: they have the
+    distribution `inputs` conditioned on this. `teacher_acceptance` returns the share of inputs that
+    satisfy it.
 
     Without one, a teacher without biases is 0 wherever all of its units are inactive, which happens
     for a fraction 2^-units of the inputs. With `labels="sign"`, such an input x is replaced by -x,
