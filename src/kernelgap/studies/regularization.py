@@ -249,7 +249,9 @@ def _panels(result: Result) -> list[Panel]:
     def panel(metric: str, title: str, **look: Any) -> Panel:
         curves = [Curve(metric, {"learner": learner}, **v) for learner, v in _NETS.items()]
         x = "step" if metric == "activation_change" else _after_the_start
-        return Panel(title, x, curves, "step of gradient descent", draw=_lines, **look)
+        ticks = [k * result.config.steps / 4 for k in range(5)]
+        look = {"ticks": ticks, "draw": _lines} | look
+        return Panel(title, x, curves, "step of gradient descent", **look)
 
     return [
         panel("error", "test error", bottom=0),
