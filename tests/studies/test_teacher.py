@@ -27,17 +27,17 @@ def test_the_net_learns_the_teacher_better_than_its_kernels(taught):
         for metric in ("error", "squared_error"):
             few, many = taught.select(metric, {"learner": learner})
             assert many.value < few.value
-    ours, *kernels = (
+    ours, *others = (
         taught.select("squared_error", {"learner": k, "n": 800})[0] for k in ("net", "ntk", "last")
     )
-    assert ours.high < min(kernel.low for kernel in kernels)
+    assert ours.high < min(other.low for other in others)
 
 
 def test_regression_interpolates_with_the_least_norm():
     """Of random features, as the width grows: the last-layer kernel, by NumPy's pseudoinverse."""
     rng = np.random.default_rng(0)
     x, test = rng.standard_normal((30, 4)), rng.standard_normal((200, 4))
-    f = lambda x: np.maximum(x[:, 0], 0) - np.maximum(x[:, 1], 0)  # noqa: E731
+    f = lambda x: np.maximum(x[:, 0], 0) - np.maximum(x[:, 1], 0)
     units = rng.standard_normal((4, 20_000))
     features, of_test = (np.maximum(z @ units, 0) for z in (x, test))
     outputs = of_test @ (np.linalg.pinv(features) @ f(x))
