@@ -64,7 +64,7 @@ def function_rows(config: "MarginPathConfig") -> list[Row]:
     margin. Its limit over ||Theta||^2 is half an l1-SVM over the units with w^2 + b^2 = 1.
     """
     _, data, paths, _ = _paths(config, "line", 2)
-    x, y = (np.float64(leaf[0]) for leaf in data)  # the same points for all seeds
+    x, y = (np.asarray(leaf[0], np.float64) for leaf in data)  # the same points for all seeds
     angles = 2 * np.pi * np.arange(config.features) / config.features
     units = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     svm = columns.l1_svm(np.maximum(x @ units.T, 0), y)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from kernelgap import bounds, datasets, margins, metrics, objectives, optim
@@ -83,8 +82,8 @@ def _data(config: "WidthConfig", block: range) -> tuple[Dataset, Dataset, jax.Ar
     elif config.data == "mnist":
         files = _mnist(config.mnist)
         order = [jax.random.permutation(key, len(files.train.y))[: config.n] for key in train_keys]
-        chosen = (np.stack([np.asarray(part)[rows] for rows in order]) for part in files.train)
-        tests = (np.broadcast_to(part, (len(block), *part.shape)) for part in files.test)
+        chosen = (jnp.stack([part[rows] for rows in order]) for part in files.train)
+        tests = (jnp.broadcast_to(part, (len(block), *part.shape)) for part in files.test)
         data = Dataset(*chosen), Dataset(*tests)
     else:
         form: dict[str, Any] = {"units": config.units, "margin": config.margin}
