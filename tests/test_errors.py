@@ -69,6 +69,7 @@ GIVEN = {
     "datasets.planted_xor": {"d": 3},
     "datasets.sphere": {"key": key, "n": 4, "d": 3},
     "datasets.teacher": {"key": key, "n": 4, "d": 3},
+    "datasets.teacher_acceptance": {"key": key, "params": params, "margin": 0.1},
     "datasets.xor_noise": {"key": key, "n": 4, "d": 3},
     "diversity.add_diversity_penalty": {"loss": loss, "strength": 0.1},
     "diversity.diversity_kernel": {},

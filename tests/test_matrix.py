@@ -32,7 +32,7 @@ WITHOUT = {
     "bounds.lazy_bound", "lazy.squared_loss_constants", "bounds.two_layer_margin_bound",
     "datasets.digits", "datasets.iid_inputs", "datasets.mnist", "datasets.moment",
     "datasets.planted_teacher", "datasets.planted_xor", "datasets.sphere", "datasets.teacher",
-    "datasets.xor_noise", "kernels.zonal_spectrum",
+    "datasets.teacher_acceptance", "datasets.xor_noise", "kernels.zonal_spectrum",
     "models.fixed_sign_net", "models.homogeneous_mlp", "models.leaky_relu", "models.mlp",
     "models.relu_power",
 }  # fmt: skip

@@ -56,6 +56,65 @@ def test_one_key_draws_a_teacher_of_its_own():
     assert (own.y != other.y).any()
 
 
+def test_a_margin_conditions_the_inputs_and_changes_nothing_else():
+    """Rejection in NumPy, from fresh draws, has the same distribution."""
+    params = kg.datasets.planted_teacher(key, 3, units=2)
+    x, y = kg.datasets.teacher(key, 3000, 3, params=params, margin=0.8)
+    rng = np.random.default_rng(0)
+    fresh = rng.standard_normal((20_000, 3))
+    outputs = np.maximum(fresh @ np.asarray(params[0]).T, 0) @ np.asarray(params[1])
+    kept = np.abs(outputs) >= 0.8
+    for j in range(3):
+        assert stats.ks_2samp(np.asarray(x[:, j]), fresh[kept, j]).pvalue > 1e-6
+    values = kg.datasets.teacher(key, 3000, 3, params=params, margin=0.8, labels="value")
+    np.testing.assert_array_equal(values.x, x)
+    np.testing.assert_array_equal(np.sign(values.y), y)
+    assert np.abs(values.y).min() >= 0.8
+    assert len(np.unique(x, axis=0)) == 3000
+    # The share of accepted inputs, and its independent estimate.
+    share = kg.datasets.teacher_acceptance(key, params, margin=0.8, n=20_000)
+    table = [[kept.sum(), 20_000 - kept.sum()], [share * 20_000, (1 - share) * 20_000]]
+    assert stats.chi2_contingency(table).pvalue > 1e-6
+    # Blocks are drawn from one stream, whatever the number of samples in a block.
+    small = kg.datasets.teacher(key, 200, 3, params=params, margin=0.8)
+    np.testing.assert_array_equal(
+        small.x[:9], kg.datasets.teacher(key, 9, 3, params=params, margin=0.8).x
+    )
+
+
+def test_a_margin_under_jit_and_vmap_and_where_it_is_hopeless():
+    params = kg.datasets.planted_teacher(key, 4, units=3)
+    split = jax.random.split(key, 4)
+    margins = jnp.array([0.5, 1.0, 50.0, -1.0])
+
+    def draw(key, margin):
+        return kg.datasets.teacher(key, 5, 4, params=params, inputs="sphere", margin=margin)
+
+    batched = jax.jit(jax.vmap(draw))(split, margins / 4)
+    for k in (0, 1):
+        np.testing.assert_allclose(batched.x[k], draw(split[k], margins[k] / 4).x, rtol=1e-6)
+    assert np.isnan(batched.x[2:]).all()
+    assert np.isnan(batched.y[2:]).all()
+    with pytest.raises(ValueError, match=r"0\.1% of the inputs; got 50, which 0 of 65536 reach"):
+        draw(key, 50.0)
+    half = kg.datasets.teacher(key, 5, 4, margin=0.25, dtype=jnp.float16)
+    assert half.x.dtype == half.y.dtype == jnp.float16
+    shares = jax.jit(
+        jax.vmap(lambda m: kg.datasets.teacher_acceptance(key, params, margin=m, n=50))
+    )(margins)
+    assert (np.diff(shares[:3]) < 0).all()
+    assert shares[2] == 0
+    assert np.isnan(shares[3])
+
+
+def test_normal_weights_are_normal():
+    hidden, readout = kg.datasets.planted_teacher(key, 3, units=20_000, weights="normal")
+    assert (hidden.shape, readout.shape) == ((20_000, 3), (20_000,))
+    for column in (*hidden.T, readout):
+        assert stats.kstest(np.asarray(column), stats.norm.cdf).pvalue > 1e-6
+    assert abs(np.corrcoef(np.column_stack([hidden, readout]).T) - np.eye(4)).max() < 0.05
+
+
 @given(keys, st.sampled_from([1, 2, 15]))
 def test_sphere_has_norm_one(key, d):
     x = kg.datasets.sphere(key, 30, d)
@@ -111,6 +170,18 @@ def test_dtype_and_transforms():
             lambda: kg.datasets.teacher(key, 5, 3, inputs="cube"),
             ValueError,
             "`inputs` must be one of 'gaussian', 'sphere'; got 'cube'",
+        ),
+        (lambda: kg.datasets.teacher(key, 5, 3, margin=-1), ValueError, "`margin` must be .* >= 0"),
+        (lambda: kg.datasets.teacher(key, 5, 3, margin="1"), TypeError, "`margin` must be"),
+        (
+            lambda: kg.datasets.planted_teacher(key, 3, weights="uniform"),
+            ValueError,
+            "`weights` must be one of 'unit', 'normal'; got 'uniform'",
+        ),
+        (
+            lambda: kg.datasets.teacher_acceptance(key, (jnp.ones(3), jnp.ones(3)), margin=1),
+            ValueError,
+            r"`params` must have shapes \(units, d\) and \(units,\); got \(3,\) and \(3,\)",
         ),
         (
             lambda: kg.datasets.teacher(key, 5, 3, labels="class"),

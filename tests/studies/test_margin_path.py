@@ -22,10 +22,14 @@ def column(rows, name):
     return np.array([row[name] for row in rows])
 
 
+def nets(result):
+    return [row for row in result.rows if row["part"] != "function"]
+
+
 def test_rows(tiny):
-    assert len(tiny.rows) == 2 * 2 * 2 * 3
+    assert len(nets(tiny)) == 2 * 2 * 2 * 3
     assert len({tuple(row) for row in tiny.rows}) == 1
-    two = [row for row in tiny.rows if row["depth"] == 2]
+    two = [row for row in nets(tiny) if row["depth"] == 2]
     deep = [row for row in tiny.rows if row["depth"] == 3]
     assert np.isfinite(column(two, "upper")).all()
     assert np.isnan(column(deep, "upper")).all()
@@ -33,7 +37,7 @@ def test_rows(tiny):
 
 
 def test_no_margin_exceeds_the_bound_and_weak_regularisation_comes_near_it(tiny):
-    two = [row for row in tiny.rows if row["depth"] == 2]
+    two = [row for row in nets(tiny) if row["depth"] == 2]
     assert (column(two, "margin") <= column(two, "upper")).all()
     assert (column(two, "lower") <= column(two, "upper")).all()
     for part in TINY["parts"]:
@@ -72,6 +76,25 @@ def test_line_alternates_by_twos():
     np.testing.assert_array_equal(y, [1, 1, -1, -1, 1, 1])
     np.testing.assert_array_equal(x[:, 1], 1)
     assert (np.diff(x[:, 0]) > 0).all()
+
+
+def test_functions_of_nets_tend_to_the_l1_svm_over_the_circle(tiny):
+    (svm,) = tiny.select("svm_margin")
+    upper = [e.value for e in tiny.select("upper", {"part": "line", "depth": 2})]
+    # Nearly the largest margin of any width: a unit is at most .2 degrees from one of 1000.
+    assert 0.999 * upper[0] < svm.value <= upper[0] * (1 + 1e-6)
+    first, _, last = (e.value for e in tiny.select("svm_distance"))
+    assert last < 0.05 < first
+    # Its function attains that margin at the points, and so does the net's, its own margin.
+    t, y = line(6).x[:, 0], line(6).y
+    curve = {e.keys["t"]: e.value for e in tiny.select("svm_output")}
+    at_points = y * np.interp(t, list(curve), list(curve.values()))
+    assert at_points.min() == pytest.approx(svm.value, rel=1e-3)
+    (margin,) = tiny.select("margin", {"part": "line", "depth": 2, "l2": 1e-9})
+    curve = {e.keys["t"]: e.value for e in tiny.select("output", {"l2": 1e-9})}
+    at_points = y * np.interp(t, list(curve), list(curve.values()))
+    assert at_points.min() == pytest.approx(margin.value, rel=1e-2)
+    assert "functions on the line" in [ax.get_title() for ax in tiny.plot().axes]
 
 
 def test_digits_of_ten_classes():

@@ -1,7 +1,8 @@
 """Data sets, each a `Dataset` of inputs and labels, and inputs without labels.
 
 - `xor_noise`: the XOR distribution, which `planted_xor`, a network of four units, classifies;
-- `teacher`: labels of a random ReLU network, or of one from `planted_teacher`;
+- `teacher`: labels of a random ReLU network, or of one from `planted_teacher`; its margin can be
+  bounded from below, which `teacher_acceptance` of the inputs satisfy;
 - `digits` and `mnist`: handwritten digits, from scikit-learn or from files of yours;
 - `iid_inputs` and `sphere`: inputs without labels;
 - `moment` and `even_moments`: moments of the coordinates of `iid_inputs`, and of any inputs.
@@ -16,7 +17,13 @@ from kernelgap.datasets.moments import (
     moment,
 )
 from kernelgap.datasets.spherical import sphere
-from kernelgap.datasets.teachers import Inputs as Inputs, planted_teacher, teacher
+from kernelgap.datasets.teachers import (
+    Inputs as Inputs,
+    Weights as Weights,
+    planted_teacher,
+    teacher,
+    teacher_acceptance,
+)
 from kernelgap.datasets.xor import Noise as Noise, Signal as Signal, planted_xor, xor_noise
 
 __all__ = [
@@ -30,5 +37,6 @@ __all__ = [
     "planted_xor",
     "sphere",
     "teacher",
+    "teacher_acceptance",
     "xor_noise",
 ]

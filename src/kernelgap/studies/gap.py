@@ -10,7 +10,8 @@ inputs fails while n << d^2. The study measures both, on fresh data, for three l
 On `data="digits"` it draws the learning curves of net and svm on two classes of real digits.
 
 References:
-    Paper A, whose exact protocol is unknown to us; grids, optimiser and l2 path are this project's.
+    Paper A, the separation theorem. An experiment of the paper on this distribution is not known to
+    us; grids, optimiser and l2 path are this project's.
 """
 
 import dataclasses

@@ -2,25 +2,26 @@
 
 As lambda falls, minimisers of the regularised loss have normalised margins that tend to the largest
 one. For two layers the largest margin of any width lies in a certified band; deeper nets and ten
-classes show their own margins, and how well they satisfy its first-order conditions.
+classes show their own margins, and how well they satisfy its first-order conditions. On the line,
+functions of nets are compared with that of the l1-SVM over units spread evenly on the circle.
 
 References:
-    Paper A, the theorem on weak regularisation. Data, nets and path of lambda are this project's.
+    Paper A, the theorem on weak regularisation; from its first versions, the experiment on the
+    line: units a relu(w t + b), weight decay on a, w and b, against the l1-SVM over 1000 evenly
+    spaced (w, b) with w^2 + b^2 = 1, at lambda about 1e-14. The preset `paper` has these settings;
+    the points are not known to us, and ours. The other data, depths and the path of lambda are this
+    project's.
 """
 
 import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import datasets, margins, models
-from kernelgap.datasets import Dataset
-from kernelgap.models import Model
-from kernelgap.studies import seeds
-from kernelgap.studies.estimates import NAN, POSITIVE, REAL, SHARE, Estimate, Range, Row, means
+from kernelgap import datasets
+from kernelgap.studies import margin_path_rows
+from kernelgap.studies.estimates import POSITIVE, REAL, SHARE, Estimate, Range, Row, means
 from kernelgap.studies.execution import Cell
 from kernelgap.studies.options import Config, about_options, option
 from kernelgap.studies.panels import BLUE, GREEN, GREY, ORANGE, Curve, Panel
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["STUDY", "MarginPathConfig"]
 
-_PARTS = ("xor", "line", "digits")
 _DIGITS_DEPTH = 3
 
 
@@ -45,16 +45,19 @@ class MarginPathConfig(Config):
         >>> tiny = margin_path.MarginPathConfig(
         ...     parts=("line",), line_n=4, depths=(2,), width=8, l2s=(1e-2, 1e-4), steps=50,
         ...     seeds=2)
-        >>> len(margin_path.STUDY.run(tiny).rows)
-        4
+        >>> len(margin_path.STUDY.run(tiny).rows)  # 2 seeds, 2 l2s; 41 points for each
+        168
     """
 
     parts: tuple[Literal["xor", "line", "digits"], ...] = option(
-        _PARTS, "subset of: xor, line (exact optimum), digits (ten classes)"
+        margin_path_rows.PARTS, "subset of: xor, line (exact optimum), digits (ten classes)"
     )
     d: int = option(20, "input dimension of xor", minimum=2)
     n: int = option(160, "training samples of xor", minimum=2)
     line_n: int = option(8, "points of the line; pairs of neighbours share a label", minimum=2)
+    features: int = option(
+        1000, "units (w, b) of the l1-SVM on the line, evenly spaced on the circle", minimum=8
+    )
     digits_n: int = option(300, "training images of digits", minimum=10)
     depths: tuple[int, ...] = option(
         (2, 3, 4), "layers of the nets; digits uses those up to 3", minimum=2
@@ -87,6 +90,12 @@ _PRESETS: dict[str, dict[str, Any]] = {
     },
     "default": {},
     "large": {"d": 40, "n": 320, "digits_n": 1000, "width": 256, "steps": 3000, "seeds": 10},
+    "paper": {
+        "parts": ("line",),
+        "depths": (2,),
+        "l2s": (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14),
+        "steps": 5000,
+    },
 }
 
 
@@ -97,103 +106,24 @@ def _check(config: MarginPathConfig) -> None:
 
 
 def _cells(config: MarginPathConfig) -> list[Cell]:
-    return [
+    cells = [
         Cell((part, depth))
         for part in config.parts
         for depth in config.depths
         if part != "digits" or depth <= _DIGITS_DEPTH
     ]
+    return cells + [Cell(("function", 2))] * (Cell(("line", 2)) in cells)
 
 
 def _run_cell(config: MarginPathConfig, identity: tuple) -> list[Row]:
     part, depth = identity
-    key = jax.random.fold_in(jax.random.key(config.seed), _PARTS.index(part))
-    data_keys, net_keys, search_keys = jax.random.split(key, (3, config.seeds))
-    data = jax.device_get(_data(config, part, data_keys))
-    outputs = 10 if part == "digits" else None
-    model = models.homogeneous_mlp((config.width,) * (depth - 1), outputs=outputs)
-    how = (model, config.l2s, config.steps, config.learning_rate)
-    paths = jax.device_get(seeds.over_seeds(_path, (net_keys, data), static=how))
-    rows = []
-    for seed, (x, y) in enumerate(seeds.each(data)):
-        path = jax.tree.map(lambda leaf, s=seed: leaf[s], paths)
-        nets = [jax.tree.map(lambda leaf, k=k: leaf[k], path.records)
-                for k in range(len(config.l2s))]  # fmt: skip
-        certified = {"lower": NAN, "upper": NAN}
-        loss_gaps = [NAN] * len(config.l2s)
-        if depth == 2 and part != "digits":
-            best = margins.max_margin(x, y, key=search_keys[seed])
-            # The best observed margin is a lower bound as well.
-            lower = max(best.lower, float(np.max(path.margins["l2"])))
-            certified = {"lower": lower, "upper": best.upper}
-            # Below this, terms of the loss are too small for a certificate in double precision.
-            loss_gaps = [
-                _loss_gap(model, net, x, y, l2) if l2 >= 1e-8 else NAN
-                for net, l2 in zip(nets, config.l2s, strict=True)
-            ]
-        rows += [
-            {"part": part, "depth": depth, "seed": seed, "l2": l2}
-            | _row(model, path, k, nets[k], x, y)
-            | certified
-            | {"loss_gap": loss_gaps[k]}
-            for k, l2 in enumerate(config.l2s)
-        ]
-    return rows
-
-
-def _row(
-    model: Model, path: margins.RegularizationPath, k: int, params: Any, x: jax.Array, y: jax.Array
-) -> Row:
-    """Return what was recorded at one l2, and the optimality conditions of the margin."""
-    conditions = margins.kkt_residuals(model, params, x, y)
-    return {
-        "margin": float(path.margins["l2"][k]),
-        "smoothed_margin": float(path.margins["smooth"][k]),
-        "norm": float(path.norm[k]),
-        "log_loss": float(path.log_loss[k]),
-        "log_data_loss": float(path.log_data_loss[k]),
-        "stationarity": float(path.stationarity[k]),
-        "kkt_stationarity": float(conditions.stationarity),
-        "kkt_slackness": float(conditions.slackness),
-        "train_error": float(path.train_error[k]),
-    }
-
-
-def _loss_gap(model: Model, params: Any, x: jax.Array, y: jax.Array, l2: float) -> float:
-    # (L - lower bound of L*) / L
-    bounded = margins.duality_gap(model, params, x, y, l2=l2, steps=0)
-    return bounded.gap / bounded.loss
-
-
-def _data(config: MarginPathConfig, part: str, keys: jax.Array) -> Dataset:
-    if part == "xor":
-        return seeds.xor(keys, config.n, config.d)
-    if part == "line":
-        x, y = seeds.line(config.line_n)
-        return Dataset(*(jnp.broadcast_to(a, (config.seeds, *a.shape)) for a in (x, y)))
-    return seeds.first(seeds.digits(keys, tuple(range(10))), config.digits_n)
-
-
-def _path(
-    model: Model,
-    l2s: tuple[float, ...],
-    steps: int,
-    learning_rate: float,
-    key: jax.Array,
-    data: Dataset,
-) -> margins.RegularizationPath:
-    return margins.regularization_path(
-        model,
-        model.init(key, data.x.shape[1]),
-        *data,
-        l2s=l2s,
-        steps=steps,
-        learning_rate=learning_rate,
-        record=lambda params: params,
-    )
+    if part == "function":
+        return margin_path_rows.function_rows(config)
+    return margin_path_rows.path_rows(config, part, depth)
 
 
 def _summarize(config: MarginPathConfig, rows: list[Row]) -> list[Estimate]:
+    functions = [row for row in rows if row["part"] == "function"]
     rows = [
         row
         | {
@@ -202,6 +132,7 @@ def _summarize(config: MarginPathConfig, rows: list[Row]) -> list[Estimate]:
             "kkt_gap": row["kkt_stationarity"] ** 2 + 2 * row["kkt_slackness"],
         }
         for row in rows
+        if row["part"] != "function"
     ]
     # No margin exceeds the largest one, so that `lower` includes the margins of the path.
     ranges: dict[str, Range] = dict.fromkeys(("train_error", "loss_gap"), SHARE)
@@ -216,16 +147,29 @@ def _summarize(config: MarginPathConfig, rows: list[Row]) -> list[Estimate]:
         if e.metric == "margin"
     ]
     bands = [row["upper"] / row["lower"] for row in rows if np.isfinite(row["upper"])]
-    largest = Estimate("largest_upper_over_lower", {}, max(bands)) if bands else None
-    return [*estimates, largest] if largest else estimates
+    if bands:
+        estimates.append(Estimate("largest_upper_over_lower", {}, max(bands)))
+    if functions:
+        ends = [row for row in functions if row["t"] == functions[0]["t"]]
+        estimates += means(ends, ("l2",), {"svm_distance": POSITIVE})
+        estimates.append(Estimate("svm_margin", {}, functions[0]["svm_margin"]))
+        estimates += means(functions, ("l2", "t"), {"output": REAL})
+        estimates += [
+            Estimate("svm_output", {"t": row["t"]}, row["svm_output"])
+            for row in functions
+            if (row["seed"], row["l2"]) == (0, config.l2s[-1])
+        ]
+    return estimates
 
 
 def _tables(config: MarginPathConfig) -> list[Table]:
-    shown = {config.l2s[0], config.l2s[len(config.l2s) // 2], config.l2s[-1]}
+    shown = {config.l2s[k] for k in margin_path_rows.shown(config.l2s)}
     columns = {"margin": ".4f", "of_upper": ".3f", "kkt_gap": ".1e", "loss_gap": ".1e"}
     return [
         Table(columns, where=lambda keys: keys["l2"] in shown),
         Table({"largest_upper_over_lower": ".4f"}, "certified"),
+        Table({"svm_margin": ".6f"}, f"line, half the l1-SVM's over {config.features} units"),
+        Table({"svm_distance": ".4f"}, "largest distance to its function, relative"),
     ]
 
 
@@ -251,11 +195,14 @@ def _panels(result: Result) -> list[Panel]:
             title = f"{_NAMES[part]}, two layers"
             panels.append(Panel(title, "l2", curves, ylabel="normalised margin", draw=draw,
                                 legend="lower right", **look))  # fmt: skip
+    if ("function", 2) in result.cells:
+        panels.append(_functions(config))
     relative, residual = (
         [
             Curve(metric, {"part": part, "depth": depth}, f"{part}, depth {depth}",
                   _COLORS[part], *_DEEP.get(depth, ("v", "-.")), intervals="none")
             for part, depth in result.cells
+            if part != "function"
         ]
         for metric in ("of_last", "kkt_gap")
     )  # fmt: skip
@@ -266,6 +213,16 @@ def _panels(result: Result) -> list[Panel]:
         Panel("optimality conditions of the margin", "l2", residual,
               ylabel="KKT gap (0: a KKT point)", draw=_reverse, **both),
     ]  # fmt: skip
+
+
+def _functions(config: MarginPathConfig) -> Panel:
+    styles = zip(margin_path_rows.shown(config.l2s), (":", "--", "-"), strict=False)
+    nets = [
+        Curve("output", {"l2": config.l2s[k]}, f"net, λ = {config.l2s[k]:g}", ORANGE, style=style)
+        for k, style in styles
+    ]
+    svm = Curve("svm_output", {}, "half the l1-SVM over the circle", GREY, "o", "")
+    return Panel("functions on the line", "t", [*nets, svm], "t", "output over ||Θ||²")
 
 
 def _reverse(ax: "Axes", result: Result) -> None:

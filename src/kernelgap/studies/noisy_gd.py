@@ -15,7 +15,8 @@ bound; excesses below it cannot be distinguished.
 
 References:
     Paper A, the perturbed Wasserstein gradient flow: global convergence of the best iterate in
-    polynomial time. Problem, widths, rates and starts are this project's.
+    polynomial time. An experiment on it is not known to us: problem, widths, rates and starts are
+    this project's.
 """
 
 import dataclasses

@@ -2,34 +2,25 @@
 
 From a large initialisation gradient descent stays lazy: activation patterns hardly change and the
 net behaves like its tangent kernel. Weak l2 regularisation ends that regime from any start: the
-weights shrink, patterns change, the normalised margin grows. Both nets start from the same weights;
-units come in pairs that cancel, so that the output starts at 0.
+weights shrink, patterns change, the normalised margin grows. Both nets start from the same weights:
+units in pairs that cancel, so that the output starts at 0, or every weight N(0, 1).
 
 References:
-    Paper A (regularisation takes the net out of the kernel's regime). The protocol is this
-    project's: doubled initialisation (L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019), gradient
+    Paper A (regularisation takes the net out of the kernel's regime). The preset `paper` has the
+    settings of its experiment, as recalled: labels of a teacher with 10 units and a margin of .01,
+    weights N(0, 1); the width and the inputs are this project's. So is the default, on the XOR
+    distribution: doubled initialisation (L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019), gradient
     descent with momentum, which stays linear in the lazy regime.
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-import jax
-import jax.numpy as jnp
-import optax
-
-from kernelgap import kernels, lazy, metrics, objectives, optim
-from kernelgap._numerics.trees import squared_norm
-from kernelgap.datasets import Dataset
-from kernelgap.metrics import error_rate
-from kernelgap.models import Model, Params
-from kernelgap.studies import seeds
+from kernelgap.studies import regularization_nets, seeds
 from kernelgap.studies.estimates import NAN, POSITIVE, REAL, SHARE, Estimate, Row, means
 from kernelgap.studies.execution import Cell
-from kernelgap.studies.learners import kernel_svm, two_layer_net
 from kernelgap.studies.options import Config, option
 from kernelgap.studies.panels import BLUE, GREEN, ORANGE, Curve, Panel, level
-from kernelgap.studies.seeds import over_seeds
 from kernelgap.studies.study import Result, Study
 from kernelgap.studies.tables import Table
 
@@ -51,22 +42,24 @@ class RegularizationConfig(Config):
         22
     """
 
-    data: Literal["xor", "digits"] = option("xor", "xor (paper A) or digits (scikit-learn)")
-    d: int = option(20, "input dimension (xor)", minimum=2)
+    data: Literal["xor", "teacher", "digits"] = option(
+        "xor", "xor or teacher (paper A), or digits (scikit-learn)"
+    )
+    d: int = option(20, "input dimension (xor, teacher)", minimum=2)
     n: int = option(160, "training samples", minimum=2)
     signal: Literal["axis", "cube"] = option("axis", "form of the xor signal: axis or cube")
     noise: Literal["sign", "gaussian"] = option("sign", "noise distribution: sign or gaussian")
+    units: int = option(10, "hidden units of the teacher, whose weights are N(0, 1)", minimum=2)
+    margin: float = option(0.01, "smallest absolute output of the teacher", minimum=0)
     classes: tuple[int, ...] = option(
         (3, 8), "two digits to tell apart (digits)", minimum=0, maximum=9, length=2
     )
     seeds: int = option(10, "independent repetitions", minimum=2)
     seed: int = option(0, "base of all random keys", minimum=0)
-    n_test: int = option(10_000, "fresh test samples for each repetition (xor)", minimum=1)
-    width: int = option(
-        512,
-        "hidden units, an even number, as they start in pairs that cancel",
-        minimum=2,
-        multiple_of=2,
+    n_test: int = option(10_000, "fresh test samples for each repetition (xor, teacher)", minimum=1)
+    width: int = option(512, "hidden units, an even number", minimum=2, multiple_of=2)
+    start: Literal["paired", "normal"] = option(
+        "paired", "usual weights, units in pairs that cancel; or every weight normal, N(0, 1)"
     )
     init_scale: float = option(
         4.0, "factor on the initial weights; a large one makes training lazy", above=0
@@ -82,6 +75,19 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"width": 256, "n_test": 4000, "seeds": 5, "steps": 4000, "records": 40},
     "default": {},
     "large": {"d": 40, "n": 400, "width": 1024, "steps": 12_000},
+    "paper": {
+        "data": "teacher",
+        "n": 200,
+        "seeds": 20,
+        "width": 500,
+        "start": "normal",
+        "init_scale": 1.0,
+        "l2": 5e-4,
+        "learning_rate": 0.1,
+        "momentum": 0.0,
+        "steps": 20_000,
+        "records": 100,
+    },
 }
 _NETS: dict[str, dict[str, Any]] = {
     "regularised": {"color": BLUE, "label": "regularised"},
@@ -95,100 +101,17 @@ def _check(config: RegularizationConfig) -> None:
 
 
 def _cells(config: RegularizationConfig) -> list[Cell]:
-    return [Cell((learner,)) for learner in (*_NETS, "ntk")]
+    return [
+        Cell((learner, block.start))
+        for learner in (*_NETS, "ntk")
+        for block in seeds.blocks(config.seeds)
+    ]
 
 
 def _run_cell(config: RegularizationConfig, identity: tuple) -> list[Row]:
-    (learner,) = identity
-    train_keys, test_keys, net_keys = jax.random.split(
-        jax.random.key(config.seed), (3, config.seeds)
-    )
-    if config.data == "digits":
-        train, test = seeds.split(seeds.digits(train_keys, config.classes), config.n)
-    else:
-        form: dict[str, Any] = {"signal": config.signal, "noise": config.noise}
-        train = seeds.xor(train_keys, config.n, config.d, **form)
-        test = seeds.xor(test_keys, config.n_test, config.d, **form)
-    model = two_layer_net(config.width)
-    if learner == "ntk":
-        kernel = kernels.ntk(model)
-        pairs = zip(seeds.each(train), seeds.each(test), strict=True)
-        fits = [kernel_svm(kernel, *pair) for pair in pairs]
-        return [_row(learner, seed, NAN, row) for seed, row in enumerate(fits)]
-    half = two_layer_net(config.width // 2)
-    params = over_seeds(_paired, (net_keys,), static=(half, train.x.shape[-1]))
-    params = jax.tree.map(lambda leaf: config.init_scale * leaf, params)
-    l2 = jnp.asarray(config.l2 if learner == "regularised" else 0.0, train.x.dtype)
-    every = config.steps // config.records
-    start = over_seeds(_look, (params, params, train, test), static=(model,))
-    how = (model, config.learning_rate, config.momentum, config.steps, every)
-    records = over_seeds(_train, (params, train, test), static=how, shared=(l2,))
-    start, records = jax.device_get((start, records))
-    rows = []
-    for seed in range(config.seeds):
-        rows.append(_row(learner, seed, 0, {k: v[seed] for k, v in start._asdict().items()}))
-        for i in range(config.records):
-            look: dict[str, Any] = {k: v[seed, i] for k, v in records._asdict().items()}
-            rows.append(_row(learner, seed, (i + 1) * every, look))
-    return rows
-
-
-class _Look(NamedTuple):
-    """Measurements of a net at one moment."""
-
-    error: jax.Array
-    train_error: jax.Array
-    margin: jax.Array
-    activation_change: jax.Array
-    norm: jax.Array
-    loss: jax.Array
-
-
-def _row(learner: str, seed: int, step: float, measured: dict) -> Row:
-    columns = {name: float(measured.get(name, NAN)) for name in _Look._fields}
-    return {"learner": learner, "seed": seed, "step": step} | columns
-
-
-def _look(model: Model, params0: Params, params: Params, train: Dataset, test: Dataset) -> _Look:
-    outputs = model.apply(params, train.x)
-    return _Look(
-        error_rate(model.apply(params, test.x), test.y),
-        error_rate(outputs, train.y),
-        metrics.normalized_margin(model, params, *train),
-        lazy.activation_change(model, params0, params, train.x)[0],
-        jnp.sqrt(squared_norm(params)),
-        jnp.mean(objectives.logistic_losses(outputs, train.y)),
-    )
-
-
-def _paired(half: Model, d: int, key: jax.Array) -> Params:
-    """Pair each unit with one of opposite output weight, so that the net starts at 0."""
-    hidden, readout = half.init(key, d)
-    # The usual readouts of a net of this width are smaller by the root of two.
-    pair = jnp.concatenate([readout, -readout]) / jnp.sqrt(jnp.asarray(2, readout.dtype))
-    return jnp.concatenate([hidden, hidden]), pair
-
-
-def _train(
-    model: Model,
-    learning_rate: float,
-    momentum: float,
-    steps: int,
-    every: int,
-    l2: jax.Array,
-    params0: Params,
-    train: Dataset,
-    test: Dataset,
-) -> _Look:
-    return optim.train(
-        objectives.regularized_logistic(model.apply, l2=l2),
-        params0,
-        train,
-        optax.sgd(learning_rate, momentum=momentum),
-        steps=steps,
-        record=lambda params: _look(model, params0, params, train, test),
-        record_every=every,
-    ).records
+    learner, start = identity
+    (block,) = (b for b in seeds.blocks(config.seeds) if b.start == start)
+    return regularization_nets.rows(config, learner, block)
 
 
 def _summarize(config: RegularizationConfig, rows: list[Row]) -> list[Estimate]:
@@ -209,7 +132,9 @@ def _panels(result: Result) -> list[Panel]:
     def panel(metric: str, title: str, **look: Any) -> Panel:
         curves = [Curve(metric, {"learner": learner}, **v) for learner, v in _NETS.items()]
         x = "step" if metric == "activation_change" else _after_the_start
-        return Panel(title, x, curves, "step of gradient descent", draw=_lines, **look)
+        ticks = [k * result.config.steps / 4 for k in range(5)]
+        look = {"ticks": ticks, "draw": _lines} | look
+        return Panel(title, x, curves, "step of gradient descent", **look)
 
     return [
         panel("error", "test error", bottom=0),
@@ -219,7 +144,7 @@ def _panels(result: Result) -> list[Panel]:
 
 
 def _after_the_start(keys: Any) -> float:
-    """Leave out the start, where the net is 0 and its error and margin have no meaning."""
+    """Leave out the start, where a net of pairs is 0 and error and margin have no meaning."""
     return keys["step"] or NAN
 
 
@@ -234,6 +159,15 @@ def _lines(ax: "Axes", result: Result) -> None:
         ax.axhline(planted, color=GREEN, lw=1.3, ls="-.", label="planted network")
 
 
+def _caption(config: RegularizationConfig) -> str:
+    data = "teacher with {units} ReLU units" if config.data == "teacher" else "{data}"
+    start = "weights N(0, 1)" if config.start == "normal" else "the same initialisation"
+    return (
+        f"{data}, n = {{n}}, {{width}} units from {start} scaled by {{init_scale:g}}, "
+        "λ = {l2:g} or 0, {seeds} seeds, 95% intervals"
+    )
+
+
 STUDY = Study(
     name="regularization",
     title="with and without weight decay from the same lazy start, against the tangent kernel",
@@ -246,7 +180,6 @@ STUDY = Study(
     summarize=_summarize,
     tables=_tables,
     panels=_panels,
-    caption="{data}, n = {n}, {width} units from the same initialisation scaled by {init_scale:g}, "
-    "λ = {l2:g} or 0, {seeds} seeds, 95% intervals",
+    caption=_caption,
 )
 """The study; `STUDY.run(config)` runs it."""

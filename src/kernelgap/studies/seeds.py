@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kernelgap import datasets
 from kernelgap._numerics import checks
@@ -118,31 +119,54 @@ def teacher(
     d: int,
     *,
     units: int,
+    weights: datasets.Weights = "unit",
     inputs: datasets.Inputs = "sphere",
     labels: Literal["sign", "value"] = "sign",
+    margin: float = 0.0,
 ) -> Dataset:
     """Return `datasets.teacher`, each seed with its own teacher: x (seeds, n, d), on the host.
 
     Inputs on the sphere get the radius sqrt(d), about the norm of Gaussian ones, so that the same
-    settings of a net suit both.
+    settings of a net suit both. The teacher's unnormalised margin refers to these inputs.
     """
-    static = (n, d, units, inputs, labels)
-    return jax.device_get(over_seeds(_teacher, (teacher_keys, keys), static=static))
+    static = (n, d, units, weights, inputs, labels, margin)
+    data = jax.device_get(over_seeds(_teacher, (teacher_keys, keys), static=static))
+    if np.isnan(data.y).any():
+        (missed,) = np.nonzero(np.isnan(data.y).any(axis=1))
+        error = ValueError(f"`margin` must be reached by at least one input in a thousand; got "
+                           f"{margin:g}, too much for the teacher of seed {missed[0]}")  # fmt: skip
+        raise about_options(error, "margin")
+    return data
 
 
 def _teacher(
     n: int,
     d: int,
     units: int,
+    weights: datasets.Weights,
     inputs: datasets.Inputs,
     labels: Literal["sign", "value"],
+    margin: float,
     teacher_key: jax.Array,
     key: jax.Array,
 ) -> Dataset:
-    params = datasets.planted_teacher(teacher_key, d, units=units)
-    data = datasets.teacher(key, n, d, params=params, inputs=inputs, labels=labels)
-    scale = jnp.asarray(d**0.5 if inputs == "sphere" else 1.0, data.x.dtype)
-    return Dataset(data.x * scale, data.y * scale if labels == "value" else data.y)
+    params = datasets.planted_teacher(teacher_key, d, units=units, weights=weights)
+    scale = d**0.5 if inputs == "sphere" else 1.0
+    form: dict[str, Any] = {"inputs": inputs, "labels": labels, "margin": margin / scale}
+    data = datasets.teacher(key, n, d, params=params, **form)
+    factor = jnp.asarray(scale, data.x.dtype)
+    return Dataset(data.x * factor, data.y * factor if labels == "value" else data.y)
+
+
+def blocks(total: int, size: int = 10) -> list[range]:
+    """Return the seeds in blocks of at most `size`, so that long runs have short cells.
+
+    Example:
+        >>> from kernelgap.studies import seeds
+        >>> seeds.blocks(25)
+        [range(0, 10), range(10, 20), range(20, 25)]
+    """
+    return [range(k, min(k + size, total)) for k in range(0, total, size)]
 
 
 def digits(keys: jax.Array, classes: tuple[int, ...]) -> Dataset:

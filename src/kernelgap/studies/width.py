@@ -11,29 +11,22 @@ up to a width, `running`, is thus a lower bound on the largest margin of that wi
 itself, and cannot fall.
 
 References:
-    Paper A: the margin against the width, constant from n on for two layers, and the bound.
-    Teacher, samples and training are this project's.
+    Paper A: the margin against the width, constant from n on for two layers, and the bound. The
+    presets `paper` and `paper-mnist` have the settings of the experiment in its second version,
+    except for what is not known to us: the number of samples, their distribution, the batches. The
+    path of weak regularisation and its restarts are this project's.
 """
 
 import dataclasses
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import bounds, margins, metrics
-from kernelgap.datasets import Dataset
-from kernelgap.metrics import error_rate
-from kernelgap.models import Model
-from kernelgap.studies import seeds
-from kernelgap.studies.estimates import NAN, POSITIVE, REAL, SHARE, Estimate, Row, means
+from kernelgap.studies import seeds, width_nets
+from kernelgap.studies.estimates import POSITIVE, REAL, SHARE, Estimate, Row, means
 from kernelgap.studies.execution import Cell
-from kernelgap.studies.learners import two_layer_net
 from kernelgap.studies.options import Config, option
 from kernelgap.studies.panels import GREEN, GREY, SKY, Curve, Panel, mark_vacuous
-from kernelgap.studies.seeds import over_seeds
 from kernelgap.studies.study import Result, Study
 from kernelgap.studies.tables import Table
 
@@ -55,18 +48,26 @@ class WidthConfig(Config):
         4
     """
 
-    data: Literal["teacher", "digits"] = option("teacher", "teacher, or digits (scikit-learn)")
+    data: Literal["teacher", "digits", "mnist"] = option(
+        "teacher", "teacher, digits (scikit-learn), or all ten classes of mnist"
+    )
+    mnist: str = option("", "folder with the four MNIST files (mnist)")
     widths: tuple[int, ...] = option(
         (4, 8, 16, 32, 64, 128, 256, 512, 1024), "hidden units", minimum=1, increasing=True
     )
     d: int = option(20, "input dimension (teacher)", minimum=1)
     units: int = option(10, "hidden units of the teacher", minimum=2)
+    margin: float = option(0.01, "smallest absolute output of the teacher", minimum=0)
     n: int = option(64, "training samples", minimum=2)
     classes: tuple[int, ...] = option(
         (3, 8), "two digits to tell apart (digits)", minimum=0, maximum=9, length=2
     )
-    seeds: int = option(10, "repetitions, each with its own teacher and sample", minimum=2)
+    seeds: int = option(10, "repetitions, each with its own teacher and sample", minimum=1)
     seed: int = option(0, "base of all random keys", minimum=0)
+    training: Literal["path", "descent"] = option(
+        "path", "path: by Adam at each l2 in turn; descent: gradient descent, at the last l2"
+    )
+    batch: int = option(0, "samples in a step of gradient descent; 0 for all", minimum=0)
     restarts: int = option(
         3, "nets for each seed and width; the one of largest margin counts", minimum=1
     )
@@ -77,9 +78,11 @@ class WidthConfig(Config):
         above=0,
         decreasing=True,
     )
-    steps: int = option(400, "full-batch Adam steps for each l2", minimum=1)
+    steps: int = option(
+        400, "full-batch Adam steps for each l2, or steps of gradient descent", minimum=1
+    )
     learning_rate: float = option(
-        0.01, "Adam learning rate; it falls to 0 over the steps of each l2", above=0
+        0.01, "learning rate; that of Adam falls to 0 over the steps of each l2", above=0
     )
     certified: int = option(
         10,
@@ -102,85 +105,56 @@ _PRESETS: dict[str, dict[str, Any]] = {
     },
     "default": {},
     "large": {"n": 160, "restarts": 5, "steps": 1000},
+    "paper": {
+        "training": "descent",
+        "widths": tuple(2**k for k in range(4, 11)),
+        "n": 200,
+        "seeds": 20,
+        "restarts": 1,
+        "l2s": (1e-5,),
+        "learning_rate": 0.1,
+        "steps": 80_000,
+        "certified": 0,
+    },
+    "paper-mnist": {
+        "data": "mnist",
+        "training": "descent",
+        "widths": tuple(2**k for k in range(6, 16)),
+        "n": 60_000,
+        "batch": 100,
+        "seeds": 1,
+        "restarts": 1,
+        "l2s": (1e-6,),
+        "learning_rate": 0.01,
+        "steps": 360_000,  # 600 epochs
+        "certified": 0,
+    },
 }
 
 
 def _check(config: WidthConfig) -> None:
     if config.data == "digits":
         seeds.leave_some(config.n, config.classes, "n")
+    if config.data == "mnist":
+        width_nets.check_mnist(config)
 
 
 def _cells(config: WidthConfig) -> list[Cell]:
-    certificate = [Cell(("any", 0))] if config.certified else []
-    return [Cell(("net", width)) for width in config.widths] + certificate
+    nets = [
+        Cell(("net", width, block.start))
+        for width in config.widths
+        for block in seeds.blocks(config.seeds)
+    ]
+    certified = config.certified and config.data != "mnist"
+    return nets + [Cell(("any", 0, 0))] * bool(certified)
 
 
 def _run_cell(config: WidthConfig, identity: tuple) -> list[Row]:
-    learner, width = identity
-    teacher_keys, train_keys, test_keys, net_keys = jax.random.split(
-        jax.random.key(config.seed), (4, config.seeds)
-    )
-    if config.data == "digits":
-        train, test = seeds.split(seeds.digits(train_keys, config.classes), config.n)
-    else:
-        form: dict[str, Any] = {"units": config.units, "inputs": "sphere"}
-        train = seeds.teacher(teacher_keys, train_keys, config.n, config.d, **form)
-        test = seeds.teacher(teacher_keys, test_keys, config.n_test, config.d, **form)
+    learner, width, start = identity
     if learner == "any":
-        pairs = zip(net_keys[: config.certified], seeds.each(train), strict=False)
-        return [_certificate(seed, key, data) for seed, (key, data) in enumerate(pairs)]
-    keys = jax.vmap(partial(jax.random.split, num=config.restarts))(net_keys)
-    static = (two_layer_net(width), config.l2s, config.steps, config.learning_rate)
-    columns = jax.device_get(over_seeds(_best_net, (keys, train, test), static=static))
-    # The largest norm under the distribution, of the sphere or of 64 pixels in [0, 1].
-    radius = 8.0 if config.data == "digits" else config.d**0.5
-    rows = []
-    for seed in range(config.seeds):
-        margin, error, train_error, square = (float(column[seed]) for column in columns)
-        bound = bounds.two_layer_margin_bound(
-            margin, n=config.n, radius=radius, mean_square=square, delta=config.delta
-        )
-        rows.append(
-            {"learner": learner, "width": width, "seed": seed, "error": error}
-            | {"train_error": train_error, "margin": margin, "upper": NAN}
-            | {"bound": float(bound.value) if margin > 0 else NAN}
-        )
-    return rows
-
-
-def _certificate(seed: int, key: jax.Array, data: Dataset) -> Row:
-    """Bound the largest margin of any width from below, by a net, and from above."""
-    reached = margins.max_margin(*data, key=key, upper=False)
-    upper = margins.upper_bound(*data).value
-    row = {"learner": "any", "width": 0, "seed": seed, "error": NAN, "train_error": NAN}
-    return row | {"margin": float(reached.lower), "upper": float(upper), "bound": NAN}
-
-
-def _best_net(
-    model: Model,
-    l2s: tuple[float, ...],
-    steps: int,
-    learning_rate: float,
-    keys: jax.Array,
-    train: Dataset,
-    test: Dataset,
-) -> tuple[jax.Array, ...]:
-    """Return (margin, error, training error, mean ||x||^2) of the best restart of a seed."""
-
-    def net(key: jax.Array) -> tuple[jax.Array, ...]:
-        start = model.init(key, train.x.shape[1])
-        how: dict[str, Any] = {"l2s": l2s, "steps": steps, "learning_rate": learning_rate}
-        params = margins.regularization_path(model, start, *train, **how).params
-        return (
-            metrics.normalized_margin(model, params, *train),
-            error_rate(model.apply(params, test.x), test.y),
-            error_rate(model.apply(params, train.x), train.y),
-        )
-
-    nets = jax.vmap(net)(keys)
-    best = jnp.argmax(nets[0])
-    square = jnp.mean(jnp.sum(jnp.square(train.x), axis=1))
-    return *(column[best] for column in nets), square
+        return width_nets.certificate_rows(config)
+    (block,) = (b for b in seeds.blocks(config.seeds) if b.start == start)
+    return width_nets.net_rows(config, width, block)
 
 
 def _summarize(config: WidthConfig, rows: list[Row]) -> list[Estimate]:
@@ -191,6 +165,16 @@ def _summarize(config: WidthConfig, rows: list[Row]) -> list[Estimate]:
         running.append(row | {"running": best[row["seed"]]})
     metrics_of_nets = {"error": SHARE, "train_error": SHARE, "bound": POSITIVE}
     estimates = means(running, ("width",), metrics_of_nets | {"margin": REAL, "running": REAL})
+    # The paper averages over the nets that separate their training samples.
+    marked = [row | {"separated": float(row["train_error"] == 0)} for row in running]
+    estimates += means(marked, ("width",), {"separated": SHARE})
+    separated = [
+        row | {"margin_if_separated": row["margin"], "error_if_separated": row["error"]}
+        for row in marked
+        if row["separated"]
+    ]
+    ranges = {"margin_if_separated": POSITIVE, "error_if_separated": SHARE}
+    estimates += means(separated, ("width",), ranges)
     certified = {row["seed"]: row for row in rows if row["learner"] == "any"}
     if certified:
         of_any = [
@@ -214,8 +198,10 @@ def _summarize(config: WidthConfig, rows: list[Row]) -> list[Estimate]:
 def _tables(config: WidthConfig) -> list[Table]:
     columns = {"margin": ".4f", "running": ".4f", "of_upper_bound": ".3f", "error": ".3f"}
     seeds = min(config.certified, config.seeds)
+    separated = {"separated": ".2f", "margin_if_separated": ".4f", "error_if_separated": ".3f"}
     return [
         Table(columns | {"bound": ".1f"}, "running: the largest margin up to this width"),
+        Table(separated, "nets without training errors, over which the paper averages"),
         Table({"best_margin_of_any_width": ".4f", "at_most": ".4f"}, f"certified, {seeds} seeds"),
     ]
 
@@ -249,9 +235,11 @@ def _any_width(ax: "Axes", result: Result) -> None:
 
 
 def _caption(config: WidthConfig) -> str:
-    digits = "digits {classes[0]} against {classes[1]}"
-    teacher = "teacher with {units} ReLU units, d = {d}"
-    data = teacher if config.data == "teacher" else digits
+    data = {
+        "teacher": "teacher with {units} ReLU units, d = {d}",
+        "digits": "digits {classes[0]} against {classes[1]}",
+        "mnist": "MNIST",
+    }[config.data]
     return f"{data}, n = {{n}}, {{seeds}} seeds, 95% intervals"
 
 
