@@ -37,7 +37,7 @@ TINY = {
         "records": 2, "spectrum_widths": (4, 16), "spectrum_seeds": 2,
     },
     "lr-transfer": {
-        "optimizers": ("sgd",), "parameterizations": ("ntk", "mup"), "widths": (2, 4),
+        "optimizers": ("sgd",), "parameterizations": ("mup",), "widths": (2, 4),
         "depths": (2,), "n": 6, "d": 3, "steps": 4, "last": 2, "batch": 3, "seeds": 2,
     },
     "width": {

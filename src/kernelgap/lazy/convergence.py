@@ -202,7 +202,8 @@ def convergence_certificate(
         The method: B. Polyak, 1963; S. Oymak, M. Soltanolkotabi, ICML 2019; C. Liu, L. Zhu,
         M. Belkin, "Loss landscapes and optimization in over-parameterized non-linear systems",
         2022. The first version of paper C (arXiv 2205.13507v1) builds on the same two inequalities;
-        statement and constants are derived by this project, with the proof in `kernelgap.lazy.convergence`.
+        statement and constants are derived by this project, with the proof in
+        `kernelgap.lazy.convergence`.
     """
     checks.choice(constants, "constants", ("ball", "run"))
     if not isinstance(loss, LossConstants):

@@ -15,6 +15,7 @@ from kernelgap.studies.estimates import (
     grouped,
     mean_interval,
     means,
+    slope,
 )
 from kernelgap.studies.panels import (
     BLUE,
@@ -92,24 +93,30 @@ def summarize(config: "LRTransferConfig", rows: list[Row]) -> list[Estimate]:
     tops: list[Row] = []
     for (*place, seed), mine in grouped(fine, (*PLACE, "seed")).items():
         rates, logs = np.array([row["learning_rate"] for row in mine]), log_losses(mine)
-        found = {"optimum": optimum(rates, logs), "least_loss": float(np.exp(logs.min()))}
-        tops.append(dict(zip(PLACE, place, strict=True)) | {"seed": seed} | found)
+        top = {"optimum": optimum(rates, logs), "least_loss": float(np.exp(logs.min()))}
+        tops.append(dict(zip(PLACE, place, strict=True)) | {"seed": seed} | top)
     ranges = {"optimum": POSITIVE, "least_loss": POSITIVE}
     estimates += means(tops, PLACE, ranges, of=_geometric)
-    for (*place, depth), mine in grouped(tops, PLACE[:3]).items():
-        keys = dict(zip(PLACE, (*place, depth), strict=False))
+    for (optimizer, form, depth), mine in grouped(tops, PLACE[:3]).items():
+        keys = {"optimizer": optimizer, "parameterization": form, "depth": depth}
         at_end = sum(np.isnan(row["optimum"]) for row in mine)
         estimates.append(Estimate("optima_at_end_of_grid", keys, at_end))
         if len(config.widths) > 1:
-            logs = np.log2([[row["optimum"] for row in by_seed] for by_seed in
-                            grouped(mine, ("seed",)).values()])  # fmt: skip
-            away = np.log2(config.widths) - np.mean(np.log2(config.widths))
-            slopes = logs @ away / (away @ away)
-            known = slopes[np.isfinite(slopes)]
-            interval = mean_interval(known) if len(known) else Interval(NAN)
-            estimates.append(Estimate("slope", keys, *interval))
-            estimates.append(Estimate("predicted_slope", keys, predicted_slope(*place, depth)))
+            predicted = predicted_slope(optimizer, form, depth)
+            estimates.append(Estimate("slope", keys, *_slope(mine)))
+            estimates.append(Estimate("predicted_slope", keys, predicted))
     return estimates
+
+
+def _slope(tops: list[Row]) -> Interval:
+    """Return the mean slope of log optimum on log width over the seeds with all optima."""
+    curves = [
+        ([row["width"] for row in mine], [row["optimum"] for row in mine])
+        for mine in grouped(tops, ("seed",)).values()
+    ]
+    slopes = [float(slope(widths, optima)) for widths, optima in curves]
+    known = [value for value in slopes if np.isfinite(value)]
+    return mean_interval(known) if known else Interval(NAN)
 
 
 def _geometric(values: Any, within: Range) -> Interval:
