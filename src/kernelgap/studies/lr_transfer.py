@@ -187,7 +187,9 @@ def _train(
 
         return jax.lax.scan(step, (params, rule.init(params)), samples)[1]
 
-    return jax.lax.map(losses_at, rates)  # one by one: on a CPU as fast as a batch, in less memory
+    # One by one: on a CPU as fast as a batch, in less memory. Optax has no strict promotion.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return jax.lax.map(losses_at, rates)
 
 
 def _optimizer(
