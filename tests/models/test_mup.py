@@ -1,5 +1,7 @@
 """The laws of maximal updates: abc-equivalence, and one step at growing widths."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ x = jax.random.normal(jax.random.key(1), (8, 5))
 y = jnp.sin(x[:, 0])
 
 
-def _net(widths, parameterization, activation="tanh"):
+def _net(widths, parameterization, activation: Any = "tanh"):
     return kg.models.mlp(widths, activation=activation, parameterization=parameterization)
 
 

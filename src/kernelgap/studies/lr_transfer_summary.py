@@ -165,7 +165,7 @@ def _losses(result: "Result", optimizer: str, form: str) -> Panel:
 
 def _shade(k: int, count: int) -> str:
     """Return colours from light to dark blue, for increasing widths."""
-    share = 0.25 + 0.75 * (k + 1) / count
+    share = 1 - 0.75 * (count - 1 - k) / max(count - 1, 1)
     return "#" + "".join(f"{round(255 - share * (255 - c)):02x}" for c in (8, 48, 107))
 
 
@@ -179,8 +179,16 @@ def _optima(result: "Result", optimizer: str) -> Panel:
             slopes = [interval_text(e, ".2f") for e in result.select("slope", place)]
             label = ", ".join([f"{form}, {depth} layers", *(f"slope {text}" for text in slopes)])
             curves.append(Curve("optimum", place, label, color, marker, _STYLES[k % 3]))
-    return Panel(f"{_NAMES[optimizer]}: best learning rate", "width", curves, "width",
-                 "best learning rate", "x", draw=partial(_draw_predictions, optimizer))  # fmt: skip
+    return Panel(
+        f"{_NAMES[optimizer]}: best learning rate",
+        "width",
+        curves,
+        "width",
+        "best learning rate",
+        log="x",
+        draw=partial(_draw_predictions, optimizer),
+        legend="upper left",
+    )
 
 
 def _draw_predictions(optimizer: str, ax: "Axes", result: "Result") -> None:
@@ -191,7 +199,10 @@ def _draw_predictions(optimizer: str, ax: "Axes", result: "Result") -> None:
             line = end.value * (widths / widths[-1]) ** e.value
             ax.plot(widths, line, color=GREY, lw=0.8, ls=(0, (1, 2)), label=label, zorder=1)
             label = ""
-    fit_log_axis(ax, below=2, above=2 ** (1 + 2 * len(result.config.depths)))
+    fit_log_axis(ax)
+    low, high = ax.get_ylim()
+    share = min(0.6, 0.085 * len(ax.get_legend_handles_labels()[1]))  # of the height, the legend's
+    ax.set_ylim(low, high * (high / low) ** (share / (1 - share)))
 
 
 def _mark_optima(ax: "Axes", result: "Result") -> None:
