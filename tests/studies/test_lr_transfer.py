@@ -86,3 +86,18 @@ def test_losses_are_those_of_optim_train():
 def test_refuses(options, match):
     with pytest.raises(ValueError, match=match):
         lr_transfer.STUDY.run(Config(**options))
+
+
+def test_noisy_descent_without_noise_is_sgd_and_rates_share_their_draws():
+    model = kg.models.mlp((8,), activation="relu", parameterization="mup")
+    x = jax.random.normal(jax.random.key(1), (6, 3))
+    params, rates = model.init(jax.random.key(0), 3), jnp.array([0.05, 0.1, 0.2])
+
+    def losses(optimizer, temperature, rates):
+        static = (model, optimizer, "squared", 4, 3, temperature)
+        return lr_transfer._train(*static, rates, jax.random.key(2), params, x, x[:, 0])
+
+    assert_close(losses("noisy_gd", 0.0, rates), losses("sgd", 0.0, rates), factor=100)
+    noisy = losses("noisy_gd", 1e-3, rates)
+    assert_close(noisy[1:2], losses("noisy_gd", 1e-3, rates[1:2]), factor=100)
+    assert np.all(np.abs(noisy - losses("sgd", 0.0, rates))[:, 1:] > 1e-5)
