@@ -67,7 +67,7 @@ SMOOTH = {
     "steep": kg.models.SmoothActivation("tanh", scale=0.4),
     "gated": kg.models.SmoothActivation("erf", scale=0.7, gated=True),
 }
-PARAMETERIZATIONS = ("standard", "ntk", "mean_field")
+PARAMETERIZATIONS = ("standard", "ntk", "mean_field", "mup")
 
 models = kg.testing.models()
 smooth_models = st.builds(

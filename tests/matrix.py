@@ -351,6 +351,10 @@ ROWS = {
     ),
     "objectives.squared_losses": Row(lambda d: kg.objectives.squared_losses(d.f, d.t), "f t"),
     "optim.noisy_gd": Row(_noisy, "moved", partial=True),
+    "optim.scale_by_fan_in": Row(
+        lambda d: kg.optim.scale_by_fan_in(NET, 4).update(d.moved, None)[0], "moved",
+        partial=True,
+    ),
     "optim.train": Row(_train, "params x y"),
     "predictors.best_in_span": Row(
         lambda d: kg.predictors.best_in_span(KERNEL, d.x, d.x, d.t).decision_function(d.x),

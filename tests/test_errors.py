@@ -133,6 +133,7 @@ GIVEN = {
     "objectives.regularized_squared": {"apply": net.apply},
     "objectives.squared_losses": {"outputs": y, "y": y},
     "optim.noisy_gd": {"learning_rate": 0.1, "key": key},
+    "optim.scale_by_fan_in": {"model": net, "d": 3},
     "optim.train": {
         "loss": loss, "params": params, "data": (x, y), "optimizer": optax.sgd(0.1), "steps": 1,
     },

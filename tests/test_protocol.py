@@ -159,6 +159,15 @@ def test_noisy_gd_is_equal_by_description():
     assert make(neurons=net.neurons) != make(neurons=again, key=jax.random.key(1))
 
 
+def test_scale_by_fan_in_is_equal_by_description():
+    first, again, other = (
+        kg.optim.scale_by_fan_in(kg.models.homogeneous_mlp((m,)), 3) for m in (4, 4, 5)
+    )
+    assert first == again
+    assert hash(first) == hash(again)
+    assert first != other
+
+
 def test_a_loss_keeps_the_strength_it_was_given():
     strength = np.array(0.5)
     loss = logistic(l2=strength)

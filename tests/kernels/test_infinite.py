@@ -69,7 +69,9 @@ def test_rotation_invariance(model, kernel, key):
     ("name", "parameterization", "widths"),
     slow_but(
         itertools.product(
-            ["relu", "leaky_relu", "abs", "odd"], PARAMETERIZATIONS, [(), (7,), (6, 5), (5, 4, 3)]
+            ["relu", "leaky_relu", "abs", "odd"],
+            PARAMETERIZATIONS[:3],
+            [(), (7,), (6, 5), (5, 4, 3)],
         ),
         kept=[
             ("leaky_relu", "standard", (7,)),

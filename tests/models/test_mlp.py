@@ -70,7 +70,8 @@ def test_initial_weights_have_the_documented_law(parameterization):
         (width,), parameterization=parameterization, outputs=30, init_scale=c
     )
     hidden, readout = model.init(key, d)
-    stds = {"standard": (d**-0.5, width**-0.5), "ntk": (1, 1), "mean_field": (d**-0.5, 1)}
+    stds = {"standard": (d**-0.5, width**-0.5), "ntk": (1, 1), "mean_field": (d**-0.5, 1),
+            "mup": ((d * width) ** -0.5, width**-0.5)}  # fmt: skip
     for weights, std in zip((hidden, readout), stds[parameterization], strict=True):
         # The standard deviation of n samples deviates by 1 / sqrt(2n), relatively; six of them.
         assert abs(float(weights.std()) / (c * std) - 1) < 6 / (2 * weights.size) ** 0.5
@@ -89,7 +90,8 @@ def test_parameterizations_are_the_same_functions(outputs):
         )
         params = model.init(key, d)
         factors = {"standard": (1, 1, 1), "ntk": (d**-0.5, 5**-0.5, 4**-0.5),
-                   "mean_field": (1, 1 / 5, 1 / 4)}[parameterization]  # fmt: skip
+                   "mean_field": (1, 1 / 5, 1 / 4),
+                   "mup": (5**0.5, (4 / 5) ** 0.5, 4**-0.5)}[parameterization]  # fmt: skip
         effective = tuple(s * w for s, w in zip(factors, params, strict=True))
         assert_close(model.apply(params, x), standard.apply(effective, x))
 
@@ -126,7 +128,7 @@ def test_neuron_radius_makes_the_output_a_mean_over_unit_neurons(parameterizatio
         ({"widths": (0,)}, ValueError, "`widths` must be an integer >= 1; got 0"),
         ({"widths": (1.5,)}, TypeError, "`widths` must be an integer"),
         ({"activation": "gelu"}, ValueError, "`activation` must be one of 'relu'"),
-        ({"parameterization": "mup"}, ValueError, "`parameterization` must be one of"),
+        ({"parameterization": "mu"}, ValueError, "`parameterization` must be one of"),
         ({"outputs": 0}, ValueError, "`outputs` must be an integer >= 1"),
         ({"init_scale": 0}, ValueError, "`init_scale` must be a finite number > 0"),
         ({"init_scale": float("nan")}, ValueError, "`init_scale`"),

@@ -145,7 +145,7 @@ NOT = "must be positively homogeneous.*homogeneous_mlp.*smooth activation.*tanh"
         (lambda: mlp((3,), activation=SmoothActivation("erf", "wide")), TypeError, "`activation.scale`"),
         (lambda: mlp(3), TypeError, "`widths` must be a sequence"),
         (lambda: mlp((0,)), ValueError, "`widths` must be an integer >= 1; got 0"),
-        (lambda: mlp((3,), parameterization="mup"), ValueError, "`parameterization` must be one of"),
+        (lambda: mlp((3,), parameterization="mu"), ValueError, "`parameterization` must be one of"),
         (lambda: mlp((3,), outputs=0), ValueError, "`outputs` must be an integer >= 1"),
         (lambda: mlp((3,), init_scale=0.0), ValueError, "`init_scale` must be a finite number > 0"),
         (lambda: kg.models.homogeneous_mlp((3,), activation="gelu"), ValueError,

@@ -106,7 +106,8 @@ def test_neurons_that_stay_take_the_gradient_step():
 
 
 @pytest.mark.parametrize(
-    ("parameterization", "factor"), [("standard", 1), ("mean_field", 2), ("ntk", 2**0.5)]
+    ("parameterization", "factor"),
+    [("standard", 1), ("mean_field", 2), ("ntk", 2**0.5), ("mup", 1)],
 )
 def test_time_scale_of_the_measure_flow(parameterization, factor):
     """Two copies of every unit neuron are the same measure: after equal times f is the same."""
@@ -137,7 +138,9 @@ def test_rates_of_noise_in_the_time_of_the_flow(parameterization):
     time = eta / (m * radius**2)
     assert_close(
         jnp.asarray(radius**2),
-        {"standard": 1 / m, "mean_field": 1.0, "ntk": (3 / m) ** 0.5}[parameterization],
+        {"standard": 1 / m, "mean_field": 1.0, "ntk": (3 / m) ** 0.5, "mup": 1 / m}[
+            parameterization
+        ],
     )
     hot = kg.optim.noisy_gd(eta, temperature=tau, key=key)
     moves = wide.neurons.pack(_step(hot, zero, zero)[0]) / radius

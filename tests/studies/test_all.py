@@ -36,6 +36,10 @@ TINY = {
         "d": 4, "seeds": 2, "n_test": 20, "widths": (4, 16), "depths": (2,), "steps": 4,
         "records": 2, "spectrum_widths": (4, 16), "spectrum_seeds": 2,
     },
+    "lr-transfer": {
+        "optimizers": ("sgd",), "parameterizations": ("mup",), "widths": (2, 4),
+        "depths": (2,), "n": 6, "d": 3, "steps": 4, "last": 2, "batch": 3, "seeds": 2,
+    },
     "width": {
         "d": 3, "n": 8, "widths": (2, 16), "seeds": 2, "restarts": 2, "n_test": 100, "steps": 10,
         "certified": 0,

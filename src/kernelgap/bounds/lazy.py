@@ -71,7 +71,7 @@ def lazy_bound(
         P. Bartlett, S. Mendelson, JMLR 2002 (complexity of balls; recalled); M. Ledoux,
         M. Talagrand, 1991 (contraction; recalled); M. Mohri, A. Rostamizadeh, A. Talwalkar,
         "Foundations of Machine Learning", theorem 3.3 (recalled). For wide nets: S. Arora et al.,
-        ICML 2019; paper C, whose constants we do not know.
+        ICML 2019; paper C, second version, whose constants we do not know.
     """
     if callable(curvature):
         if not array_checks.is_concrete(distance, smallest_radius):

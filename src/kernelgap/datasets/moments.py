@@ -72,7 +72,8 @@ def iid_inputs(
         5.6569
 
     References:
-        Paper C ties rates of convergence to even moments of the inputs; the distributions are ours.
+        Paper C, second version, ties rates of convergence to even moments of the inputs (its
+        abstract); the distributions are ours.
     """
     checks.random_key(key)
     n = checks.integer(n, "n", minimum=1)
@@ -192,7 +193,8 @@ def even_moments(x: ArrayLike, orders: Sequence[int] = (2, 4, 6)) -> Float[Array
         [2.5 8.5]
 
     References:
-        Paper C, whose rates depend on such moments; the empirical form is ours.
+        Paper C, second version, whose rates depend on such moments (its abstract); the empirical
+        form is ours.
     """
     x = array_checks.inputs(x)
     if isinstance(orders, str) or not isinstance(orders, Sequence) or not orders:

@@ -145,6 +145,9 @@ def check(spec: MLPSpec) -> None:
     phi = spec.activation
     if not spec.widths:
         return
+    if spec.parameterization == "mup":
+        raise ValueError("engine='neural_tangents' evaluates 'standard', 'ntk' and 'mean_field' "
+                         "models; this one is 'mup'. Use engine='closed_form'")  # fmt: skip
     if isinstance(phi, Activation):
         if phi.power != 1:
             raise ValueError(f"engine='neural_tangents' evaluates activations of power 1; "

@@ -1,7 +1,8 @@
 r"""Lazy training: nets that stay near their linearisation, and the convergence that it proves.
 
 Training is lazy while the net agrees with its linearisation at the start (`models.linearize`), so
-that its tangent kernel hardly changes. This is the subject of paper C. Measures of it:
+that its tangent kernel hardly changes. For wide nets it is claim (iv) of paper C,
+second version. Measures of it:
 
 - `laziness` computes several at once, also along a run of `optim.train(record=...)`, and
   `laziness_along` along a stored trajectory;

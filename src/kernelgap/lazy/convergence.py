@@ -29,7 +29,8 @@ most 1, for eta = 1 / S if it is at most 1/2.
 
 References: B. Polyak, 1963; S. Oymak, M. Soltanolkotabi, ICML 2019, and C. Liu, L. Zhu, M. Belkin,
 "Loss landscapes and optimization in over-parameterized non-linear systems", 2022 (the method).
-Paper C builds on PL and smoothness too; statement and constants are derived by this project.
+Paper C builds on PL and smoothness too (first version, 2022); statement and constants are derived
+by this project.
 """
 
 from collections.abc import Callable
@@ -200,8 +201,9 @@ def convergence_certificate(
     References:
         The method: B. Polyak, 1963; S. Oymak, M. Soltanolkotabi, ICML 2019; C. Liu, L. Zhu,
         M. Belkin, "Loss landscapes and optimization in over-parameterized non-linear systems",
-        2022. Paper C builds on the same two inequalities; statement and constants are derived by
-        this project, with the proof in `kernelgap.lazy.convergence`.
+        2022. The first version of paper C (arXiv 2205.13507v1) builds on the same two inequalities;
+        statement and constants are derived by this project, with the proof in
+        `kernelgap.lazy.convergence`.
     """
     checks.choice(constants, "constants", ("ball", "run"))
     if not isinstance(loss, LossConstants):

@@ -100,8 +100,8 @@ def laziness(
         ((3,), (3, 1))
 
     References:
-        Paper C (lazy training of wide nets); L. Chizat, E. Oyallon, F. Bach, NeurIPS 2019; S. Fort
-        et al., NeurIPS 2020. The choice of measures is ours.
+        Paper C, second version (lazy training of wide nets); L. Chizat, E. Oyallon, F. Bach,
+        NeurIPS 2019; S. Fort et al., NeurIPS 2020. The choice of measures is ours.
     """
     apply = model.apply if isinstance(model, Model) else model
     checks.function(apply, "model", "apply(params, x), or a kernelgap model")

@@ -12,7 +12,7 @@ from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import register, saveable
 from kernelgap.models.activations import Activation, SmoothActivation
 
-Parameterization = Literal["standard", "ntk", "mean_field"]
+Parameterization = Literal["standard", "ntk", "mean_field", "mup"]
 Params = tuple[jax.Array, ...]
 
 
@@ -51,8 +51,13 @@ class MLPSpec(NamedTuple):
                 scale, std = 1.0, root
             elif self.parameterization == "ntk":
                 scale, std = root, 1.0
-            else:
+            elif self.parameterization == "mean_field":
                 scale, std = (1.0, root) if k == 0 else (1.0 / fan_in, 1.0)
+            elif k == len(self.widths):  # maximal updates
+                scale, std = (1.0, root) if k == 0 else (root, root)
+            else:
+                scale = (fan_out if k == 0 else fan_out / fan_in) ** 0.5
+                std = root / scale
             layers.append(Layer(fan_in, fan_out, scale, std * self.init_scale))
         return layers
 

@@ -10,7 +10,7 @@ a = 1 + p + p^2 + ... + p^{K-1}; for ReLU, a = K.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def mlp(
         widths: Hidden widths, each at least 1; an empty sequence gives a linear model.
         activation: One of these names, `"relu"`, `"leaky_relu"`, `"abs"`, an `Activation`, or a
             `SmoothActivation` such as ``models.SmoothActivation("tanh", scale=0.5)``.
-        parameterization: `"standard"`, `"ntk"` or `"mean_field"`, as in `homogeneous_mlp`.
+        parameterization: `"standard"`, `"ntk"`, `"mean_field"` or `"mup"`, as in `homogeneous_mlp`.
         outputs: None for one output of shape (n,); k >= 1 for outputs of shape (n, k).
         init_scale: Multiplies all initial weights; positive.
 
@@ -85,13 +85,21 @@ def homogeneous_mlp(
 
     - `"standard"`: s_k = 1, N(0, c^2 / fan_in);
     - `"ntk"`: s_k = 1 / sqrt(fan_in), N(0, c^2);
-    - `"mean_field"`: s_1 = 1, N(0, c^2 / d) in the first layer, s_k = 1 / fan_in, N(0, c^2) above.
+    - `"mean_field"`: s_1 = 1, N(0, c^2 / d) in the first layer, s_k = 1 / fan_in, N(0, c^2) above;
+    - `"mup"`, maximal updates: s_1 = sqrt(fan_out), N(0, c^2 / (fan_in fan_out)) in the first
+      layer, s_k = sqrt(fan_out / fan_in), N(0, c^2 / fan_out) between, s_K = 1 / sqrt(fan_in),
+      N(0, c^2 / fan_in) in the last; a linear model is the standard one.
+
+    With "mup" a step of gradient descent changes the arguments of all activations and the output by
+    amounts that do not depend on the width, so that one learning rate suits all widths. For Adam
+    chain `optim.scale_by_fan_in` to it. With one hidden layer it is the mean-field parameterization
+    at learning rate * width.
 
     Args:
         widths: Hidden widths, each at least 1; an empty sequence gives a linear model.
         activation: `"relu"`, `"leaky_relu"` (slope 0.01), `"abs"`, or an `Activation` such as
             `models.leaky_relu(0.2)` or `models.relu_power(2)`.
-        parameterization: `"standard"`, `"ntk"` or `"mean_field"`.
+        parameterization: `"standard"`, `"ntk"`, `"mean_field"` or `"mup"`.
         outputs: None for one output of shape (n,); k >= 1 for outputs of shape (n, k).
         init_scale: Multiplies all initial weights; positive. sqrt(2) gives He's initialisation.
 
@@ -106,7 +114,9 @@ def homogeneous_mlp(
         ((5,), 7.0)
 
     References:
-        Paper A (homogeneous nets of degree a); the degree for powers is derived.
+        Paper A (homogeneous nets of degree a); the degree for powers is derived. Maximal updates:
+        G. Yang, E. Hu, "Feature Learning in Infinite-Width Neural Networks", ICML 2021 (recalled);
+        the factors for unequal widths and the powers of d are ours.
     """
     return _model(_spec(widths, activation, parameterization, outputs, init_scale, smooth=False))
 
@@ -149,7 +159,7 @@ def _spec(
                         f"got {widths!r:.40}")  # fmt: skip
     widths = tuple(checks.integer(w, "widths", minimum=1) for w in widths)
     activation = checked_activation(activation, smooth=smooth)
-    checks.choice(parameterization, "parameterization", ("standard", "ntk", "mean_field"))
+    checks.choice(parameterization, "parameterization", get_args(Parameterization))
     if outputs is not None:
         outputs = checks.integer(outputs, "outputs", minimum=1)
     init_scale = checks.static_number(init_scale, "init_scale", minimum=0, exclusive=True)

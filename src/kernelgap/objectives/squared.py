@@ -43,8 +43,7 @@ def regularized_squared(
         True
 
     References:
-        B. Xie, Y. Liang, L. Song, AISTATS 2017, and D. Terjék, D. González-Sánchez,
-        arXiv:2205.13507: the loss with l2 = 0 (recalled).
+        B. Xie, Y. Liang, L. Song, AISTATS 2017 (the loss with l2 = 0).
     """
     checks.function(apply, "apply", "apply(params, x), such as model.apply")
     l2 = checks.number(l2, "l2", minimum=0)

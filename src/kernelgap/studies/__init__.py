@@ -9,7 +9,8 @@ A study is a module with its configuration and its `STUDY`, and a command, `kern
 - `noisy_gd`: gradient descent against the perturbed flow and Langevin dynamics;
 - `teacher`: network against kernels on labels from a small network;
 - `diversity`: the spectrum of the kernel of diverse units, their training and test errors;
-- `wide_mlp`: gradient descent on deep networks of growing width.
+- `wide_mlp`: gradient descent on deep networks of growing width;
+- `lr_transfer`: the best learning rate as networks widen, in three parameterizations.
 
 `STUDIES` has them by name. `run` returns a `Result`, `kernelgap.load` reads it from its files, and
 `compare` puts two side by side. To write your
@@ -23,6 +24,7 @@ from kernelgap._support.registry import register_reader
 from kernelgap.studies import (
     diversity,
     gap,
+    lr_transfer,
     margin_path,
     noisy_gd,
     regularization,
@@ -42,7 +44,17 @@ from kernelgap.studies.tables import Table
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
-    for module in (gap, margin_path, width, regularization, noisy_gd, teacher, diversity, wide_mlp)
+    for module in (
+        gap,
+        margin_path,
+        width,
+        regularization,
+        noisy_gd,
+        teacher,
+        diversity,
+        wide_mlp,
+        lr_transfer,
+    )
 }
 """All studies by name, as the command line lists them."""
 

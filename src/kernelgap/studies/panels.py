@@ -83,7 +83,7 @@ def figure(result: "Result", *, shown: bool = False) -> "Figure":
     except ImportError as error:
         raise missing_extra("figures need", "matplotlib") from error
     panels = result.study.panels(result)
-    columns = {4: 2, 8: 4}.get(len(panels), min(3, len(panels)))
+    columns = {4: 2, 8: 4, 12: 4}.get(len(panels), min(3, len(panels)))
     lines = -(-len(panels) // columns)
     look: dict[str, Any] = {"layout": "constrained"}
     look["figsize"] = (4.4 * columns, 3.7 * lines + 0.3)

@@ -95,7 +95,7 @@ def models(
         model_module.homogeneous_mlp,
         st.sampled_from(list(widths)),
         activation=activations(largest_power=largest_power),
-        parameterization=st.sampled_from(["standard", "ntk", "mean_field"]),
+        parameterization=st.sampled_from(["standard", "ntk", "mean_field", "mup"]),
         outputs=st.sampled_from(list(outputs)),
         init_scale=st.sampled_from([1.0, 1.5]),
     )
