@@ -133,7 +133,7 @@ def _losses(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
     """Return losses without the penalty, with each strength, and with the best one."""
     rows = [row | {"reading": row["case"], "train_loss": row["loss"], "test_loss": row["error"]}
             for row in rows]  # fmt: skip
-    losses = dict.fromkeys(("train_loss", "test_loss"), POSITIVE)
+    losses: dict[str, Range] = dict.fromkeys(("train_loss", "test_loss"), POSITIVE)
     curves = means(rows, ("reading", "width", "strength", "step"), losses)
     curves = [e._replace(metric=f"{e.metric}_in_training") for e in curves]
     ends = [row for row in rows if row["step"] == config.losses_steps]
@@ -158,7 +158,7 @@ def _images(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
         row | {"reading": row["case"], "train_error": row["loss"], "test_error": row["error"]}
         for row in rows
     ]
-    metrics = dict.fromkeys(("train_error", "test_error"), SHARE)
+    metrics: dict[str, Range] = dict.fromkeys(("train_error", "test_error"), SHARE)
     estimates = _with_and_without(rows, metrics, "test_error", config.seed)
     for width, numbers in _TABLE_3.items():
         for case, measured in zip(_CASES, (numbers[:2], numbers[2:]), strict=True):
@@ -210,7 +210,7 @@ def _orthant(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
         | {"smallest_eigenvalue": row["eigenvalue"], "infinitely_many_units": row["population"]}
         for row in rows
     ]  # fmt: skip
-    metrics = dict.fromkeys(("smallest_eigenvalue", "infinitely_many_units"), POSITIVE)
+    metrics: dict[str, Range] = {"smallest_eigenvalue": POSITIVE, "infinitely_many_units": POSITIVE}
     estimates = means(rows, ("units", "d", "reading"), metrics)
     cases = list(dict.fromkeys(row["units"] for row in rows))
     if config.gram_n == 3000:
@@ -232,15 +232,17 @@ SUMMARIES: dict[str, Callable[[Any, list[Row]], list[Estimate]]] = {
 
 def tables() -> list[Table]:
     """Return the tables of the paper's own experiments."""
-    loss, error = dict.fromkeys(("train_loss", "test_loss"), ".2e"), ".2%"
     changes = {"best_strength": "g"}
     for name in ("test_loss", "test_error"):
         changes |= {f"relative_change_of_{name}": "+.0%"}
     return [
         Table({"L2_squared": ".5f"}, "squared discrepancy after SGD", across="reading"),
         Table({"exponent": ".2f"}, "its exponent in the width"),
-        Table(loss, "losses; best: of all strengths, by the test loss"),
-        Table(dict.fromkeys(("train_error", "test_error"), error), "errors on MNIST"),
+        Table(
+            {"train_loss": ".2e", "test_loss": ".2e"},
+            "losses; best: of all strengths, by the test loss",
+        ),
+        Table({"train_error": ".2%", "test_error": ".2%"}, "errors on MNIST"),
         Table(changes, "paired changes by the best strength"),
         Table(
             {"smallest_eigenvalue": ".2e", "infinitely_many_units": ".2e"},
@@ -252,11 +254,10 @@ def tables() -> list[Table]:
 def panels(config: "DiversityConfig") -> list[Panel]:
     """Return a panel for each experiment of the paper that was run."""
     selected = []
-    theirs = {"color": ORANGE, "marker": "s", "style": "--"}
     if "trained" in config.parts:
         curves = [
             Curve("L2_squared", {"reading": "ours"}, "ours", BLUE, "o"),
-            Curve("L2_squared", {"reading": PAPER}, PAPER, **theirs),
+            Curve("L2_squared", {"reading": PAPER}, PAPER, ORANGE, "s", "--"),
         ]
         selected.append(Panel(f"after SGD, d = {config.trained_d}", "width", curves, "units",
                               r"$L_2(W)^2$", "xy"))  # fmt: skip

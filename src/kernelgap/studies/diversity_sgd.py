@@ -217,8 +217,8 @@ def _classifier(
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(outputs, data.y))
 
     def look(params: Any) -> _Look:
-        errors = (metrics.error_rate(model.apply(params, p.x), p.y) for p in (train, test))
-        return _Look(*errors, diversity.slice_discrepancy(jax.tree.leaves(params)[0]))
+        first, second = (metrics.error_rate(model.apply(params, p.x), p.y) for p in (train, test))
+        return _Look(first, second, diversity.slice_discrepancy(jax.tree.leaves(params)[0]))
 
     start = model.init(start_key, d)
     return _descend(loss, start, strengths, draw, batch_key, schedule, look)
