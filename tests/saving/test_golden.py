@@ -38,7 +38,16 @@ def test_every_number_comes_back(path, tmp_path):
         else:
             assert array.tobytes() == copies[name].tobytes(), name
     if path.stem != "own_kernel":  # whose kernel is another function today
-        assert document["content"] == again["content"]
+        assert _is_part(document["content"], again["content"])
+
+
+def _is_part(old, new):
+    """Return True if all of `old` is in `new`, which may have fields that were added since."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(name in new and _is_part(part, new[name]) for name, part in old.items())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_is_part, old, new))
+    return old == new
 
 
 def test_nets_compute_what_they_did():

@@ -45,7 +45,7 @@ def _refusals(config):
             yield name, field.default * 2, ValueError, "must not repeat an entry"
         if "length" in rules:
             yield name, field.default[:1], ValueError, f"must have {rules['length']} entries"
-        if "increasing" in rules:
+        if "increasing" in rules and len(field.default) > 1:
             yield name, field.default[::-1], ValueError, "must increase strictly"
         if "decreasing" in rules:
             yield name, field.default[::-1], ValueError, "must decrease strictly"

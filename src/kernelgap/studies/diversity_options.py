@@ -33,7 +33,9 @@ class DiversityConfig(Config):
     dims: tuple[int, ...] = option((15, 1500), "dimensions of the spectra", minimum=2)
     gram_n: int = option(3000, "samples of Gram matrices (spectrum, orthant)", minimum=2)
     gram_seeds: int = option(2, "number of Gram matrices for each dimension (spectrum)", minimum=1)
-    ranks: int = option(0, "largest rank of the population's spectrum if above gram_n")
+    ranks: int = option(
+        0, "largest rank of the population's spectrum if above gram_n (spectrum)", minimum=0
+    )
     activations: tuple[Literal["relu", "squared relu"], ...] = option(
         ("relu",), "subset of: relu, squared relu (spectrum)"
     )
