@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kernelgap.studies import diversity_paper
+from kernelgap.studies.diversity_paper import PAPER
 from kernelgap.studies.diversity_parts import TRAINING
 from kernelgap.studies.diversity_summary import arrangement
 from kernelgap.studies.estimates import Row, grouped
@@ -18,6 +19,7 @@ from kernelgap.studies.panels import (
     PURPLE,
     Curve,
     Panel,
+    fit_log_axis,
 )
 from kernelgap.studies.tables import Table
 
@@ -98,7 +100,7 @@ def panels(result: "Result") -> list[Panel]:
         selected.append(Panel("diversity penalty against none, paired", "width", curves, "units",
                            "relative change of the test error", "x",
                            draw=_draw_zero))  # fmt: skip
-    return selected + diversity_paper.panels(config)
+    return selected + _paper_panels(config)
 
 
 def _training_panel(metric: str, title: str, **look: Any) -> Panel:
@@ -165,3 +167,63 @@ def _draw_arrangements(ax: "Axes", result: "Result") -> None:
         alpha = next(shades) if color == ORANGE else 1
         x, y = [r["discrepancy"] for r in mine], [r["s_min"] ** 2 for r in mine]
         ax.plot(x, y, ms=4, ls="", mew=0, label=name, color=color, marker=marker, alpha=alpha)
+
+
+def _paper_panels(config: "DiversityConfig") -> list[Panel]:
+    """Return a panel for each experiment of the paper that was run."""
+    selected = []
+    if "trained" in config.parts:
+        curves = [
+            Curve("L2_squared", {"reading": "ours"}, "ours", BLUE, "o"),
+            Curve(
+                "L2_squared",
+                {"reading": PAPER},
+                PAPER,
+                ORANGE,
+                "s",
+                "--",
+            ),
+        ]
+        selected.append(Panel(f"after SGD, d = {config.trained_d}", "width", curves, "units",
+                              r"$L_2(W)^2$", "xy"))  # fmt: skip
+    if "losses" in config.parts:
+        selected += [
+            _compared(config.readings, "test_loss", f"after {config.losses_steps:,} steps of SGD"),
+            Panel("in training, no penalty", "step", [
+                Curve("test_loss_in_training", {"width": width, "strength": 0.0,
+                      "reading": config.readings[0]}, f"{width} units", COLORS[k % 6])
+                for k, width in enumerate(config.losses_units)
+            ], "step of SGD", "test loss", "xy", ticks=None),
+        ]  # fmt: skip
+    if "orthant" in config.parts:
+        curves = [
+            Curve(metric, {"units": case, "reading": reading}, label, color, marker, style,
+                  intervals="bars" if marker == "o" else "none")
+            for case, color in (("all units", BLUE), ("units of both signs", ORANGE))
+            for metric, reading, label, marker, style in (
+                ("smallest_eigenvalue", "ours", f"{case}, ours", "o", "-"),
+                ("infinitely_many_units", "ours", f"{case}, infinitely many", "", ":"),
+                ("smallest_eigenvalue", PAPER, f"{case}, {PAPER}", "s", "--"),
+            )
+        ]  # fmt: skip
+        selected.append(Panel("positive orthant", "d", curves, "d", "smallest eigenvalue", "y",
+                              ticks=config.orthant_dims, draw=_fit))  # fmt: skip
+    if "images" in config.parts:
+        selected.append(_compared(config.images_readings, "test_error", "MNIST"))
+    return selected
+
+
+def _fit(ax: "Axes", result: "Result") -> None:
+    fit_log_axis(ax)  # intervals of few seeds reach 0
+
+
+def _compared(readings: tuple[str, ...], metric: str, title: str) -> Panel:
+    """Return a panel of all readings, dashed with the penalty."""
+    curves = []
+    for k, reading in enumerate((*readings, PAPER)):
+        color = GREY if reading == PAPER else COLORS[-3 - k % 6]
+        for case, style in zip(diversity_paper.CASES, ("-", "--"), strict=True):
+            where = {"reading": reading, "penalty": case}
+            label = f"{reading}, {'no' if case == 'none' else 'best'} penalty"
+            curves.append(Curve(metric, where, label, color, MARKERS[k], style, 1, "bars"))
+    return Panel(title, "width", curves, "units", metric.replace("_", " "), "xy")

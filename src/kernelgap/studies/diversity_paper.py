@@ -23,7 +23,6 @@ from kernelgap.studies.estimates import (
     means,
     slope,
 )
-from kernelgap.studies.panels import BLUE, COLORS, GREY, MARKERS, ORANGE, Curve, Panel
 from kernelgap.studies.tables import Table
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ _TABLE_3 = {  # %: training and test error without, with the penalty
     600: (0.00065, 2.67, 0.00057, 2.62),
     800: (0.11, 2.90, 0.0003, 2.45),
 }
-_CASES = ("none", "best")  # no penalty, the best strength
+CASES = ("none", "best")  # no penalty, the best strength
 
 
 def _of_deviation(mean: float, deviation: float, seeds: int) -> Interval:
@@ -142,7 +141,7 @@ def _losses(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
     estimates = _with_and_without(ends, metrics, "test_loss", config.seed)
     if config.losses_d == 100:
         for width, numbers in _TABLE_1.items():
-            pairs = zip(_CASES, (numbers[:2], numbers[2:]), strict=True)
+            pairs = zip(CASES, (numbers[:2], numbers[2:]), strict=True)
             estimates += [
                 Estimate(name, {"reading": PAPER, "width": width, "penalty": case},
                          *_of_deviation(1e-5 * mean, 1e-5 * deviation, 5))
@@ -161,7 +160,7 @@ def _images(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
     metrics: dict[str, Range] = dict.fromkeys(("train_error", "test_error"), SHARE)
     estimates = _with_and_without(rows, metrics, "test_error", config.seed)
     for width, numbers in _TABLE_3.items():
-        for case, measured in zip(_CASES, (numbers[:2], numbers[2:]), strict=True):
+        for case, measured in zip(CASES, (numbers[:2], numbers[2:]), strict=True):
             keys = {"reading": PAPER, "width": width, "penalty": case}
             estimates += [
                 Estimate(name, keys, value / 100)
@@ -190,7 +189,7 @@ def _with_and_without(
                      for s, group in of_strength.items() if s > 0}  # fmt: skip
         best = min(penalised, key=lambda s: np.nan_to_num(penalised[s], nan=np.inf))
         keys = {"reading": reading, "width": int(width)}
-        for case, group in zip(_CASES, (of_strength[0.0], of_strength[best]), strict=True):
+        for case, group in zip(CASES, (of_strength[0.0], of_strength[best]), strict=True):
             named = [row | {"penalty": case, "width": int(width)} for row in group]
             estimates += means(named, (*keys, "penalty"), metrics)
         values = np.array([[r[by] for r in of_strength[s]] for s in (best, 0.0)]).T
@@ -249,51 +248,3 @@ def tables() -> list[Table]:
             "smallest eigenvalues on the positive orthant",
         ),
     ]
-
-
-def panels(config: "DiversityConfig") -> list[Panel]:
-    """Return a panel for each experiment of the paper that was run."""
-    selected = []
-    if "trained" in config.parts:
-        curves = [
-            Curve("L2_squared", {"reading": "ours"}, "ours", BLUE, "o"),
-            Curve("L2_squared", {"reading": PAPER}, PAPER, ORANGE, "s", "--"),
-        ]
-        selected.append(Panel(f"after SGD, d = {config.trained_d}", "width", curves, "units",
-                              r"$L_2(W)^2$", "xy"))  # fmt: skip
-    if "losses" in config.parts:
-        selected += [
-            _compared(config.readings, "test_loss", f"after {config.losses_steps:,} steps of SGD"),
-            Panel("in training, no penalty", "step", [
-                Curve("test_loss_in_training", {"width": width, "strength": 0.0,
-                      "reading": config.readings[0]}, f"{width} units", COLORS[k % 6])
-                for k, width in enumerate(config.losses_units)
-            ], "step of SGD", "test loss", "xy", ticks=None),
-        ]  # fmt: skip
-    if "orthant" in config.parts:
-        curves = [
-            Curve(metric, {"units": case, "reading": reading}, label, color, marker, style)
-            for case, color in (("all units", BLUE), ("units of both signs", ORANGE))
-            for metric, reading, label, marker, style in (
-                ("smallest_eigenvalue", "ours", f"{case}, ours", "o", "-"),
-                ("infinitely_many_units", "ours", f"{case}, infinitely many", "", ":"),
-                ("smallest_eigenvalue", PAPER, f"{case}, {PAPER}", "s", "--"),
-            )
-        ]
-        selected.append(Panel("positive orthant", "d", curves, "d", "smallest eigenvalue", "y",
-                              ticks=config.orthant_dims))  # fmt: skip
-    if "images" in config.parts:
-        selected.append(_compared(config.images_readings, "test_error", "MNIST"))
-    return selected
-
-
-def _compared(readings: tuple[str, ...], metric: str, title: str) -> Panel:
-    """Return a panel of all readings, dashed with the penalty."""
-    curves = []
-    for k, reading in enumerate((*readings, PAPER)):
-        color = GREY if reading == PAPER else COLORS[-3 - k % 6]
-        for case, style in zip(_CASES, ("-", "--"), strict=True):
-            where = {"reading": reading, "penalty": case}
-            label = f"{reading}, {'no' if case == 'none' else 'best'} penalty"
-            curves.append(Curve(metric, where, label, color, MARKERS[k], style, 1, "bars"))
-    return Panel(title, "width", curves, "units", metric.replace("_", " "), "xy")

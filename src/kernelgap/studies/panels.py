@@ -119,12 +119,12 @@ def _draw(ax: "Axes", panel: Panel, result: "Result") -> None:
     if ticks:
         ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
         ax.set_xticks([], minor=True)
-    if panel.bottom is not None:
-        ax.set_ylim(bottom=panel.bottom)
     ax.set_title(panel.title, fontsize=10)
     ax.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
     if panel.draw is not None:
         panel.draw(ax, result)
+    if panel.bottom is not None:  # last, because it ends the scaling to what is drawn
+        ax.set_ylim(bottom=panel.bottom)
     if ax.get_legend_handles_labels()[1]:
         ax.legend(frameon=False, fontsize=8, loc=panel.legend)  # type: ignore[arg-type]
 
