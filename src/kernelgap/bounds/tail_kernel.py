@@ -9,13 +9,13 @@ The Gram matrix of the subtracted part is positive semi-definite, so that that o
 of h_T. As h_T(1) = sum_{t>T} mu_t falls slowly in T, while h_T(c) is tiny where c is, the high
 degrees of g act like h_T(1) times the identity: by Gershgorin,
 
-    lambda_min(G) >= h_T(1) - max_i sum_{j != i} |h_T(<x_i, x_j>)|    for inputs of norm 1.
+    lambda_min(G) >= h_T(1) - max_i sum_{j != i} abs(h_T(<x_i, x_j>))    for inputs of norm 1.
 
 For uniform inputs, the cosines of row i are independent given x_i, and c^2 has the distribution
 Beta(1/2, (d-1)/2). By Chernoff's inequality and a union bound over the n rows, all row sums are
 below
 
-    min_s [(n-1) log E exp(s |h_T(c)|) + log(n / delta)] / s
+    min_s [(n-1) log E exp(s abs(h_T(c))) + log(n / delta)] / s
 
 with probability 1 - delta. The mean is bounded from above by cells of c: on [a, b], ``|h_T|`` is at
 most its larger end plus (b-a)^2 / 8 sup ``|h_T''|``, where g'' = (2 - c^2) / (2 pi (1-c^2)^(3/2))
