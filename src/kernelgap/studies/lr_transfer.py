@@ -13,8 +13,9 @@ an estimate: it is counted, and its seed has no slope.
 Predictions: the first step changes the outputs of a wide net by a multiple of learning rate *
 width^p, so that the rate falls like width^-p where this change is what limits it. SGD has p = 1 in
 the standard parameterization and 0 in the others. Adam changes all weights alike, so that a hidden
-layer between two others adds ``|h|_1 |delta|_1``, of order width^(3/2): p is 3/2 and 1 for standard and
-NTK from three layers on, 1 and 1/2 for two layers, and 0 for mup with its rates per layer.
+layer between two others adds the product of the 1-norms of its inputs and of the gradient at its
+outputs, of order width^(3/2): p is 3/2 and 1 for standard and NTK from three layers on, 1 and 1/2
+for two layers, and 0 for mup with its rates per layer.
 
 References:
     Paper C, second version, proves that learning rates transfer across widths; its experiments are
