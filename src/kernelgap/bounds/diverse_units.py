@@ -12,7 +12,7 @@ import numpy as np
 
 from kernelgap._numerics import checks
 from kernelgap.bounds.bound import Bound, arguments
-from kernelgap.bounds.gram_bounds import EigenvalueBound
+from kernelgap.bounds.gram_bounds import EigenvalueBound, checked_delta
 from kernelgap.diversity import diversity_kernel
 from kernelgap.kernels import zonal_spectrum
 from kernelgap.typing import ArrayLike
@@ -151,9 +151,7 @@ def discrepancy_bound(
     width = checks.integer(width, "width", minimum=1)
     l2 = checks.static_number(discrepancy, "discrepancy", minimum=0)
     constant = checks.static_number(constant, "constant", minimum=0, exclusive=True)
-    delta = checks.static_number(delta, "delta", minimum=0, exclusive=True)
-    if delta >= 1:
-        raise ValueError(f"`delta` must be a probability in (0, 1); got {delta:g}")
+    delta = checked_delta(delta)
     gamma = _eigenvalue(n, d)
     failing = n * math.exp(-n * gamma / 8) + 2 * n**2 * math.exp(-4 * math.log(d) ** 2) + delta
     if max_discrepancy is None:

@@ -193,10 +193,15 @@ def uniform_gram_bound(
 def _of_units(width: int | None, delta: float) -> tuple[int | None, float]:
     if width is not None:
         width = checks.integer(width, "width", minimum=1)
+    return width, checked_delta(delta)
+
+
+def checked_delta(delta: float) -> float:
+    """Return a probability in (0, 1) that is known before tracing."""
     delta = checks.static_number(delta, "delta", minimum=0, exclusive=True)
     if delta >= 1:
         raise ValueError(f"`delta` must be a probability in (0, 1); got {delta:g}")
-    return width, delta
+    return delta
 
 
 def _norms(x: np.ndarray) -> np.ndarray:

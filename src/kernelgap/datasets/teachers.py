@@ -141,7 +141,7 @@ def teacher(
     d = checks.integer(d, "d", minimum=1)
     _check_inputs(inputs)
     checks.choice(labels, "labels", ("sign", "value"))
-    checks.number(margin, "margin", minimum=0)
+    margin = checks.number(margin, "margin", minimum=0)
     dtype = array_checks.floating_dtype(dtype)
     teacher_key, inputs_key = split_key(key)
     if params is None:
@@ -149,7 +149,7 @@ def teacher(
     hidden, readout = (leaf.astype(dtype) for leaf in _checked(params, d))
     if array_checks.is_concrete(margin) and margin == 0:
         return Dataset(*_labelled(inputs_key, hidden, readout, n, inputs, labels))
-    margin = array_checks.array(checks.number(margin, "margin", minimum=0), "margin").astype(dtype)
+    margin = array_checks.array(margin, "margin").astype(dtype)
     x, outputs, accepted, drawn = _rejection(inputs_key, hidden, readout, margin, n, inputs)
     if array_checks.is_concrete(accepted) and accepted < n:
         rate = float(accepted) / float(drawn)

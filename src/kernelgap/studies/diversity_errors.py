@@ -6,7 +6,7 @@ learner. Errors are the mean squared error over the variance of the targets (tea
 of misclassified samples.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -56,13 +56,13 @@ def error_cells(config: "DiversityConfig") -> list[tuple]:
 def check_data(config: "DiversityConfig") -> None:
     """Raise for missing MNIST files, and for more samples than there are."""
     if config.mnist:
-        mnist_files(config.mnist)
+        seeds.mnist(config.mnist)
     if "error" not in config.parts:
         return
     used = config.n_train + config.n_validation
     if "digits" in config.data:
         seeds.leave_some(used, _CLASSES, "n_train", "n_validation")
-    if config.mnist and used > (images := len(mnist_files(config.mnist).train.y)):
+    if config.mnist and used > (images := len(seeds.mnist(config.mnist).train.y)):
         error = ValueError(f"`n_train` + `n_validation` must be at most {images}, the training "
                            f"images of MNIST; got {used}")  # fmt: skip
         raise about_options(error, "n_train", "n_validation")
@@ -173,9 +173,12 @@ def draw_problem(config: "DiversityConfig", data: str, keys: jax.Array) -> Probl
     elif data == "digits":
         drawn = seeds.digits(keys, _CLASSES)
     else:
-        files = mnist_files(config.mnist)
-        drawn, test = _drawn(files.train, keys, used), Dataset(_unit(files.test.x), files.test.y)
-    train, others = seeds.split(Dataset(_unit(drawn.x), drawn.y), config.n_train)
+        files = seeds.mnist(config.mnist)
+        drawn, test = (
+            seeds.drawn(files.train, keys, used),
+            Dataset(seeds.unit(files.test.x), files.test.y),
+        )
+    train, others = seeds.split(Dataset(seeds.unit(drawn.x), drawn.y), config.n_train)
     validation, own = seeds.split(others, config.n_validation)
     return Problem(train, validation, own if test is None else test, test is not None)
 
@@ -187,24 +190,3 @@ def _teacher(n: int, d: int, units: int, noisy: int, noise: float, key: jax.Arra
     y = y / jnp.std(y)
     disturbed = jnp.arange(n) < noisy
     return Dataset(x, y + noise * jnp.where(disturbed, jax.random.normal(noise_key, (n,)), 0))
-
-
-@lru_cache(maxsize=1)
-def mnist_files(path: str) -> datasets.Split:
-    """Return MNIST from the folder of the option `mnist`."""
-    try:
-        return datasets.mnist(path)
-    except (OSError, ValueError) as error:
-        raise about_options(type(error)(f"`mnist`: {error}"), "mnist") from error
-
-
-def _drawn(data: Dataset, keys: jax.Array, n: int) -> Dataset:
-    """Draw images for each seed, without replacement."""
-    x, y = np.asarray(data.x), np.asarray(data.y)
-    order = [np.asarray(jax.random.permutation(key, len(y))[:n]) for key in keys]
-    return Dataset(jnp.asarray(x[np.stack(order)]), jnp.asarray(y[np.stack(order)]))
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    norms = jnp.linalg.norm(x, axis=-1, keepdims=True)
-    return jnp.asarray(x) / jnp.where(norms > 0, norms, 1)

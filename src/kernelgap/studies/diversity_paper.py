@@ -7,21 +7,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
 from kernelgap.studies.estimates import (
     POSITIVE,
     REAL,
     SHARE,
     Estimate,
-    Interval,
     Range,
     Row,
     bootstrap,
     grouped,
-    mean_interval,
     means,
+    paired_changes,
     slope,
+    t_interval,
 )
 from kernelgap.studies.tables import Table
 
@@ -75,12 +74,6 @@ _TABLE_3 = {  # %: training and test error without, with the penalty
 CASES = ("none", "best")  # no penalty, the best strength
 
 
-def _of_deviation(mean: float, deviation: float, seeds: int) -> Interval:
-    """Return a mean with Student's t interval from the standard deviation over seeds."""
-    half = float(stats.t.ppf(0.975, seeds - 1)) * deviation / seeds**0.5
-    return Interval(mean, max(mean - half, 0.0), mean + half)
-
-
 def levels(config: "DiversityConfig") -> list[Estimate]:
     """Return the levels of the paper's Figure 1 if its dimension is shown."""
     if 1500 not in config.dims or config.ranks <= config.gram_n:
@@ -98,7 +91,7 @@ def figure_4(config: "DiversityConfig") -> list[Estimate]:
     estimates = []
     for name, (squared, s_min, deviation) in _FIGURE_4.items():
         keys = {"arrangement": f"{name}, {PAPER}"}
-        of_s_min = _of_deviation(s_min, deviation, 20)
+        of_s_min = t_interval(s_min, deviation, 20, POSITIVE)
         estimates += [
             Estimate("s_min_squared", keys, *of_s_min),
             Estimate("squared_discrepancy", keys, squared),
@@ -144,7 +137,7 @@ def _losses(config: "DiversityConfig", rows: list[Row]) -> list[Estimate]:
             pairs = zip(CASES, (numbers[:2], numbers[2:]), strict=True)
             estimates += [
                 Estimate(name, {"reading": PAPER, "width": width, "penalty": case},
-                         *_of_deviation(1e-5 * mean, 1e-5 * deviation, 5))
+                         *t_interval(1e-5 * mean, 1e-5 * deviation, 5, POSITIVE))
                 for case, measured in pairs if width in config.losses_units
                 for name, (mean, deviation) in zip(metrics, measured, strict=False)
             ]  # fmt: skip
@@ -192,11 +185,11 @@ def _with_and_without(
         for case, group in zip(CASES, (of_strength[0.0], of_strength[best]), strict=True):
             named = [row | {"penalty": case, "width": int(width)} for row in group]
             estimates += means(named, (*keys, "penalty"), metrics)
-        values = np.array([[r[by] for r in of_strength[s]] for s in (best, 0.0)]).T
-        relative = bootstrap(values, lambda both: np.divide(*np.mean(both, axis=0)) - 1, rng)
+        with_best, without = ([row[by] for row in of_strength[s]] for s in (best, 0.0))
+        difference, relative = paired_changes(with_best, without, rng)
         estimates += [
             Estimate("best_strength", keys, best),
-            Estimate(f"change_of_{by}", keys, *mean_interval(values[:, 0] - values[:, 1])),
+            Estimate(f"change_of_{by}", keys, *difference),
             Estimate(f"relative_change_of_{by}", keys, *relative),
         ]
     return estimates

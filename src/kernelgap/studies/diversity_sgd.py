@@ -17,7 +17,7 @@ import optax
 from kernelgap import datasets, diversity, metrics, models
 from kernelgap._numerics.quick import quick_jit
 from kernelgap.datasets import Dataset
-from kernelgap.studies.diversity_errors import mnist_files
+from kernelgap.studies import seeds
 from kernelgap.studies.estimates import Row
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def losses_rows(config: "DiversityConfig", reading: str, width: int, seed: int) 
 
 def images_rows(config: "DiversityConfig", reading: str, width: int, seed: int) -> list[Row]:
     """Return training and test errors on MNIST, a row per strength (Table 3)."""
-    files, strengths = mnist_files(config.mnist), (0.0, *config.images_strengths)
+    files, strengths = seeds.mnist(config.mnist), (0.0, *config.images_strengths)
     key = jax.random.fold_in(jax.random.key(config.seed), 4000 + width)
     steps = config.epochs * -(-len(files.train.y) // config.sgd_batch)
     rate = config.images_rate * (50 if reading == "signs" else 1)
@@ -201,7 +201,7 @@ def _classifier(
     d = train.x.shape[1]
     if fixed:
         model = models.fixed_sign_net(width, outputs=CLASSES)
-        train, test = (Dataset(_unit(part.x), part.y) for part in (train, test))
+        train, test = (Dataset(seeds.unit(part.x), part.y) for part in (train, test))
     else:
         model = models.mlp((width,), outputs=CLASSES, init_scale=2**0.5)
 
@@ -278,8 +278,3 @@ def _signs(key: jax.Array, m: int, reading: Reading) -> jax.Array:
     if reading.random_signs:
         return jax.random.rademacher(jax.random.fold_in(key, 1), (m,), float)
     return jnp.asarray(1.0 - 2.0 * (np.arange(m) % 2))
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    norms = jnp.linalg.norm(x, axis=-1, keepdims=True)
-    return x / jnp.where(norms > 0, norms, 1)

@@ -21,6 +21,7 @@ from kernelgap.studies.estimates import (
     grouped,
     mean_interval,
     means,
+    paired_changes,
 )
 
 if TYPE_CHECKING:
@@ -183,11 +184,10 @@ def _paired(rows: list[Row], by: Sequence[str], rng: np.random.Generator) -> lis
         errors = {case: [r["error"] for r in rows] for (case,), rows in
                   grouped(members, ("case",)).items()}  # fmt: skip
         for case in ("l2", "diversity"):
-            pair = np.stack([errors[case], errors["none"]], axis=1)
-            relative = bootstrap(pair, lambda both: np.divide(*np.mean(both, axis=0)) - 1, rng)
+            difference, relative = paired_changes(errors[case], errors["none"], rng)
             keys = dict(zip(by, place, strict=True)) | {"case": case}
             estimates += [
-                Estimate("change", keys, *mean_interval(pair[:, 0] - pair[:, 1])),
+                Estimate("change", keys, *difference),
                 Estimate("relative_change", keys, *relative),
             ]
     return estimates

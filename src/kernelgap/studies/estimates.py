@@ -88,7 +88,12 @@ def mean_interval(values: Any, within: Range = REAL) -> Interval:
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Interval(mean)
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+    return t_interval(mean, float(np.std(values, ddof=1)), n, within)
+
+
+def t_interval(mean: float, deviation: float, n: int, within: Range = REAL) -> Interval:
+    """Return Student's t interval from the mean and standard deviation of n values."""
+    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * deviation / np.sqrt(n)
     return Interval(mean, *(float(np.clip(end, *within)) for end in (mean - half, mean + half)))
 
 
@@ -198,6 +203,15 @@ def slope(dims: Any, n: Any) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         log_n = np.where(np.isfinite(n), np.log(n), np.nan)
     return log_n @ centred / (centred @ centred)
+
+
+def paired_changes(
+    values: Any, reference: Any, rng: np.random.Generator
+) -> tuple[Interval, Interval]:
+    """Return the mean paired difference over seeds, and that over the mean of the reference."""
+    pairs = np.stack([values, reference], axis=1)
+    relative = bootstrap(pairs, lambda both: np.divide(*np.mean(both, axis=0)) - 1, rng)
+    return mean_interval(pairs[:, 0] - pairs[:, 1]), relative
 
 
 def percentile_interval(value: float, resampled: np.ndarray) -> Interval:

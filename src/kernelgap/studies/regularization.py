@@ -110,7 +110,7 @@ def _cells(config: RegularizationConfig) -> list[Cell]:
 
 def _run_cell(config: RegularizationConfig, identity: tuple) -> list[Row]:
     learner, start = identity
-    (block,) = (b for b in seeds.blocks(config.seeds) if b.start == start)
+    block = seeds.block(config.seeds, start)
     return regularization_nets.rows(config, learner, block)
 
 

@@ -5,7 +5,7 @@ smaller ones, and one compiled program serves all n.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import jax
@@ -158,6 +158,11 @@ def _teacher(
     return Dataset(data.x * factor, data.y * factor if labels == "value" else data.y)
 
 
+def block(total: int, start: int, size: int = 10) -> range:
+    """Return the block of `blocks` that begins with the seed `start`."""
+    return range(start, min(start + size, total))
+
+
 def blocks(total: int, size: int = 10) -> list[range]:
     """Return the seeds in blocks of at most `size`, so that long runs have short cells.
 
@@ -166,7 +171,29 @@ def blocks(total: int, size: int = 10) -> list[range]:
         >>> seeds.blocks(25)
         [range(0, 10), range(10, 20), range(20, 25)]
     """
-    return [range(k, min(k + size, total)) for k in range(0, total, size)]
+    return [block(total, start, size) for start in range(0, total, size)]
+
+
+@lru_cache(maxsize=1)
+def mnist(path: str) -> datasets.Split:
+    """Return `datasets.mnist` from the folder of the option `mnist`, read once."""
+    try:
+        return datasets.mnist(path)
+    except (OSError, ValueError) as error:
+        raise about_options(type(error)(f"`mnist`: {error}"), "mnist") from error
+
+
+def drawn(data: Dataset, keys: jax.Array, n: int) -> Dataset:
+    """Return n samples for each key, without replacement: x of shape (seeds, n, d)."""
+    x, y = np.asarray(data.x), np.asarray(data.y)
+    order = [np.asarray(jax.random.permutation(key, len(y))[:n]) for key in keys]
+    return Dataset(jnp.asarray(x[np.stack(order)]), jnp.asarray(y[np.stack(order)]))
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """Return inputs divided by their norms; zero inputs stay zero."""
+    norms = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return jnp.asarray(x) / jnp.where(norms > 0, norms, 1)
 
 
 def digits(keys: jax.Array, classes: tuple[int, ...]) -> Dataset:

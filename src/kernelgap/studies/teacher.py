@@ -126,7 +126,7 @@ def _cells(config: TeacherConfig) -> list[Cell]:
 
 def _run_cell(config: TeacherConfig, identity: tuple) -> list[Row]:
     task, learner, n, start = identity
-    (block,) = (b for b in seeds.blocks(config.seeds) if b.start == start)
+    block = seeds.block(config.seeds, start)
     rows = teacher_fits.rows(config, task, learner, n, block)
     point = {"task": task, "learner": learner, "n": n}
     return [point | {"seed": seed} | row for seed, row in zip(block, rows, strict=True)]

@@ -153,7 +153,7 @@ def _run_cell(config: WidthConfig, identity: tuple) -> list[Row]:
     learner, width, start = identity
     if learner == "any":
         return width_nets.certificate_rows(config)
-    (block,) = (b for b in seeds.blocks(config.seeds) if b.start == start)
+    block = seeds.block(config.seeds, start)
     return width_nets.net_rows(config, width, block)
 
 

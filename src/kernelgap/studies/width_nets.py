@@ -4,14 +4,14 @@ A net follows a path of weak regularisation (ours), or gradient descent at one s
 second version of paper A.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from kernelgap import bounds, datasets, margins, metrics, objectives, optim
+from kernelgap import bounds, margins, metrics, objectives, optim
 from kernelgap.datasets import Dataset
 from kernelgap.metrics import error_rate
 from kernelgap.models import Model, Params, homogeneous_mlp
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def check_mnist(config: "WidthConfig") -> None:
     """Raise, before any work, where the MNIST files are missing or too small."""
-    images = len(_mnist(config.mnist).train.y)
+    images = len(seeds.mnist(config.mnist).train.y)
     if config.n > images:
         error = ValueError(f"`n` must be at most {images}, the training images; got {config.n}")
         raise about_options(error, "n")
@@ -80,24 +80,14 @@ def _data(config: "WidthConfig", block: range) -> tuple[Dataset, Dataset, jax.Ar
     if config.data == "digits":
         data = seeds.split(seeds.digits(train_keys, config.classes), config.n)
     elif config.data == "mnist":
-        files = _mnist(config.mnist)
-        order = [jax.random.permutation(key, len(files.train.y))[: config.n] for key in train_keys]
-        chosen = (jnp.stack([part[rows] for rows in order]) for part in files.train)
+        files = seeds.mnist(config.mnist)
         tests = (jnp.broadcast_to(part, (len(block), *part.shape)) for part in files.test)
-        data = Dataset(*chosen), Dataset(*tests)
+        data = seeds.drawn(files.train, train_keys, config.n), Dataset(*tests)
     else:
         form: dict[str, Any] = {"units": config.units, "margin": config.margin}
         train = seeds.teacher(teacher_keys, train_keys, config.n, config.d, **form)
         data = train, seeds.teacher(teacher_keys, test_keys, config.n_test, config.d, **form)
     return *data, net_keys
-
-
-@lru_cache(maxsize=1)
-def _mnist(path: str) -> datasets.Split:
-    try:
-        return datasets.mnist(path)
-    except (OSError, ValueError) as error:
-        raise about_options(type(error)(f"`mnist`: {error}"), "mnist") from error
 
 
 def _best_net(
