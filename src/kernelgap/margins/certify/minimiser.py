@@ -7,23 +7,25 @@ eigenvectors of H that it misses, and the smoothing is lowered where it is what 
 Every point met is a valid bound for all of H; the best is kept.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 
 from kernelgap.margins.certify.relaxation import (
     Multipliers,
     Relaxation,
+    Seen,
     Side,
     evaluate,
+    look,
     multipliers,
-    quadratic_form,
     side_multipliers,
-    smooth_eigenvalue,
     softmax,
     views,
 )
+from kernelgap.margins.certify.triangles import scaled, violated
 
 _STAGE = 80  # steps of one stage
 _DIMENSIONS = 96  # of the first subspace, along the principal components of the data
@@ -31,18 +33,29 @@ _GROWTH = 24  # eigenvectors of each side that join the subspace after a stage
 _TOP = 0.2  # those whose eigenvalues are above this share of the largest
 _FIRST, _LAST = 3e-2, 3e-4  # smoothing, relative to the bound
 _FLOOR = 0.1  # of weights, over their mean, in the scales of the variables
-_RHO = 0.5  # the scale of rho over the bound
 _PATIENCE = 0.3  # the smoothing is lowered when a stage gains less than this share of it
-_REVIVED = 0.02
+_REVIVED = 0.02  # shares that should grow start at most there
+_IDLE = 2  # stages without gain that end the search
 _TINY = 1e-100
 _ZERO = 1e-13  # violations below it, in units of the data, are rounding
+_ADDED, _MOST = 8, 40  # triangles that are added after a stage, and in all, for each row of K
+
+
+# What is minimised: a function of p and of a bound h on the violation, and its derivatives.
+Objective = Callable[[np.ndarray, float], tuple[float, np.ndarray | float, float]]
+
+
+def violation(p: np.ndarray, h: float) -> tuple[float, float, float]:
+    """The objective h itself."""
+    return h, 0.0, 1.0
 
 
 class Minimum(NamedTuple):
-    """The least bound met, without smoothing, where it was met, and how the search ended."""
+    """The least value met, without smoothing, where it was met, and how the search ended."""
 
-    bound: float
-    relaxation: Relaxation  # of the points as given, with the partners that belong to theta
+    value: float
+    bound: float  # h
+    relaxation: Relaxation  # of the points as given, with the layout that belongs to theta
     theta: np.ndarray
     status: Literal["converged", "max_iterations", "solver_failed"]
 
@@ -56,11 +69,14 @@ def first_variables(relaxation: Relaxation, p: np.ndarray) -> np.ndarray:
     x, norms = relaxation.x, relaxation.norms
     theta = np.zeros(relaxation.size)
     theta[: len(x)] = np.log(np.maximum(p, 1e-8 * p.max()))
-    moment = x.T @ x
-    lengths = np.sum((x @ moment) * x, axis=1) / max(np.trace(moment), 1e-300)
+    moment = x.T @ x / max(np.sum(norms**2), 1e-300)
+    sums = (p / p.sum() * relaxation.signs) @ x
+    lengths = np.sum((x @ moment) * x, axis=1)
+    least = 1e-8 * norms.max()
     for side in relaxation.sides:
-        logs, _, weights = views(side, theta)
-        logs[:] = np.log(np.maximum(lengths[side.positive], 1e-300)) / 2
+        logs, weights, _ = views(side, theta)
+        logs[0] = np.log(max(np.sqrt(sums @ moment @ sums), least))
+        logs[1:] = np.log(np.maximum(lengths[side.positive], 1e-300)) / 2
         weights[0] = 1
         weights[1:3] = 0.05
         points, others = x[side.positive], x[side.negative]
@@ -76,85 +92,97 @@ def minimise(
     *,
     steps: int,
     tol: float,
-    fixed: bool,
-    goal: float = 0.0,
+    objective: Objective = violation,
+    fixed: bool = False,
+    goal: float = -np.inf,
 ) -> Minimum:
-    """Minimise the bound in at most `steps` steps, with p held where `fixed`, or until `goal`."""
+    """Minimise the objective in at most `steps` steps, with p held where `fixed`, or until `goal`."""
     # The multipliers do not depend on coordinates: here the principal ones, without zeros.
     _, singular, rows = np.linalg.svd(relaxation.x, full_matrices=False)
     whole = relaxation._replace(x=relaxation.x @ rows[singular > 1e-12 * singular[0]].T)
     rank = whole.x.shape[1]
     basis = np.eye(rank)[:, :_DIMENSIONS]
     first = evaluate(whole, theta, 1.0).bound
-    best = Minimum(first, relaxation, theta, "max_iterations")
-    relative = _FIRST
-    while steps > 0 and best.bound > max(_ZERO, goal):
+    value = objective(softmax(theta[: len(whole.x)]), first)[0]
+    best = Minimum(value, first, relaxation, theta, "max_iterations")
+    relative, idle = _FIRST, 0
+    while steps > 0 and best.value > goal and best.bound > _ZERO:
         smoothing = relative * best.bound
         part = whole if basis.shape[1] == rank else whole._replace(x=whole.x @ basis)
         stage, theta, spent = _stage(
-            part, theta, smoothing, best.bound, min(_STAGE, steps), tol, fixed, goal
+            part, theta, smoothing, best, min(_STAGE, steps), tol, objective, fixed, goal
         )
         steps -= spent
         seen = stage.bound
         if part is not whole:
             bound, basis = _widen(whole, stage.theta, basis, seen * (1 + tol))
-            stage = stage._replace(bound=bound)
+            p = softmax(stage.theta[: len(whole.x)])
+            stage = stage._replace(bound=bound, value=objective(p, bound)[0])
         stage = stage._replace(relaxation=relaxation._replace(sides=whole.sides))
-        gain = (best.bound - stage.bound) / max(stage.bound, _TINY)
-        best = stage if stage.bound < best.bound else best
+        gain = (best.value - stage.value) / max(abs(stage.value), _TINY)
+        best = stage if stage.value < best.value else best
         if stage.bound <= seen * (1 + tol):  # the subspace has what matters
-            if gain < tol and relative <= max(_LAST, tol):
+            idle = idle + 1 if gain < tol and relative <= max(_LAST, tol) else 0
+            if idle == _IDLE:
                 return best._replace(status=stage.status)
             if gain < _PATIENCE * relative:
                 relative = max(relative / 3, _LAST)
-        part, theta = reprice(part, theta, smoothing)
+        part, theta = reprice(part, theta, smoothing, relative)
         whole = whole._replace(sides=part.sides)
-    return best._replace(status="max_iterations" if best.bound > max(_ZERO, goal) else "converged")
+    ended = best.value <= goal or best.bound <= _ZERO
+    return best._replace(status="converged" if ended else "max_iterations")
 
 
 class _Reached(Exception):
-    """The bound is as low as was asked for."""
+    """The value is as low as was asked for."""
 
 
 def _stage(
     relaxation: Relaxation,
     theta: np.ndarray,
     smoothing: float,
-    scale: float,
+    start: Minimum,
     steps: int,
     tol: float,
+    objective: Objective,
     fixed: bool,
     goal: float,
 ) -> tuple[Minimum, np.ndarray, int]:
     """The best of one stage, where it ended, and the steps it took."""
-    best = Minimum(float(np.inf), relaxation, theta, "converged")
+    best = Minimum(float(np.inf), float(np.inf), relaxation, theta, "converged")
     n, taken = len(relaxation.x), 0
-    units = _scales(relaxation, theta, scale)
+    scale = max(abs(start.value), _TINY)
+    units, lower = _scales(relaxation, theta, start.bound)
 
-    def objective(scaled: np.ndarray) -> tuple[float, np.ndarray]:
+    def smoothed(scaled: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best
         variables = scaled * units
-        value = evaluate(relaxation, variables, smoothing)
-        if value.bound < best.bound:
-            best = best._replace(bound=value.bound, theta=variables)
-            if value.bound <= goal:
+        seen = evaluate(relaxation, variables, smoothing)
+        p = softmax(variables[:n])
+        value = objective(p, seen.bound)[0]
+        if value < best.value:
+            best = best._replace(value=value, bound=seen.bound, theta=variables)
+            if value <= goal:
                 raise _Reached
+        value, by_p, by_h = objective(p, seen.smooth)
+        gradient = by_h * seen.gradient
+        gradient[:n] += p * (by_p - p @ np.broadcast_to(by_p, n))
         if fixed:
-            value.gradient[:n] = 0
+            gradient[:n] = 0
         # Scaled, so that the tolerances of the line search mean the same for all data.
-        return value.smooth / scale, value.gradient * units / scale
+        return value / scale, gradient * units / scale
 
     def count(_: np.ndarray) -> None:
         nonlocal taken
         taken += 1
 
     options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 12,
-               "ftol": 1e-3 * min(tol, smoothing / scale), "gtol": 1e-12}  # fmt: skip
+               "ftol": 1e-3 * min(tol, smoothing / start.bound), "gtol": 1e-12}  # fmt: skip
     try:
         # A line search may try steps that overflow; their bounds are inf or NaN and are not kept.
         with np.errstate(all="ignore"):
-            ended = minimize(objective, theta / units, jac=True, method="L-BFGS-B", callback=count,
-                             options=options)  # fmt: skip
+            ended = minimize(smoothed, theta / units, jac=True, method="L-BFGS-B", callback=count,
+                             bounds=Bounds(lower), options=options)  # fmt: skip
     except _Reached:
         return best, best.theta, max(taken, 1)
     if ended.status not in (0, 1):  # converged, or as many steps or evaluations as allowed
@@ -162,85 +190,108 @@ def _stage(
     return best, ended.x * units, max(int(ended.nit), 1)
 
 
-def _scales(relaxation: Relaxation, theta: np.ndarray, bound: float) -> np.ndarray:
-    """Return units of the variables in which the curvatures of the bound are about equal.
+def _scales(
+    relaxation: Relaxation, theta: np.ndarray, bound: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return units of the variables in which the curvatures are about equal, and lower limits.
 
     What belongs to a point is curved in proportion to its weight times its norm; a line search in
-    the variables themselves would be as short as the stiffest of them, rho, needs.
+    the variables themselves would be as short as the stiffest of them, t_0, needs.
     """
-    weights = softmax(theta[: len(relaxation.x)]) * relaxation.norms
-    by_point = 1 / np.sqrt(weights / weights.mean() + _FLOOR)
-    units = np.empty_like(theta)
+    p, both = multipliers(relaxation, theta)
+    weights = p * relaxation.norms
+    mean = weights.mean()
+
+    def unit(weight: np.ndarray | float) -> np.ndarray:
+        return 1 / np.sqrt(weight / mean + _FLOOR)
+
+    by_point = unit(weights)
+    units, lower = np.empty_like(theta), np.full(len(theta), -np.inf)
     units[: len(by_point)] = by_point
-    for side in relaxation.sides:
-        logs, rho, shares = views(side, units)
-        logs[:], rho[:], shares[:] = by_point[side.positive], _RHO * bound, by_point[side.negative]
-    return units
+    for side, m in zip(relaxation.sides, both, strict=True):
+        logs, shares, triangles = views(side, units)
+        logs[0], logs[1:], shares[:] = (
+            unit(bound), by_point[side.positive], by_point[side.negative],
+        )  # fmt: skip
+        triangles[:] = unit(scaled(m.scales, m.triangles))
+        views(side, lower).triangles[:] = 0
+    return units, lower
 
 
 def _widen(
     whole: Relaxation, theta: np.ndarray, basis: np.ndarray, seen: float
 ) -> tuple[float, np.ndarray]:
     """Return the bound for all of H, and a basis with its top eigenvectors where it is not seen."""
-    p, both = multipliers(whole, theta)
-    bound, columns = -np.inf, [basis]
-    for side, m in zip(whole.sides, both, strict=True):
-        _, h = quadratic_form(whole, side, p, m)
+    value, columns = evaluate(whole, theta, 1.0), [basis]
+    if value.bound <= seen:
+        return value.bound, basis
+    for h in value.matrices:
         eigenvalues, vectors = np.linalg.eigh(h)
-        largest = max(float(eigenvalues[-1]), 0.0)
-        bound = max(bound, (m.scales.sum() / 2 - m.rho + 2 * largest) / 2)
-        columns.append(vectors[1:, -_GROWTH:][:, eigenvalues[-_GROWTH:] > _TOP * largest])
-    if bound <= seen:
-        return bound, basis
-    return bound, np.linalg.qr(np.hstack(columns)[:, : len(basis)])[0]
+        columns.append(vectors[:, -_GROWTH:][:, eigenvalues[-_GROWTH:] > _TOP * eigenvalues[-1]])
+    return value.bound, np.linalg.qr(np.hstack(columns)[:, : len(basis)])[0]
 
 
 def reprice(
-    relaxation: Relaxation, theta: np.ndarray, smoothing: float
+    relaxation: Relaxation, theta: np.ndarray, smoothing: float, relative: float
 ) -> tuple[Relaxation, np.ndarray]:
-    """Choose partners anew: those that carry a transfer, and those whose transfer lowers the bound.
+    """Choose partners and triangles anew.
 
     Where a share is zero its weight has gradient zero, whether it should grow or not: the shares
     that should, by the sign of their own derivative, are started again at a small value.
     """
-    p, fresh, sides = softmax(theta[: len(relaxation.x)]), theta.copy(), []
+    p, sides = softmax(theta[: len(relaxation.x)]), []
+    parts, start = [theta[: len(relaxation.x)]], len(relaxation.x)
     for side in relaxation.sides:
-        k = len(side.partners)
-        if not k or not len(side.negative):
-            sides.append(side)
-            continue
         m, shares, _ = side_multipliers(relaxation, side, theta, p)
-        slopes, direct = _derivatives(relaxation, side, p, m, smoothing)
-        carried = np.zeros_like(slopes)
-        np.put_along_axis(carried, side.partners, shares[3:], axis=0)
-        # Shares of one point sum to 1: growth pays where the slope is below their average.
-        average = np.sum(direct * shares[:3], axis=0) + np.sum(slopes * carried, axis=0)
-        gain = np.maximum(np.abs(slopes) + average, 0)
-        score = np.abs(carried) + _REVIVED * gain / np.maximum(gain.max(axis=0), _TINY)
-        partners = np.sort(np.argpartition(-score, k - 1, axis=0)[:k], axis=0)
-
-        now = np.take_along_axis(carried, partners, axis=0)
-        grows = np.take_along_axis(gain, partners, axis=0) > 0
-        signs = -np.sign(np.take_along_axis(slopes, partners, axis=0))
-        now = np.where(grows & (np.abs(now) < _REVIVED / k), signs * _REVIVED / k, now)
-        base = np.where((direct < average) & (shares[:3] < _REVIVED), _REVIVED, shares[:3])
-        _, _, weights = views(side, fresh)
-        weights[:3] = np.sqrt(base)
-        weights[3:] = np.sign(now) * np.sqrt(np.abs(now))
-        sides.append(side._replace(partners=partners))
-    return relaxation._replace(sides=tuple(sides)), fresh
+        logs, weights, cuts = views(side, theta)
+        seen = look(relaxation, side, p, m, smoothing)
+        if seen is not None:
+            side, weights = _partners(relaxation, side, m, shares, weights, seen, min(_REVIVED, relative))
+            kept = cuts > 0
+            count = min(_ADDED * len(logs), _MOST * len(logs) - int(kept.sum()))
+            fresh = violated(seen.moments, m.scales, side.triangles, max(count, 0))
+            triangles = side.triangles.taken(kept).joined(fresh)
+            cuts = np.concatenate([cuts[kept], np.zeros(len(fresh.rows))])
+            side = side._replace(triangles=triangles)
+        sides.append(side._replace(start=start))
+        parts += [logs, weights.ravel(), cuts]
+        start = sides[-1].stop
+    return relaxation._replace(sides=(sides[0], sides[1])), np.concatenate(parts)
 
 
-def _derivatives(
-    relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers, smoothing: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives by every T_ij, and by the shares of k_j r_j, l_j and -l_j, over p_j."""
-    others = relaxation.x[side.negative]
-    v, h = quadratic_form(relaxation, side, p, m)
-    _, _, g = smooth_eigenvalue(h, smoothing)
-    along, squared = others @ g[0, 1:], np.sum((others @ g[1:, 1:]) * others, axis=1)
+def _partners(
+    relaxation: Relaxation,
+    side: Side,
+    m: Multipliers,
+    shares: np.ndarray,
+    weights: np.ndarray,
+    seen: Seen,
+    revived: float,
+) -> tuple[Side, np.ndarray]:
+    """The partners whose transfers matter or would lower the bound first, and their weights."""
+    k = len(side.partners)
+    if not k or not len(side.negative):
+        return side, weights
+    # Derivatives by every T_ij, and by the shares of k_j r_j, T_0j and -T_0j, over p_j.
+    others, dv = relaxation.x[side.negative], seen.z @ seen.g / 2
+    along, squared = others @ dv[0], np.sum((others @ seen.g) * others, axis=1) / 2
     direct = np.stack([-squared / relaxation.norms[side.negative], -along, along])
-    return -(v @ g[1:, 1:] / m.scales[:, None]) @ others.T, direct
+    slopes = -dv[1:] @ others.T
+    carried = np.zeros_like(slopes)
+    np.put_along_axis(carried, side.partners, shares[3:], axis=0)
+    # Shares of one point sum to 1: growth pays where the slope is below their average.
+    average = np.sum(direct * shares[:3], axis=0) + np.sum(slopes * carried, axis=0)
+    gain = np.maximum(np.abs(slopes) + average, 0)
+    score = np.abs(carried) + revived * gain / np.maximum(gain.max(axis=0), _TINY)
+    partners = np.sort(np.argpartition(-score, k - 1, axis=0)[:k], axis=0)
+
+    now = np.take_along_axis(carried, partners, axis=0)
+    grows = np.take_along_axis(gain, partners, axis=0) > 0
+    signs = -np.sign(np.take_along_axis(slopes, partners, axis=0))
+    now = np.where(grows & (np.abs(now) < revived / k), signs * revived / k, now)
+    base = np.where((direct < average) & (shares[:3] < revived), revived, shares[:3])
+    fresh = np.concatenate([np.sqrt(base), np.sign(now) * np.sqrt(np.abs(now))])
+    return side._replace(partners=partners), fresh
 
 
 def candidate(relaxation: Relaxation, theta: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -249,7 +300,7 @@ def candidate(relaxation: Relaxation, theta: np.ndarray, q: np.ndarray) -> np.nd
     units = [np.eye(d)[0]]
     for h in evaluate(relaxation, theta, 1.0).matrices:
         for vector in np.linalg.eigh(h)[1][:, -3:].T:
-            units += [vector[1:], -vector[1:]]
+            units += [vector, -vector]
     u = np.stack([unit / max(np.linalg.norm(unit), 1e-300) for unit in units])
     violations = np.abs(np.maximum(u @ relaxation.x.T, 0) @ q)
     return u[np.argmax(violations)]

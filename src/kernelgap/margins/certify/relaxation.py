@@ -5,26 +5,30 @@ norm of x_i and z_i = u.x_i. As ``relu(z) = (z + |z|) / 2``::
 
     s sum_i q_i relu(z_i) = (a.u + sum_P |q_i||z_i| - sum_N |q_j||z_j|) / 2,   a = s sum_i q_i x_i.
 
-For every real T_ij and l_j and every t_i > 0, k_j >= 0 with::
+Let sigma_i be the sign of z_i for i in P, sigma_0 = 1, v_0 = a and v_i = |q_i| x_i, so that the first
+two terms are sum_i sigma_i v_i.u over the rows i = 0 and i in P. For all real T_ij and k_j >= 0 with::
 
-    sum_i |T_ij| + |l_j| + k_j r_j <= |q_j|,
+    sum_i |T_ij| + k_j r_j <= |q_j|    there is    |q_j||z_j| >= sum_i T_ij sigma_i z_j + k_j z_j^2
 
-there hold on the unit ball::
+on the unit ball, since ``z_j^2 / r_j`` is at most the modulus of z_j. So T_ij x_j is taken from v_i: the
+transfer is paid for by the negative terms, and v_i = |q_i| x_i - sum_j T_ij x_j becomes shorter.
 
-    |q_i||z_i| <= |v_i.u| + sum_j |T_ij||z_j|   with v_i = |q_i| x_i - sum_j T_ij x_j,
-    |v_i.u|    <= (t_i + (v_i.u)^2 / t_i) / 2,
-    |q_j||z_j| >= sum_i |T_ij||z_j| + l_j z_j + k_j z_j^2,
+What is left are the signs. With V the matrix of rows v_i and any positive semidefinite K::
 
-the last one since z_j^2 / r_j is at most the modulus of z_j. What is transferred in the first line
-is paid for by the negative terms in the last, and v_i is shorter than what it replaces.
+    sum_i sigma_i v_i.u = sigma'V u <= (sigma'K sigma + u'V'K^-1 V u) / 2.
 
-What is left is quadratic in u, b.u + u'Mu with b = a - sum_N l_j x_j and
-M = sum_P v_i v_i' / (2 t_i) - sum_N k_j x_j x_j', and for every real rho at most
-2 max(0, lambda_max(H)) - rho with H = [[rho, b'/2], [b/2, M]]. The bound is
-jointly convex in the weights, T, l, k, t and rho; every value of the multipliers gives a bound.
+Here K = diag(t) - sum_c mu_c b_c b_c' with mu_c >= 0, where b_c has three entries, each -1 or +1. A sum of three
+signs is odd, its square at least 1, and sigma'K sigma <= sum t - sum mu. Hence::
 
-The bound without transfer is the dual of a semidefinite relaxation; the transfer adds to it the
-inequalities ``sign(z_i) z_j <= |z_j|``. Both are derived for this project.
+    s sum_i q_i relu(z_i) <= ((sum t - sum mu) / 2 + max(0, lambda_max(H))) / 2,
+    H = V'K^-1 V / 2 - sum_N k_j x_j x_j'.
+
+The bound is jointly convex in the weights, T, k, t and mu; every value of the multipliers gives a
+bound.
+
+With K diagonal it is the dual of a semidefinite relaxation with the inequalities ``sigma_i z_j <=
+|z_j|``; mu adds the triangle inequalities between signs. All are derived for this project, as
+triangle inequalities are known for cuts of graphs (Deza and Laurent, 1997).
 """
 
 import math
@@ -33,9 +37,17 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import cho_factor, cho_solve
 
 from kernelgap._numerics.blas import map_in_threads
-from kernelgap._numerics.verified import above, gamma, largest_eigenvalue_bound
+from kernelgap._numerics.verified import (
+    above,
+    gamma,
+    largest_eigenvalue_bound,
+    largest_row_sum,
+    smallest_eigenvalue_bound,
+)
+from kernelgap.margins.certify.triangles import Triangles, no_triangles, scaled, sign_form
 
 # The largest number of positive points that a negative one may transfer to, at first the most
 # correlated ones, and of transfers on one side.
@@ -52,33 +64,42 @@ class Side(NamedTuple):
     positive: np.ndarray
     negative: np.ndarray
     partners: np.ndarray  # (k, |N|): rows of `positive` that each negative point may transfer to
+    triangles: Triangles
     start: int
-    stop: int
+
+    @property
+    def stop(self) -> int:
+        shares = (3 + len(self.partners)) * len(self.negative)
+        return self.start + 1 + len(self.positive) + shares + len(self.triangles.rows)
 
 
 class Relaxation(NamedTuple):
     """Points, signs and the layout of the variables.
 
-    The variables are the logits of p = |q| (n of them), then for each side the logarithms of
-    t_i / p_i, rho, and for each negative point weights w whose squares, normalised, share p_j
-    between k_j r_j, l_j > 0, l_j < 0 and the transfers (which carry the sign of w).
+    The variables are the logits of p = |q| (n of them), then for each side the logarithms of t_0
+    and of t_i / p_i, for each negative point weights w whose squares, normalised, share p_j
+    between k_j r_j, T_0j > 0, T_0j < 0 and the other transfers (which carry the sign of w), and
+    for each triangle mu over the scale of `triangles.scaled`.
     """
 
     x: np.ndarray
     signs: np.ndarray
     norms: np.ndarray
-    sides: tuple[Side, ...]
-    size: int
+    sides: tuple[Side, Side]
+
+    @property
+    def size(self) -> int:
+        return self.sides[-1].stop
 
 
 class Multipliers(NamedTuple):
     """Multipliers of one side, as in the module's formula."""
 
-    transfer: sparse.csc_array  # T (|P|, |N|)
-    linear: np.ndarray  # l
+    transfer: sparse.csc_array  # T (1 + |P|, |N|)
     quadratic: np.ndarray  # k
     scales: np.ndarray  # t
-    rho: float
+    triangles: Triangles
+    weights: np.ndarray  # mu
 
 
 class Value(NamedTuple):
@@ -90,10 +111,29 @@ class Value(NamedTuple):
     matrices: tuple[np.ndarray, ...]
 
 
+class Seen(NamedTuple):
+    """H, the smooth maximum of its eigenvalues and 0, the largest, and what derivatives need."""
+
+    form: np.ndarray
+    top: float
+    largest: float
+    g: np.ndarray  # (d, d) d(top) / dH, second moments of the violating units
+    z: np.ndarray  # K^-1 V
+    moments: np.ndarray  # Z g Z', second moments of their signs
+
+
+class Views(NamedTuple):
+    """One side's part of an array of variables, or of their gradient."""
+
+    logs: np.ndarray  # (1 + |P|,)
+    shares: np.ndarray  # (3 + k, |N|)
+    triangles: np.ndarray  # (c,)
+
+
 def relax(x: np.ndarray, signs: np.ndarray, *, partners: int | None = None) -> Relaxation:
     """Lay out the variables for points x (n, d), none zero, and the signs of q."""
     norms = np.linalg.norm(x, axis=1)
-    sides, stop = [], len(x)
+    sides, start = [], len(x)
     for sign in (1, -1):
         positive, negative = np.flatnonzero(signs == sign), np.flatnonzero(signs == -sign)
         allowed = min(_PARTNERS, _TRANSFERS // max(len(negative), 1))
@@ -103,9 +143,9 @@ def relax(x: np.ndarray, signs: np.ndarray, *, partners: int | None = None) -> R
             chosen = np.sort(np.argpartition(-similar, k - 1, axis=0)[:k], axis=0)
         else:
             chosen = np.zeros((k, len(negative)), int)
-        start, stop = stop, stop + len(positive) + 1 + (3 + k) * len(negative)
-        sides.append(Side(sign, positive, negative, chosen, start, stop))
-    return Relaxation(x, signs, norms, tuple(sides), stop)
+        sides.append(Side(sign, positive, negative, chosen, no_triangles(), start))
+        start = sides[-1].stop
+    return Relaxation(x, signs, norms, (sides[0], sides[1]))
 
 
 def multipliers(relaxation: Relaxation, theta: np.ndarray) -> tuple[np.ndarray, list[Multipliers]]:
@@ -115,7 +155,10 @@ def multipliers(relaxation: Relaxation, theta: np.ndarray) -> tuple[np.ndarray, 
 
 
 def evaluate(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> Value:
-    """Evaluate the bound on h(q), q = p o signs, with lambda_max replaced by a log-sum-exp."""
+    """Evaluate the bound on h(q), q = p o signs, with lambda_max replaced by a log-sum-exp.
+
+    Where a K is not positive definite the bound is inf, and `smooth` rises from the border on.
+    """
     p = softmax(theta[: len(relaxation.x)])
 
     def part(side: Side) -> tuple[float, float, np.ndarray, np.ndarray]:
@@ -142,73 +185,109 @@ def certified_bound(relaxation: Relaxation, p: np.ndarray, multipliers: list[Mul
 
 
 def _certified_side(relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers) -> float:
+    r"""With any matrix Z in the place of K^-1 V.
+
+    As 0 <= (sigma - Zu)'K(sigma - Zu), sigma'V u is at most (sigma'K sigma + u'Z'KZ u) / 2 plus the
+    lengths of the rows of V - KZ; if K >= -delta only, delta (sqrt(1 + |P|) + ||Z||_F)^2 / 2 more.
+    """
     n, d = relaxation.x.shape
     if len(side.positive) == 0:
         return 0.0
-    relative = gamma(4 * (n + d + 8))
+    m = m._replace(weights=np.maximum(m.weights, 0))
+    relative = gamma(4 * (n + d + len(m.weights) + 16))
     norms = relaxation.norms * (1 + gamma(2 * (d + 4)))
     own, other = norms[side.positive], norms[side.negative]
+    # The bound without multipliers, should they be of no use: relu(u.x_i) <= ||x_i||.
+    trivial = above(float(p[side.positive] @ own), 2 * (n + 4))
 
-    v, h = quadratic_form(relaxation, side, p, m)
+    v, k = _rows_of_v(relaxation, side, p, m), sign_form(m.scales, m.triangles, m.weights)
+    z = _solved(k, v, m)
+    image = k @ z
+    h = _quadratic_form(relaxation, side, m, z, image)
+    if not (np.isfinite(h).all() and np.isfinite(k).all()):
+        return trivial
+    top = max(largest_eigenvalue_bound(h), 0.0)
+
     moved = abs(m.transfer)
     rows, columns = np.asarray(moved @ other), np.asarray(moved.sum(axis=0))
     # What the negative terms were charged beyond |q_j|, at most r_j on the ball for each unit.
-    charged = columns + np.abs(m.linear) + m.quadratic * other
+    charged = columns + m.quadratic * other
     excess = np.maximum(charged - p[side.negative], 0) + relative * (charged + p[side.negative])
-    # Errors of v_i, of b and of M; the last two are at most their Frobenius norms.
-    v_error = relative * (p[side.positive] * own + rows)
-    lengths = np.sum(v * v, axis=1) / (2 * m.scales)
-    form_error = relative * (lengths.sum() + (m.quadratic * other**2).sum())
-    b_error = relative * ((p * norms).sum() + (np.abs(m.linear) * other).sum())
+    v_sizes = np.concatenate([[p @ norms], p[side.positive] * own]) + rows
+    # Sums of absolute values: of K, and of the norms of what is multiplied with it.
+    absolute, lengths = sign_form(m.scales, m.triangles, m.weights, absolute=True), _lengths(z)
+    product = absolute @ lengths
+    left = _lengths(v - image) + relative * (v_sizes + product)
+    form_error = relative * (lengths @ product / 2 + (m.quadratic * other**2).sum())
+    negative = 0.0
+    if len(m.weights):
+        least = smallest_eigenvalue_bound(k, float(np.linalg.eigvalsh(k)[0]))
+        lost = max(-least, 0.0) + relative * largest_row_sum(absolute)
+        negative = lost / 2 * (math.sqrt(len(k)) + np.linalg.norm(lengths)) ** 2
 
-    # The bound without multipliers, should they be of no use: relu(u.x_i) <= ||x_i||.
-    trivial = above(float(p[side.positive] @ own), 2 * (n + 4))
-    top = max(largest_eigenvalue_bound(h), 0.0)
-    if math.isinf(top):
-        return trivial
-    terms = np.concatenate([m.scales / 2, excess * other, v_error])
-    total = math.fsum([*terms, form_error, b_error, 2 * top, -m.rho])
-    size = float(terms.sum()) + 2 * top + abs(m.rho)
-    return min(max(total + relative * size, 0.0) / 2, trivial)
+    terms = np.concatenate([m.scales / 2, excess * other, left, [form_error, negative, top]])
+    total = math.fsum([*terms, *(-m.weights / 2)])
+    size = float(np.abs(terms).sum() + m.weights.sum())
+    value = max(total + relative * size, 0.0) / 2
+    return min(value, trivial) if np.isfinite(value) else trivial
 
 
-def quadratic_form(
-    relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the vectors v_i and the matrix H."""
-    x, d = relaxation.x, relaxation.x.shape[1]
-    points, others = x[side.positive], x[side.negative]
-    v = p[side.positive, None] * points - m.transfer @ others
-    b = side.sign * ((p * relaxation.signs) @ x) - m.linear @ others
-    h = np.empty((d + 1, d + 1))
-    h[0, 0] = m.rho
-    h[0, 1:] = h[1:, 0] = b / 2
-    # A product of a matrix with its own transpose is exactly symmetric after averaging.
-    form = (v / (2 * m.scales[:, None])).T @ v - (others * m.quadratic[:, None]).T @ others
-    h[1:, 1:] = (form + form.T) / 2
-    return v, h
+def _lengths(rows: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.sum(rows * rows, axis=1))
+
+
+def _solved(k: np.ndarray, v: np.ndarray, m: Multipliers) -> np.ndarray:
+    """Return K^-1 V, or what it is without triangles where K is not positive definite."""
+    if len(m.weights):
+        try:
+            return cho_solve(cho_factor(k, check_finite=False), v, check_finite=False)
+        except np.linalg.LinAlgError:
+            pass
+    return v / m.scales[:, None]
+
+
+def _rows_of_v(relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers) -> np.ndarray:
+    x = relaxation.x
+    v = np.empty((1 + len(side.positive), x.shape[1]))
+    v[0] = side.sign * ((p * relaxation.signs) @ x)
+    v[1:] = p[side.positive, None] * x[side.positive]
+    v -= m.transfer @ x[side.negative]
+    return v
+
+
+def _quadratic_form(
+    relaxation: Relaxation, side: Side, m: Multipliers, z: np.ndarray, image: np.ndarray
+) -> np.ndarray:
+    """Return H from Z and KZ; a product of a matrix with its transpose is symmetric on average."""
+    others = relaxation.x[side.negative]
+    h = z.T @ image / 2 - (others * m.quadratic[:, None]).T @ others
+    return (h + h.T) / 2
 
 
 def side_multipliers(
     relaxation: Relaxation, side: Side, theta: np.ndarray, p: np.ndarray
 ) -> tuple[Multipliers, np.ndarray, np.ndarray]:
     """Return one side's multipliers, the shares of p_j behind them, and sums of squared weights."""
-    logs, rho, weights = views(side, theta)
+    logs, weights, cuts = views(side, theta)
     squares = np.sum(weights**2, axis=0)
     shares = weights * np.abs(weights) / squares  # signed only where they transfer
     shares[:3] = np.abs(shares[:3])
     k, n = side.partners.shape
     other = p[side.negative]
+    amounts = np.vstack([shares[1] - shares[2], shares[3:]]) * other
+    rows = np.vstack([np.zeros((1, n), int), 1 + side.partners])
     transfer = sparse.csc_array(
-        ((shares[3:] * other).T.ravel(), side.partners.T.ravel(), k * np.arange(n + 1)),
-        shape=(len(side.positive), n),
+        (amounts.T.ravel(), rows.T.ravel(), (1 + k) * np.arange(n + 1)),
+        shape=(1 + len(side.positive), n),
     )
+    scales = np.exp(np.clip(logs, -_DEEP, _DEEP))
+    scales[1:] *= p[side.positive]
     one_side = Multipliers(
         transfer,
-        other * (shares[1] - shares[2]),
         other * shares[0] / relaxation.norms[side.negative],
-        p[side.positive] * np.exp(np.clip(logs, -_DEEP, _DEEP)),
-        float(rho[0]),
+        scales,
+        side.triangles,
+        cuts * scaled(scales, side.triangles),
     )
     return one_side, shares, squares
 
@@ -220,39 +299,75 @@ def _side(
     x, n = relaxation.x, len(relaxation.x)
     points, others = x[side.positive], x[side.negative]
     m, shares, squares = side_multipliers(relaxation, side, theta, p)
-    v, h = quadratic_form(relaxation, side, p, m)
-    top, largest, g = smooth_eigenvalue(h, smoothing)
-    constant = m.scales.sum() / 2 - m.rho
-    smooth = (constant + 2 * top) / 2
-    bound = (constant + 2 * max(largest, 0.0)) / 2
-
-    # d(bound) = sum dt/4 + <g, dH> - drho/2 with g = d(top)/dH.
-    corner, mixed, form = g[0, 0], g[0, 1:], g[1:, 1:]
     gradient = np.zeros_like(theta)
-    logs_out, rho_out, weights_out = views(side, gradient)
-    _, _, weights = views(side, theta)
-    image = v @ form
-    dv = image / m.scales[:, None]
-    dt = 0.25 - np.sum(image * v, axis=1) / (2 * m.scales**2)
-    logs_out[:] = dt * m.scales
-    rho_out[:] = corner - 0.5
-    along, squared = others @ mixed, np.sum((others @ form) * others, axis=1)
+    out, now = views(side, gradient), views(side, theta)
+    seen = look(relaxation, side, p, m, smoothing)
+    if seen is None:
+        out.triangles[:], least = _towards_definite(m)
+        trivial = float(p @ relaxation.norms)
+        out.triangles[:] *= trivial
+        return trivial * (2 - least), np.inf, gradient, np.zeros((x.shape[1],) * 2)
+    z, g = seen.z, seen.g
+    constant = (m.scales.sum() - m.weights.sum()) / 2
+    smooth, bound = (constant + seen.top) / 2, (constant + max(seen.largest, 0.0)) / 2
+
+    # d(bound) = (sum dt - sum dmu) / 4 + <g, dH> / 2 with g = d(top)/dH.
+    dv, moments = z @ g / 2, seen.moments
+    dt = (1 - np.diagonal(moments)) / 4
+    if len(m.weights):
+        heights = scaled(m.scales, m.triangles)
+        dmu = (m.triangles.values(moments) - 1) / 4
+        out.triangles[:] = dmu * heights
+        shares_of_t = dmu * now.triangles * heights**2
+        dt = dt + m.triangles.sums(shares_of_t, len(dt)) / m.scales**2
+    out.logs[:] = dt * m.scales
+    along, squared = others @ dv[0], np.sum((others @ g) * others, axis=1) / 2
     if len(side.positive) <= 16 * len(side.partners):
-        paid = -np.take_along_axis(dv @ others.T, side.partners, axis=0)
+        paid = -np.take_along_axis(dv[1:] @ others.T, side.partners, axis=0)
     else:
-        paid = -np.sum(dv[side.partners] * others, axis=2)
+        paid = -np.sum(dv[1:][side.partners] * others, axis=2)
     d_shares = np.concatenate(
         [np.stack([-squared / relaxation.norms[side.negative], -along, along]), paid]
     )
-    dp = side.sign * relaxation.signs * (x @ mixed)
-    dp[side.positive] += dt * m.scales / p[side.positive] + np.sum(dv * points, axis=1)
+    dp = side.sign * relaxation.signs * (x @ dv[0])
+    dp[side.positive] += out.logs[1:] / p[side.positive] + np.sum(dv[1:] * points, axis=1)
     dp[side.negative] += np.sum(d_shares * shares, axis=0)
     d_shares *= p[side.negative]
     slope = np.sum(d_shares * shares, axis=0)
-    weights_out[:3] = 2 * weights[:3] / squares * (d_shares[:3] - slope)
-    weights_out[3:] = 2 / squares * (np.abs(weights[3:]) * d_shares[3:] - weights[3:] * slope)
+    out.shares[:3] = 2 * now.shares[:3] / squares * (d_shares[:3] - slope)
+    out.shares[3:] = (
+        2 / squares * (np.abs(now.shares[3:]) * d_shares[3:] - now.shares[3:] * slope)
+    )
     gradient[:n] = p * (dp - p @ dp)
-    return smooth, bound, gradient, h
+    return smooth, bound, gradient, seen.form
+
+
+def look(
+    relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers, smoothing: float
+) -> Seen | None:
+    """Return what a side's multipliers lead to; None where K is not positive definite."""
+    v = _rows_of_v(relaxation, side, p, m)
+    if len(m.weights):
+        try:
+            factor = cho_factor(sign_form(m.scales, m.triangles, m.weights), check_finite=False)
+        except np.linalg.LinAlgError:
+            return None
+        z = cho_solve(factor, v, check_finite=False)
+    else:
+        z = v / m.scales[:, None]
+    h = _quadratic_form(relaxation, side, m, z, v)
+    top, largest, g = smooth_eigenvalue(h, smoothing)
+    return Seen(h, top, largest, g, z, z @ g @ z.T)
+
+
+def _towards_definite(m: Multipliers) -> tuple[np.ndarray, float]:
+    """The derivative of minus the least eigenvalue of K, scaled to diagonal 1, and that value."""
+    root = 1 / np.sqrt(m.scales)
+    k = sign_form(m.scales, m.triangles, m.weights) * root[:, None] * root
+    values, vectors = np.linalg.eigh(k)
+    worst = vectors[:, 0] * root
+    along = np.sum(m.triangles.signs * worst[m.triangles.rows], axis=1)
+    return along**2 * scaled(m.scales, m.triangles), float(values[0])
 
 
 def smooth_eigenvalue(h: np.ndarray, smoothing: float) -> tuple[float, float, np.ndarray]:
@@ -262,13 +377,13 @@ def smooth_eigenvalue(h: np.ndarray, smoothing: float) -> tuple[float, float, np
     return top, float(eigenvalues[-1]), (vectors * occupation[:-1]) @ vectors.T
 
 
-def views(side: Side, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return views of one side: logarithms of scales, rho (1,), weights (3 + k, |N|)."""
+def views(side: Side, theta: np.ndarray) -> Views:
+    """Return views of one side's variables."""
     part = theta[side.start : side.stop]
-    count = len(side.positive)
-    return part[:count], part[count : count + 1], part[count + 1 :].reshape(
-        3 + len(side.partners), len(side.negative)
-    )  # fmt: skip
+    first = 1 + len(side.positive)
+    last = len(part) - len(side.triangles.rows)
+    shares = part[first:last].reshape(3 + len(side.partners), len(side.negative))
+    return Views(part[:first], shares, part[last:])
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -282,7 +282,7 @@ def _relaxed_margin(
     """The relaxation with weights that are chosen together with its multipliers."""
     relaxed = relaxation.relax(x, y)
     theta = minimiser.first_variables(relaxed, start)
-    best = minimiser.minimise(relaxed, theta, steps=steps, tol=tol, fixed=False, goal=goal)
+    best = minimiser.minimise(relaxed, theta, steps=steps, tol=tol, goal=goal)
     p, multipliers = relaxation.multipliers(best.relaxation, best.theta)
     value = relaxation.certified_bound(best.relaxation, p, multipliers)
     direction = minimiser.candidate(best.relaxation, best.theta, p * y)

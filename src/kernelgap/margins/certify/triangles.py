@@ -1,0 +1,99 @@
+"""Triangle inequalities between signs: a sum of three signs is odd, so its square is at least 1."""
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+_PATTERNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+_ROWS = 240  # the rows of largest scale, among whose triples violated ones are looked for
+_VIOLATED = 1e-3  # 1 - b'Mb from which a triangle is added
+
+
+class Triangles(NamedTuple):
+    """Vectors b with three entries -1 or +1: their rows and these entries, each (c, 3)."""
+
+    rows: np.ndarray
+    signs: np.ndarray
+
+    def values(self, moments: np.ndarray) -> np.ndarray:
+        """Return b'Mb of each triangle."""
+        i, j, k = self.rows.T
+        a, b, c = self.signs.T
+        diagonal = np.diagonal(moments)
+        mixed = a * b * moments[i, j] + a * c * moments[i, k] + b * c * moments[j, k]
+        return diagonal[i] + diagonal[j] + diagonal[k] + 2 * mixed
+
+    def sums(self, amounts: np.ndarray, rows: int) -> np.ndarray:
+        """Add the amount of each triangle to its three rows."""
+        return np.bincount(self.rows.ravel(), np.repeat(amounts, 3), rows)
+
+    def taken(self, which: np.ndarray) -> "Triangles":
+        return Triangles(self.rows[which], self.signs[which])
+
+    def joined(self, others: "Triangles") -> "Triangles":
+        return Triangles(*map(np.concatenate, zip(self, others, strict=True)))
+
+
+def no_triangles() -> Triangles:
+    return Triangles(np.zeros((0, 3), int), np.ones((0, 3)))
+
+
+def scaled(scales: np.ndarray, triangles: Triangles) -> np.ndarray:
+    """Return for each triangle the largest mu with diag(t) - mu bb' positive semidefinite."""
+    return 1 / np.sum(1 / scales[triangles.rows], axis=1)
+
+
+def sign_form(
+    scales: np.ndarray, triangles: Triangles, weights: np.ndarray, *, absolute: bool = False
+) -> np.ndarray:
+    """Return K = diag(t) - sum_c mu_c b_c b_c', or the sum of the absolute values of its terms."""
+    k = np.diag(np.abs(scales) if absolute else scales)
+    if len(weights):
+        size = len(scales)
+        for i, j in product(range(3), repeat=2):
+            where = triangles.rows[:, i] * size + triangles.rows[:, j]
+            sign = -1 if absolute else triangles.signs[:, i] * triangles.signs[:, j]
+            k -= np.bincount(where, weights * sign, size * size).reshape(size, size)
+    return k
+
+
+def violated(
+    moments: np.ndarray, scales: np.ndarray, known: Triangles, count: int
+) -> Triangles:
+    """Return at most `count` new triangles whose mu would lower the bound first.
+
+    The derivative of the bound by mu is (b'Mb - 1) / 4 where M are the second moments of the signs.
+    """
+    chosen = np.sort(np.argsort(-scales)[:_ROWS])
+    m, t = moments[np.ix_(chosen, chosen)], scales[chosen]
+    size, diagonal, inverse = len(chosen), np.diagonal(m), 1 / t
+    taken = _codes(known, len(scales))
+    best: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for i in range(size - 2):
+        j, k = np.triu_indices(size - i - 1, 1)
+        j, k = j + i + 1, k + i + 1
+        sizes = diagonal[i] + diagonal[j] + diagonal[k]
+        height = 1 / (inverse[i] + inverse[j] + inverse[k])
+        for a, b in _PATTERNS:
+            gain = 1 - sizes - 2 * (a * m[i, j] + b * m[i, k] + a * b * m[j, k])
+            hit = np.flatnonzero(gain > _VIOLATED)
+            if hit.size:
+                rows = np.stack([np.full(hit.size, i), j[hit], k[hit]], axis=1)
+                signs = np.tile([1.0, a, b], (hit.size, 1))
+                best.append((gain[hit] * height[hit], chosen[rows], signs))
+    if not best:
+        return no_triangles()
+    score, rows, signs = map(np.concatenate, zip(*best, strict=True))
+    found = Triangles(rows, signs)
+    fresh = ~np.isin(_codes(found, len(scales)), taken)
+    order = np.flatnonzero(fresh)
+    order = order[np.argsort(-score[order])[:count]]
+    return found.taken(order)
+
+
+def _codes(triangles: Triangles, size: int) -> np.ndarray:
+    """One number for each triangle, whose first sign is +1."""
+    i, j, k = triangles.rows.T
+    _, a, b = triangles.signs.T
+    return ((i * size + j) * size + k) * 4 + (a < 0) * 2 + (b < 0)
