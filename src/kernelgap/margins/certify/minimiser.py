@@ -27,7 +27,7 @@ from kernelgap.margins.certify.relaxation import (
 )
 from kernelgap.margins.certify.triangles import scaled, violated
 
-_STAGE = 80  # steps of one stage
+_STAGE = 160  # steps of one stage
 _DIMENSIONS = 96  # of the first subspace, along the principal components of the data
 _GROWTH = 24  # eigenvectors of each side that join the subspace after a stage
 _TOP = 0.2  # those whose eigenvalues are above this share of the largest
@@ -38,7 +38,7 @@ _REVIVED = 0.02  # shares that should grow start at most there
 _IDLE = 2  # stages without gain that end the search
 _TINY = 1e-100
 _ZERO = 1e-13  # violations below it, in units of the data, are rounding
-_ADDED, _MOST = 8, 40  # triangles that are added after a stage, and in all, for each row of K
+_ADDED, _MOST = 2, 10  # triangles that are added after a stage, and in all, for each row of K
 
 
 # What is minimised: a function of p and of a bound h on the violation, and its derivatives.
@@ -176,7 +176,7 @@ def _stage(
         nonlocal taken
         taken += 1
 
-    options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 12,
+    options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 20,
                "ftol": 1e-3 * min(tol, smoothing / start.bound), "gtol": 1e-12}  # fmt: skip
     try:
         # A line search may try steps that overflow; their bounds are inf or NaN and are not kept.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 _PATTERNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
-_ROWS = 240  # the rows of largest scale, among whose triples violated ones are looked for
+_ROWS = 160  # the rows of largest scale, among whose triples violated ones are looked for
 _VIOLATED = 1e-3  # 1 - b'Mb from which a triangle is added
 
 
@@ -66,22 +66,20 @@ def violated(
     The derivative of the bound by mu is (b'Mb - 1) / 4 where M are the second moments of the signs.
     """
     chosen = np.sort(np.argsort(-scales)[:_ROWS])
-    m, t = moments[np.ix_(chosen, chosen)], scales[chosen]
-    size, diagonal, inverse = len(chosen), np.diagonal(m), 1 / t
-    taken = _codes(known, len(scales))
+    m, inverse = moments[np.ix_(chosen, chosen)], 1 / scales[chosen]
+    diagonal, taken = np.diagonal(m), _codes(known, len(scales))
     best: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for i in range(size - 2):
-        j, k = np.triu_indices(size - i - 1, 1)
-        j, k = j + i + 1, k + i + 1
-        sizes = diagonal[i] + diagonal[j] + diagonal[k]
-        height = 1 / (inverse[i] + inverse[j] + inverse[k])
+    for i in range(len(chosen) - 2):
+        row, rest = m[i, i + 1 :], m[i + 1 :, i + 1 :]
+        own = diagonal[i + 1 :] + diagonal[i] / 2 - 0.5
         for a, b in _PATTERNS:
-            gain = 1 - sizes - 2 * (a * m[i, j] + b * m[i, k] + a * b * m[j, k])
-            hit = np.flatnonzero(gain > _VIOLATED)
-            if hit.size:
-                rows = np.stack([np.full(hit.size, i), j[hit], k[hit]], axis=1)
-                signs = np.tile([1.0, a, b], (hit.size, 1))
-                best.append((gain[hit] * height[hit], chosen[rows], signs))
+            gain = -(own + 2 * a * row)[:, None] - (own + 2 * b * row) - 2 * a * b * rest
+            j, k = np.nonzero(np.triu(gain, 1) > _VIOLATED)
+            if j.size:
+                rows = np.stack([np.full(j.size, i), j + i + 1, k + i + 1], axis=1)
+                height = 1 / inverse[rows].sum(axis=1)
+                signs = np.tile([1.0, a, b], (j.size, 1))
+                best.append((gain[j, k] * height, chosen[rows], signs))
     if not best:
         return no_triangles()
     score, rows, signs = map(np.concatenate, zip(*best, strict=True))
