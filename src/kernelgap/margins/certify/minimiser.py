@@ -18,12 +18,13 @@ from kernelgap.margins.certify.relaxation import (
     Relaxation,
     Seen,
     Side,
+    by_logits,
     evaluate,
     look,
     multipliers,
     side_multipliers,
-    softmax,
     views,
+    weights_of,
 )
 from kernelgap.margins.certify.triangles import scaled, violated
 
@@ -70,7 +71,7 @@ def first_variables(relaxation: Relaxation, p: np.ndarray) -> np.ndarray:
     theta = np.zeros(relaxation.size)
     theta[: len(x)] = np.log(np.maximum(p, 1e-8 * p.max()))
     moment = x.T @ x / max(np.sum(norms**2), 1e-300)
-    sums = (p / p.sum() * relaxation.signs) @ x
+    sums = (weights_of(relaxation, theta) * relaxation.signs) @ x
     lengths = np.sum((x @ moment) * x, axis=1)
     least = 1e-8 * norms.max()
     for side in relaxation.sides:
@@ -94,29 +95,33 @@ def minimise(
     tol: float,
     objective: Objective = violation,
     fixed: bool = False,
+    most: float = np.inf,
     goal: float = -np.inf,
 ) -> Minimum:
-    """Minimise the objective in at most `steps` steps, with p held where `fixed`, or until `goal`."""
+    """Minimise the objective in at most `steps` steps, with p held where `fixed`, or until `goal`.
+
+    `most` is an upper limit of weights that need not sum to 1.
+    """
     # The multipliers do not depend on coordinates: here the principal ones, without zeros.
     _, singular, rows = np.linalg.svd(relaxation.x, full_matrices=False)
     whole = relaxation._replace(x=relaxation.x @ rows[singular > 1e-12 * singular[0]].T)
     rank = whole.x.shape[1]
     basis = np.eye(rank)[:, :_DIMENSIONS]
     first = evaluate(whole, theta, 1.0).bound
-    value = objective(softmax(theta[: len(whole.x)]), first)[0]
+    value = objective(weights_of(whole, theta), first)[0]
     best = Minimum(value, first, relaxation, theta, "max_iterations")
     relative, idle = _FIRST, 0
     while steps > 0 and best.value > goal and best.bound > _ZERO:
         smoothing = relative * best.bound
         part = whole if basis.shape[1] == rank else whole._replace(x=whole.x @ basis)
         stage, theta, spent = _stage(
-            part, theta, smoothing, best, min(_STAGE, steps), tol, objective, fixed, goal
+            part, theta, smoothing, best, min(_STAGE, steps), tol, objective, fixed, most, goal
         )
         steps -= spent
         seen = stage.bound
         if part is not whole:
             bound, basis = _widen(whole, stage.theta, basis, seen * (1 + tol))
-            p = softmax(stage.theta[: len(whole.x)])
+            p = weights_of(whole, stage.theta)
             stage = stage._replace(bound=bound, value=objective(p, bound)[0])
         stage = stage._replace(relaxation=relaxation._replace(sides=whole.sides))
         gain = (best.value - stage.value) / max(abs(stage.value), _TINY)
@@ -146,6 +151,7 @@ def _stage(
     tol: float,
     objective: Objective,
     fixed: bool,
+    most: float,
     goal: float,
 ) -> tuple[Minimum, np.ndarray, int]:
     """The best of one stage, where it ended, and the steps it took."""
@@ -153,12 +159,14 @@ def _stage(
     n, taken = len(relaxation.x), 0
     scale = max(abs(start.value), _TINY)
     units, lower = _scales(relaxation, theta, start.bound)
+    upper = np.full(len(theta), np.inf)
+    upper[:n] = np.log(most) / units[:n]
 
     def smoothed(scaled: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best
         variables = scaled * units
         seen = evaluate(relaxation, variables, smoothing)
-        p = softmax(variables[:n])
+        p = weights_of(relaxation, variables)
         value = objective(p, seen.bound)[0]
         if value < best.value:
             best = best._replace(value=value, bound=seen.bound, theta=variables)
@@ -166,7 +174,7 @@ def _stage(
                 raise _Reached
         value, by_p, by_h = objective(p, seen.smooth)
         gradient = by_h * seen.gradient
-        gradient[:n] += p * (by_p - p @ np.broadcast_to(by_p, n))
+        gradient[:n] += by_logits(relaxation, p, np.broadcast_to(by_p, n))
         if fixed:
             gradient[:n] = 0
         # Scaled, so that the tolerances of the line search mean the same for all data.
@@ -182,7 +190,7 @@ def _stage(
         # A line search may try steps that overflow; their bounds are inf or NaN and are not kept.
         with np.errstate(all="ignore"):
             ended = minimize(smoothed, theta / units, jac=True, method="L-BFGS-B", callback=count,
-                             bounds=Bounds(lower), options=options)  # fmt: skip
+                             bounds=Bounds(lower, upper), options=options)  # fmt: skip
     except _Reached:
         return best, best.theta, max(taken, 1)
     if ended.status not in (0, 1):  # converged, or as many steps or evaluations as allowed
@@ -239,7 +247,7 @@ def reprice(
     Where a share is zero its weight has gradient zero, whether it should grow or not: the shares
     that should, by the sign of their own derivative, are started again at a small value.
     """
-    p, sides = softmax(theta[: len(relaxation.x)]), []
+    p, sides = weights_of(relaxation, theta), []
     parts, start = [theta[: len(relaxation.x)]], len(relaxation.x)
     for side in relaxation.sides:
         m, shares, _ = side_multipliers(relaxation, side, theta, p)

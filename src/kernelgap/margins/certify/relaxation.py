@@ -86,6 +86,7 @@ class Relaxation(NamedTuple):
     signs: np.ndarray
     norms: np.ndarray
     sides: tuple[Side, Side]
+    normalised: bool  # whether p sums to 1; else p = exp(logits)
 
     @property
     def size(self) -> int:
@@ -130,7 +131,9 @@ class Views(NamedTuple):
     triangles: np.ndarray  # (c,)
 
 
-def relax(x: np.ndarray, signs: np.ndarray, *, partners: int | None = None) -> Relaxation:
+def relax(
+    x: np.ndarray, signs: np.ndarray, *, partners: int | None = None, normalised: bool = True
+) -> Relaxation:
     """Lay out the variables for points x (n, d), none zero, and the signs of q."""
     norms = np.linalg.norm(x, axis=1)
     sides, start = [], len(x)
@@ -145,12 +148,12 @@ def relax(x: np.ndarray, signs: np.ndarray, *, partners: int | None = None) -> R
             chosen = np.zeros((k, len(negative)), int)
         sides.append(Side(sign, positive, negative, chosen, no_triangles(), start))
         start = sides[-1].stop
-    return Relaxation(x, signs, norms, (sides[0], sides[1]))
+    return Relaxation(x, signs, norms, (sides[0], sides[1]), normalised)
 
 
 def multipliers(relaxation: Relaxation, theta: np.ndarray) -> tuple[np.ndarray, list[Multipliers]]:
     """Read the weights p and each side's multipliers from the variables."""
-    p = softmax(theta[: len(relaxation.x)])
+    p = weights_of(relaxation, theta)
     return p, [side_multipliers(relaxation, side, theta, p)[0] for side in relaxation.sides]
 
 
@@ -159,7 +162,7 @@ def evaluate(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> Val
 
     Where a K is not positive definite the bound is inf, and `smooth` rises from the border on.
     """
-    p = softmax(theta[: len(relaxation.x)])
+    p = weights_of(relaxation, theta)
 
     def part(side: Side) -> tuple[float, float, np.ndarray, np.ndarray]:
         with np.errstate(all="ignore"):  # a thread does not inherit it
@@ -303,9 +306,9 @@ def _side(
     out, now = views(side, gradient), views(side, theta)
     seen = look(relaxation, side, p, m, smoothing)
     if seen is None:
-        out.triangles[:], least = _towards_definite(m)
         trivial = float(p @ relaxation.norms)
-        out.triangles[:] *= trivial
+        slopes, least = _towards_definite(m)
+        out.triangles[:] = trivial * slopes
         return trivial * (2 - least), np.inf, gradient, np.zeros((x.shape[1],) * 2)
     z, g = seen.z, seen.g
     constant = (m.scales.sum() - m.weights.sum()) / 2
@@ -338,14 +341,14 @@ def _side(
     out.shares[3:] = (
         2 / squares * (np.abs(now.shares[3:]) * d_shares[3:] - now.shares[3:] * slope)
     )
-    gradient[:n] = p * (dp - p @ dp)
+    gradient[:n] = by_logits(relaxation, p, dp)
     return smooth, bound, gradient, seen.form
 
 
 def look(
     relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers, smoothing: float
 ) -> Seen | None:
-    """Return what a side's multipliers lead to; None where K is not positive definite."""
+    """Return what a side's multipliers lead to; None where K is not positive definite, or overflows."""
     v = _rows_of_v(relaxation, side, p, m)
     if len(m.weights):
         try:
@@ -356,6 +359,8 @@ def look(
     else:
         z = v / m.scales[:, None]
     h = _quadratic_form(relaxation, side, m, z, v)
+    if not np.isfinite(h).all():
+        return None
     top, largest, g = smooth_eigenvalue(h, smoothing)
     return Seen(h, top, largest, g, z, z @ g @ z.T)
 
@@ -364,6 +369,8 @@ def _towards_definite(m: Multipliers) -> tuple[np.ndarray, float]:
     """The derivative of minus the least eigenvalue of K, scaled to diagonal 1, and that value."""
     root = 1 / np.sqrt(m.scales)
     k = sign_form(m.scales, m.triangles, m.weights) * root[:, None] * root
+    if not np.isfinite(k).all():
+        return np.zeros(len(m.weights)), 0.0
     values, vectors = np.linalg.eigh(k)
     worst = vectors[:, 0] * root
     along = np.sum(m.triangles.signs * worst[m.triangles.rows], axis=1)
@@ -386,10 +393,18 @@ def views(side: Side, theta: np.ndarray) -> Views:
     return Views(part[:first], shares, part[last:])
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return positive weights that sum to one."""
+def weights_of(relaxation: Relaxation, theta: np.ndarray) -> np.ndarray:
+    """Return the positive weights p = |q|."""
+    logits = theta[: len(relaxation.x)]
+    if not relaxation.normalised:
+        return np.exp(np.clip(logits, -_DEEP, _DEEP))
     powers = np.exp(np.maximum(logits - logits.max(), -_DEEP))
     return powers / powers.sum()
+
+
+def by_logits(relaxation: Relaxation, p: np.ndarray, by_p: np.ndarray) -> np.ndarray:
+    """Return the derivative by the logits from that by p."""
+    return p * (by_p - p @ by_p) if relaxation.normalised else p * by_p
 
 
 def _smooth_max(values: np.ndarray, smoothing: float) -> tuple[float, np.ndarray]:
