@@ -4,11 +4,13 @@
 - `upper_bound`: that bound alone, by weak duality;
 - `violation_bound`: a rigorous bound on the violation of one unit, on which it stands;
 - `most_violating_unit`: a unit of large violation, by local search;
-- `duality_gap`: the distance of the regularised loss from its minimum over all widths;
+- `global_net`: the network of least regularised loss over all widths, with a proven gap;
+- `global_path`: the same for falling lambda;
+- `duality_gap`: the distance of a network's regularised loss from that minimum;
 - `regularization_path`: minimisers of the loss as lambda falls, whose margins tend to the largest;
 - `kkt_residuals`: first-order conditions of the maximum margin, for nets of any depth.
 
-The first five are for two layers, one output and ReLU. Results say in `status` how they ended;
+All but the last two are for two layers, one output and ReLU. Results say in `status` how they ended;
 Ctrl-C in `max_margin` raises `Interrupted` with the best network until then.
 """
 
@@ -24,6 +26,11 @@ from kernelgap.margins.certify.weak_duality import (
     violation_bound,
 )
 from kernelgap.margins.gap import DualityGap as DualityGap, duality_gap
+from kernelgap.margins.global_net import (
+    GlobalNet as GlobalNet,
+    global_net,
+    global_path,
+)
 from kernelgap.margins.kkt import KKTResiduals as KKTResiduals, kkt_residuals
 from kernelgap.margins.path import RegularizationPath as RegularizationPath, regularization_path
 from kernelgap.margins.search.units import Unit as Unit, most_violating_unit
@@ -31,6 +38,8 @@ from kernelgap.margins.search.units import Unit as Unit, most_violating_unit
 __all__ = [
     "Interrupted",
     "duality_gap",
+    "global_net",
+    "global_path",
     "kkt_residuals",
     "max_margin",
     "most_violating_unit",

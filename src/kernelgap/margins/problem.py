@@ -33,7 +33,7 @@ class Problem(NamedTuple):
     Attributes:
         inputs: (n, d) the inputs as given, not rounded to JAX's default dtype.
         x: (n, d) `inputs` divided by `scale`, the largest entry in [1/2, 1).
-        y: (n,) labels -1 and +1.
+        y: (n,) labels -1 and +1, or real targets.
         scale: A power of two.
         device_x: The inputs as a JAX array, in the dtype that came or JAX's default.
         dtype: The dtype of networks for these inputs, at least float32.
@@ -49,17 +49,20 @@ class Problem(NamedTuple):
     conflict: Conflict | None
 
 
-def prepare_problem(x: ArrayLike, y: ArrayLike) -> Problem:
-    """Check inputs and labels, scale the inputs and look for evident conflicts."""
+def prepare_problem(x: ArrayLike, y: ArrayLike, *, labels: bool = True) -> Problem:
+    """Check inputs and labels, scale the inputs and look for evident conflicts.
+
+    Without `labels`, y are real targets, which are not in conflict with each other.
+    """
     inputs, device_x = host_inputs(x)
-    device_y = array_checks.signs(y, len(inputs))
+    device_y = (array_checks.signs if labels else array_checks.targets)(y, len(inputs))
     if not array_checks.is_concrete(device_y):
         raise TypeError("`y` is traced: margins are computed on the host. Call this outside of "
                         "jit, vmap and grad")  # fmt: skip
     dtype = device_x.dtype if device_x.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
-    y = np.asarray(device_y, np.float64)
+    y = np.asarray(device_y if labels else y, np.float64)
     scaled, scale = divide_by_power_of_two(inputs)
-    conflict = _find_conflict(scaled, y)
+    conflict = _find_conflict(scaled, y) if labels else None
     return Problem(inputs, scaled, y, scale, device_x, dtype, conflict)
 
 

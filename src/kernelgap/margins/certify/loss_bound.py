@@ -14,13 +14,14 @@ from scipy.optimize import root_scalar
 from scipy.special import expit
 
 from kernelgap._numerics.blas import limit_blas_threads
-from kernelgap._numerics.verified import UNIT, gamma
+from kernelgap._numerics.verified import UNIT, above, gamma
 from kernelgap.margins.certify import minimiser, relaxation
 from kernelgap.margins.certify.weak_duality import Status, bound_violation
 from kernelgap.margins.losses import ConvexLoss
 
-_FAINT = 1e-6  # least weight to start from, over the mean
+_FAINT = 3e-1  # least weight to start from, over the mean
 _SHARP = 200  # of the smooth minimum
+_TINY = 1e-100  # rows below it, when the largest entry is near 1, count as zero
 _EXACT = 3  # dimensions in which the violation of given weights is enumerated
 
 
@@ -55,11 +56,39 @@ def bound_loss(
         tol: As in `upper_bound`.
         goal: A value at which the search may end.
     """
+    kept = np.abs(x).max(axis=1) > _TINY
+    if not kept.all():
+        return _with_faint_rows(kept, x, y, loss, c, q, steps=steps, tol=tol, goal=goal)
     first = bound_on_ray(x, y, loss, c, q, tol=tol) if steps == 0 or x.shape[1] <= _EXACT else None
     if first is not None and (steps == 0 or first.value >= goal):
         return first
     joint = limit_blas_threads(x.shape[1], lambda: _jointly(x, y, loss, c, q, steps, tol, goal))
     return joint if first is None else max(first, joint, key=lambda bound: bound.value)
+
+
+def _with_faint_rows(
+    kept: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    loss: ConvexLoss,
+    c: float,
+    q: np.ndarray,
+    *,
+    steps: int,
+    tol: float,
+    goal: float,
+) -> LossBound:
+    """Give rows that are zero, or nearly, the dual point of output 0; pay for them out of c."""
+    point = loss.pull(y, np.zeros(len(y)))
+    faint = dual_below(loss, y[~kept], point[~kept])
+    paid = above(float(np.abs(point[~kept]) @ np.abs(x[~kept]).sum(axis=1)), 2 * x.size)
+    if not kept.any():
+        return LossBound(faint if paid <= c else 0.0, point, "converged")
+    rest = bound_loss(
+        x[kept], y[kept], loss, max(c - paid, 0.0), q[kept], steps=steps, tol=tol, goal=goal - faint
+    )
+    point[kept] = rest.q
+    return LossBound((rest.value + faint) * (1 - gamma(4)), point, rest.status)
 
 
 def bound_on_ray(

@@ -137,20 +137,24 @@ def _fit_by_newton(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimise by Newton steps, each a non-negative least-squares problem, with a line search."""
     diagonal = np.diag_indices(len(a))
+    if not len(a):
+        return a, loss.pull(y, np.zeros(len(y)))
     f = features @ a
     value = loss.value(y, f).sum() + c * a.sum()
     for _ in range(_NEWTON):
         curvature = loss.curvature(y, f)
-        curvature = np.maximum(curvature, 1e-12 * curvature.max())
+        curvature = np.maximum(curvature, max(1e-12 * curvature.max(), 1e-10))
         gradient = c - features.T @ loss.pull(y, f)
         weighted = features * np.sqrt(curvature)[:, None]
         h = weighted.T @ weighted
         size = float(np.trace(h)) / len(a)
+        if not size > 0:  # no unit is active
+            break
         h[diagonal] += 1e-11 * size
         try:
             factor = np.linalg.cholesky(h)
         except np.linalg.LinAlgError:
-            h[diagonal] += 1e-8 * size
+            h[diagonal] += 1e-7 * size
             factor = np.linalg.cholesky(h)
         target = np.linalg.solve(factor, h @ a - gradient)
         step = nnls(factor.T, target, maxiter=30 * len(a))[0] - a

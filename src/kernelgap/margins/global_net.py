@@ -1,0 +1,336 @@
+r"""The network of least regularised loss over all widths, with a proof of how close it is.
+
+For L(Theta) = R(f) + lambda ||Theta||^2 with R the mean or the sum of convex losses, the best units of
+given directions are balanced, so that over all widths of two-layer ReLU networks
+
+    L* = min_alpha R(sum_j alpha_j relu(u_j . x)) + 2 lambda ||alpha||_1,    ||u_j|| = 1.
+
+The network comes from column generation (`margins.search.least_loss`); the proof is a point of the
+Fenchel dual, chosen together with the bound on violations (`margins.certify.loss_bound`). Both ends
+are evaluated in float64 with room for rounding: lower <= L* <= loss.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.arrays import cast
+from kernelgap._numerics.blas import single_blas_thread
+from kernelgap._numerics.verified import above, gamma
+from kernelgap._support.display import compact_repr, html_repr
+from kernelgap._support.registry import saveable
+from kernelgap.margins.certify.loss_bound import LossBound, bound_loss, bound_on_ray
+from kernelgap.margins.losses import ConvexLoss, Name, convex_loss, smooth_hinge
+from kernelgap.margins.problem import Problem, prepare_problem
+from kernelgap.margins.search.least_loss import Fit, fit_hinge, least_loss, no_units
+from kernelgap.models import Params
+from kernelgap.typing import ArrayLike, Key
+
+Reduction = Literal["mean", "sum"]
+
+_WIDTH, _RESTARTS, _DESCENT, _ROUNDS = 64, 2, 600, 40  # of the search
+_VIOLATION = 1e-5  # relative violation of c from which the search adds units
+_HINGES = (0.1, 0.03, 0.01, 0.003, 0.001)  # smoothing of the hinge loss, over its value at 0
+
+
+@saveable(loss="", lower="", gap="", ratio="", params=("md", "m"), weights="n")
+class GlobalNet(NamedTuple):
+    """lower <= L* <= loss for the least loss L* of a two-layer ReLU network of any width.
+
+    Attributes:
+        loss: L(Theta) of `params`, an upper bound on L* in spite of rounding.
+        lower: A lower bound on the loss of every such network, in spite of rounding.
+        gap: `loss - lower`.
+        ratio: `loss / lower`; 1 if both are 0, inf if only `lower` is 0.
+        params: Parameters of `models.homogeneous_mlp((units,))` with balanced units; one unit of
+            weight zero where the zero network is the best.
+        weights: (n,) the dual point q that proves `lower`; at an optimum q_i is minus the derivative
+            of the i-th loss by its output.
+        status: `"optimal"`: the ratio is at most 1 + tol. Else how the search for the bound ended:
+            `"converged"`: the bound gives no more, or the network is not the best;
+            `"max_iterations"`, `"solver_failed"`: the bound holds, and may be loose.
+    """
+
+    loss: float
+    lower: float
+    gap: float
+    ratio: float
+    params: Params
+    weights: Float[np.ndarray, " n"]
+    status: Literal["optimal", "converged", "max_iterations", "solver_failed"]
+
+    __repr__ = compact_repr
+    _repr_html_ = html_repr
+
+    def _entries(self) -> dict[str, Any]:
+        numbers = {"loss": self.loss, "lower": self.lower, "ratio": self.ratio}
+        return numbers | {"units": self.params[1].shape[0], "status": self.status}
+
+
+class Objective(NamedTuple):
+    """A prepared problem: targets, loss, and what a unit costs for the scaled inputs.
+
+    The sum of the losses plus c ||alpha||_1 is minimised, which is `samples` times L.
+    """
+
+    problem: Problem
+    y: np.ndarray
+    loss: ConvexLoss
+    c: float
+    samples: int
+
+
+def global_net(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    l2: float,
+    key: Key,
+    loss: Name = "logistic",
+    reduction: Reduction = "mean",
+    max_iterations: int = 3000,
+    tol: float = 1e-3,
+) -> GlobalNet:
+    r"""Find the two-layer ReLU network of least regularised loss over all widths, and certify it.
+
+    L(Theta) = reduce_i ell(y_i, f(x_i)) + l2 ||Theta||^2, f = sum_j w_j relu(u_j . x), with as many
+    units as it needs. The search adds units that violate the optimality condition of the convex
+    form, fits all coefficients anew, and moves all parameters by gradient steps in between. The
+    lower bound is maximised over dual points and the multipliers of `violation_bound` together; it
+    ends as soon as loss / lower <= 1 + tol.
+
+    It runs on the host in float64 and cannot be traced; nothing is compiled.
+
+    Args:
+        x: Inputs of shape (n, d).
+        y: (n,) labels, -1 or +1; real targets for the squared loss.
+        l2: lambda > 0.
+        key: JAX random key, for the starts of the search.
+        loss: `"logistic"`, log(1 + exp(-y f)); `"squared"`, (f - y)^2 / 2; `"hinge"`,
+            max(0, 1 - y f).
+        reduction: `"mean"` or `"sum"` over samples.
+        max_iterations: The largest number of quasi-Newton steps of the bound; with 0 it comes from
+            the network's own dual point alone.
+        tol: The relative gap that is small enough.
+
+    Returns:
+        A `GlobalNet`.
+
+    Raises:
+        TypeError: If an argument is traced.
+        Interrupted: On Ctrl-C, once the network has been found; it carries it with a bound.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 32, 3)
+        >>> net = kg.margins.global_net(x, y, l2=0.01, key=jax.random.key(1))
+        >>> net.lower <= net.loss, net.ratio < 1.001, net.status
+        (True, True, 'optimal')
+        >>> loss = kg.objectives.regularized_logistic(kg.models.homogeneous_mlp((4,)).apply, l2=0.01)
+        >>> bool(loss(net.params, x, y) <= loss(kg.datasets.planted_xor(3), x, y))
+        True
+
+    References:
+        Paper A: the objective, and its l1 form over all units (T4). Search and bound are ours.
+    """
+    return _nets(x, y, [l2], key, loss, reduction, max_iterations, tol)[0]
+
+
+def global_path(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    l2s: Sequence[float],
+    key: Key,
+    loss: Name = "logistic",
+    reduction: Reduction = "mean",
+    max_iterations: int = 3000,
+    tol: float = 1e-3,
+) -> tuple[GlobalNet, ...]:
+    r"""Return the certified `global_net` of each strength, each search started from the one before.
+
+    As lambda -> 0 the normalised margins of the networks tend to the largest over all widths,
+    that of `max_margin` (paper A, T1), here with a proof at every lambda.
+
+    Args:
+        x: Inputs of shape (n, d).
+        y: (n,) labels, -1 or +1; real targets for the squared loss.
+        l2s: Strengths lambda > 0, descending.
+        key: JAX random key, for the starts of the searches.
+        loss: As in `global_net`.
+        reduction: `"mean"` or `"sum"` over samples.
+        max_iterations: As in `global_net`, for each strength.
+        tol: As in `global_net`.
+
+    Returns:
+        A `GlobalNet` for each strength.
+
+    Raises:
+        ValueError: If strengths do not descend.
+        Interrupted: On Ctrl-C; it carries the last network. To keep the others, call `global_net`.
+
+    Example:
+        >>> import jax, kernelgap as kg
+        >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 32, 3)
+        >>> path = kg.margins.global_path(x, y, l2s=(0.1, 1e-3, 1e-6), key=jax.random.key(1))
+        >>> model = kg.models.homogeneous_mlp((4,))
+        >>> margins = [kg.metrics.normalized_margin(model, net.params, x, y) for net in path[1:]]
+        >>> bool(margins[0] < margins[1] < 0.126)
+        True
+
+    References:
+        Paper A, T1: weak regularisation leads to the largest normalised margin.
+    """
+    strengths = list(l2s)
+    if not strengths or any(b >= a for a, b in zip(strengths, strengths[1:], strict=False)):
+        raise ValueError(f"`l2s` must be one or more descending strengths; got {strengths}")
+    return _nets(x, y, strengths, key, loss, reduction, max_iterations, tol)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in `global_net` or `global_path`; carries the network until then.
+
+    Attributes:
+        best: The `GlobalNet`, with the lower bound of its own dual point.
+    """
+
+    def __init__(self, best: GlobalNet) -> None:
+        super().__init__(best)
+        self.best = best
+
+    def __str__(self) -> str:
+        return f"the network until then is `best` of this exception: {self.best!r}"
+
+
+def _nets(
+    x: ArrayLike,
+    y: ArrayLike,
+    l2s: list[float],
+    key: Key,
+    loss: Name,
+    reduction: Reduction,
+    max_iterations: int,
+    tol: float,
+) -> tuple[GlobalNet, ...]:
+    checks.random_key(key)
+    if not array_checks.is_concrete(key):
+        raise TypeError("`key` is traced: global_net runs on the host. Call it outside of jit, vmap "
+                        "and grad")  # fmt: skip
+    strengths = [checks.number(l2, "l2", minimum=0, exclusive=True) for l2 in l2s]
+    max_iterations = checks.integer(max_iterations, "max_iterations", minimum=0)
+    checks.number(tol, "tol", minimum=0, exclusive=True)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    net, found = None, []
+    for l2 in strengths:
+        objective = prepare(x, y, float(l2), loss, reduction)
+        fit = search(objective, rng, None if net is None else net)
+        net = fit
+        found.append(_certified(objective, fit, float(l2), max_iterations, tol))
+    return tuple(found)
+
+
+def prepare(
+    x: ArrayLike,
+    y: ArrayLike,
+    l2: float,
+    loss: Name,
+    reduction: Reduction,
+    cost: float = 1.0,
+) -> Objective:
+    """Check the arguments; `cost` is the norm squared over 2 of a unit with ``|alpha| = 1``."""
+    checks.choice(loss, "loss", ("logistic", "squared", "hinge"))
+    checks.choice(reduction, "reduction", ("mean", "sum"))
+    chosen = convex_loss(loss)
+    problem = prepare_problem(x, y, labels=chosen.labels)
+    samples = len(problem.y) if reduction == "mean" else 1
+    return Objective(problem, problem.y, chosen, 2 * l2 * samples * cost / problem.scale, samples)
+
+
+def search(objective: Objective, rng: np.random.Generator, start: Fit | None) -> Fit:
+    """Return the best network found for the scaled inputs."""
+    x, y, loss = objective.problem.x, objective.y, objective.loss
+    net = no_units(x.shape[1]) if start is None else start.net
+    stages = [loss] if loss.smooth else [smooth_hinge(s) for s in _HINGES]
+    fit = None
+    with single_blas_thread():
+        for k, stage in enumerate(stages):
+            fit = least_loss(
+                x, y, stage, objective.c, rng=rng, start=net, width=_WIDTH,
+                restarts=_RESTARTS if k == 0 and start is None else 0,
+                rounds=_ROUNDS, steps=_DESCENT, tol=_VIOLATION,
+            )  # fmt: skip
+            net = fit.net
+        assert fit is not None
+        return fit if loss.smooth else fit._replace(net=fit_hinge(x, y, objective.c, fit.net))
+
+
+def lower_bound(
+    objective: Objective, q: np.ndarray, *, steps: int, tol: float, goal: float = np.inf
+) -> LossBound:
+    """Return the lower bound on `samples` times L* from a dual point on."""
+    room = 1 - gamma(16)  # of the cost, which is rounded
+    return bound_loss(
+        objective.problem.x, objective.y, objective.loss, objective.c * room, q,
+        steps=steps, tol=min(tol / 5, 1e-4), goal=goal,
+    )  # fmt: skip
+
+
+def _certified(
+    objective: Objective, fit: Fit, l2: float, max_iterations: int, tol: float
+) -> GlobalNet:
+    params, value = _params(objective, fit, l2)
+
+    def net(bound: LossBound) -> GlobalNet:
+        lower = float(np.nextafter(bound.value / objective.samples, -np.inf))
+        lower = min(max(lower, 0.0), value)
+        ratio = value / lower if lower > 0 else (1.0 if value == 0 else float(np.inf))
+        status = "optimal" if ratio <= 1 + tol else bound.status
+        return GlobalNet(value, lower, value - lower, ratio, params, bound.q, status)
+
+    try:
+        goal = value * objective.samples / (1 + 0.9 * tol)
+        return net(lower_bound(objective, fit.q, steps=max_iterations, tol=tol, goal=goal))
+    except KeyboardInterrupt as stop:
+        x, y, c = objective.problem.x, objective.y, objective.c * (1 - gamma(16))
+        raise Interrupted(net(bound_on_ray(x, y, objective.loss, c, fit.q))) from stop
+
+
+def _params(objective: Objective, fit: Fit, l2: float) -> tuple[Params, float]:
+    """Balanced parameters for the inputs as given, and their loss, rounded up."""
+    problem, net = objective.problem, fit.net
+    size = np.sqrt(net.coef / problem.scale)
+    hidden = cast(size[:, None] * net.units, problem.dtype)
+    readout = cast(net.signs * size, problem.dtype)
+    if not len(size):
+        hidden = jnp.zeros((1, problem.x.shape[1]), problem.dtype)
+        readout = jnp.zeros(1, problem.dtype)
+    return (hidden, readout), loss_above(objective, hidden, readout, l2)[0]
+
+
+def loss_above(
+    objective: Objective,
+    hidden: ArrayLike,
+    readout: ArrayLike,
+    l2: float,
+    factors: tuple[float, float] = (1.0, 1.0),
+) -> tuple[float, np.ndarray]:
+    """Return an upper bound on L(Theta), and the outputs, in float64.
+
+    All losses have slope 1 in f at most, but for the squared one, |f - y|.
+    """
+    x, y = objective.problem.inputs, objective.y
+    u, w, scale = np.asarray(hidden, float), np.asarray(readout, float), factors[0] * factors[1]
+    outputs = scale * (np.maximum(x @ u.T, 0) @ w)
+    # Twice the roundings of an output: room for those of this bound, and of the factors.
+    room = gamma(2 * (x.shape[1] + len(w) + 8))
+    sizes = np.linalg.norm(x, axis=1) * np.sum(np.abs(w) * np.linalg.norm(u, axis=1) * scale)
+    errors = room * sizes
+    slopes = np.ones(len(y)) if objective.loss.labels else np.abs(outputs - y) + errors
+    data = np.sum(objective.loss.value(y, outputs)) + np.sum(slopes * errors)
+    total = data / objective.samples + l2 * (np.sum(u**2) + np.sum(w**2))
+    return above(float(total), 2 * (u.size + len(w) + len(x) + 8)), outputs
