@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 
 import kernelgap as kg
 from helpers import seeds
-from kernelgap.margins.certify import enumeration, minimiser, relaxation, weak_duality
+from kernelgap.margins.certify import enumeration, minimiser, smoothed, weak_duality
 
 
 def draw(seed, shape):
@@ -247,7 +247,7 @@ def test_the_search_runs_on_one_blas_thread_and_gives_the_others_back(monkeypatc
     def threads():
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
-    seen, original = [], relaxation.smooth_eigenvalue
+    seen, original = [], smoothed.smooth_eigenvalue
 
     def interrupted(*args):
         seen.append(threads())
@@ -255,7 +255,7 @@ def test_the_search_runs_on_one_blas_thread_and_gives_the_others_back(monkeypatc
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(relaxation, "smooth_eigenvalue", interrupted)
+    monkeypatch.setattr(smoothed, "smooth_eigenvalue", interrupted)
     x = np.random.default_rng(0).standard_normal((20, 5))
     before = threads()
     with pytest.raises(KeyboardInterrupt):
@@ -307,7 +307,7 @@ def test_a_small_subspace_and_threads_lead_to_the_same_bound(monkeypatch):
     monkeypatch.setattr(minimiser, "_DIMENSIONS", 6)
     monkeypatch.setattr(minimiser, "_GROWTH", 2)
     monkeypatch.setattr(minimiser, "evaluate", seen)
-    monkeypatch.setattr(relaxation, "_LARGE", 0)
+    monkeypatch.setattr(smoothed, "_LARGE", 0)
     part = kg.margins.upper_bound(x, y, max_iterations=400)
     assert {6, 12} <= set(widths)  # the first stage; the first bound is for all of H
     assert len(set(widths)) > 2

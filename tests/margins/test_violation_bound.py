@@ -9,7 +9,7 @@ from hypothesis import example, given, strategies as st
 
 import kernelgap as kg
 from helpers import seeds
-from kernelgap.margins.certify import minimiser, relaxation
+from kernelgap.margins.certify import minimiser, relaxation, smoothed, triangles
 from kernelgap.margins.problem import divide_by_power_of_two
 
 shapes = st.sampled_from([(1, 4), (3, 2), (9, 3), (12, 5), (30, 6)])
@@ -75,7 +75,16 @@ def test_every_value_of_the_multipliers_is_a_bound(seed, shape, spread):
     value = relaxation.certified_bound(problem, p, found)
     assert searched(rng, x, p * np.sign(q)) <= value
     # Rounding costs next to nothing.
-    assert value <= relaxation.evaluate(problem, theta, 1.0).bound * (1 + 1e-9)
+    assert value <= smoothed.evaluate(problem, theta, 1.0).bound * (1 + 1e-9)
+
+
+def with_triangles(rng, m, size, count=6):
+    """Some triangles of random rows and signs, each with `size` times what K bears alone."""
+    if len(m.scales) < 3:
+        return m
+    rows = np.sort([rng.choice(len(m.scales), 3, replace=False) for _ in range(count)])
+    found = triangles.Triangles(rows, rng.choice([-1.0, 1.0], rows.shape))
+    return m._replace(triangles=found, weights=size * triangles.scaled(m.scales, found))
 
 
 @given(seeds, shapes)
@@ -86,11 +95,14 @@ def test_multipliers_that_break_their_constraints_are_paid_for(seed, shape):
     p, found = relaxation.multipliers(problem, theta)
     most, r = p.max(), problem.norms[:, None].max()
     for change in (
-        lambda m: m._replace(transfer=3 * m.transfer, linear=m.linear - most),
+        lambda m: m._replace(transfer=3 * m.transfer),
         lambda m: m._replace(
             quadratic=100 * m.quadratic + 100 * most / r, scales=most / 9 + m.scales
         ),
-        lambda m: m._replace(quadratic=0.9 * m.quadratic, rho=m.rho + 1),
+        lambda m: m._replace(quadratic=0.9 * m.quadratic, scales=m.scales + 1),
+        lambda m: with_triangles(rng, m, 0.3),
+        lambda m: with_triangles(rng, m, 30.0),  # K is not positive definite
+        lambda m: with_triangles(rng, m, -1.0),
     ):
         value = relaxation.certified_bound(problem, p, [change(m) for m in found])
         assert searched(rng, x, p * np.sign(q)) <= value
@@ -100,15 +112,19 @@ def test_multipliers_that_break_their_constraints_are_paid_for(seed, shape):
 @example(10018, (7, 3), 0.03)  # a large third derivative
 def test_gradient(seed, shape, smoothing):
     rng, x, q = draw(seed, shape)
-    problem = relaxation.relax(x, np.sign(q), partners=3)
+    problem = relaxation.relax(x, np.sign(q), partners=3, normalised=bool(seed % 2))
     theta = minimiser.first_variables(problem, np.abs(q) / np.abs(q).sum())
+    problem, theta = minimiser.reprice(problem, theta, smoothing, 0.03)
     theta += 0.3 * rng.normal(size=theta.shape)
-    value = relaxation.evaluate(problem, theta, smoothing)
+    for side in problem.sides:
+        cuts = relaxation.views(side, theta).triangles
+        cuts[:] = 0.5 * rng.random(len(cuts)) / max(len(cuts), 1)
+    value = smoothed.evaluate(problem, theta, smoothing)
     assert value.smooth >= value.bound - 1e-12
     step = 1e-6
     for direction in rng.normal(size=(5, theta.size)):
-        ahead = relaxation.evaluate(problem, theta + step * direction, smoothing).smooth
-        behind = relaxation.evaluate(problem, theta - step * direction, smoothing).smooth
+        ahead = smoothed.evaluate(problem, theta + step * direction, smoothing).smooth
+        behind = smoothed.evaluate(problem, theta - step * direction, smoothing).smooth
         expected = (ahead - behind) / (2 * step)
         scale = np.linalg.norm(value.gradient) * np.linalg.norm(direction)
         np.testing.assert_allclose(value.gradient @ direction, expected, atol=1e-6 * scale)
@@ -136,7 +152,7 @@ def test_multipliers_that_overflow_leave_the_trivial_bound():
     _, x, q = draw(0, (12, 5))
     problem = relaxation.relax(x, np.sign(q))
     p, found = relaxation.multipliers(problem, minimiser.first_variables(problem, np.abs(q)))
-    broken = [m._replace(rho=np.inf) for m in found]
+    broken = [m._replace(scales=np.inf * m.scales) for m in found]
     expected = max(p[q > 0] @ problem.norms[q > 0], p[q < 0] @ problem.norms[q < 0])
     value = relaxation.certified_bound(problem, p, broken)
     assert expected <= value <= expected * (1 + 1e-12)
@@ -175,16 +191,17 @@ def test_new_partners_are_found():
     problem = relaxation.relax(x, signs, partners=2)
     twin = np.arange(8)
     partners = np.sort([(twin + 1) % 8, (twin + 3) % 8], axis=0)
-    problem = problem._replace(sides=tuple(s._replace(partners=partners) for s in problem.sides))
+    first, second = (s._replace(partners=partners) for s in problem.sides)
+    problem = problem._replace(sides=(first, second._replace(start=first.stop)))
     start = minimiser.first_variables(problem, np.full(16, 1 / 16))
-    before = relaxation.evaluate(problem, start, 1.0).bound
-    repriced, theta = minimiser.reprice(problem, start, 0.03)
+    before = smoothed.evaluate(problem, start, 1.0).bound
+    repriced, theta = minimiser.reprice(problem, start, 0.03, 0.03)
     for side in repriced.sides:
-        chosen = relaxation.views(side, theta)[2][3:][side.partners == twin]
+        chosen = relaxation.views(side, theta).shares[3:][side.partners == twin]
         assert chosen.size >= 1
         assert (chosen > 0).all()  # x - T x is shorter for T > 0
     best = minimiser.minimise(problem, start, steps=1500, tol=1e-4, fixed=True)
-    again = relaxation.evaluate(best.relaxation, best.theta, 1.0).bound
+    again = smoothed.evaluate(best.relaxation, best.theta, 1.0).bound
     assert again == pytest.approx(best.bound, abs=1e-12 * before)
     assert best.bound <= 0.05 * before
     assert all((side.partners == twin).any(axis=0).all() for side in best.relaxation.sides)

@@ -10,8 +10,8 @@
 - `regularization_path`: minimisers of the loss as lambda falls, whose margins tend to the largest;
 - `kkt_residuals`: first-order conditions of the maximum margin, for nets of any depth.
 
-All but the last two are for two layers, one output and ReLU. Results say in `status` how they ended;
-Ctrl-C in `max_margin` raises `Interrupted` with the best network until then.
+All but the last two are for two layers, one output and ReLU. Results say in `status` how they
+ended; Ctrl-C in `max_margin` raises `Interrupted` with the best network until then.
 """
 
 from kernelgap.margins.best_network import (

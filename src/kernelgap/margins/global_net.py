@@ -1,7 +1,7 @@
 r"""The network of least regularised loss over all widths, with a proof of how close it is.
 
-For L(Theta) = R(f) + lambda ||Theta||^2 with R the mean or the sum of convex losses, the best units of
-given directions are balanced, so that over all widths of two-layer ReLU networks
+For L(Theta) = R(f) + lambda ||Theta||^2 with R the mean or the sum of convex losses, the best units
+of given directions are balanced, so that over all widths of two-layer ReLU networks
 
     L* = min_alpha R(sum_j alpha_j relu(u_j . x)) + 2 lambda ||alpha||_1,    ||u_j|| = 1.
 
@@ -11,6 +11,7 @@ are evaluated in float64 with room for rounding: lower <= L* <= loss.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -49,8 +50,8 @@ class GlobalNet(NamedTuple):
         ratio: `loss / lower`; 1 if both are 0, inf if only `lower` is 0.
         params: Parameters of `models.homogeneous_mlp((units,))` with balanced units; one unit of
             weight zero where the zero network is the best.
-        weights: (n,) the dual point q that proves `lower`; at an optimum q_i is minus the derivative
-            of the i-th loss by its output.
+        weights: (n,) the dual point q that proves `lower`; at an optimum q_i is minus the
+            derivative of the i-th loss by its output.
         status: `"optimal"`: the ratio is at most 1 + tol. Else how the search for the bound ended:
             `"converged"`: the bound gives no more, or the network is not the best;
             `"max_iterations"`, `"solver_failed"`: the bound holds, and may be loose.
@@ -131,7 +132,8 @@ def global_net(
         >>> net = kg.margins.global_net(x, y, l2=0.01, key=jax.random.key(1))
         >>> net.lower <= net.loss, net.ratio < 1.001, net.status
         (True, True, 'optimal')
-        >>> loss = kg.objectives.regularized_logistic(kg.models.homogeneous_mlp((4,)).apply, l2=0.01)
+        >>> model = kg.models.homogeneous_mlp((4,))
+        >>> loss = kg.objectives.regularized_logistic(model.apply, l2=0.01)
         >>> bool(loss(net.params, x, y) <= loss(kg.datasets.planted_xor(3), x, y))
         True
 
@@ -187,7 +189,7 @@ def global_path(
         Paper A, T1: weak regularisation leads to the largest normalised margin.
     """
     strengths = list(l2s)
-    if not strengths or any(b >= a for a, b in zip(strengths, strengths[1:], strict=False)):
+    if not strengths or any(b >= a for a, b in pairwise(strengths)):
         raise ValueError(f"`l2s` must be one or more descending strengths; got {strengths}")
     return _nets(x, y, strengths, key, loss, reduction, max_iterations, tol)
 
@@ -219,8 +221,8 @@ def _nets(
 ) -> tuple[GlobalNet, ...]:
     checks.random_key(key)
     if not array_checks.is_concrete(key):
-        raise TypeError("`key` is traced: global_net runs on the host. Call it outside of jit, vmap "
-                        "and grad")  # fmt: skip
+        raise TypeError("`key` is traced: global_net runs on the host. Call it outside of jit, "
+                        "vmap and grad")  # fmt: skip
     strengths = [checks.number(l2, "l2", minimum=0, exclusive=True) for l2 in l2s]
     max_iterations = checks.integer(max_iterations, "max_iterations", minimum=0)
     checks.number(tol, "tol", minimum=0, exclusive=True)

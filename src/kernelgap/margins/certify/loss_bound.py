@@ -2,9 +2,9 @@ r"""A lower bound on the regularised loss over two-layer ReLU networks of any wi
 
     L* = min_alpha R(sum_j alpha_j relu(u_j . x)) + c ||alpha||_1 = max { D(q) : h(q) <= c }
 
-with D(q) = sum_i D(y_i, q_i) (`margins.losses`). For a bound H >= h that is proved for weights p on given
-signs, D(t p o signs) with t H <= c is a lower bound on L*. Weights and multipliers of H are chosen
-together to make it large, as `upper_bound` chooses them to make H small.
+with D(q) = sum_i D(y_i, q_i) (`margins.losses`). For a bound H >= h that is proved for weights p on
+given signs, D(t p o signs) with t H <= c is a lower bound on L*. Weights and multipliers of H are
+chosen together to make it large, as `upper_bound` chooses them to make H small.
 """
 
 from typing import NamedTuple
@@ -133,8 +133,9 @@ def _jointly(
     relaxed = relaxation.relax(x, signs, normalised=loss.smooth)
     theta = minimiser.first_variables(relaxed, weights)
     best = minimiser.minimise(
-        relaxed, theta, steps=steps, tol=tol, objective=along_ray if loss.smooth else in_box, most=np.inf if loss.smooth else loss.most, goal=-goal
-    )
+        relaxed, theta, steps=steps, tol=tol, goal=-goal,
+        objective=along_ray if loss.smooth else in_box, most=np.inf if loss.smooth else loss.most,
+    )  # fmt: skip
     p, multipliers = relaxation.multipliers(best.relaxation, best.theta)
     violation = relaxation.certified_bound(best.relaxation, p, multipliers)
     t = best_multiple(loss, y, p * signs, c / violation if violation > 0 else np.inf)

@@ -11,21 +11,18 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.optimize import Bounds, minimize
+from scipy.optimize import minimize
 
 from kernelgap.margins.certify.relaxation import (
     Multipliers,
     Relaxation,
-    Seen,
     Side,
-    by_logits,
-    evaluate,
-    look,
     multipliers,
     side_multipliers,
     views,
     weights_of,
 )
+from kernelgap.margins.certify.smoothed import Seen, by_logits, evaluate, look
 from kernelgap.margins.certify.triangles import scaled, violated
 
 _STAGE = 160  # steps of one stage
@@ -34,6 +31,9 @@ _GROWTH = 24  # eigenvectors of each side that join the subspace after a stage
 _TOP = 0.2  # those whose eigenvalues are above this share of the largest
 _FIRST, _LAST = 3e-2, 3e-4  # smoothing, relative to the bound
 _FLOOR = 0.1  # of weights, over their mean, in the scales of the variables
+_ROOM = 0.1  # least first t_0 over the sum of the others
+_LEAST = 1e-4  # least t_0 over the bound; at 0 it would never leave it
+_PROMISE = 0.5  # share that the transfer of steepest descent counts as
 _PATIENCE = 0.3  # the smoothing is lowered when a stage gains less than this share of it
 _REVIVED = 0.02  # shares that should grow start at most there
 _IDLE = 2  # stages without gain that end the search
@@ -73,10 +73,11 @@ def first_variables(relaxation: Relaxation, p: np.ndarray) -> np.ndarray:
     moment = x.T @ x / max(np.sum(norms**2), 1e-300)
     sums = (weights_of(relaxation, theta) * relaxation.signs) @ x
     lengths = np.sum((x @ moment) * x, axis=1)
-    least = 1e-8 * norms.max()
+    # A t_0 far too small would leave no room for T_0j.
+    least = _ROOM * float(weights_of(relaxation, theta) @ np.sqrt(np.maximum(lengths, 0)))
     for side in relaxation.sides:
         logs, weights, _ = views(side, theta)
-        logs[0] = np.log(max(np.sqrt(sums @ moment @ sums), least))
+        logs[0] = np.log(max(np.sqrt(sums @ moment @ sums), least, 1e-300))
         logs[1:] = np.log(np.maximum(lengths[side.positive], 1e-300)) / 2
         weights[0] = 1
         weights[1:3] = 0.05
@@ -190,7 +191,7 @@ def _stage(
         # A line search may try steps that overflow; their bounds are inf or NaN and are not kept.
         with np.errstate(all="ignore"):
             ended = minimize(smoothed, theta / units, jac=True, method="L-BFGS-B", callback=count,
-                             bounds=Bounds(lower, upper), options=options)  # fmt: skip
+                             bounds=np.stack([lower, upper], axis=1), options=options)  # fmt: skip
     except _Reached:
         return best, best.theta, max(taken, 1)
     if ended.status not in (0, 1):  # converged, or as many steps or evaluations as allowed
@@ -223,6 +224,7 @@ def _scales(
         )  # fmt: skip
         triangles[:] = unit(scaled(m.scales, m.triangles))
         views(side, lower).triangles[:] = 0
+        views(side, lower).logs[0] = np.log(_LEAST * bound) / views(side, units).logs[0]
     return units, lower
 
 
@@ -254,7 +256,9 @@ def reprice(
         logs, weights, cuts = views(side, theta)
         seen = look(relaxation, side, p, m, smoothing)
         if seen is not None:
-            side, weights = _partners(relaxation, side, m, shares, weights, seen, min(_REVIVED, relative))
+            side, weights = _partners(
+                relaxation, side, m, shares, weights, seen, min(_REVIVED, relative)
+            )
             kept = cuts > 0
             count = min(_ADDED * len(logs), _MOST * len(logs) - int(kept.sum()))
             fresh = violated(seen.moments, m.scales, side.triangles, max(count, 0))
@@ -290,7 +294,7 @@ def _partners(
     # Shares of one point sum to 1: growth pays where the slope is below their average.
     average = np.sum(direct * shares[:3], axis=0) + np.sum(slopes * carried, axis=0)
     gain = np.maximum(np.abs(slopes) + average, 0)
-    score = np.abs(carried) + revived * gain / np.maximum(gain.max(axis=0), _TINY)
+    score = np.abs(carried) + _PROMISE * gain / np.maximum(gain.max(axis=0), _TINY)
     partners = np.sort(np.argpartition(-score, k - 1, axis=0)[:k], axis=0)
 
     now = np.take_along_axis(carried, partners, axis=0)

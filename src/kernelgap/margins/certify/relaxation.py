@@ -1,24 +1,26 @@
-r"""A convex upper bound on the most violating ReLU unit: smoothed, and with rounding errors.
+r"""A convex upper bound on the most violating ReLU unit, with rounding errors.
 
 For q in R^n and a sign s let P be the points with s q_i > 0 and N those with s q_j < 0; r_i is the
 norm of x_i and z_i = u.x_i. As ``relu(z) = (z + |z|) / 2``::
 
     s sum_i q_i relu(z_i) = (a.u + sum_P |q_i||z_i| - sum_N |q_j||z_j|) / 2,   a = s sum_i q_i x_i.
 
-Let sigma_i be the sign of z_i for i in P, sigma_0 = 1, v_0 = a and v_i = |q_i| x_i, so that the first
-two terms are sum_i sigma_i v_i.u over the rows i = 0 and i in P. For all real T_ij and k_j >= 0 with::
+Let sigma_i be the sign of z_i for i in P, sigma_0 = 1, v_0 = a and v_i = ``|q_i|`` x_i, so that
+the first two terms are sum_i sigma_i v_i.u over the rows i = 0 and i in P. For all real T_ij and
+k_j >= 0 with::
 
     sum_i |T_ij| + k_j r_j <= |q_j|    there is    |q_j||z_j| >= sum_i T_ij sigma_i z_j + k_j z_j^2
 
-on the unit ball, since ``z_j^2 / r_j`` is at most the modulus of z_j. So T_ij x_j is taken from v_i: the
-transfer is paid for by the negative terms, and v_i = |q_i| x_i - sum_j T_ij x_j becomes shorter.
+on the unit ball, since ``z_j^2 / r_j`` is at most the modulus of z_j. So T_ij x_j is taken from
+v_i: the transfer is paid for by the negative terms, and v_i = ``|q_i|`` x_i - sum_j T_ij x_j
+becomes shorter.
 
 What is left are the signs. With V the matrix of rows v_i and any positive semidefinite K::
 
     sum_i sigma_i v_i.u = sigma'V u <= (sigma'K sigma + u'V'K^-1 V u) / 2.
 
-Here K = diag(t) - sum_c mu_c b_c b_c' with mu_c >= 0, where b_c has three entries, each -1 or +1. A sum of three
-signs is odd, its square at least 1, and sigma'K sigma <= sum t - sum mu. Hence::
+Here K = diag(t) - sum_c mu_c b_c b_c' with mu_c >= 0, where b_c has three entries, each -1 or +1. A
+sum of three signs is odd, its square at least 1, and sigma'K sigma <= sum t - sum mu. Hence::
 
     s sum_i q_i relu(z_i) <= ((sum t - sum mu) / 2 + max(0, lambda_max(H))) / 2,
     H = V'K^-1 V / 2 - sum_N k_j x_j x_j'.
@@ -32,14 +34,12 @@ triangle inequalities are known for cuts of graphs (Deza and Laurent, 1997).
 """
 
 import math
-import os
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
 
-from kernelgap._numerics.blas import map_in_threads
 from kernelgap._numerics.verified import (
     above,
     gamma,
@@ -53,7 +53,6 @@ from kernelgap.margins.certify.triangles import Triangles, no_triangles, scaled,
 # correlated ones, and of transfers on one side.
 _PARTNERS = 64
 _TRANSFERS = 50_000
-_LARGE = 2**14  # entries of the data from which a thread for each side pays
 _DEEP = 60.0  # logarithms are clipped there, so that no square underflows
 
 
@@ -69,6 +68,7 @@ class Side(NamedTuple):
 
     @property
     def stop(self) -> int:
+        """The end of its variables."""
         shares = (3 + len(self.partners)) * len(self.negative)
         return self.start + 1 + len(self.positive) + shares + len(self.triangles.rows)
 
@@ -90,6 +90,7 @@ class Relaxation(NamedTuple):
 
     @property
     def size(self) -> int:
+        """The number of variables."""
         return self.sides[-1].stop
 
 
@@ -101,26 +102,6 @@ class Multipliers(NamedTuple):
     scales: np.ndarray  # t
     triangles: Triangles
     weights: np.ndarray  # mu
-
-
-class Value(NamedTuple):
-    """The smoothed bound, its gradient, the bound without smoothing and each side's matrix H."""
-
-    smooth: float
-    gradient: np.ndarray
-    bound: float
-    matrices: tuple[np.ndarray, ...]
-
-
-class Seen(NamedTuple):
-    """H, the smooth maximum of its eigenvalues and 0, the largest, and what derivatives need."""
-
-    form: np.ndarray
-    top: float
-    largest: float
-    g: np.ndarray  # (d, d) d(top) / dH, second moments of the violating units
-    z: np.ndarray  # K^-1 V
-    moments: np.ndarray  # Z g Z', second moments of their signs
 
 
 class Views(NamedTuple):
@@ -157,25 +138,6 @@ def multipliers(relaxation: Relaxation, theta: np.ndarray) -> tuple[np.ndarray, 
     return p, [side_multipliers(relaxation, side, theta, p)[0] for side in relaxation.sides]
 
 
-def evaluate(relaxation: Relaxation, theta: np.ndarray, smoothing: float) -> Value:
-    """Evaluate the bound on h(q), q = p o signs, with lambda_max replaced by a log-sum-exp.
-
-    Where a K is not positive definite the bound is inf, and `smooth` rises from the border on.
-    """
-    p = weights_of(relaxation, theta)
-
-    def part(side: Side) -> tuple[float, float, np.ndarray, np.ndarray]:
-        with np.errstate(all="ignore"):  # a thread does not inherit it
-            return _side(relaxation, side, theta, p, smoothing)
-
-    large = relaxation.x.size >= _LARGE and (os.cpu_count() or 1) > 1
-    parts = map_in_threads(part, relaxation.sides) if large else list(map(part, relaxation.sides))
-    bounds, smooth = [part[1] for part in parts], np.array([part[0] for part in parts])
-    value, shares = _smooth_max(smooth, smoothing)
-    gradient = shares[0] * parts[0][2] + shares[1] * parts[1][2]
-    return Value(value, gradient, max(bounds), tuple(part[3] for part in parts))
-
-
 def certified_bound(relaxation: Relaxation, p: np.ndarray, multipliers: list[Multipliers]) -> float:
     """Bound max_s s sum_i q_i relu(u.x_i), q = p o signs, from above, for p taken as exact.
 
@@ -203,10 +165,11 @@ def _certified_side(relaxation: Relaxation, side: Side, p: np.ndarray, m: Multip
     # The bound without multipliers, should they be of no use: relu(u.x_i) <= ||x_i||.
     trivial = above(float(p[side.positive] @ own), 2 * (n + 4))
 
-    v, k = _rows_of_v(relaxation, side, p, m), sign_form(m.scales, m.triangles, m.weights)
-    z = _solved(k, v, m)
-    image = k @ z
-    h = _quadratic_form(relaxation, side, m, z, image)
+    with np.errstate(all="ignore"):
+        v, k = rows_of_v(relaxation, side, p, m), sign_form(m.scales, m.triangles, m.weights)
+        z = _solved(k, v, m)
+        image = k @ z
+        h = quadratic_form(relaxation, side, m, z, image)
     if not (np.isfinite(h).all() and np.isfinite(k).all()):
         return trivial
     top = max(largest_eigenvalue_bound(h), 0.0)
@@ -241,7 +204,7 @@ def _lengths(rows: np.ndarray) -> np.ndarray:
 
 def _solved(k: np.ndarray, v: np.ndarray, m: Multipliers) -> np.ndarray:
     """Return K^-1 V, or what it is without triangles where K is not positive definite."""
-    if len(m.weights):
+    if len(m.weights) and np.isfinite(k).all():
         try:
             return cho_solve(cho_factor(k, check_finite=False), v, check_finite=False)
         except np.linalg.LinAlgError:
@@ -249,7 +212,8 @@ def _solved(k: np.ndarray, v: np.ndarray, m: Multipliers) -> np.ndarray:
     return v / m.scales[:, None]
 
 
-def _rows_of_v(relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers) -> np.ndarray:
+def rows_of_v(relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers) -> np.ndarray:
+    """Return V."""
     x = relaxation.x
     v = np.empty((1 + len(side.positive), x.shape[1]))
     v[0] = side.sign * ((p * relaxation.signs) @ x)
@@ -258,7 +222,7 @@ def _rows_of_v(relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers
     return v
 
 
-def _quadratic_form(
+def quadratic_form(
     relaxation: Relaxation, side: Side, m: Multipliers, z: np.ndarray, image: np.ndarray
 ) -> np.ndarray:
     """Return H from Z and KZ; a product of a matrix with its transpose is symmetric on average."""
@@ -295,95 +259,6 @@ def side_multipliers(
     return one_side, shares, squares
 
 
-def _side(
-    relaxation: Relaxation, side: Side, theta: np.ndarray, p: np.ndarray, smoothing: float
-) -> tuple[float, float, np.ndarray, np.ndarray]:
-    """The smoothed and the plain bound of one side, the gradient of the former, and H."""
-    x, n = relaxation.x, len(relaxation.x)
-    points, others = x[side.positive], x[side.negative]
-    m, shares, squares = side_multipliers(relaxation, side, theta, p)
-    gradient = np.zeros_like(theta)
-    out, now = views(side, gradient), views(side, theta)
-    seen = look(relaxation, side, p, m, smoothing)
-    if seen is None:
-        trivial = float(p @ relaxation.norms)
-        slopes, least = _towards_definite(m)
-        out.triangles[:] = trivial * slopes
-        return trivial * (2 - least), np.inf, gradient, np.zeros((x.shape[1],) * 2)
-    z, g = seen.z, seen.g
-    constant = (m.scales.sum() - m.weights.sum()) / 2
-    smooth, bound = (constant + seen.top) / 2, (constant + max(seen.largest, 0.0)) / 2
-
-    # d(bound) = (sum dt - sum dmu) / 4 + <g, dH> / 2 with g = d(top)/dH.
-    dv, moments = z @ g / 2, seen.moments
-    dt = (1 - np.diagonal(moments)) / 4
-    if len(m.weights):
-        heights = scaled(m.scales, m.triangles)
-        dmu = (m.triangles.values(moments) - 1) / 4
-        out.triangles[:] = dmu * heights
-        shares_of_t = dmu * now.triangles * heights**2
-        dt = dt + m.triangles.sums(shares_of_t, len(dt)) / m.scales**2
-    out.logs[:] = dt * m.scales
-    along, squared = others @ dv[0], np.sum((others @ g) * others, axis=1) / 2
-    if len(side.positive) <= 16 * len(side.partners):
-        paid = -np.take_along_axis(dv[1:] @ others.T, side.partners, axis=0)
-    else:
-        paid = -np.sum(dv[1:][side.partners] * others, axis=2)
-    d_shares = np.concatenate(
-        [np.stack([-squared / relaxation.norms[side.negative], -along, along]), paid]
-    )
-    dp = side.sign * relaxation.signs * (x @ dv[0])
-    dp[side.positive] += out.logs[1:] / p[side.positive] + np.sum(dv[1:] * points, axis=1)
-    dp[side.negative] += np.sum(d_shares * shares, axis=0)
-    d_shares *= p[side.negative]
-    slope = np.sum(d_shares * shares, axis=0)
-    out.shares[:3] = 2 * now.shares[:3] / squares * (d_shares[:3] - slope)
-    out.shares[3:] = (
-        2 / squares * (np.abs(now.shares[3:]) * d_shares[3:] - now.shares[3:] * slope)
-    )
-    gradient[:n] = by_logits(relaxation, p, dp)
-    return smooth, bound, gradient, seen.form
-
-
-def look(
-    relaxation: Relaxation, side: Side, p: np.ndarray, m: Multipliers, smoothing: float
-) -> Seen | None:
-    """Return what a side's multipliers lead to; None where K is not positive definite, or overflows."""
-    v = _rows_of_v(relaxation, side, p, m)
-    if len(m.weights):
-        try:
-            factor = cho_factor(sign_form(m.scales, m.triangles, m.weights), check_finite=False)
-        except np.linalg.LinAlgError:
-            return None
-        z = cho_solve(factor, v, check_finite=False)
-    else:
-        z = v / m.scales[:, None]
-    h = _quadratic_form(relaxation, side, m, z, v)
-    if not np.isfinite(h).all():
-        return None
-    top, largest, g = smooth_eigenvalue(h, smoothing)
-    return Seen(h, top, largest, g, z, z @ g @ z.T)
-
-
-def _towards_definite(m: Multipliers) -> tuple[np.ndarray, float]:
-    """The derivative of minus the least eigenvalue of K, scaled to diagonal 1, and that value."""
-    root = 1 / np.sqrt(m.scales)
-    k = sign_form(m.scales, m.triangles, m.weights) * root[:, None] * root
-    if not np.isfinite(k).all():
-        return np.zeros(len(m.weights)), 0.0
-    values, vectors = np.linalg.eigh(k)
-    worst = vectors[:, 0] * root
-    along = np.sum(m.triangles.signs * worst[m.triangles.rows], axis=1)
-    return along**2 * scaled(m.scales, m.triangles), float(values[0])
-
-
-def smooth_eigenvalue(h: np.ndarray, smoothing: float) -> tuple[float, float, np.ndarray]:
-    """Return a smooth maximum of 0 and the eigenvalues, the largest of them, and a gradient."""
-    eigenvalues, vectors = np.linalg.eigh(h)
-    top, occupation = _smooth_max(np.append(eigenvalues, 0.0), smoothing)
-    return top, float(eigenvalues[-1]), (vectors * occupation[:-1]) @ vectors.T
-
-
 def views(side: Side, theta: np.ndarray) -> Views:
     """Return views of one side's variables."""
     part = theta[side.start : side.stop]
@@ -400,16 +275,3 @@ def weights_of(relaxation: Relaxation, theta: np.ndarray) -> np.ndarray:
         return np.exp(np.clip(logits, -_DEEP, _DEEP))
     powers = np.exp(np.maximum(logits - logits.max(), -_DEEP))
     return powers / powers.sum()
-
-
-def by_logits(relaxation: Relaxation, p: np.ndarray, by_p: np.ndarray) -> np.ndarray:
-    """Return the derivative by the logits from that by p."""
-    return p * (by_p - p @ by_p) if relaxation.normalised else p * by_p
-
-
-def _smooth_max(values: np.ndarray, smoothing: float) -> tuple[float, np.ndarray]:
-    """Smoothing * log sum exp(values / smoothing), at least the maximum, and its gradient."""
-    top = values.max()
-    powers = np.exp((values - top) / smoothing)
-    total = powers.sum()
-    return float(top + smoothing * np.log(total)), powers / total

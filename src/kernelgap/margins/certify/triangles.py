@@ -29,13 +29,16 @@ class Triangles(NamedTuple):
         return np.bincount(self.rows.ravel(), np.repeat(amounts, 3), rows)
 
     def taken(self, which: np.ndarray) -> "Triangles":
+        """Return some of them."""
         return Triangles(self.rows[which], self.signs[which])
 
     def joined(self, others: "Triangles") -> "Triangles":
+        """Return these and others."""
         return Triangles(*map(np.concatenate, zip(self, others, strict=True)))
 
 
 def no_triangles() -> Triangles:
+    """Return none."""
     return Triangles(np.zeros((0, 3), int), np.ones((0, 3)))
 
 
@@ -58,9 +61,7 @@ def sign_form(
     return k
 
 
-def violated(
-    moments: np.ndarray, scales: np.ndarray, known: Triangles, count: int
-) -> Triangles:
+def violated(moments: np.ndarray, scales: np.ndarray, known: Triangles, count: int) -> Triangles:
     """Return at most `count` new triangles whose mu would lower the bound first.
 
     The derivative of the bound by mu is (b'Mb - 1) / 4 where M are the second moments of the signs.

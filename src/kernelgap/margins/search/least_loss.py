@@ -1,9 +1,9 @@
 r"""The network of least regularised loss, by column generation over its units.
 
-Over units of given directions, L = R(F a) + c sum(a) is convex in the coefficients a >= 0, where the
-columns of F are +-relu(x . u). At its minimum q = -grad R has ``|sum_i q_i relu(u . x_i)|`` <= c for the
-units at hand; a unit that exceeds c lowers the loss and is added. Now and then all parameters
-move together by gradient steps.
+Over units of given directions, L = R(F a) + c sum(a) is convex in the coefficients a >= 0, where
+the columns of F are +-relu(x . u). At its minimum q = -grad R has ``|sum_i q_i relu(u . x_i)|`` <=
+c for the units at hand; a unit that exceeds c lowers the loss and is added. Now and then all
+parameters move together by gradient steps.
 """
 
 from typing import NamedTuple
@@ -32,9 +32,11 @@ class Signed(NamedTuple):
     coef: np.ndarray
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
+        """Return f(x)."""
         return np.maximum(x @ self.units.T, 0) @ (self.signs * self.coef)
 
     def joined(self, units: np.ndarray, signs: np.ndarray) -> "Signed":
+        """Return the same network with further units of weight 0."""
         return Signed(
             np.concatenate([self.units, units]),
             np.concatenate([self.signs, signs]),
@@ -43,6 +45,7 @@ class Signed(NamedTuple):
 
 
 def no_units(d: int) -> Signed:
+    """Return the zero network."""
     return Signed(np.zeros((0, d)), np.zeros(0), np.zeros(0))
 
 
@@ -196,7 +199,7 @@ def _descend(
     steps: int,
     rates: tuple[float, float],
 ) -> np.ndarray:
-    """Lower R(f) + c/2 ||Theta||^2 by Adam; rows of theta are a unit's output weight and weights."""
+    """Lower R(f) + c/2 ||Theta||^2 by Adam; a row of theta is a unit, output weight first."""
     theta = theta.copy()
     size = float(np.sqrt(np.mean(theta**2))) or 1.0
     adam = Adam(theta)
