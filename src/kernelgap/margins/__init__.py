@@ -26,7 +26,7 @@ from kernelgap.margins.certify.weak_duality import (
     violation_bound,
 )
 from kernelgap.margins.gap import DualityGap as DualityGap, duality_gap
-from kernelgap.margins.global_net import (
+from kernelgap.margins.global_minimum import (
     GlobalNet as GlobalNet,
     global_net,
     global_path,

@@ -1,6 +1,6 @@
 r"""The duality gap of the regularised loss, over two-layer ReLU networks of any width.
 
-Its lower end is that of `margins.global_net`, which does not depend on the given network; for
+Its lower end is that of `global_net`, which does not depend on the given network; for
 every q with h(q) <= c,
 
     L* >= D(q),    h(q) = max_{||u|| <= 1} |sum_i q_i relu(u . x_i)|,
@@ -17,7 +17,7 @@ from kernelgap._numerics import array_checks, checks
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
 from kernelgap.margins.certify.weak_duality import Status
-from kernelgap.margins.global_net import Reduction, loss_above, lower_bound, prepare, search
+from kernelgap.margins.global_minimum import Reduction, loss_above, lower_bound, prepare, search
 from kernelgap.margins.losses import Name
 from kernelgap.margins.search.columns import unit_rows
 from kernelgap.margins.search.least_loss import Fit, Signed
