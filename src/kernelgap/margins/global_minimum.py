@@ -179,10 +179,12 @@ def global_path(
     Example:
         >>> import jax, kernelgap as kg
         >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 32, 3)
-        >>> path = kg.margins.global_path(x, y, l2s=(0.1, 1e-3, 1e-6), key=jax.random.key(1))
-        >>> model = kg.models.homogeneous_mlp((4,))
-        >>> margins = [kg.metrics.normalized_margin(model, net.params, x, y) for net in path[1:]]
-        >>> bool(margins[0] < margins[1] < 0.126)
+        >>> path = kg.margins.global_path(x, y, l2s=(0.01, 1e-6), key=jax.random.key(1))
+        >>> models = [kg.models.homogeneous_mlp((len(net.params[1]),)) for net in path]
+        >>> first, last = (
+        ...     kg.metrics.normalized_margin(model, net.params, x, y)
+        ...     for model, net in zip(models, path))
+        >>> bool(first < last < 0.126)
         True
 
     References:

@@ -129,7 +129,7 @@ def _fitted(x: np.ndarray, y: np.ndarray, loss: ConvexLoss, c: float, net: Signe
     """Fit the coefficients; drop units without weight."""
     features = np.maximum(x @ net.units.T, 0) * net.signs
     coef, q = _fit_by_newton(features, y, loss, c, net.coef)
-    kept = coef > 1e-9 * np.max(coef, initial=1e-300)
+    kept = coef > 1e-6 * np.max(coef, initial=1e-300)
     net = Signed(net.units[kept], net.signs[kept], coef[kept])
     value = float(loss.value(y, net.outputs(x)).sum() + c * net.coef.sum())
     return Fit(net, value, q, np.inf)
