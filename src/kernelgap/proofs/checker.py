@@ -1,8 +1,8 @@
 """Check proof files: `python checker.py FILE ...` needs Python >= 3.11 and no other package.
 
-All is decided in integers and rationals; logarithms have 100 digits. kernelgap's page "Check our
-certificates yourself" describes the format and proves every inequality that is tested here. The
-exit status is 0 if all claims are proved, 1 if one is not, 2 if a file is malformed.
+All is decided in integers and rationals; logarithms have 100 digits. The page "Check our proofs
+yourself" of kernelgap describes the format and proves every inequality that is tested here. Exit
+status: 0 if all claims are proved, 1 if one is not, 2 if a file is malformed.
 """
 
 import json
@@ -14,25 +14,22 @@ from fractions import Fraction
 from itertools import product
 from operator import mul
 
-# The format. A string is the shape of an array of integers times a power of two: a letter is the
-# same number wherever it occurs, but c, k, l, m, p are an object's own. A list holds alternatives.
-# One of `lower` and `upper` may be null.
-HEAD = {"format": ["kernelgap proof, version 1"]}
+# The format: a string is the shape of an array of integers times a power of two, with equal sizes
+# for equal letters (c, k, l, m, p: in one object); a list holds alternatives; one end may be null.
 SIDE = [
     {"scales": "p", "quadratic": "n", "transfer": "k", "rows": "k", "columns": "k",
      "weights": "c", "triangles": "c3"},
     {"splits": "l2", "vectors": "md", "slopes": "k"},
 ]  # fmt: skip
-NET = {"value": "", "hidden": "md", "readout": "m"}
+NET, COEF = {"value": "", "hidden": "md", "readout": "m"}, {"value": "", "coef": "n"}
 DUAL = {"value": "", "q": "n", "plus": SIDE, "minus": SIDE}
-FORMS = [
-    {**HEAD, "kind": ["margin"], "x": "nd", "y": "n", "lower": NET, "upper": DUAL},
-    {**HEAD, "kind": ["logistic loss", "squared loss", "hinge loss"], "x": "nd", "y": "n", "l2": "",
+FILE = {"format": ["kernelgap proof, version 1"], "claim": [
+    {"kind": ["margin"], "x": "nd", "y": "n", "lower": NET, "upper": DUAL},
+    {"kind": ["logistic loss", "squared loss", "hinge loss"], "x": "nd", "y": "n", "l2": "",
      "reduction": ["mean", "sum"], "scale": "", "lower": DUAL, "upper": NET},
-    {**HEAD, "kind": ["svm"], "gram": "nn", "y": "n", "lower": {"value": "", "coef": "n"},
-     "upper": {"value": "", "weights": "n"}},
-    {**HEAD, "kind": ["eigenvalues"], "gram": "nn", "lower": {"value": ""}, "upper": {"value": ""}},
-]  # fmt: skip
+    {"kind": ["svm"], "gram": "nn", "y": "n", "lower": COEF, "upper": COEF},
+    {"kind": ["eigenvalues"], "gram": "nn", "lower": {"value": ""}, "upper": {"value": ""}},
+]}  # fmt: skip
 DIGITS = Context(prec=100, Emax=MAX_EMAX, Emin=MIN_EMIN)
 TWO, ROUNDING = Fraction(2), Fraction(1, 10**60)  # the latter far above the errors of logarithms
 Dyadic = namedtuple("Dyadic", "entries exponent")  # nested lists, in units of 2^exponent
@@ -43,7 +40,7 @@ def check(path):
     """Return what a file proves, in words and as the two ends; raise an error if it does not."""
     with open(path, encoding="utf-8") as file:
         content = json.load(file, parse_float=str, parse_constant=str, object_pairs_hook=_unique)
-    claim = read(content, FORMS, {"2": 2, "3": 3}, "the file")
+    claim = read(content, FILE, {"2": 2, "3": 3}, "the file")["claim"]
     kind, rows = claim["kind"].split()[-1], claim["x" if "x" in claim else "gram"].entries
     about = globals()[f"check_{kind}"](**claim) + f" ({len(rows)} x {len(rows[0])} data)"
     low, high = (claim[end] and claim[end]["value"] for end in ("lower", "upper"))
@@ -90,27 +87,24 @@ def check_loss(kind, x, y, l2, reduction, scale, lower, upper, **_):
 def check_svm(gram, y, lower, upper, **_):
     """Check lower <= the largest margin with a positive semidefinite kernel matrix <= upper."""
     labels, unit = _integers(y, (-1, 1)), TWO**gram.exponent
-    for end, name in ((lower, "coef"), (upper, "weights")):
-        if end:
-            v = end[name].entries
-            image = [_dot(row, v) for row in gram.entries]
-            square, least, p = _dot(v, image), min(map(mul, labels, image)), [*map(mul, labels, v)]
-            if name == "coef":
-                proved = least >= 0 < square and end["value"] ** 2 * square <= least**2 * unit
-            else:
-                proved = min(p) >= 0 < sum(p) and square * unit <= (end["value"] * sum(p)) ** 2
-            _demand(proved and end["value"] >= 0, f"`{name}` does not prove its bound")
+    for end in filter(None, (lower, upper)):
+        v, value = end["coef"].entries, end["value"]
+        image = [_dot(row, v) for row in gram.entries]
+        square, least, p = _dot(v, image), min(map(mul, labels, image)), [*map(mul, labels, v)]
+        if end is lower:
+            proved = least >= 0 < square and value**2 * square <= least**2 * unit
+        else:
+            proved = min(p) >= 0 < sum(p) and square * unit <= (value * sum(p)) ** 2
+        _demand(proved and value >= 0, "coefficients do not prove their bound")
     return "largest margin of a kernel with this matrix (if semidefinite)"
 
 
 def check_eigenvalues(gram, lower, upper, **_):
     """Check lower <= lambda_min and lambda_max <= upper."""
-    for end, sign in ((lower, 1), (upper, -1)):
-        if end:
-            matrix = [[sign * p << 64 for p in row[: i + 1]] for i, row in enumerate(gram.entries)]
-            for row in matrix:
-                row[-1] -= math.ceil(sign * end["value"] / TWO ** (gram.exponent - 64))
-            check_semidefinite(matrix)
+    for end, sign in filter(all, ((lower, 1), (upper, -1))):
+        shift = math.ceil(sign * end["value"] / TWO ** (gram.exponent - 64))
+        rows = ([sign * p << 64 for p in row[: i + 1]] for i, row in enumerate(gram.entries))
+        check_semidefinite([[*row[:-1], row[-1] - shift] for row in rows])
     return "spectrum of a symmetric matrix"
 
 
@@ -153,17 +147,18 @@ def check_violation(x, dual, bound):
 
 def check_relaxation(x, q, bound, scales, quadratic, transfer, rows, columns, weights, triangles):
     """Demand that multipliers prove sum_i q_i relu(u.x_i) <= bound on the unit ball."""
-    n, width, q = len(x.entries), len(x.entries[0]), Dyadic([0, *q.entries], q.exponent)
+    n, q = len(x.entries), Dyadic([0, *q.entries], q.exponent)  # the linear part has the number 0
     _demand(len(scales.entries) == n + 1, "`scales` must have n + 1 entries", ValueError)
     e, f = min(q.exponent, transfer.exponent), min(scales.exponent, weights.exponent)
     q, transfer = ([entry << a.exponent - e for entry in a.entries] for a in (q, transfer))
     t, mu = ([entry << a.exponent - f for entry in a.entries] for a in (scales, weights))
-    points = [[0] * width, *x.entries]  # the linear part is 0, points are numbered from 1
+    points = [[0] * len(x.entries[0]), *x.entries]
     v = [[max(q_i, 0) * x_k for x_k in x_i] for q_i, x_i in zip(q, points)]
     v[0] = [_dot(q, column) for column in zip(*points)]
     kept = [i for i in range(n + 1) if i == 0 or q[i] > 0]
+    others = [j for j in range(1, n + 1) if q[j] <= 0]
     left = [-q_j for q_j in q]  # for k_j r_j, once the transfers are paid
-    for i, j, entry in zip(_integers(rows, kept), _integers(columns, range(n + 1)), transfer):
+    for i, j, entry in zip(_integers(rows, kept), _integers(columns, others), transfer):
         left[j] -= abs(entry)
         v[i] = [v_k - entry * x_k for v_k, x_k in zip(v[i], points[j])]
     form = [[0] * i + [t_i] for i, t_i in enumerate(t)]  # K, of which the rows `kept` matter
@@ -174,11 +169,11 @@ def check_relaxation(x, q, bound, scales, quadratic, transfer, rows, columns, we
             if abs(a) >= abs(b):
                 form[abs(a)][abs(b)] -= mu_c if (a < 0) == (b < 0) else -mu_c
     paid, ratio = [0] * (n + 1), TWO ** (2 * (quadratic.exponent + x.exponent - e))
-    for j, k_j, x_j in zip(range(1, n + 1), quadratic.entries, x.entries):
-        if q[j] <= 0:
-            enough = min(left[j], k_j) >= 0 and k_j**2 * _dot(x_j, x_j) * ratio <= left[j] ** 2
-            _demand(enough, "a term that is not positive is charged for more than it has")
-            paid[j] = 2 * k_j
+    for j in others:
+        k_j, square = quadratic.entries[j - 1], _dot(points[j], points[j])
+        enough = min(left[j], k_j) >= 0 and k_j**2 * square * ratio <= left[j] ** 2
+        _demand(enough, "a term that is not positive is charged for more than it has")
+        paid[j] = 2 * k_j
     tau = 2 * bound - (sum(t[i] for i in kept) - sum(mu)) * TWO**f / 2
     _demand(tau >= 0, "the bound is less than what the scales cost")
     # [[K, -V], [-V', 2 tau I + 2 sum_j k_j x_j x_j']], in units of 2^fine
@@ -194,12 +189,9 @@ def check_relaxation(x, q, bound, scales, quadratic, transfer, rows, columns, we
 
 
 def check_semidefinite(matrix):
-    """Demand that the symmetric matrix with this lower triangle is positive semidefinite.
-
-    Scaled by powers of two and cut to integers, it has a diagonal of 119 or 120 bits. An integer
-    Cholesky factor R leaves remainders below R_jj <= 2^60 off the diagonal and at least
-    n (2^60 + 1) on it, which dominate them and what was cut.
-    """
+    """Demand that the symmetric matrix with this lower triangle is positive semidefinite."""
+    # Scaled and cut, it has 119 or 120 bits on the diagonal. An integer Cholesky factor R leaves
+    # less than R_jj <= 2^60 off it, and n (2^60 + 1) or more on it, which dominate that and cuts.
     scale = [60 - (row[-1].bit_length() + 1) // 2 for row in matrix]
     spare, factor = len(matrix) * (2**60 + 1), []
     for own, entries in zip(scale, matrix):
@@ -216,51 +208,52 @@ def check_cones(x, q, bound, splits, vectors, slopes):
     """Demand that linear functions on cones prove sum_i q_i relu(u.x_i) <= bound on the ball."""
     d, columns, cones = len(x.entries[0]), list(zip(*x.entries)), []
     _demand(d <= 8 and bound >= 0, "cones are for d <= 8 and bounds that are not negative")
-    w, limit = iter(vectors.entries), (bound / TWO**vectors.exponent) ** 2
-    unit = TWO ** (q.exponent + x.exponent - vectors.exponent)
-    given = iter([entry * TWO**slopes.exponent for entry in slopes.entries])
+    unit, limit = TWO ** (q.exponent + x.exponent - vectors.exponent), bound / TWO**vectors.exponent
+    w, given = iter(vectors.entries), (entry * TWO**slopes.exponent for entry in slopes.entries)
     for orthant in product((-1, 1), repeat=d):  # a cone: its generators g, each with all g.x_i
         units = [[s * (k == m) for m in range(d)] for k, s in enumerate(orthant)]
         cones.append([(g, [s * z for z in z_k]) for s, g, z_k in zip(orthant, units, columns)])
     for k, m in (_integers(Dyadic(pair, splits.exponent), range(d)) for pair in splits.entries):
-        _demand(cones != [], "there are more splits than cones")
-        cone = cones.pop()
+        cone = cones.pop() if cones else _demand(False, "there are more splits than cones")
         if k != m:
             middle = tuple([a + b for a, b in zip(*parts)] for parts in zip(cone[k], cone[m]))
             cones += [[middle if r == gone else cone[r] for r in range(d)] for gone in (k, m)]
             continue
         w_k, terms = next(w, [math.inf]), []
         for q_i, *z in zip(q.entries, *(z for _, z in cone)):  # relu(z) >= slope z
-            free = q_i < 0 and min(z) < 0 < max(z)
-            terms.append((q_i, q_i > 0, next(given, 2) if free else max(z) > 0))
-        right = all(0 <= slope <= 1 for _, _, slope in terms) and _dot(w_k, w_k) <= limit
-        _demand(right, "a vector is longer than the bound, or a slope is not in [0, 1]")
+            slope = next(given, 2) if q_i < 0 and min(z) < 0 < max(z) else max(z) > 0
+            _demand(0 <= slope <= 1, "a slope is missing or not in [0, 1]")
+            terms.append((q_i, slope))
+        _demand(_dot(w_k, w_k) <= limit**2, "a vector is missing or longer than the bound")
         for g, z in cone:
-            values = (q_i * (max(t, 0) if up else s * t) for (q_i, up, s), t in zip(terms, z))
-            _demand(sum(values) * unit <= _dot(w_k, g), "a vector is too short on its cone")
+            f = sum(q_i * (max(t, 0) if q_i > 0 else s * t) for (q_i, s), t in zip(terms, z))
+            _demand(f * unit <= _dot(w_k, g), "a vector is too short on its cone")
     _demand(not cones, "a cone is left over")
 
 
 def read(node, form, known, where):
     """Return what a node of the file holds: scalars as rationals, arrays as `Dyadic`."""
     if isinstance(form, list) and isinstance(form[0], str):
-        _demand(node in form, f"`{where}` must be one of {form}", ValueError)
-        return node
+        return node if node in form else _demand(False, f"`{where}` is not in {form}", ValueError)
     if isinstance(form, list):
         form = next((f for f in form if isinstance(node, dict) and set(node) == set(f)), form[0])
     if node is None and where in ("lower", "upper"):
         return None
     names = ["entries", "exponent"] if isinstance(form, str) else list(form)
     right = isinstance(node, dict) and set(node) == set(names)
-    _demand(right, f"`{where}` must be an object with the keys {names}: {node!r:.20}", ValueError)
+    _demand(
+        right, f"`{where}` must be an object with the keys {names}; got {node!r:.20}", ValueError
+    )
     if isinstance(form, dict):
-        known = known if where == "the file" else dict(known)
+        known = dict(known)
         return {name: read(node[name], part, known, name) for name, part in form.items()}
     level, exponent = [node["entries"]], node["exponent"]
     for letter in form:
         right = all(isinstance(part, list) for part in level)
         size = known.setdefault(letter, len(level[0])) if right and level else 0
-        right &= all(len(part) == size for part in level) and (size > 0 or letter in "kc" or not level)
+        right &= all(len(part) == size for part in level) and (
+            size > 0 or letter in "kc" or not level
+        )
         _demand(right, f"`{where}` must have the shape {form!r}", ValueError)
         level = [entry for part in level for entry in part]
     right = all(type(entry) is int for entry in [exponent, *level]) and abs(exponent) <= 6000
@@ -279,9 +272,10 @@ def _demand(holds, otherwise, error=Unproved):
 
 
 def _integers(array, allowed):
-    right = array.exponent == 0 and all(entry in allowed for entry in array.entries)
-    _demand(right, "a label or an index is not possible, or its exponent not 0", ValueError)
-    return array.entries
+    right = array.exponent == 0 and set(array.entries) <= set(allowed)
+    return (
+        array.entries if right else _demand(False, f"no label or index: {array}"[:60], ValueError)
+    )
 
 
 def _decimal(value, rounding=None):

@@ -171,7 +171,9 @@ def write_loss(
     q = dual_point(loss, f, targets) if dual is None else np.asarray(dual, np.float64)
     if not q.any() or (loss != "squared" and np.min(q * targets) < 0):
         what = "the dual point of this network" if dual is None else "`dual`"
-        raise ValueError(f"`dual` must not be all zero, nor y_i q_i < 0 but for the squared loss; {what} is")
+        raise ValueError(
+            f"`dual` must not be all zero, nor y_i q_i < 0 but for the squared loss; {what} is"
+        )
     squares = np.sum(hidden**2) + np.sum(readout**2)
     upper = np.sum(loss_values(loss, f, targets)) / samples + l2 * squares
     data = {

@@ -80,7 +80,7 @@ def write_svm(
         for loss in _LOSSES:
             yield data | {
                 "lower": {"value": exactly(lower * (1 - loss)), "coef": exactly(coef)},
-                "upper": {"value": exactly(upper * (1 + loss)), "weights": exactly(y * p)},
+                "upper": {"value": exactly(upper * (1 + loss)), "coef": exactly(y * p)},
             }
 
     return write_first_proved(path, "svm", claims())

@@ -89,7 +89,7 @@ def write_first_proved(path: Path, kind: str, contents: Iterable[dict[str, Any]]
     refusal, checked = None, path.with_name(f".{path.name}.{os.getpid()}")
     try:
         for content in contents:
-            document = {"format": checker.HEAD["format"][0], "kind": kind} | content
+            document = {"format": checker.FILE["format"][0], "claim": {"kind": kind} | content}
             write_atomically(checked, _lines(document, 0).encode() + b"\n")
             try:
                 verdict = verify(checked)

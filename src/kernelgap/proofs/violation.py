@@ -59,7 +59,9 @@ def multiplied(fields: dict[str, Any], factor: float) -> tuple[dict[str, Any], f
             return {key: times(value, key) for key, value in part.items()}
         if name not in _LINEAR:
             return part
-        rows = [[e * whole for e in r] if isinstance(r, list) else r * whole for r in part["entries"]]
+        rows = [
+            [e * whole for e in r] if isinstance(r, list) else r * whole for r in part["entries"]
+        ]
         return {"exponent": part["exponent"] + power, "entries": rows}
 
     return times(fields, ""), math.ldexp(whole, power)
