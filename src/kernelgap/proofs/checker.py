@@ -273,9 +273,7 @@ def _demand(holds, otherwise, error=Unproved):
 
 def _integers(array, allowed):
     right = array.exponent == 0 and set(array.entries) <= set(allowed)
-    return (
-        array.entries if right else _demand(False, f"no label or index: {array}"[:60], ValueError)
-    )
+    return array.entries if right else _demand(False, "a label or index is wrong", ValueError)
 
 
 def _decimal(value, rounding=None):

@@ -1,8 +1,8 @@
 """Divide the unit ball of few dimensions into cones, on each of which a linear bound is enough.
 
-On the cone of vectors g_1, ..., g_d, F(u) = sum_i q_i relu(u.x_i) is at most w.u if w.g_k >= c_k for
-all k, where c_k is F(g_k) with relu(z) replaced by a linear function from below in the negative
-terms whose sign the cone does not decide. The shortest such w proves ``F(u) <= ||w||``.
+On the cone of vectors g_1, ..., g_d, F(u) = sum_i q_i relu(u.x_i) is at most w.u if w.g_k >= c_k
+for all k, where c_k is F(g_k) with relu(z) replaced by slope * z from below in the negative terms
+whose sign the cone does not decide. The shortest such w proves ``F(u) <= ||w||``.
 """
 
 from itertools import product
@@ -21,7 +21,7 @@ _ROOM = 1e-10
 
 
 class Division(NamedTuple):
-    """Axes of the divided generators, [0, 0] for a cone that is left whole, with its w and slopes."""
+    """Pairs of generators between which cones are cut, [0, 0] for none; then w and the slopes."""
 
     splits: list[list[int]]
     vectors: np.ndarray

@@ -1,6 +1,6 @@
 """Losses, and the values of their dual points, in floating point: the checker has the exact ones.
 
-For every q, loss(f, y) >= g(q) - q f with g(q) = min_f loss(f, y) + q f, and equality at -q = d loss.
+For every q, loss(f, y) >= g(q) - q f with g(q) = min_f loss(f, y) + q f.
 """
 
 from typing import Literal

@@ -70,9 +70,8 @@ def write_margin(
         raise TypeError("`certificate` must be a MarginCertificate or an UpperBound; "
                         f"got {type(certificate).__name__}")  # fmt: skip
     problem = prepare_problem(x, y)
-    n, d = problem.x.shape
-    array_checks.targets(certificate.weights, n, "certificate.weights")
-    lower, upper = None, float("inf")
+    array_checks.targets(certificate.weights, len(problem.y), "certificate.weights")
+    lower = None
     if isinstance(certificate, UpperBound):
         upper, multipliers = certificate.value, certificate.violation.multipliers
     else:
@@ -125,10 +124,11 @@ def write_loss(
         x: Inputs of shape (n, d).
         y: (n,) labels -1 or +1, or any real targets for the squared loss.
         l2: lambda > 0.
-        loss: `"logistic"` is log(1 + exp(-y f)), `"squared"` (f - y)^2 / 2, `"hinge"` max(0, 1 - y f).
+        loss: `"logistic"` is log(1 + exp(-y f)), `"squared"` (f - y)^2 / 2, `"hinge"`
+            max(0, 1 - y f).
         reduction: `"mean"` or `"sum"` over samples.
-        dual: (n,) the point q, of any size; -dR/df at the given network when None, which is the best
-            one at an optimum only.
+        dual: (n,) the point q, of any size; -dR/df at the given network when None, which is the
+            best one at an optimum only.
         multipliers: Multipliers for this q, if they are known; see `margins.violation_bound`.
         overwrite: Replace a file of that name.
 

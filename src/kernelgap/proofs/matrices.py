@@ -27,10 +27,10 @@ def write_svm(
 ) -> Verdict:
     """Write a file that proves both ends of the largest margin of a kernel machine.
 
-    The claim is about the Gram matrix as the kernel evaluates it, symmetrised, which the file holds:
-    for every f in the span of the kernel at the inputs, min_i y_i f(x_i) / ||f|| is at most `upper`,
-    and the machine reaches `lower`. It assumes that this matrix is positive semidefinite, as that
-    of an exact kernel is; `write_eigenvalues` can prove that it is.
+    The claim is about the Gram matrix as the kernel evaluates it, symmetrised, which the file
+    holds: for every f in the span of the kernel at the inputs, min_i y_i f(x_i) / ||f|| is at most
+    `upper`, and the machine reaches `lower`. It assumes that this matrix is positive semidefinite,
+    as that of an exact kernel is; `write_eigenvalues` can prove that it is.
 
     Args:
         path: Name of the file, ending in `.json`.

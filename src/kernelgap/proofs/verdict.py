@@ -4,7 +4,6 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,15 +54,16 @@ def verify(path: str | os.PathLike) -> Verdict:
         raise TypeError(f"`path` must be the name of a file; got {type(path).__name__}")
     name = os.fspath(path)
     try:
-        statement, low, high = checker.check(name)
+        statement, *ends = checker.check(name)
     except checker.Unproved as error:
         raise checker.Unproved(f"{name!r} does not prove its claim: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name!r} is not a proof file: {error}") from error
-    return Verdict(statement, _outward(low, -1), _outward(high, 1))
+    low, high = (_outward(end, way) for end, way in zip(ends, (-1, 1), strict=True))
+    return Verdict(statement, low, high)
 
 
-def _outward(end: Fraction | None, way: int) -> float | None:
+def _outward(end: Any, way: int) -> float | None:
     if end is None:
         return None
     near = float(end)

@@ -1,7 +1,7 @@
 """Proofs that ``|sum_i q_i relu(u.x_i)| <= bound`` on the unit ball, in the form of proof files.
 
-Multipliers are rounded to 60 bits, such that they satisfy their inequalities exactly; for few inputs
-without multipliers the ball is divided into cones (`proofs.cones`).
+Multipliers are rounded to 60 bits, such that they satisfy their inequalities exactly; without
+multipliers the ball is divided into cones (`proofs.cones`) where it has few dimensions.
 """
 
 import math
@@ -50,7 +50,7 @@ def prove_violation(
 
 
 def multiplied(fields: dict[str, Any], factor: float) -> tuple[dict[str, Any], float]:
-    """Return the fields of a proof for q times a factor, and the factor, rounded down to 40 bits."""
+    """Return the fields of a proof for q times a factor, which is rounded down to 40 bits."""
     mantissa, power = math.frexp(factor)
     whole, power = int(math.ldexp(mantissa, 40)), power - 40
 
@@ -73,8 +73,7 @@ def _times(array: dict[str, Any], exponent: int) -> dict[str, Any]:
 
 def _by_cones(x: np.ndarray, q: np.ndarray) -> ViolationProof | None:
     """Divide the ball of few dimensions; None if it takes too many cones."""
-    n, d = x.shape
-    if d > cones.DIMENSIONS:
+    if x.shape[1] > cones.DIMENSIONS:
         return None
     units = truncated(q, -_BITS)
     exact = np.array(units, float) * 2.0**-_BITS
@@ -143,7 +142,8 @@ def _side(
     q_all, k, t, moved, mu = (
         np.ldexp(np.array(entries, float), power)
         for entries, power in (
-            ([0, *q], unit), ([0, *quadratic], fine), (scales, unit), (transfer, unit), (weights, unit)
+            ([0, *q], unit), ([0, *quadratic], fine), (scales, unit), (transfer, unit),
+            (weights, unit),
         )
     )  # fmt: skip
     points = np.vstack([np.zeros(x.shape[1]), x])
@@ -165,7 +165,7 @@ def _side(
 def _affordable(
     q: list[int], transfer: list[int], columns: np.ndarray
 ) -> tuple[list[int], list[int]]:
-    """Return transfers that are not larger than q_j, which rounding may have made them, and sums."""
+    """Return transfers that are not more than q_j together, and their sums."""
     paid, transfer, where = [0] * len(q), list(transfer), (columns - 1).tolist()
     for j, entry in zip(where, transfer, strict=True):
         paid[j] += abs(entry)

@@ -1,4 +1,4 @@
-"""The multipliers of `margins.certify.relaxation` for all points, as results and proofs keep them."""
+"""Multipliers of `margins.certify.relaxation` by numbers of points, for results and proofs."""
 
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ from kernelgap.margins.certify import relaxation
 class SideMultipliers(NamedTuple):
     """Multipliers that prove an upper bound on sum_i q_i relu(u.x_i) over the unit ball.
 
-    Points are numbered from 1; the linear part sum_i q_i u.x_i has the number 0. A point is positive
-    or negative as q_i is.
+    Points are numbered from 1; the linear part sum_i q_i u.x_i has the number 0. A point is
+    positive or negative as q_i is. The page on proofs derives the bound.
 
     Attributes:
         scales: (n + 1,) t_0, and t_i > 0 of positive points.
@@ -49,7 +49,7 @@ def for_all_points(
     both = []
     for side, m in zip(relaxed.sides, multipliers, strict=True):
         scales, quadratic = np.zeros(1 + len(relaxed.x)), np.zeros(len(relaxed.x))
-        # 2 tau - rho with H <= tau is t_0 / 2 + tau with t_0 = 2 (tau - rho), by a Schur complement.
+        # 2 tau - rho with H <= tau is t_0 / 2 + tau with t_0 = 2 (tau - rho): Schur complements.
         top = np.linalg.eigvalsh(relaxation.quadratic_form(relaxed, side, p, m)[1])[-1]
         scales[0] = 2 * (max(float(top), 0.0) - m.rho)
         scales[1 + side.positive] = m.scales
