@@ -251,9 +251,7 @@ def read(node, form, known, where):
     for letter in form:
         right = all(isinstance(part, list) for part in level)
         size = known.setdefault(letter, len(level[0])) if right and level else 0
-        right &= all(len(part) == size for part in level) and (
-            size > 0 or letter in "kc" or not level
-        )
+        right = right and {*map(len, level)} <= {size} and (size or letter in "kc" or not level)
         _demand(right, f"`{where}` must have the shape {form!r}", ValueError)
         level = [entry for part in level for entry in part]
     right = all(type(entry) is int for entry in [exponent, *level]) and abs(exponent) <= 6000
