@@ -257,7 +257,8 @@ FREE = _vector([5])
 @pytest.mark.parametrize(
     "document",
     [
-        _margin_file(X, Y, 0.0, q=[0, 0]),  # weights that are all zero
+        _margin_file(X, Y, 0.0, q=[0, 0], plus=_cone_side(WHOLE, [[0, 0]] * 4),  # weights of zero
+                     minus=_cone_side(WHOLE, [[0, 0]] * 4)),
         _margin_file(X, Y, 0.01, q=[1, 1]),  # a negative weight
         _margin_file(X, [1, 1], 0.05, q=[1, 1],  # what a positive point pays for another one
                      plus=_side(2, transfer=_vector([1, 1]), rows=_vector([0, 0]), columns=_vector([1, 2]))),
@@ -278,6 +279,43 @@ FREE = _vector([5])
 def test_false_claims_are_refused(path, document):
     """One for each way in which a checker could be fooled."""
     assert _check(path, document) > 0
+
+
+def _quarters(splits, vectors, slopes):
+    half = {"exponent": -1}
+    return _cone_side(WHOLE[:splits], [], []) | {
+        "vectors": half | {"entries": vectors}, "slopes": half | {"entries": slopes},
+    }  # fmt: skip
+
+
+def test_slopes_beyond_the_unit_interval_prove_nothing(path):
+    """F = relu(u_1 + 2 u_2) - relu(u_1 - u_2) is sqrt 5 at most; with slope -1/2 it would be 2.13."""
+    x, y = [[1, 2], [1, -1]], [1, -1]
+    minus = _quarters(4, [[0, 0], [2, -2], [0, 0], [0, -2]], [0, 0])
+    for corner, slope, upper, outcome in (([3, 3], -1, 0.55, 1), ([2, 4], 0, 0.56, 0)):
+        plus = _quarters(4, [corner, [0, 0], [0, 4], [0, 0]], [slope, 0])
+        assert _check(path, _margin_file(x, y, upper, plus=plus, minus=minus)) == outcome
+
+
+def test_no_cone_may_be_left_out(path):
+    """F = relu(-u_1 - 2 u_2) is largest in the last quadrant."""
+    x, y = [[-1, -2]], [1]
+    minus = _quarters(4, [[0, 0]] * 4, [0, 0])
+    vectors = [[0, 0], [0, -4], [-2, 0], [-2, -4]]
+    for count, upper, outcome in ((3, 1.05, 1), (4, 1.05, 1), (4, 1.12, 0)):
+        plus = _quarters(count, vectors, [])
+        assert _check(path, _margin_file(x, y, upper, plus=plus, minus=minus)) == outcome
+
+
+def test_what_negative_points_pay_is_limited(path):
+    """Points 1 and 2 on the line, q = (4, -1): h = 2, but a large quadratic part would prove 1."""
+    x, y = [[1], [2]], [1, -1]
+    minus = _side(2, scales={"exponent": -20, "entries": [1, 1, 1]}, transfer=_vector([-2, 2]),
+                  rows=_vector([0, 2]), columns=_vector([1, 1]))  # fmt: skip
+    for upper, quadratic, outcome in ((0.1, 3, 1), (0.31, 0, 0)):
+        plus = _side(2, scales=_vector([2, 4, 1]), quadratic=_vector([0, quadratic]))
+        document = _margin_file(x, y, upper, q=[4, -1], plus=plus, minus=minus)
+        assert _check(path, document) == outcome
 
 
 def test_a_slope_must_be_there_and_in_the_unit_interval(path):
@@ -319,6 +357,27 @@ def test_semidefinite_matrices(seed, n, power):
         elif smallest + shift < -1e-6:
             with pytest.raises(checker.Unproved):
                 checker.check_semidefinite(rows)
+
+
+def test_a_matrix_that_cutting_makes_semidefinite(path):
+    """Its determinant is negative, by less than a unit of the integers that it is cut to."""
+    unit = 2**182
+    diagonal, off = 2**300 + 3 * unit // 2, 2**300 + 9 * unit // 10
+    with pytest.raises(checker.Unproved):
+        checker.check_semidefinite([[2**300], [off, diagonal]])
+    checker.check_semidefinite([[2**300], [off, 2**300 + 2**250]])
+
+
+def test_weights_of_triangles_must_not_be_negative(path):
+    """One point at 1 on the line: h = 1, but negative weights would prove 1/3."""
+    weights = {"exponent": -8, "entries": [-85, -85]}
+    scales = {"exponent": -20, "entries": [1, 1]}
+    plus = _side(1, scales=scales, weights=weights, triangles=_vector([[0, 1, 1], [0, 0, 1]]))
+    paid = {"transfer": _vector([-1]), "rows": _vector([0]), "columns": _vector([1])}
+    minus = _side(1, scales=scales, **paid)
+    assert _check(path, _margin_file([[1]], [1], 0.2, plus=plus, minus=minus)) == 1
+    simple = _side(1, scales=_vector([1, 1]))
+    assert _check(path, _margin_file([[1]], [1], 0.51, plus=simple, minus=minus)) == 0
 
 
 def test_logarithms():

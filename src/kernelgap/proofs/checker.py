@@ -140,6 +140,7 @@ def dual_below(kind, q, y):
 
 def check_violation(x, dual, bound):
     """Demand a proof of ``|sum_i q_i relu(u.x_i)| <= bound`` for every u of the unit ball."""
+    _demand(bound >= 0, "a bound on a violation is negative")
     for sign, side in ((1, dual["plus"]), (-1, dual["minus"])):
         q = Dyadic([sign * entry for entry in dual["q"].entries], dual["q"].exponent)
         (check_relaxation if "scales" in side else check_cones)(x, q, bound, **side)
@@ -175,7 +176,6 @@ def check_relaxation(x, q, bound, scales, quadratic, transfer, rows, columns, we
         _demand(enough, "a term that is not positive is charged for more than it has")
         paid[j] = 2 * k_j
     tau = 2 * bound - (sum(t[i] for i in kept) - sum(mu)) * TWO**f / 2
-    _demand(tau >= 0, "the bound is less than what the scales cost")
     # [[K, -V], [-V', 2 tau I + 2 sum_j k_j x_j x_j']], in units of 2^fine
     fine = min(f, e + x.exponent, quadratic.exponent + 2 * x.exponent) - 64
     matrix = [[form[i][j] << f - fine for j in kept if j <= i] for i in kept]
@@ -207,7 +207,7 @@ def check_semidefinite(matrix):
 def check_cones(x, q, bound, splits, vectors, slopes):
     """Demand that linear functions on cones prove sum_i q_i relu(u.x_i) <= bound on the ball."""
     d, columns, cones = len(x.entries[0]), list(zip(*x.entries)), []
-    _demand(d <= 8 and bound >= 0, "cones are for d <= 8 and bounds that are not negative")
+    _demand(d <= 8, "cones are for d <= 8", ValueError)
     unit, limit = TWO ** (q.exponent + x.exponent - vectors.exponent), bound / TWO**vectors.exponent
     w, given = iter(vectors.entries), (entry * TWO**slopes.exponent for entry in slopes.entries)
     for orthant in product((-1, 1), repeat=d):  # a cone: its generators g, each with all g.x_i

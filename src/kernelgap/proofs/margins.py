@@ -21,6 +21,7 @@ from kernelgap.proofs.verdict import Verdict, checked_path, write_first_proved
 from kernelgap.proofs.violation import multiplied, prove_violation
 from kernelgap.typing import ArrayLike
 
+_OTHER = 1 + 1e-4  # what a certificate of other data is told by
 _SLACKS = (1e-10, 1e-8, 1e-6)  # relative room for what is computed in floating point
 
 
@@ -50,8 +51,8 @@ def write_margin(
 
     Raises:
         FileExistsError: If the file exists and `overwrite` is False.
-        RuntimeError: If the checker refuses the file, as where the data are not those of the
-            certificate. No file is left then.
+        ValueError: If the certificate is not that of these data.
+        RuntimeError: If the checker refuses the file. No file is left then.
 
     Example:
         >>> import tempfile, pathlib, jax, jax.numpy as jnp, kernelgap as kg
@@ -90,6 +91,11 @@ def write_margin(
         q = np.asarray(certificate.weights, np.float64) * problem.y
         proof = prove_violation(problem.inputs, q, multipliers)
         least = proof.bound / (2 * float(np.abs(q).sum()))
+        if least > _OTHER * upper + 1e-9 * problem.scale and (
+            multipliers or "splits" in proof.fields["plus"]
+        ):
+            raise ValueError("`certificate` must be that of these inputs and labels; for these its "
+                             f"weights prove {least:g} and not {upper:g}")  # fmt: skip
         for value in (upper, *((1 + slack) * max(least, 1e-300) for slack in _SLACKS)):
             yield data | {"upper": {"value": exactly(value)} | proof.fields}
 
@@ -168,6 +174,13 @@ def write_loss(
     f = scale * (np.maximum(inputs @ hidden.T, 0) @ readout)
     if dual is not None:
         array_checks.targets(dual, n, "dual")
+    if multipliers and not (
+        isinstance(multipliers, tuple)
+        and len(multipliers) == 2
+        and all(isinstance(m, SideMultipliers) and len(m.quadratic) == n for m in multipliers)
+    ):
+        raise TypeError("`multipliers` must be the two SideMultipliers of a bound for this q; "
+                        f"got {multipliers!r:.60}")  # fmt: skip
     q = dual_point(loss, f, targets) if dual is None else np.asarray(dual, np.float64)
     if not q.any() or (loss != "squared" and np.min(q * targets) < 0):
         what = "the dual point of this network" if dual is None else "`dual`"
