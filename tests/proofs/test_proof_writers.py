@@ -71,7 +71,7 @@ def test_no_margin(tmp_path, kind):
     assert best.status == "inseparable"
     verdict = kg.proofs.write_margin(tmp_path / "margin.json", best, x, y)
     assert verdict.lower is None
-    assert 0 <= verdict.upper < 1e-12
+    assert 0 <= verdict.upper < 1e-14
 
 
 def test_both_ends_and_one_alone(tmp_path):

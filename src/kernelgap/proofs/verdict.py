@@ -1,4 +1,4 @@
-"""What proof files prove, and their writing: no file is kept that the checker refuses."""
+"""Verdicts on proof files, and their writing: no file is kept that the checker refuses."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from kernelgap.proofs import checker
 
 
 class Verdict(NamedTuple):
-    """What a proof file proves.
+    """The claim of a proof file, which its numbers prove.
 
     Attributes:
         statement: The claim in words, with both ends rounded outward.

@@ -35,6 +35,10 @@ def prove_violation(
     """Prove a bound on h(q) by multipliers, or without them as tightly as is possible."""
     scaled, scale = divide_by_power_of_two(x)
     weights, weight_scale = divide_by_power_of_two(q)
+    if np.count_nonzero(q) <= 2:  # as where no net separates the data
+        proof = _by_relaxation(scaled, q, _cancelled(scaled, q), scale)
+        if proof.bound <= 1e-14 * scale * float(np.abs(q).sum()):
+            return proof
     if not multipliers:
         proof = _by_cones(scaled, weights)
         if proof is not None:
@@ -46,7 +50,7 @@ def prove_violation(
                 fields[name] = side | {"vectors": vectors}
             return ViolationProof(fields, proof.bound * weight_scale * scale)
         multipliers = bound_violation(scaled, q, "relaxation").multipliers
-    return _by_relaxation(scaled, q, multipliers or _without(scaled, q), scale)
+    return _by_relaxation(scaled, q, multipliers or _cancelled(scaled, q), scale)
 
 
 def multiplied(fields: dict[str, Any], factor: float) -> tuple[dict[str, Any], float]:
@@ -177,16 +181,23 @@ def _affordable(
     return transfer, [min(sum_j, max(-q_j, 0)) for sum_j, q_j in zip(paid, q, strict=True)]
 
 
-def _without(x: np.ndarray, q: np.ndarray) -> tuple[SideMultipliers, ...]:
-    """Return multipliers where none are known: equal points cancel, others are bounded by norms."""
-    scales = np.maximum(np.append(0, np.abs(q) * np.linalg.norm(x, axis=1)), 1e-300)
+def _cancelled(x: np.ndarray, q: np.ndarray) -> tuple[SideMultipliers, ...]:
+    """Return multipliers by which equal points cancel, and others are bounded by their norms."""
+    n, used = len(x), np.flatnonzero(q)
+    least = 2.0**-50 * float(np.abs(q).sum())
     sides = []
     for sign in (1, -1):
-        rows, columns = np.nonzero(np.all(x[:, None] == x[None], axis=2))
-        own = (sign * q[rows] > 0) & (sign * q[columns] < 0)
-        rows, columns = rows[own], columns[own]
-        transfer = np.minimum(np.abs(q[rows]), np.abs(q[columns]))
+        v = np.vstack([sign * q @ x, np.abs(q)[:, None] * x])
+        transfer, rows, columns = [], [], []
+        for i in used[sign * q[used] > 0].tolist():
+            for j in used[sign * q[used] < 0].tolist():
+                if np.array_equal(x[i], x[j]):
+                    transfer.append(min(abs(q[i]), abs(q[j])))
+                    rows.append(1 + i)
+                    columns.append(1 + j)
+                    v[1 + i] -= transfer[-1] * x[j]
+        moved = np.array(transfer), np.array(rows, int), np.array(columns, int)
+        scales = np.maximum(np.linalg.norm(v, axis=1), least)
         none = np.zeros(0), np.zeros((0, 3), int)
-        zeros = np.zeros(len(x))
-        sides.append(SideMultipliers(scales, zeros, transfer, 1 + rows, 1 + columns, *none))
+        sides.append(SideMultipliers(scales, np.zeros(n), *moved, *none))
     return tuple(sides)
