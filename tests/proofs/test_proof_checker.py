@@ -243,7 +243,7 @@ def test_claims_that_are_true_by_hand(path):
     corner = _cone_side(WHOLE, [[0, 0], [0, 1], [1, 0], [1, 1]][::-1])
     lower = _cone_side(WHOLE, [[0, 0]] * 4)
     exact = np.sqrt(2) / 4
-    for upper, outcome in ((exact * (1 + 1e-15), 0), (exact * (1 - 1e-15), 1)):
+    for upper, outcome in ((exact * (1 + 1e-15), 0), (exact * (1 - 1e-15), 1), (-1.0, 1)):
         document = _margin_file(x, y, upper, plus=corner, minus=lower)
         assert _check(path, document) == outcome
     assert _check(path, _margin_file(x, y, 1.0)) == 0  # by t = 1: (3 + 2 max(1, ..)) / 4 / 2
@@ -316,6 +316,19 @@ def test_what_negative_points_pay_is_limited(path):
         plus = _side(2, scales=_vector([2, 4, 1]), quadratic=_vector([0, quadratic]))
         document = _margin_file(x, y, upper, q=[4, -1], plus=plus, minus=minus)
         assert _check(path, document) == outcome
+
+
+def test_positive_points_pay_nothing(path):
+    """Twice the point 1 on the line: h = 2. Transfers to positive points would cancel everything."""
+    tiny = {"exponent": -20, "entries": [1, 1, 1]}
+    minus = _side(2, scales=tiny, transfer=_vector([-1, -1]), rows=_vector([0, 0]),
+                  columns=_vector([1, 2]))  # fmt: skip
+    cheat = _side(2, scales=tiny, transfer=_vector([2, 1, 1]), rows=_vector([0, 1, 2]),
+                  columns=_vector([1, 1, 2]))  # fmt: skip
+    honest = _side(2, scales=_vector([2, 1, 1]))
+    for plus, upper, proved in ((cheat, 0.1, False), (honest, 0.5, False), (honest, 0.51, True)):
+        outcome = _check(path, _margin_file([[1], [1]], [1, 1], upper, plus=plus, minus=minus))
+        assert (outcome == 0) == proved
 
 
 def test_a_slope_must_be_there_and_in_the_unit_interval(path):
