@@ -146,7 +146,7 @@ GIVEN = {
     "proofs.write_eigenvalues": {
         "path": "proof.json", "enclosure": kg.bounds.eigenvalue_enclosure(gram), "gram": gram,
     },
-    "proofs.write_loss": {"path": "proof.json", **of_net, "y": y, "l2": 0.1},
+    "proofs.write_loss": {"path": "proof.json", "net": (net, params), **data, "l2": 0.1},
     "proofs.write_margin": {
         "path": "proof.json", "certificate": kg.margins.upper_bound(x, y, max_iterations=5), **data,
     },

@@ -40,7 +40,7 @@ def files(tmp_path_factory):
     params = net.init(jax.random.key(0), 4)
     for loss in ("logistic", "squared", "hinge"):
         q = y * np.random.default_rng(1).uniform(0.1, 1, 7)
-        kg.proofs.write_loss(folder / f"{loss}.json", net, params, x, y, l2=0.1, loss=loss, dual=q,
+        kg.proofs.write_loss(folder / f"{loss}.json", (net, params), x, y, l2=0.1, loss=loss, dual=q,
                              reduction="sum" if loss == "squared" else "mean")  # fmt: skip
     x, y = _problem(2, 5, 2)
     best = kg.margins.max_margin(x, y, key=jax.random.key(0), width=8, restarts=1, steps=50)

@@ -117,7 +117,7 @@ def test_losses(tmp_path, loss, reduction):
     x, y = _problem("random labels")
     model = kg.models.homogeneous_mlp((5,), parameterization="ntk")
     params = model.init(jax.random.key(2), 4)
-    verdict = kg.proofs.write_loss(tmp_path / "loss.json", model, params, x, y, l2=0.05, loss=loss,
+    verdict = kg.proofs.write_loss(tmp_path / "loss.json", (model, params), x, y, l2=0.05, loss=loss,
                                    reduction=reduction)  # fmt: skip
     f = np.asarray(model.apply(params, x.astype(np.float32)), float)
     values = {"logistic": np.logaddexp(0, -y * f), "squared": (f - y) ** 2 / 2,
@@ -135,7 +135,7 @@ def test_the_lower_end_of_a_loss_is_that_of_the_duality_gap(tmp_path):
     model = kg.models.homogeneous_mlp((4,))
     params = jax.tree.map(lambda p: 1.9 * p, kg.datasets.planted_xor(2))
     gap = kg.margins.duality_gap(model, params, x, y, l2=0.01, steps=0)
-    verdict = kg.proofs.write_loss(tmp_path / "loss.json", model, params, x, y, l2=0.01)
+    verdict = kg.proofs.write_loss(tmp_path / "loss.json", (model, params), x, y, l2=0.01)
     np.testing.assert_allclose([verdict.lower, verdict.upper], [gap.lower, gap.loss], rtol=1e-5)
 
 
@@ -145,19 +145,19 @@ def test_a_dual_point_and_its_multipliers_can_be_given(tmp_path):
     params = model.init(jax.random.key(2), 4)
     bound = kg.margins.violation_bound(x, y / 12, max_iterations=400)
     first, second = (
-        kg.proofs.write_loss(tmp_path / f"{len(given)}.json", model, params, x, y, l2=0.01,
+        kg.proofs.write_loss(tmp_path / f"{len(given)}.json", (model, params), x, y, l2=0.01,
                              dual=y / 12, multipliers=given)
         for given in ((), bound.multipliers)
     )  # fmt: skip
     np.testing.assert_allclose(first.lower, second.lower, rtol=1e-2)
     with pytest.raises(ValueError, match="`dual` must not be all zero, nor y_i q_i < 0"):
-        kg.proofs.write_loss(tmp_path / "a.json", model, params, x, y, l2=0.01, dual=-y)
+        kg.proofs.write_loss(tmp_path / "a.json", (model, params), x, y, l2=0.01, dual=-y)
     deep = kg.models.homogeneous_mlp((2, 2))
     params3 = deep.init(jax.random.key(0), 4)
     with pytest.raises(ValueError, match="`model` must be a two-layer ReLU network"):
-        kg.proofs.write_loss(tmp_path / "a.json", deep, params3, x, y, l2=0.01)
+        kg.proofs.write_loss(tmp_path / "a.json", (deep, params3), x, y, l2=0.01)
     with pytest.raises(TypeError, match="`multipliers` must be the two SideMultipliers"):
-        kg.proofs.write_loss(tmp_path / "a.json", model, params, x[:5], y[:5], l2=0.01,
+        kg.proofs.write_loss(tmp_path / "a.json", (model, params), x[:5], y[:5], l2=0.01,
                              multipliers=bound.multipliers)  # fmt: skip
 
 

@@ -104,8 +104,7 @@ def write_margin(
 
 def write_loss(
     path: str | os.PathLike,
-    model: Model,
-    params: Params,
+    net: tuple[Model, Params],
     x: ArrayLike,
     y: ArrayLike,
     *,
@@ -125,8 +124,8 @@ def write_loss(
 
     Args:
         path: Name of the file, ending in `.json`.
-        model: A two-layer `homogeneous_mlp` with ReLU and one output, `outputs=None`.
-        params: Its parameters.
+        net: The pair (model, params) of a two-layer `homogeneous_mlp` with ReLU and one output,
+            `outputs=None`, and its parameters.
         x: Inputs of shape (n, d).
         y: (n,) labels -1 or +1, or any real targets for the squared loss.
         l2: lambda > 0.
@@ -152,7 +151,7 @@ def write_loss(
         >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 40, 2)
         >>> model, params = kg.models.homogeneous_mlp((4,)), kg.datasets.planted_xor(2)
         >>> params = jax.tree.map(lambda p: 1.9 * p, params)
-        >>> verdict = kg.proofs.write_loss(path, model, params, x, y, l2=0.01)
+        >>> verdict = kg.proofs.write_loss(path, (model, params), x, y, l2=0.01)
         >>> bool(0.9 < verdict.lower / verdict.upper < 1)
         True
 
@@ -160,6 +159,9 @@ def write_loss(
         Paper A: the objective and its l1 form (T4). The dual bound is ours; see `margins.gap`.
     """
     path = checked_path(path, overwrite)
+    if not isinstance(net, tuple) or len(net) != 2:
+        raise TypeError(f"`net` must be a pair (model, params); got {type(net).__name__}")
+    model, params = net
     checks.choice(loss, "loss", LOSSES)
     checks.choice(reduction, "reduction", ("mean", "sum"))
     checks.number(l2, "l2", minimum=0, exclusive=True)
