@@ -182,27 +182,6 @@ def read_dual(fields):
     return {name: dual[name] for name in ("q", "plus", "minus")}
 
 
-def test_triangles_can_sharpen_a_bound():
-    """Where the sign of one point decides that of another, triangles know and squares do not."""
-    x, y = _problem(4, 12, 4)
-    q = y / 12
-    bound = kg.margins.violation_bound(x, q, method="relaxation")
-    start = violation.prove_violation(x, q, bound.multipliers).bound
-    best = start
-    for name in range(2):
-        side = bound.multipliers[name]
-        positive = np.append(0, 1 + np.flatnonzero((-1) ** name * q > 0))
-        for triple in ((0, 1, 2), (0, 1, -2), (0, -1, 2), (1, 2, 3), (1, -2, 3)):
-            chosen = np.sign(triple) * positive[np.abs(triple)] if name == 0 else np.array(triple)
-            if name == 1:
-                chosen = np.sign(triple) * positive[np.abs(triple) % len(positive)]
-            weights = np.array([1e-4])
-            both = list(bound.multipliers)
-            both[name] = side._replace(weights=weights, triangles=chosen[None].astype(int))
-            best = min(best, violation.prove_violation(x, q, tuple(both)).bound)
-    assert best <= start
-
-
 def _scalar(value):
     return exactly(np.float64(value))
 
