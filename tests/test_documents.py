@@ -180,7 +180,7 @@ def test_every_room_has_an_api_page():
         assert f".. automodule:: {module}\n" in page.read_text("utf-8")
 
 
-ROOMS = "bounds|datasets|diversity|kernels|lazy|margins|metrics|models|objectives|optim|predictors|studies|testing"
+ROOMS = "bounds|datasets|diversity|kernels|lazy|margins|metrics|models|objectives|optim|predictors|proofs|studies|testing"
 NAMES = re.compile(rf"(?:`|\bkg\.|\bkernelgap\.)((?:{ROOMS})(?:\.[a-zA-Z_]\w*)+)(?!\w*\.(?:py|md))")
 
 

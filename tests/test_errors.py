@@ -15,7 +15,7 @@ import kernelgap as kg
 
 ROOMS = (
     "bounds", "datasets", "diversity", "kernels", "lazy", "margins", "metrics", "models",
-    "objectives", "optim", "predictors", "saving", "studies", "testing",
+    "objectives", "optim", "predictors", "proofs", "saving", "studies", "testing",
 )  # fmt: skip
 FLAGS = {  # anything is true or false
     "decreasing", "gated", "increasing", "keep_gram", "log", "overwrite", "progress", "resume", "smooth", "squared", "upper", "wide",
@@ -142,6 +142,17 @@ GIVEN = {
     "predictors.kernel_logistic": {"kernel": kernel, **data, "l2": 0.1},
     "predictors.kernel_ridge": {"kernel": kernel, **data},
     "predictors.logistic_path": {"kernel": kernel, **data, "l2s": (0.1, 0.01)},
+    "proofs.verify": {"path": "proof.json"},
+    "proofs.write_eigenvalues": {
+        "path": "proof.json", "enclosure": kg.bounds.eigenvalue_enclosure(gram), "gram": gram,
+    },
+    "proofs.write_loss": {"path": "proof.json", "net": (net, params), **data, "l2": 0.1},
+    "proofs.write_margin": {
+        "path": "proof.json", "certificate": kg.margins.upper_bound(x, y, max_iterations=5), **data,
+    },
+    "proofs.write_svm": {
+        "path": "proof.json", "predictor": kg.predictors.hard_margin_svm(kernel, x, y), "y": y,
+    },
     "saving.load": {"path": "net.npz"},
     "saving.save": {"path": "net.npz", "obj": params},
     "studies.compare": {"first": _result(), "second": _result()},

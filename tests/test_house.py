@@ -17,7 +17,7 @@ LAYERS = [
     {"kernels", "objectives", "optim"},
     {"diversity", "metrics", "predictors"},
     {"bounds", "lazy", "margins"},
-    {"saving", "sklearn", "studies", "testing"},
+    {"proofs", "saving", "sklearn", "studies", "testing"},
     {"cli"},
     {"__main__", "__init__"},
 ]

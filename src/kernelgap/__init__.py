@@ -16,6 +16,7 @@ Import it as `import kernelgap as kg`. Modules:
 - `predictors`: kernel SVM, logistic and ridge regression with certificates, span predictors;
 - `studies`: experiments with configuration, rows, confidence intervals and figure;
 - `save` and `load`: predictors, networks and certificates to a file and back, results of studies;
+- `proofs`: certificates as files that anybody can check without this library;
 - `sklearn`: scikit-learn estimators (extra `sklearn`);
 - `testing`: laws and Hypothesis strategies for your own models and kernels.
 """
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         objectives,
         optim,
         predictors,
+        proofs,
         sklearn as sklearn,
         studies,
         testing,
@@ -58,6 +60,7 @@ __all__ = [
     "objectives",
     "optim",
     "predictors",
+    "proofs",
     "save",
     "studies",
     "testing",

@@ -39,7 +39,7 @@ def _completed(script, line):
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_bash_completes(bash_script, tmp_path):
-    commands = {"list", "info", "run", "show", "compare", "completion"}
+    commands = {"list", "info", "run", "show", "compare", "verify", "completion"}
     assert _completed(bash_script, "kernelgap ") >= commands
     assert _completed(bash_script, "kernelgap co") == {"compare", "completion"}
     assert _completed(bash_script, "kernelgap run ") >= {*STUDIES, "all"}

@@ -1,4 +1,4 @@
-"""The command `kernelgap`: run studies, read, compare and report what they wrote."""
+"""The command `kernelgap`: run studies, read, compare and report what they wrote, verify proofs."""
 
 import argparse
 import importlib
@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from kernelgap._support.extras import missing_extra
 from kernelgap._support.version import __version__
+from kernelgap.cli.proofs import add_verify_command
 from kernelgap.cli.results import add_command, add_result_commands
 from kernelgap.cli.run import add_run_commands
 from kernelgap.studies import STUDIES, Study
@@ -48,6 +49,7 @@ def make_parser(own: dict[str, Study]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_run_commands(commands, STUDIES | own)
     add_result_commands(commands, STUDIES | {study.name: study for study in own.values()})
+    add_verify_command(commands)
 
     def complete(arguments: argparse.Namespace) -> int:
         try:

@@ -19,6 +19,7 @@ from kernelgap.margins.best_network import (
     MarginCertificate as MarginCertificate,
     max_margin,
 )
+from kernelgap.margins.certify.multipliers import SideMultipliers as SideMultipliers
 from kernelgap.margins.certify.weak_duality import (
     UpperBound as UpperBound,
     ViolationBound as ViolationBound,

@@ -17,6 +17,7 @@ from kernelgap._numerics.verified import gamma
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.extras import progress_bar
 from kernelgap._support.registry import saveable
+from kernelgap.margins.certify.multipliers import SideMultipliers
 from kernelgap.margins.certify.weak_duality import UpperBound, bound_margin
 from kernelgap.margins.problem import Problem, prepare_problem
 from kernelgap.margins.search.columns import DualPoint, UnitNetwork
@@ -47,6 +48,8 @@ class MarginCertificate(NamedTuple):
             margin. `"lower_only"`: no upper bound was asked for, or it was interrupted.
             `"max_iterations"` or `"solver_failed"`: the minimisation of the upper bound ended so;
             both bounds hold, and `upper` may be loose.
+        multipliers: The `SideMultipliers` that prove `upper`, as in `ViolationBound`; () where it
+            was enumerated, and where none was asked for. A proof file needs them.
     """
 
     lower: float
@@ -57,6 +60,7 @@ class MarginCertificate(NamedTuple):
     status: Literal[
         "converged", "inseparable", "no_network", "lower_only", "max_iterations", "solver_failed"
     ]
+    multipliers: tuple[SideMultipliers, ...] = ()
 
     __repr__ = compact_repr
     _repr_html_ = html_repr
@@ -203,6 +207,7 @@ def _with_bound(best: MarginCertificate, bound: UpperBound) -> MarginCertificate
         ratio=_ratio(best.lower, bound.value),
         weights=bound.weights,
         status=bound.status if best.lower > 0 else "no_network",
+        multipliers=bound.violation.multipliers,
     )
 
 

@@ -11,7 +11,7 @@ bound is evaluated with its rounding errors. Where p is free it is chosen togeth
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from kernelgap._numerics.verified import above, below
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
 from kernelgap.margins.certify import enumeration, minimiser, relaxation
+from kernelgap.margins.certify.multipliers import SideMultipliers, extended, for_all_points
 from kernelgap.margins.problem import (
     Problem,
     divide_by_power_of_two,
@@ -48,6 +49,8 @@ class ViolationBound(NamedTuple):
         status: How the minimisation of the bound ended; `value` is a bound in any case.
             `"converged"`: to `tol`, or it is exact. `"max_iterations"`: after `max_iterations`.
             `"solver_failed"`: the last line search broke down, so that the bound may be loose.
+        multipliers: `SideMultipliers` of both signs that prove `value`, for the inputs over the
+            power of two that brings their largest entry into [1/2, 1); () where `exact`.
     """
 
     value: float
@@ -55,9 +58,13 @@ class ViolationBound(NamedTuple):
     direction: Float[np.ndarray, " d"]
     exact: bool
     status: Status
+    multipliers: tuple[SideMultipliers, ...] = ()
 
     __repr__ = compact_repr
     _repr_html_ = html_repr
+
+    def _entries(self) -> dict[str, Any]:
+        return {name: value for name, value in self._asdict().items() if name != "multipliers"}
 
 
 @saveable(value="", weights="n")
@@ -248,6 +255,7 @@ def bound_violation(
         bound = ViolationBound(value, attained, direction, True, "converged")
     else:
         bound = limit_blas_threads(d, lambda: _relaxed_violation(x, q, max_iterations, tol))
+        bound = bound._replace(multipliers=extended(bound.multipliers, kept, scale))
     if dropped:
         bound = bound._replace(value=above(bound.value + dropped))
     return _scaled(bound, scale)
@@ -273,7 +281,8 @@ def _relaxed_violation(x: np.ndarray, q: np.ndarray, steps: int, tol: float) -> 
     value = above(total * value + gap, 2 * len(x) + 16)
     direction = minimiser.candidate(best.relaxation, best.theta, q)
     attained = float(abs(q @ np.maximum(x @ direction, 0)))
-    return ViolationBound(value, attained, direction, False, best.status)
+    both = for_all_points(best.relaxation, p, multipliers, total)
+    return ViolationBound(value, attained, direction, False, best.status, both)
 
 
 def _relaxed_margin(
@@ -287,4 +296,5 @@ def _relaxed_margin(
     value = relaxation.certified_bound(best.relaxation, p, multipliers)
     direction = minimiser.candidate(best.relaxation, best.theta, p * y)
     attained = float(abs((p * y) @ np.maximum(x @ direction, 0)))
-    return p, ViolationBound(value, attained, direction, False, best.status)
+    both = for_all_points(best.relaxation, p, multipliers)
+    return p, ViolationBound(value, attained, direction, False, best.status, both)
