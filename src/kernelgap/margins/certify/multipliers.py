@@ -41,7 +41,6 @@ class SideMultipliers(NamedTuple):
 
 def for_all_points(
     relaxed: relaxation.Relaxation,
-    p: np.ndarray,
     multipliers: list[relaxation.Multipliers],
     factor: float = 1.0,
 ) -> tuple[SideMultipliers, ...]:
@@ -49,18 +48,17 @@ def for_all_points(
     both = []
     for side, m in zip(relaxed.sides, multipliers, strict=True):
         scales, quadratic = np.zeros(1 + len(relaxed.x)), np.zeros(len(relaxed.x))
-        # 2 tau - rho with H <= tau is t_0 / 2 + tau with t_0 = 2 (tau - rho): Schur complements.
-        top = np.linalg.eigvalsh(relaxation.quadratic_form(relaxed, side, p, m)[1])[-1]
-        scales[0] = 2 * (max(float(top), 0.0) - m.rho)
-        scales[1 + side.positive] = m.scales
-        quadratic[side.negative] = m.quadratic
+        numbers = np.append(0, 1 + side.positive)
+        scales[numbers], quadratic[side.negative] = m.scales, m.quadratic
         moved = m.transfer.tocoo()
-        entries = np.concatenate([m.linear, moved.data])
-        rows = np.concatenate([np.zeros(len(m.linear), int), 1 + side.positive[moved.row]])
-        columns = 1 + np.concatenate([side.negative, side.negative[moved.col]])
-        used = entries != 0
-        parts = entries[used], rows[used], columns[used], np.zeros(0), np.zeros((0, 3), int)
-        both.append(SideMultipliers(scales, quadratic, *parts))
+        used = moved.data != 0
+        active = m.weights > 0
+        both.append(SideMultipliers(
+            scales, quadratic, moved.data[used],
+            numbers[moved.row[used]], 1 + side.negative[moved.col[used]],
+            m.weights[active],
+            numbers[m.triangles.rows[active]] * m.triangles.signs[active].astype(int),
+        ))  # fmt: skip
     return extended(tuple(both), np.ones(len(relaxed.x), bool), factor)
 
 

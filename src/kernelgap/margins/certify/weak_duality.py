@@ -281,7 +281,7 @@ def _relaxed_violation(x: np.ndarray, q: np.ndarray, steps: int, tol: float) -> 
     value = above(total * value + gap, 2 * len(x) + 16)
     direction = minimiser.candidate(best.relaxation, best.theta, q)
     attained = float(abs(q @ np.maximum(x @ direction, 0)))
-    both = for_all_points(best.relaxation, p, multipliers, total)
+    both = for_all_points(best.relaxation, multipliers, total)
     return ViolationBound(value, attained, direction, False, best.status, both)
 
 
@@ -296,5 +296,5 @@ def _relaxed_margin(
     value = relaxation.certified_bound(best.relaxation, p, multipliers)
     direction = minimiser.candidate(best.relaxation, best.theta, p * y)
     attained = float(abs((p * y) @ np.maximum(x @ direction, 0)))
-    both = for_all_points(best.relaxation, p, multipliers)
+    both = for_all_points(best.relaxation, multipliers)
     return p, ViolationBound(value, attained, direction, False, best.status, both)

@@ -187,7 +187,11 @@ def fit_hinge(x: np.ndarray, y: np.ndarray, c: float, net: Signed) -> Signed:
         bounds=(0, None),
         method="highs",
     )
-    return net if solution.x is None else net._replace(coef=np.maximum(solution.x[:k], 0))
+    if solution.x is None:
+        return net
+    coef = np.maximum(solution.x[:k], 0)
+    kept = coef > 0
+    return Signed(net.units[kept], net.signs[kept], coef[kept])
 
 
 def _descend(
