@@ -165,7 +165,7 @@ def test_the_interrupt_carries_the_network(monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kernelgap.margins.global_minimum.bound_loss", interrupted)
+    monkeypatch.setattr("kernelgap.margins.objective.bound_loss", interrupted)
     with pytest.raises(KeyboardInterrupt) as stop:
         global_net(x, y, l2=0.05, key=jax.random.key(0))
     best = stop.value.best

@@ -9,7 +9,7 @@ import pytest
 
 import kernelgap as kg
 from helpers import x64
-from kernelgap.margins import best_network, global_minimum
+from kernelgap.margins import best_network, objective
 from kernelgap.margins.certify import enumeration, loss_bound, minimiser, relaxation, weak_duality
 
 SEEDS = range(40)  # a missing constant does not show on every problem
@@ -119,7 +119,7 @@ def test_certificates_hold_in_exact_arithmetic(law):
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_without_rounding_constants_every_law_fails(law, monkeypatch):
-    for module in (best_network, global_minimum, loss_bound, enumeration, relaxation, weak_duality):
+    for module in (best_network, objective, loss_bound, enumeration, relaxation, weak_duality):
         for name, planted in {
             "gamma": lambda k: 0.0,
             "above": lambda value, roundings=1: float(value),

@@ -9,7 +9,7 @@ from hypothesis import example, given, strategies as st
 
 import kernelgap as kg
 from helpers import seeds
-from kernelgap.margins.certify import minimiser, relaxation, smoothed, triangles
+from kernelgap.margins.certify import minimiser, pricing, relaxation, smoothed, triangles
 from kernelgap.margins.problem import divide_by_power_of_two
 
 shapes = st.sampled_from([(1, 4), (3, 2), (9, 3), (12, 5), (30, 6)])
@@ -114,7 +114,7 @@ def test_gradient(seed, shape, smoothing):
     rng, x, q = draw(seed, shape)
     problem = relaxation.relax(x, np.sign(q), partners=3, normalised=bool(seed % 2))
     theta = minimiser.first_variables(problem, np.abs(q) / np.abs(q).sum())
-    problem, theta = minimiser.reprice(problem, theta, smoothing, 0.03)
+    problem, theta = pricing.reprice(problem, theta, smoothing, 0.03)
     theta += 0.3 * rng.normal(size=theta.shape)
     for side in problem.sides:
         cuts = relaxation.views(side, theta).triangles
@@ -195,7 +195,7 @@ def test_new_partners_are_found():
     problem = problem._replace(sides=(first, second._replace(start=first.stop)))
     start = minimiser.first_variables(problem, np.full(16, 1 / 16))
     before = smoothed.evaluate(problem, start, 1.0).bound
-    repriced, theta = minimiser.reprice(problem, start, 0.03, 0.03)
+    repriced, theta = pricing.reprice(problem, start, 0.03, 0.03)
     for side in repriced.sides:
         chosen = relaxation.views(side, theta).shares[3:][side.partners == twin]
         assert chosen.size >= 1

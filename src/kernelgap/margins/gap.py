@@ -17,8 +17,8 @@ from kernelgap._numerics import array_checks, checks
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
 from kernelgap.margins.certify.weak_duality import Status
-from kernelgap.margins.global_minimum import Reduction, loss_above, lower_bound, prepare, search
 from kernelgap.margins.losses import Name
+from kernelgap.margins.objective import Reduction, loss_above, lower_bound, prepare, search
 from kernelgap.margins.search.columns import unit_rows
 from kernelgap.margins.search.least_loss import Fit, Signed
 from kernelgap.models import Model, Params

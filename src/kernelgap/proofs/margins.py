@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from kernelgap._numerics import array_checks, checks
-from kernelgap.margins import MarginCertificate, UpperBound
+from kernelgap.margins import GlobalNet, MarginCertificate, UpperBound
 from kernelgap.margins.certify.multipliers import SideMultipliers
 from kernelgap.margins.problem import host_inputs, prepare_problem
-from kernelgap.models import Model, Params
+from kernelgap.models import Model, Params, homogeneous_mlp
 from kernelgap.models.activations import HOMOGENEOUS
 from kernelgap.models.model import check_layers
 from kernelgap.proofs.exact import exactly
@@ -104,7 +104,7 @@ def write_margin(
 
 def write_loss(
     path: str | os.PathLike,
-    net: tuple[Model, Params],
+    net: tuple[Model, Params] | GlobalNet,
     x: ArrayLike,
     y: ArrayLike,
     *,
@@ -125,7 +125,7 @@ def write_loss(
     Args:
         path: Name of the file, ending in `.json`.
         net: The pair (model, params) of a two-layer `homogeneous_mlp` with ReLU and one output,
-            `outputs=None`, and its parameters.
+            `outputs=None`, and its parameters; or a `GlobalNet`, with `dual` and `multipliers`.
         x: Inputs of shape (n, d).
         y: (n,) labels -1 or +1, or any real targets for the squared loss.
         l2: lambda > 0.
@@ -159,6 +159,10 @@ def write_loss(
         Paper A: the objective and its l1 form (T4). The dual bound is ours; see `margins.gap`.
     """
     path = checked_path(path, overwrite)
+    if isinstance(net, GlobalNet):
+        dual = net.weights if dual is None else dual
+        multipliers = multipliers or net.multipliers
+        net = homogeneous_mlp((len(net.params[1]),)), net.params
     if not isinstance(net, tuple) or len(net) != 2:
         raise TypeError(f"`net` must be a pair (model, params); got {type(net).__name__}")
     model, params = net

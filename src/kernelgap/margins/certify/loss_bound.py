@@ -16,6 +16,7 @@ from scipy.special import expit
 from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.verified import UNIT, above, gamma
 from kernelgap.margins.certify import minimiser, relaxation
+from kernelgap.margins.certify.multipliers import SideMultipliers, extended, for_all_points
 from kernelgap.margins.certify.weak_duality import Status, bound_violation
 from kernelgap.margins.losses import ConvexLoss
 
@@ -31,6 +32,7 @@ class LossBound(NamedTuple):
     value: float
     q: np.ndarray
     status: Status
+    multipliers: tuple[SideMultipliers, ...] = ()  # for q, where no enumeration proves the bound
 
 
 def bound_loss(
@@ -88,7 +90,8 @@ def _with_faint_rows(
         x[kept], y[kept], loss, max(c - paid, 0.0), q[kept], steps=steps, tol=tol, goal=goal - faint
     )
     point[kept] = rest.q
-    return LossBound((rest.value + faint) * (1 - gamma(4)), point, rest.status)
+    both = extended(rest.multipliers, kept, 1.0)
+    return LossBound((rest.value + faint) * (1 - gamma(4)), point, rest.status, both)
 
 
 def bound_on_ray(
@@ -97,7 +100,8 @@ def bound_on_ray(
     """Return the best bound among the multiples of q."""
     violation = bound_violation(x, q, tol=tol)
     t = best_multiple(loss, y, q, c / violation.value if violation.value > 0 else np.inf)
-    return LossBound(dual_below(loss, y, t * q), t * q, violation.status)
+    both = extended(violation.multipliers, np.ones(len(x), bool), t)
+    return LossBound(dual_below(loss, y, t * q), t * q, violation.status, both)
 
 
 def _jointly(
@@ -139,7 +143,8 @@ def _jointly(
     p, multipliers = relaxation.multipliers(best.relaxation, best.theta)
     violation = relaxation.certified_bound(best.relaxation, p, multipliers)
     t = best_multiple(loss, y, p * signs, c / violation if violation > 0 else np.inf)
-    return LossBound(dual_below(loss, y, t * p * signs), t * p * signs, best.status)
+    both, point = for_all_points(best.relaxation, multipliers, t), t * p * signs
+    return LossBound(dual_below(loss, y, point), point, best.status, both)
 
 
 def best_multiple(loss: ConvexLoss, y: np.ndarray, q: np.ndarray, limit: float) -> float:

@@ -13,17 +13,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
+from kernelgap.margins.certify.pricing import reprice
 from kernelgap.margins.certify.relaxation import (
-    Multipliers,
     Relaxation,
-    Side,
     multipliers,
-    side_multipliers,
     views,
     weights_of,
 )
-from kernelgap.margins.certify.smoothed import Seen, by_logits, evaluate, look
-from kernelgap.margins.certify.triangles import scaled, violated
+from kernelgap.margins.certify.smoothed import by_logits, evaluate
+from kernelgap.margins.certify.triangles import scaled
 
 _STAGE = 160  # steps of one stage
 _DIMENSIONS = 96  # of the first subspace, along the principal components of the data
@@ -33,13 +31,10 @@ _FIRST, _LAST = 3e-2, 3e-4  # smoothing, relative to the bound
 _FLOOR = 0.1  # of weights, over their mean, in the scales of the variables
 _ROOM = 0.1  # least first t_0 over the sum of the others
 _LEAST = 1e-4  # least t_0 over the bound; at 0 it would never leave it
-_PROMISE = 0.5  # share that the transfer of steepest descent counts as
 _PATIENCE = 0.3  # the smoothing is lowered when a stage gains less than this share of it
-_REVIVED = 0.02  # shares that should grow start at most there
 _IDLE = 2  # stages without gain that end the search
 _TINY = 1e-100
 _ZERO = 1e-13  # violations below it, in units of the data, are rounding
-_ADDED, _MOST = 2, 10  # triangles that are added after a stage, and in all, for each row of K
 
 
 # What is minimised: a function of p and of a bound h on the violation, and its derivatives.
@@ -239,71 +234,6 @@ def _widen(
         eigenvalues, vectors = np.linalg.eigh(h)
         columns.append(vectors[:, -_GROWTH:][:, eigenvalues[-_GROWTH:] > _TOP * eigenvalues[-1]])
     return value.bound, np.linalg.qr(np.hstack(columns)[:, : len(basis)])[0]
-
-
-def reprice(
-    relaxation: Relaxation, theta: np.ndarray, smoothing: float, relative: float
-) -> tuple[Relaxation, np.ndarray]:
-    """Choose partners and triangles anew.
-
-    Where a share is zero its weight has gradient zero, whether it should grow or not: the shares
-    that should, by the sign of their own derivative, are started again at a small value.
-    """
-    p, sides = weights_of(relaxation, theta), []
-    parts, start = [theta[: len(relaxation.x)]], len(relaxation.x)
-    for side in relaxation.sides:
-        m, shares, _ = side_multipliers(relaxation, side, theta, p)
-        logs, weights, cuts = views(side, theta)
-        seen = look(relaxation, side, p, m, smoothing)
-        if seen is not None:
-            side, weights = _partners(
-                relaxation, side, m, shares, weights, seen, min(_REVIVED, relative)
-            )
-            kept = cuts > 0
-            count = min(_ADDED * len(logs), _MOST * len(logs) - int(kept.sum()))
-            fresh = violated(seen.moments, m.scales, side.triangles, max(count, 0))
-            triangles = side.triangles.taken(kept).joined(fresh)
-            cuts = np.concatenate([cuts[kept], np.zeros(len(fresh.rows))])
-            side = side._replace(triangles=triangles)
-        sides.append(side._replace(start=start))
-        parts += [logs, weights.ravel(), cuts]
-        start = sides[-1].stop
-    return relaxation._replace(sides=(sides[0], sides[1])), np.concatenate(parts)
-
-
-def _partners(
-    relaxation: Relaxation,
-    side: Side,
-    m: Multipliers,
-    shares: np.ndarray,
-    weights: np.ndarray,
-    seen: Seen,
-    revived: float,
-) -> tuple[Side, np.ndarray]:
-    """The partners whose transfers matter or would lower the bound first, and their weights."""
-    k = len(side.partners)
-    if not k or not len(side.negative):
-        return side, weights
-    # Derivatives by every T_ij, and by the shares of k_j r_j, T_0j and -T_0j, over p_j.
-    others, dv = relaxation.x[side.negative], seen.z @ seen.g / 2
-    along, squared = others @ dv[0], np.sum((others @ seen.g) * others, axis=1) / 2
-    direct = np.stack([-squared / relaxation.norms[side.negative], -along, along])
-    slopes = -dv[1:] @ others.T
-    carried = np.zeros_like(slopes)
-    np.put_along_axis(carried, side.partners, shares[3:], axis=0)
-    # Shares of one point sum to 1: growth pays where the slope is below their average.
-    average = np.sum(direct * shares[:3], axis=0) + np.sum(slopes * carried, axis=0)
-    gain = np.maximum(np.abs(slopes) + average, 0)
-    score = np.abs(carried) + _PROMISE * gain / np.maximum(gain.max(axis=0), _TINY)
-    partners = np.sort(np.argpartition(-score, k - 1, axis=0)[:k], axis=0)
-
-    now = np.take_along_axis(carried, partners, axis=0)
-    grows = np.take_along_axis(gain, partners, axis=0) > 0
-    signs = -np.sign(np.take_along_axis(slopes, partners, axis=0))
-    now = np.where(grows & (np.abs(now) < revived / k), signs * revived / k, now)
-    base = np.where((direct < average) & (shares[:3] < revived), revived, shares[:3])
-    fresh = np.concatenate([np.sqrt(base), np.sign(now) * np.sqrt(np.abs(now))])
-    return side._replace(partners=partners), fresh
 
 
 def candidate(relaxation: Relaxation, theta: np.ndarray, q: np.ndarray) -> np.ndarray:
