@@ -6,8 +6,9 @@ By weak duality of the l1-norm SVM over all ReLU units, for every p in the simpl
     h(q) = max over ||u|| <= 1 of ``|sum_i q_i relu(u.x_i)|``,
 
 with equality for the best p. No fast algorithm computes h in general. Up to d = 3 it is enumerated
-exactly (`margins.certify.enumeration`); beyond, `margins.certify.relaxation` bounds it, and the
-bound is evaluated with its rounding errors. Where p is free it is chosen together with the bound.
+exactly (`margins.certify.enumeration`); for d = 4 and 5 a branch and bound over cones encloses it
+(`margins.certify.cones`); beyond, `margins.certify.relaxation` bounds it, and the bound is evaluated
+with its rounding errors. Where p is free it is chosen together with the bound.
 """
 
 import math
@@ -21,7 +22,7 @@ from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.verified import above, below
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
-from kernelgap.margins.certify import enumeration, minimiser, relaxation
+from kernelgap.margins.certify import cones, cutting_planes, enumeration, minimiser, relaxation
 from kernelgap.margins.problem import (
     Problem,
     divide_by_power_of_two,
@@ -34,6 +35,8 @@ Status = Literal["converged", "max_iterations", "solver_failed"]
 
 _TINY = 1e-100
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
+_CONES = 400_000  # cones that are evaluated in less than a minute
+_FEW = {4: 256, 5: 64}  # the largest numbers of points in d dimensions for which cones are tried
 
 
 @saveable()
@@ -44,7 +47,8 @@ class ViolationBound(NamedTuple):
         value: h(q) <= value, rounding errors included.
         attained: ``|sum_i q_i relu(u.x_i)|`` at `direction`, a lower bound on h(q) up to rounding.
         direction: (d,) a unit vector, the maximiser where `exact`.
-        exact: True if `value` is h(q) itself, but for a relative 1e-8.
+        exact: True if `value` is h(q) itself, but for a relative 1e-8; for d = 4 and 5 but for
+            `tol`.
         status: How the minimisation of the bound ended; `value` is a bound in any case.
             `"converged"`: to `tol`, or it is exact. `"max_iterations"`: after `max_iterations`.
             `"solver_failed"`: the last line search broke down, so that the bound may be loose.
@@ -96,17 +100,21 @@ def violation_bound(
         x: Inputs of shape (n, d); taken in double precision as they are, on the host.
         q: (n,) real weights of any signs.
         method: `"exact"` enumerates activation cells, O(n log n) for d <= 2 and O(n^2 log n) for
-            d = 3; `"relaxation"` minimises the bound of `margins.certify.relaxation` over its
-            multipliers, about O(n^2 d + d^3) for each iteration; `"auto"` enumerates where d <= 3
-            and the cells are at most a few million.
+            d = 3, and for d = 4 and 5 divides the sphere into cones until `value` is within `tol` of
+            what a unit attains, or there are 400,000: `exact` is False then and `status`
+            `"max_iterations"`. `"relaxation"` minimises the bound of `margins.certify.relaxation` over its
+            multipliers, about O(n^2 d + d^3) for each iteration. `"auto"` is `"exact"` where d <= 2,
+            d = 3 and the cells are at most a few million, d = 4 and n <= 256, or d = 5 and n <= 64;
+            there, if cones do not suffice, it takes the smaller one of both bounds.
         max_iterations: The largest number of quasi-Newton steps.
-        tol: Stop when a stage of smoothing lowers the bound by less than this, relatively.
+        tol: Stop when a stage of smoothing lowers the bound by less than this, relatively; of cones,
+            those that can raise it by less than this are not divided.
 
     Returns:
         A `ViolationBound`.
 
     Raises:
-        ValueError: If `method` is `"exact"` and d > 3.
+        ValueError: If `method` is `"exact"` and d > 5.
 
     Example:
         >>> import numpy as np, kernelgap as kg
@@ -125,8 +133,8 @@ def violation_bound(
     checks.choice(method, "method", ("auto", "exact", "relaxation"))
     max_iterations = checks.integer(max_iterations, "max_iterations", minimum=1)
     checks.number(tol, "tol", minimum=0, exclusive=True)
-    if method == "exact" and d > 3:
-        raise ValueError(f"`method='exact'` needs d <= 3; got d = {d}")
+    if method == "exact" and d > 5:
+        raise ValueError(f"`method='exact'` needs d <= 5; got d = {d}")
     scaled, scale = divide_by_power_of_two(inputs)
     bound = bound_violation(scaled, np.asarray(q, np.float64), method, max_iterations, tol)
     return _scaled(bound, scale)
@@ -143,8 +151,9 @@ def upper_bound(
     r"""Bound the normalised margin of two-layer ReLU nets of any width rigorously from above.
 
     gamma* <= h(p o y) / 2 for every p in the simplex, h(q) = max ``|sum_i q_i relu(u.x_i)|`` over
-    ||u|| <= 1. For d <= 3 the best p is found by cutting planes with the exact h; beyond, p and
-    the multipliers of `margins.certify.relaxation` minimise a convex bound on h together, by
+    ||u|| <= 1. For d <= 3, for d = 4 and n <= 256, and for d = 5 and n <= 64 the best p is found by
+    cutting planes with the exact h, to a relative 1e-3 where d > 3; otherwise, or if that takes more
+    than some 400,000 cones, p and the multipliers of `margins.certify.relaxation` minimise a convex bound on h together, by
     quasi-Newton steps. Every iterate is a valid bound; the one returned is evaluated in double
     precision with its rounding errors, on the host.
 
@@ -152,8 +161,8 @@ def upper_bound(
         x: Inputs of shape (n, d); taken in double precision as they are.
         y: (n,) labels, each -1 or +1. One class alone is a valid problem too.
         weights: (n,) p to start from, in the simplex, such as p_i proportional to
-            sigmoid(-y_i f(x_i)) of a trained net; uniform when None. Not used where d <= 3.
-        max_iterations: The largest number of quasi-Newton steps; not used where d <= 3.
+            sigmoid(-y_i f(x_i)) of a trained net; uniform when None. Not used by cutting planes.
+        max_iterations: The largest number of quasi-Newton steps; not used by cutting planes.
         tol: Stop when a stage of smoothing lowers the bound by less than this, relatively; for
             d <= 3, when h(p o y) is that close to its minimum.
 
@@ -201,7 +210,23 @@ def bound_margin(
     goal: float = 0.0,
 ) -> UpperBound:
     """Return the `upper_bound` of a prepared problem, or the first one that is at most `goal`."""
+    return bound_with_units(problem, None, start, max_iterations, tol, goal)[0]
+
+
+def bound_with_units(
+    problem: Problem,
+    units: np.ndarray | None = None,
+    start: np.ndarray | None = None,
+    max_iterations: int = 4000,
+    tol: float = 1e-4,
+    goal: float = 0.0,
+) -> tuple[UpperBound, np.ndarray]:
+    """Return `bound_margin`, and units (k, d) whose best network has about that margin.
+
+    Cutting planes start from the given units; where they are not used there are no units.
+    """
     x, y = problem.x, problem.y
+    found = np.zeros((0, x.shape[1]))
     n, d = x.shape
     if problem.conflict is not None:
         p = problem.conflict.weights
@@ -213,16 +238,21 @@ def bound_margin(
         violation = bound_violation(x, p * y)
         violation = violation if solved else violation._replace(status="solver_failed")
     else:
-        uniform = np.full(n, 1 / n)
-        start = uniform if start is None else start
         goal *= 2 / problem.scale
-        p, violation = limit_blas_threads(
-            d, lambda: _relaxed_margin(x, y, start, max_iterations, tol, goal)
-        )
+        p, violation = np.full(n, 1 / n), None
+        if n <= _FEW.get(d, 0):
+            p, violation, found = limit_blas_threads(d, lambda: _exact_margin(x, y, units, goal))
+        if violation is None or violation.status != "converged":
+            start = np.full(n, 1 / n) if start is None else start
+            relaxed = limit_blas_threads(
+                d, lambda: _relaxed_margin(x, y, start, max_iterations, tol, goal)
+            )
+            if violation is None or relaxed[1].value < violation.value:
+                p, violation = relaxed
     # p sums to 1 but for rounding: h is divided by a lower bound on the sum.
     violation = violation._replace(value=above(violation.value / below(float(p.sum()), n)))
     violation = _scaled(violation, problem.scale)
-    return UpperBound(violation.value / 2, p, violation, violation.status)
+    return UpperBound(violation.value / 2, p, violation, violation.status), found
 
 
 def bound_violation(
@@ -243,11 +273,18 @@ def bound_violation(
     if not len(x):
         return ViolationBound(dropped * scale, 0.0, np.eye(d)[0], dropped == 0, "converged")
     quick = d <= 2 or (d == 3 and 4 * len(x) ** 2 <= _EXACT_CELLS)
-    if method == "exact" or (method == "auto" and quick):
+    if d <= 3 and (method == "exact" or (method == "auto" and quick)):
         value, attained, direction = enumeration.most_violating(x, q)
         bound = ViolationBound(value, attained, direction, True, "converged")
     else:
-        bound = limit_blas_threads(d, lambda: _relaxed_violation(x, q, max_iterations, tol))
+        bound = None
+        if method == "exact" or (method == "auto" and len(x) <= _FEW.get(d, 0)):
+            bound = _in_cones(
+                limit_blas_threads(d, lambda: cones.most_violating(x, q, tol=tol, limit=_CONES))
+            )
+        if bound is None or (method == "auto" and not bound.exact):
+            relaxed = limit_blas_threads(d, lambda: _relaxed_violation(x, q, max_iterations, tol))
+            bound = relaxed if bound is None or relaxed.value < bound.value else bound
     if dropped:
         bound = bound._replace(value=above(bound.value + dropped))
     return _scaled(bound, scale)
@@ -256,6 +293,22 @@ def bound_violation(
 def _scaled(bound: ViolationBound, scale: float) -> ViolationBound:
     """The bound for inputs or weights times a power of two."""
     return bound._replace(value=bound.value * scale, attained=bound.attained * scale)
+
+
+def _in_cones(bound: cones.ConeBound) -> ViolationBound:
+    status = "converged" if bound.closed else "max_iterations"
+    return ViolationBound(bound.value, bound.attained, bound.direction, bound.closed, status)
+
+
+def _exact_margin(
+    x: np.ndarray, y: np.ndarray, units: np.ndarray | None, goal: float
+) -> tuple[np.ndarray, ViolationBound, np.ndarray]:
+    """Cutting planes over cones: weights, the bound on their violation, and units."""
+    least = cutting_planes.least_violated_weights(x, y, units=units, goal=goal, limit=_CONES)
+    violation = _in_cones(least.bound)
+    if not least.solved:
+        violation = violation._replace(status="solver_failed")
+    return least.weights, violation, least.units
 
 
 def _relaxed_violation(x: np.ndarray, q: np.ndarray, steps: int, tol: float) -> ViolationBound:
