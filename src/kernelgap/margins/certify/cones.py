@@ -18,7 +18,8 @@ Rounding: a new generator (1 - t) v + t v' has non-negative entries up to the si
 each right up to a factor within gamma_4. So every u of the orthant is entry by entry within a factor
 1 +- gamma_4g of one in a cone after g splits: the cones cover the sphere up to that. In an orthant
 sum_k a_k ||v_k|| <= ||u||_1 <= sqrt(d), by which errors of c_k, at most gamma times
-``sum_i |q_i| ||x_i|| ||v_k||``, enter the bound. Both are added to the value.
+``sum_i |q_i| ||x_i|| ||v_k||``, enter the bound. Both are added to the value, and what points lose
+whose products with generators are within 1e-12 of 0: they count as points that keep their signs.
 """
 
 import itertools
@@ -112,7 +113,7 @@ def most_violating(
     best, direction = float(violations(x, q, found[:1])[0]), found[0]
     threshold = max(goal, best * (1 + tol), _ZERO * size)
     stack = [_Group(_orthants(d), math.inf, x, sign * q, np.zeros(d), 0) for sign in (1.0, -1.0)]
-    deepest, count = 0, 0
+    deepest, count, proved = 0, 0, 0.0
     while stack and count < limit:
         group = stack.pop()
         deepest = max(deepest, group.depth)
@@ -134,6 +135,7 @@ def most_violating(
                 threshold = max(threshold, best * (1 + tol))
             found = np.concatenate([found, units[reached > max(goal, best / 2) / (1 + tol)]])
         left = result.bounds > threshold
+        proved = max(proved, float(result.bounds[~left].max(initial=0)))
         if left.any():
             bound = min(group.bound, float(result.bounds[left].max()))
             if group.depth == _DEPTH:
@@ -141,9 +143,10 @@ def most_violating(
                 break
             children = _split(group, result, left)
             stack += _regroup(group._replace(cones=children, bound=bound, depth=group.depth + 1))
-    value = max([threshold, *(group.bound for group in stack)])
+    value = max([proved, *(group.bound for group in stack)])
     # See the module's docstring; twice as much leaves room for the rounding of all this.
     error = 2 * math.sqrt(d) * gamma(2 * n + 8 * (deepest + d) + 100) * (size + value)
+    error += 2 * math.sqrt(d) * _SAME * float(np.abs(q).sum())
     found = np.concatenate([direction[None], found])
     order = np.argsort(-violations(x, q, found), kind="stable")[:_UNITS]
     attained = float(violations(x, q, direction[None])[0])
@@ -319,19 +322,25 @@ def _bound_cells(group: _Group, cones: np.ndarray, threshold: float):
         axis=1,
     )
     largest = np.concatenate([np.ones(negative.shape), np.full(positive.shape, np.inf)], axis=1)
+    # Sums are taken anew, not from the steps; a sign may be wrong where x_i.u is 0 up to `_SAME`.
+    base = w - np.matmul(variables[:, None], columns)[:, 0]
+    room = math.sqrt(w.shape[1]) * (2 * _SAME + gamma(100))
+    costs = room * (1 + _lengths(points)[positive][..., 0])
     bounds = np.full(count, np.inf)
     units = np.zeros_like(w)
     live = np.arange(count)
     for _ in range(_CELL_ROUNDS):
-        w, variables = _descend_columns(w, columns, variables, largest)
+        _, variables = _descend_columns(w, columns, variables, largest)
+        w = base + np.matmul(variables[:, None], columns)[:, 0]
         length = np.linalg.norm(w, axis=1)
-        bounds[live] = np.minimum(bounds[live], length)
         units[live] = w / np.maximum(length, _TINY)[:, None]
+        length += (costs * variables[:, negative.shape[1] :]).sum(axis=1)
+        bounds[live] = np.minimum(bounds[live], length)
         keep = length > threshold
         if not keep.any():
             break
-        live, w, columns, variables, largest = (
-            part[keep] for part in (live, w, columns, variables, largest)
+        live, base, w, columns, variables, largest, costs = (
+            part[keep] for part in (live, base, w, columns, variables, largest, costs)
         )
     return units, bounds[which]
 
