@@ -8,7 +8,7 @@ from scipy.optimize import lsq_linear
 
 import kernelgap as kg
 from helpers import seeds
-from kernelgap.margins.certify import cones, cutting_planes, enumeration, weak_duality
+from kernelgap.margins.certify import cone_bounds, cones, cutting_planes, enumeration, weak_duality
 
 
 def draw(seed, n, d, *, integer=False):
@@ -65,9 +65,9 @@ def test_no_unit_violates_more(seed, shape, integer):
 def test_bounds_of_cones_and_cells_are_above_all_their_units(d):
     """F at random units of every cone of a tree, whatever is decided there."""
     rng, x, q = draw(d, 12, d)
-    group = cones._Group(cones._orthants(d), np.inf, x, q, np.zeros(d), 0)
+    group = cone_bounds.Group(cones._orthants(d), np.inf, x, q, np.zeros(d), 0)
     for _ in range(9):
-        result = cones._evaluate(group, 0.0)
+        result = cone_bounds.evaluate(group, 0.0)
         a = rng.exponential(size=(20, *group.cones.shape[:2])) ** 2
         units = np.einsum("rmk,mkd->rmd", a, group.cones)
         units /= np.linalg.norm(units, axis=2, keepdims=True)

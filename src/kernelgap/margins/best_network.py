@@ -17,7 +17,8 @@ from kernelgap._numerics.verified import gamma
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.extras import progress_bar
 from kernelgap._support.registry import saveable
-from kernelgap.margins.certify.weak_duality import UpperBound, bound_margin, bound_with_units
+from kernelgap.margins.certify.results import UpperBound
+from kernelgap.margins.certify.weak_duality import bound_margin, bound_with_units
 from kernelgap.margins.problem import Problem, prepare_problem
 from kernelgap.margins.search.columns import DualPoint, UnitNetwork, best_over
 from kernelgap.margins.search.networks import search_networks

@@ -116,7 +116,15 @@ def least_violated_weights(
     return LeastViolation(best[0], best[1], lowest, pool, solved)
 
 
-def _prove(x, y, p, starts, goal, tol, limit) -> cones.ConeBound:
+def _prove(
+    x: np.ndarray,
+    y: np.ndarray,
+    p: np.ndarray,
+    starts: np.ndarray,
+    goal: float,
+    tol: float,
+    limit: int,
+) -> cones.ConeBound:
     used = p > 0
     starts = np.concatenate([starts, cones.first_units(x.shape[1])])
     return cones.most_violating(

@@ -6,23 +6,22 @@ By weak duality of the l1-norm SVM over all ReLU units, for every p in the simpl
     h(q) = max over ||u|| <= 1 of ``|sum_i q_i relu(u.x_i)|``,
 
 with equality for the best p. No fast algorithm computes h in general. Up to d = 3 it is enumerated
-exactly (`margins.certify.enumeration`); for d = 4 and 5 a branch and bound over cones encloses it
-(`margins.certify.cones`); beyond, `margins.certify.relaxation` bounds it, and the bound is evaluated
+exactly (`margins.certify.enumeration`), for d = 4 and 5 a branch and bound over cones encloses it
+(`margins.certify.cones`); beyond, `margins.certify.relaxation` bounds it. Every bound is evaluated
 with its rounding errors. Where p is free it is chosen together with the bound.
 """
 
 import math
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.verified import above, below
-from kernelgap._support.display import compact_repr, html_repr
-from kernelgap._support.registry import saveable
 from kernelgap.margins.certify import cones, cutting_planes, enumeration, minimiser, relaxation
+from kernelgap.margins.certify.results import Status as Status, UpperBound, ViolationBound
 from kernelgap.margins.problem import (
     Problem,
     divide_by_power_of_two,
@@ -31,59 +30,10 @@ from kernelgap.margins.problem import (
 )
 from kernelgap.typing import ArrayLike
 
-Status = Literal["converged", "max_iterations", "solver_failed"]
-
 _TINY = 1e-100
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
 _CONES = 400_000  # cones that are evaluated in less than a minute
 _FEW = {4: 256, 5: 64}  # the largest numbers of points in d dimensions for which cones are tried
-
-
-@saveable()
-class ViolationBound(NamedTuple):
-    """An upper bound on h(q), and a unit that shows how far below it h(q) can be.
-
-    Attributes:
-        value: h(q) <= value, rounding errors included.
-        attained: ``|sum_i q_i relu(u.x_i)|`` at `direction`, a lower bound on h(q) up to rounding.
-        direction: (d,) a unit vector, the maximiser where `exact`.
-        exact: True if `value` is h(q) itself, but for a relative 1e-8; for d = 4 and 5 but for
-            `tol`.
-        status: How the minimisation of the bound ended; `value` is a bound in any case.
-            `"converged"`: to `tol`, or it is exact. `"max_iterations"`: after `max_iterations`.
-            `"solver_failed"`: the last line search broke down, so that the bound may be loose.
-    """
-
-    value: float
-    attained: float
-    direction: Float[np.ndarray, " d"]
-    exact: bool
-    status: Status
-
-    __repr__ = compact_repr
-    _repr_html_ = html_repr
-
-
-@saveable(value="", weights="n")
-class UpperBound(NamedTuple):
-    """A margin that no two-layer ReLU network of any width exceeds, and its proof.
-
-    Attributes:
-        value: min_i y_i f(x_i) / ||Theta||^2 <= value for every net; rounding errors included.
-        weights: (n,) the weights p >= 0, sum 1, whose violation proves it.
-        violation: The bound on h(p o y), which is twice `value`; its `direction` is a unit that a
-            better network may need.
-        status: How the search for weights and multipliers ended, as in `ViolationBound`; for
-            d <= 3 `"solver_failed"` says that a linear programme did.
-    """
-
-    value: float
-    weights: Float[np.ndarray, " n"]
-    violation: ViolationBound
-    status: Status
-
-    __repr__ = compact_repr
-    _repr_html_ = html_repr
 
 
 def violation_bound(
@@ -100,15 +50,13 @@ def violation_bound(
         x: Inputs of shape (n, d); taken in double precision as they are, on the host.
         q: (n,) real weights of any signs.
         method: `"exact"` enumerates activation cells, O(n log n) for d <= 2 and O(n^2 log n) for
-            d = 3, and for d = 4 and 5 divides the sphere into cones until `value` is within `tol` of
-            what a unit attains, or there are 400,000: `exact` is False then and `status`
-            `"max_iterations"`. `"relaxation"` minimises the bound of `margins.certify.relaxation` over its
-            multipliers, about O(n^2 d + d^3) for each iteration. `"auto"` is `"exact"` where d <= 2,
-            d = 3 and the cells are at most a few million, d = 4 and n <= 256, or d = 5 and n <= 64;
-            there, if cones do not suffice, it takes the smaller one of both bounds.
+            d = 3; for d = 4 and 5 it divides the sphere into cones until `value` is within `tol` of
+            `attained`, or there are too many. `"relaxation"` minimises the bound of
+            `margins.certify.relaxation` over its multipliers, about O(n^2 d + d^3) for each
+            iteration. `"auto"` is exact where d <= 2, d = 3 and the cells are at most a few
+            million, d = 4 and n <= 256, d = 5 and n <= 64, and relaxes where that fails.
         max_iterations: The largest number of quasi-Newton steps.
-        tol: Stop when a stage of smoothing lowers the bound by less than this, relatively; of cones,
-            those that can raise it by less than this are not divided.
+        tol: Stop when a stage of smoothing lowers the bound by less than this, relatively.
 
     Returns:
         A `ViolationBound`.
@@ -151,9 +99,9 @@ def upper_bound(
     r"""Bound the normalised margin of two-layer ReLU nets of any width rigorously from above.
 
     gamma* <= h(p o y) / 2 for every p in the simplex, h(q) = max ``|sum_i q_i relu(u.x_i)|`` over
-    ||u|| <= 1. For d <= 3, for d = 4 and n <= 256, and for d = 5 and n <= 64 the best p is found by
-    cutting planes with the exact h, to a relative 1e-3 where d > 3; otherwise, or if that takes more
-    than some 400,000 cones, p and the multipliers of `margins.certify.relaxation` minimise a convex bound on h together, by
+    ||u|| <= 1. For d <= 3 the best p is found by cutting planes with the exact h, and to a relative
+    1e-3 for d = 4, n <= 256 and d = 5, n <= 64, if 400,000 cones are enough. Beyond, p and the
+    multipliers of `margins.certify.relaxation` minimise a convex bound on h together, by
     quasi-Newton steps. Every iterate is a valid bound; the one returned is evaluated in double
     precision with its rounding errors, on the host.
 
@@ -241,9 +189,13 @@ def bound_with_units(
         goal *= 2 / problem.scale
         p, violation = np.full(n, 1 / n), None
         if n <= _FEW.get(d, 0):
-            p, violation, found = limit_blas_threads(d, lambda: _exact_margin(x, y, units, goal))
-        if violation is None or violation.status != "converged":
-            start = np.full(n, 1 / n) if start is None else start
+            search = partial(cutting_planes.least_violated_weights, units=units, goal=goal)
+            least = limit_blas_threads(d, lambda: search(x, y, limit=_CONES))
+            p, violation, found = least.weights, _in_cones(least.bound), least.units
+            if not least.solved:
+                violation = violation._replace(status="solver_failed")
+        if violation is None or not violation.exact:
+            start = p if start is None else start
             relaxed = limit_blas_threads(
                 d, lambda: _relaxed_margin(x, y, start, max_iterations, tol, goal)
             )
@@ -279,8 +231,8 @@ def bound_violation(
     else:
         bound = None
         if method == "exact" or (method == "auto" and len(x) <= _FEW.get(d, 0)):
-            bound = _in_cones(
-                limit_blas_threads(d, lambda: cones.most_violating(x, q, tol=tol, limit=_CONES))
+            bound = limit_blas_threads(
+                d, lambda: _in_cones(cones.most_violating(x, q, tol=tol, limit=_CONES))
             )
         if bound is None or (method == "auto" and not bound.exact):
             relaxed = limit_blas_threads(d, lambda: _relaxed_violation(x, q, max_iterations, tol))
@@ -298,17 +250,6 @@ def _scaled(bound: ViolationBound, scale: float) -> ViolationBound:
 def _in_cones(bound: cones.ConeBound) -> ViolationBound:
     status = "converged" if bound.closed else "max_iterations"
     return ViolationBound(bound.value, bound.attained, bound.direction, bound.closed, status)
-
-
-def _exact_margin(
-    x: np.ndarray, y: np.ndarray, units: np.ndarray | None, goal: float
-) -> tuple[np.ndarray, ViolationBound, np.ndarray]:
-    """Cutting planes over cones: weights, the bound on their violation, and units."""
-    least = cutting_planes.least_violated_weights(x, y, units=units, goal=goal, limit=_CONES)
-    violation = _in_cones(least.bound)
-    if not least.solved:
-        violation = violation._replace(status="solver_failed")
-    return least.weights, violation, least.units
 
 
 def _relaxed_violation(x: np.ndarray, q: np.ndarray, steps: int, tol: float) -> ViolationBound:
