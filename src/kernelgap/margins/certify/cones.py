@@ -161,8 +161,8 @@ def _split(group: Group, result: Evaluated, left: np.ndarray) -> np.ndarray:
     m, d, _ = cones.shape
     rows = np.arange(m)
     first, second = np.triu_indices(d, 1)
-    convex: np.ndarray = mixed & (group.weights > 0)
-    weights = np.where(convex.any(axis=1)[:, None], convex, mixed) * np.abs(group.weights)
+    convex = mixed & (group.weights > 0)
+    weights = np.where(np.any(convex, axis=1, keepdims=True), convex, mixed) * np.abs(group.weights)
     # A point is lost on an edge as far as the function relu is below its chord, about.
     scores_up = np.maximum(scores, 0)
     scores_down = scores_up - scores

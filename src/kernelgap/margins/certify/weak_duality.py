@@ -33,7 +33,7 @@ from kernelgap.typing import ArrayLike
 _TINY = 1e-100
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
 _CONES = 400_000  # cones that are evaluated in less than a minute
-_FEW = {4: 256, 5: 64}  # the largest numbers of points in d dimensions for which cones are tried
+_FEW = {4: 100, 5: 30}  # the largest numbers of points in d dimensions for which cones are tried
 
 
 def violation_bound(
@@ -54,7 +54,7 @@ def violation_bound(
             `attained`, or there are too many. `"relaxation"` minimises the bound of
             `margins.certify.relaxation` over its multipliers, about O(n^2 d + d^3) for each
             iteration. `"auto"` is exact where d <= 2, d = 3 and the cells are at most a few
-            million, d = 4 and n <= 256, d = 5 and n <= 64, and relaxes where that fails.
+            million, d = 4 and n <= 100, d = 5 and n <= 30, and relaxes where that fails.
         max_iterations: The largest number of quasi-Newton steps.
         tol: Stop when a stage of smoothing lowers the bound by less than this, relatively.
 
@@ -100,7 +100,7 @@ def upper_bound(
 
     gamma* <= h(p o y) / 2 for every p in the simplex, h(q) = max ``|sum_i q_i relu(u.x_i)|`` over
     ||u|| <= 1. For d <= 3 the best p is found by cutting planes with the exact h, and to a relative
-    1e-3 for d = 4, n <= 256 and d = 5, n <= 64, if 400,000 cones are enough. Beyond, p and the
+    1e-3 for d = 4, n <= 100 and d = 5, n <= 30, if 400,000 cones are enough. Beyond, p and the
     multipliers of `margins.certify.relaxation` minimise a convex bound on h together, by
     quasi-Newton steps. Every iterate is a valid bound; the one returned is evaluated in double
     precision with its rounding errors, on the host.
