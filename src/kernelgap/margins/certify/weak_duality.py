@@ -125,7 +125,7 @@ def upper_bound(
         >>> import jax, kernelgap as kg
         >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 64, 4)
         >>> bound = kg.margins.upper_bound(x, y)  # the planted net has 1/8: no net has more
-        >>> print(round(bound.value, 4), bound.status)
+        >>> print(round(bound.value, 3), bound.status)
         0.125 converged
 
     References:
