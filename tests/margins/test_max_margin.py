@@ -317,16 +317,16 @@ def test_tracing_is_refused():
         jax.jit(lambda x: max_margin(x, y, key=jax.random.key(0)).lower)(jnp.ones((3, 2)))
 
 
-@pytest.mark.parametrize("where", ["bound_margin", "column_generation"])
+@pytest.mark.parametrize("where", ["bound_with_units", "column_generation"])
 def test_ctrl_c_keeps_the_best_network_until_then(monkeypatch, where):
     x, y = random_problem(5, 10, 3)
-    module = best_network if where == "bound_margin" else networks
+    module = best_network if where == "bound_with_units" else networks
     original, calls = getattr(module, where), []
     monkeypatch.setattr(best_network, "_CLOSE", 0.0)  # every round is needed
 
     def pressed(*args, **kwargs):
         calls.append(where)
-        if len(calls) == (1 if where == "bound_margin" else 2):  # not before there is a network
+        if len(calls) == (1 if where == "bound_with_units" else 2):  # not before there is a network
             signal.raise_signal(signal.SIGINT)
         return original(*args, **kwargs)
 
@@ -336,11 +336,11 @@ def test_ctrl_c_keeps_the_best_network_until_then(monkeypatch, where):
     assert isinstance(stop.value, kg.margins.Interrupted)
     best = stop.value.best
     assert best.lower > 0
-    assert np.isinf(best.upper) == np.isinf(best.ratio) == (where == "bound_margin")
+    assert np.isinf(best.upper) == np.isinf(best.ratio) == (where == "bound_with_units")
     assert best.lower == pytest.approx(measured(best, x, y), rel=1e-5)
     assert repr(best) in str(stop.value)
     assert pickle.loads(pickle.dumps(stop.value)).best.lower == best.lower
-    if where == "bound_margin":  # the first round of the search was done
+    if where == "bound_with_units":  # the first round of the search was done
         first = max_margin(x, y, key=jax.random.key(0), upper=False, **QUICK | {"rounds": 0})
         assert best.lower == first.lower
 

@@ -10,7 +10,15 @@ import pytest
 import kernelgap as kg
 from helpers import x64
 from kernelgap.margins import best_network, objective
-from kernelgap.margins.certify import enumeration, loss_bound, minimiser, relaxation, weak_duality
+from kernelgap.margins.certify import (
+    cone_bounds,
+    cones,
+    enumeration,
+    loss_bound,
+    minimiser,
+    relaxation,
+    weak_duality,
+)
 
 SEEDS = range(40)  # a missing constant does not show on every problem
 
@@ -65,6 +73,11 @@ def enumeration_is_above(seed):
     return Fraction(value) ** 2 >= exact_squares(x)
 
 
+def cones_are_above(seed):
+    x = np.random.default_rng(seed).normal(size=(1, 4))
+    return Fraction(cones.most_violating(x, np.ones(1)).value) ** 2 >= exact_squares(x)
+
+
 def upper_margin_is_above(seed):
     """One point: gamma* = ||x|| / 2."""
     x = np.random.default_rng(seed).normal(size=(1, 2))
@@ -108,8 +121,8 @@ def dual_value_is_below(seed):
         return Decimal(found.lower) <= (1 + (-q).exp()).ln() + strength * q / r
 
 
-LAWS = [margin_is_above, relaxation_is_above, enumeration_is_above, upper_margin_is_above,
-        loss_is_below, dual_value_is_below]  # fmt: skip
+LAWS = [margin_is_above, relaxation_is_above, enumeration_is_above, cones_are_above,
+        upper_margin_is_above,        loss_is_below, dual_value_is_below]  # fmt: skip
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
@@ -119,12 +132,22 @@ def test_certificates_hold_in_exact_arithmetic(law):
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_without_rounding_constants_every_law_fails(law, monkeypatch):
-    for module in (best_network, objective, loss_bound, enumeration, relaxation, weak_duality):
+    for module in (
+        best_network,
+        objective,
+        loss_bound,
+        cones,
+        cone_bounds,
+        enumeration,
+        relaxation,
+        weak_duality,
+    ):
         for name, planted in {
             "gamma": lambda k: 0.0,
             "above": lambda value, roundings=1: float(value),
             "below": lambda value, roundings=1: float(value),
             "UNIT": 0.0,
+            "SAME": 0.0,
         }.items():
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, planted)

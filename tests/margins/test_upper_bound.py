@@ -155,8 +155,8 @@ def test_homogeneous_in_x_and_symmetric_in_y(seed, shape, factor):
 
 
 def test_dimensions_that_are_not_used_change_nothing():
-    rng, x, y = draw(0, (20, 4))
-    basis = np.linalg.qr(rng.normal(size=(30, 4)))[0].T
+    rng, x, y = draw(0, (20, 6))
+    basis = np.linalg.qr(rng.normal(size=(30, 6)))[0].T
     value = kg.margins.upper_bound(x, y, max_iterations=1000).value
     turned = kg.margins.upper_bound(x @ basis, y, max_iterations=1000).value
     np.testing.assert_allclose(turned, value, rtol=5e-2)
@@ -256,7 +256,7 @@ def test_the_search_runs_on_one_blas_thread_and_gives_the_others_back(monkeypatc
         return original(*args)
 
     monkeypatch.setattr(smoothed, "smooth_eigenvalue", interrupted)
-    x = np.random.default_rng(0).standard_normal((20, 5))
+    x = np.random.default_rng(0).standard_normal((20, 6))
     before = threads()
     with pytest.raises(KeyboardInterrupt):
         kg.margins.upper_bound(x, np.sign(x[:, 0] * x[:, 1]))

@@ -243,7 +243,7 @@ def test_scaling_by_powers_of_two_is_exact():
         ({"q": np.array([1.0, np.inf, 0.0])}, ValueError, "`q` must be finite"),
         ({"q": np.ones(3, int)}, TypeError, "`q` must be a floating"),
         ({"method": "sdp"}, ValueError, "`method` must be one of"),
-        ({"x": np.ones((3, 4)), "method": "exact"}, ValueError, "needs d <= 3; got d = 4"),
+        ({"x": np.ones((3, 6)), "method": "exact"}, ValueError, "needs d <= 5; got d = 6"),
         ({"max_iterations": 0}, ValueError, "`max_iterations` must be an integer >= 1"),
         ({"max_iterations": 1.5}, TypeError, "`max_iterations` must be an integer"),
         ({"tol": 0}, ValueError, "`tol` must be"),

@@ -16,7 +16,7 @@ import numpy as np
 from kernelgap._numerics import array_checks, checks
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
-from kernelgap.margins.certify.weak_duality import Status
+from kernelgap.margins.certify.results import Status
 from kernelgap.margins.losses import Name
 from kernelgap.margins.objective import Reduction, loss_above, lower_bound, prepare, search
 from kernelgap.margins.search.columns import unit_rows

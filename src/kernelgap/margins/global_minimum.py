@@ -56,8 +56,8 @@ class GlobalNet(NamedTuple):
         status: `"optimal"`: the ratio is at most 1 + tol. Else how the search for the bound ended:
             `"converged"`: the bound gives no more, or the network is not the best;
             `"max_iterations"`, `"solver_failed"`: the bound holds, and may be loose.
-        multipliers: Those that prove the violation of `weights`, for `proofs.write_loss`; none where
-            it is enumerated (d <= 3).
+        multipliers: Those that prove the violation of `weights`, for `proofs.write_loss`; () where
+            it is exact.
     """
 
     loss: float

@@ -123,7 +123,7 @@ def least_violated_weights(x: np.ndarray, y: np.ndarray, tol: float) -> tuple[np
     for _ in range(_ROUNDS):
         # The solver's tolerances are absolute: scaled so that the least violation is near 1.
         scale = min(best, np.abs(features).max())
-        solution = _least_violation(features / scale)
+        solution = least_violation(features / scale)
         if solution is None:
             return best_p, False
         lowest, p = solution
@@ -142,7 +142,7 @@ def least_violated_weights(x: np.ndarray, y: np.ndarray, tol: float) -> tuple[np
     return best_p, True
 
 
-def _least_violation(features: np.ndarray) -> tuple[float, np.ndarray] | None:
+def least_violation(features: np.ndarray) -> tuple[float, np.ndarray] | None:
     """Minimise max_k ``|features_k . p|`` over the simplex; None if the solver fails."""
     k, n = features.shape
     both = np.concatenate([features, -features])

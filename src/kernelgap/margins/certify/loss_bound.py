@@ -17,7 +17,8 @@ from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.verified import UNIT, above, gamma
 from kernelgap.margins.certify import minimiser, relaxation
 from kernelgap.margins.certify.multipliers import SideMultipliers, extended, for_all_points
-from kernelgap.margins.certify.weak_duality import Status, bound_violation
+from kernelgap.margins.certify.results import Status
+from kernelgap.margins.certify.weak_duality import bound_violation
 from kernelgap.margins.losses import ConvexLoss
 
 _FAINT = 3e-1  # least weight to start from, over the mean

@@ -6,23 +6,23 @@ By weak duality of the l1-norm SVM over all ReLU units, for every p in the simpl
     h(q) = max over ||u|| <= 1 of ``|sum_i q_i relu(u.x_i)|``,
 
 with equality for the best p. No fast algorithm computes h in general. Up to d = 3 it is enumerated
-exactly (`margins.certify.enumeration`); beyond, `margins.certify.relaxation` bounds it, and the
-bound is evaluated with its rounding errors. Where p is free it is chosen together with the bound.
+exactly (`margins.certify.enumeration`), for d = 4 and 5 a branch and bound over cones encloses it
+(`margins.certify.cones`); beyond, `margins.certify.relaxation` bounds it. Every bound is evaluated
+with its rounding errors. Where p is free it is chosen together with the bound.
 """
 
 import math
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.blas import limit_blas_threads
 from kernelgap._numerics.verified import above, below
-from kernelgap._support.display import compact_repr, html_repr
-from kernelgap._support.registry import saveable
-from kernelgap.margins.certify import enumeration, minimiser, relaxation
-from kernelgap.margins.certify.multipliers import SideMultipliers, extended, for_all_points
+from kernelgap.margins.certify import cones, cutting_planes, enumeration, minimiser, relaxation
+from kernelgap.margins.certify.multipliers import extended, for_all_points
+from kernelgap.margins.certify.results import Status as Status, UpperBound, ViolationBound
 from kernelgap.margins.problem import (
     Problem,
     divide_by_power_of_two,
@@ -31,62 +31,10 @@ from kernelgap.margins.problem import (
 )
 from kernelgap.typing import ArrayLike
 
-Status = Literal["converged", "max_iterations", "solver_failed"]
-
 _TINY = 1e-100
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
-
-
-@saveable()
-class ViolationBound(NamedTuple):
-    """An upper bound on h(q), and a unit that shows how far below it h(q) can be.
-
-    Attributes:
-        value: h(q) <= value, rounding errors included.
-        attained: ``|sum_i q_i relu(u.x_i)|`` at `direction`, a lower bound on h(q) up to rounding.
-        direction: (d,) a unit vector, the maximiser where `exact`.
-        exact: True if `value` is h(q) itself, but for a relative 1e-8.
-        status: How the minimisation of the bound ended; `value` is a bound in any case.
-            `"converged"`: to `tol`, or it is exact. `"max_iterations"`: after `max_iterations`.
-            `"solver_failed"`: the last line search broke down, so that the bound may be loose.
-        multipliers: `SideMultipliers` of both signs that prove `value`, for the inputs over the
-            power of two that brings their largest entry into [1/2, 1); () where `exact`.
-    """
-
-    value: float
-    attained: float
-    direction: Float[np.ndarray, " d"]
-    exact: bool
-    status: Status
-    multipliers: tuple[SideMultipliers, ...] = ()
-
-    __repr__ = compact_repr
-    _repr_html_ = html_repr
-
-    def _entries(self) -> dict[str, Any]:
-        return {name: value for name, value in self._asdict().items() if name != "multipliers"}
-
-
-@saveable(value="", weights="n")
-class UpperBound(NamedTuple):
-    """A margin that no two-layer ReLU network of any width exceeds, and its proof.
-
-    Attributes:
-        value: min_i y_i f(x_i) / ||Theta||^2 <= value for every net; rounding errors included.
-        weights: (n,) the weights p >= 0, sum 1, whose violation proves it.
-        violation: The bound on h(p o y), which is twice `value`; its `direction` is a unit that a
-            better network may need.
-        status: How the search for weights and multipliers ended, as in `ViolationBound`; for
-            d <= 3 `"solver_failed"` says that a linear programme did.
-    """
-
-    value: float
-    weights: Float[np.ndarray, " n"]
-    violation: ViolationBound
-    status: Status
-
-    __repr__ = compact_repr
-    _repr_html_ = html_repr
+_CONES = 400_000  # cones that are evaluated in less than a minute
+_FEW = {4: 100, 5: 30}  # the largest numbers of points in d dimensions for which cones are tried
 
 
 def violation_bound(
@@ -103,9 +51,11 @@ def violation_bound(
         x: Inputs of shape (n, d); taken in double precision as they are, on the host.
         q: (n,) real weights of any signs.
         method: `"exact"` enumerates activation cells, O(n log n) for d <= 2 and O(n^2 log n) for
-            d = 3; `"relaxation"` minimises the bound of `margins.certify.relaxation` over its
-            multipliers, about O(n^2 d + d^3) for each iteration; `"auto"` enumerates where d <= 3
-            and the cells are at most a few million.
+            d = 3; for d = 4 and 5 it divides the sphere into cones until `value` is within `tol` of
+            `attained`, or there are too many. `"relaxation"` minimises the bound of
+            `margins.certify.relaxation` over its multipliers, about O(n^2 d + d^3) for each
+            iteration. `"auto"` is exact where d <= 2, d = 3 and the cells are at most a few
+            million, d = 4 and n <= 100, d = 5 and n <= 30, and relaxes where that fails.
         max_iterations: The largest number of quasi-Newton steps.
         tol: Stop when a stage of smoothing lowers the bound by less than this, relatively.
 
@@ -113,7 +63,7 @@ def violation_bound(
         A `ViolationBound`.
 
     Raises:
-        ValueError: If `method` is `"exact"` and d > 3.
+        ValueError: If `method` is `"exact"` and d > 5.
 
     Example:
         >>> import numpy as np, kernelgap as kg
@@ -132,8 +82,8 @@ def violation_bound(
     checks.choice(method, "method", ("auto", "exact", "relaxation"))
     max_iterations = checks.integer(max_iterations, "max_iterations", minimum=1)
     checks.number(tol, "tol", minimum=0, exclusive=True)
-    if method == "exact" and d > 3:
-        raise ValueError(f"`method='exact'` needs d <= 3; got d = {d}")
+    if method == "exact" and d > 5:
+        raise ValueError(f"`method='exact'` needs d <= 5; got d = {d}")
     scaled, scale = divide_by_power_of_two(inputs)
     bound = bound_violation(scaled, np.asarray(q, np.float64), method, max_iterations, tol)
     return _scaled(bound, scale)
@@ -150,8 +100,9 @@ def upper_bound(
     r"""Bound the normalised margin of two-layer ReLU nets of any width rigorously from above.
 
     gamma* <= h(p o y) / 2 for every p in the simplex, h(q) = max ``|sum_i q_i relu(u.x_i)|`` over
-    ||u|| <= 1. For d <= 3 the best p is found by cutting planes with the exact h; beyond, p and
-    the multipliers of `margins.certify.relaxation` minimise a convex bound on h together, by
+    ||u|| <= 1. For d <= 3 the best p is found by cutting planes with the exact h, and to a relative
+    1e-3 for d = 4, n <= 100 and d = 5, n <= 30, if 400,000 cones are enough. Beyond, p and the
+    multipliers of `margins.certify.relaxation` minimise a convex bound on h together, by
     quasi-Newton steps. Every iterate is a valid bound; the one returned is evaluated in double
     precision with its rounding errors, on the host.
 
@@ -159,8 +110,8 @@ def upper_bound(
         x: Inputs of shape (n, d); taken in double precision as they are.
         y: (n,) labels, each -1 or +1. One class alone is a valid problem too.
         weights: (n,) p to start from, in the simplex, such as p_i proportional to
-            sigmoid(-y_i f(x_i)) of a trained net; uniform when None. Not used where d <= 3.
-        max_iterations: The largest number of quasi-Newton steps; not used where d <= 3.
+            sigmoid(-y_i f(x_i)) of a trained net; uniform when None. Not used by cutting planes.
+        max_iterations: The largest number of quasi-Newton steps; not used by cutting planes.
         tol: Stop when a stage of smoothing lowers the bound by less than this, relatively; for
             d <= 3, when h(p o y) is that close to its minimum.
 
@@ -175,7 +126,7 @@ def upper_bound(
         >>> import jax, kernelgap as kg
         >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 64, 4)
         >>> bound = kg.margins.upper_bound(x, y)  # the planted net has 1/8: no net has more
-        >>> print(round(bound.value, 4), bound.status)
+        >>> print(round(bound.value, 3), bound.status)
         0.125 converged
 
     References:
@@ -208,7 +159,23 @@ def bound_margin(
     goal: float = 0.0,
 ) -> UpperBound:
     """Return the `upper_bound` of a prepared problem, or the first one that is at most `goal`."""
+    return bound_with_units(problem, None, start, max_iterations, tol, goal)[0]
+
+
+def bound_with_units(
+    problem: Problem,
+    units: np.ndarray | None = None,
+    start: np.ndarray | None = None,
+    max_iterations: int = 4000,
+    tol: float = 1e-4,
+    goal: float = 0.0,
+) -> tuple[UpperBound, np.ndarray]:
+    """Return `bound_margin`, and units (k, d) whose best network has about that margin.
+
+    Cutting planes start from the given units; where they are not used there are no units.
+    """
     x, y = problem.x, problem.y
+    found = np.zeros((0, x.shape[1]))
     n, d = x.shape
     if problem.conflict is not None:
         p = problem.conflict.weights
@@ -220,16 +187,25 @@ def bound_margin(
         violation = bound_violation(x, p * y)
         violation = violation if solved else violation._replace(status="solver_failed")
     else:
-        uniform = np.full(n, 1 / n)
-        start = uniform if start is None else start
         goal *= 2 / problem.scale
-        p, violation = limit_blas_threads(
-            d, lambda: _relaxed_margin(x, y, start, max_iterations, tol, goal)
-        )
+        p, violation = np.full(n, 1 / n), None
+        if n <= _FEW.get(d, 0):
+            search = partial(cutting_planes.least_violated_weights, units=units, goal=goal)
+            least = limit_blas_threads(d, lambda: search(x, y, limit=_CONES))
+            p, violation, found = least.weights, _in_cones(least.bound), least.units
+            if not least.solved:
+                violation = violation._replace(status="solver_failed")
+        if violation is None or not violation.exact:
+            start = p if start is None else start
+            relaxed = limit_blas_threads(
+                d, lambda: _relaxed_margin(x, y, start, max_iterations, tol, goal)
+            )
+            if violation is None or relaxed[1].value < violation.value:
+                p, violation = relaxed
     # p sums to 1 but for rounding: h is divided by a lower bound on the sum.
     violation = violation._replace(value=above(violation.value / below(float(p.sum()), n)))
     violation = _scaled(violation, problem.scale)
-    return UpperBound(violation.value / 2, p, violation, violation.status)
+    return UpperBound(violation.value / 2, p, violation, violation.status), found
 
 
 def bound_violation(
@@ -250,12 +226,19 @@ def bound_violation(
     if not len(x):
         return ViolationBound(dropped * scale, 0.0, np.eye(d)[0], dropped == 0, "converged")
     quick = d <= 2 or (d == 3 and 4 * len(x) ** 2 <= _EXACT_CELLS)
-    if method == "exact" or (method == "auto" and quick):
+    if d <= 3 and (method == "exact" or (method == "auto" and quick)):
         value, attained, direction = enumeration.most_violating(x, q)
         bound = ViolationBound(value, attained, direction, True, "converged")
     else:
-        bound = limit_blas_threads(d, lambda: _relaxed_violation(x, q, max_iterations, tol))
-        bound = bound._replace(multipliers=extended(bound.multipliers, kept, scale))
+        bound = None
+        if method == "exact" or (method == "auto" and len(x) <= _FEW.get(d, 0)):
+            bound = limit_blas_threads(
+                d, lambda: _in_cones(cones.most_violating(x, q, tol=tol, limit=_CONES))
+            )
+        if bound is None or (method == "auto" and not bound.exact):
+            relaxed = limit_blas_threads(d, lambda: _relaxed_violation(x, q, max_iterations, tol))
+            relaxed = relaxed._replace(multipliers=extended(relaxed.multipliers, kept, scale))
+            bound = relaxed if bound is None or relaxed.value < bound.value else bound
     if dropped:
         bound = bound._replace(value=above(bound.value + dropped))
     return _scaled(bound, scale)
@@ -264,6 +247,11 @@ def bound_violation(
 def _scaled(bound: ViolationBound, scale: float) -> ViolationBound:
     """The bound for inputs or weights times a power of two."""
     return bound._replace(value=bound.value * scale, attained=bound.attained * scale)
+
+
+def _in_cones(bound: cones.ConeBound) -> ViolationBound:
+    status = "converged" if bound.closed else "max_iterations"
+    return ViolationBound(bound.value, bound.attained, bound.direction, bound.closed, status)
 
 
 def _relaxed_violation(x: np.ndarray, q: np.ndarray, steps: int, tol: float) -> ViolationBound:
