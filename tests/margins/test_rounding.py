@@ -9,7 +9,7 @@ import pytest
 
 import kernelgap as kg
 from helpers import x64
-from kernelgap.margins import best_network, objective
+from kernelgap.margins import best_network, gap, objective
 from kernelgap.margins.certify import (
     cone_bounds,
     cones,
@@ -134,6 +134,7 @@ def test_certificates_hold_in_exact_arithmetic(law):
 def test_without_rounding_constants_every_law_fails(law, monkeypatch):
     for module in (
         best_network,
+        gap,
         objective,
         loss_bound,
         cones,

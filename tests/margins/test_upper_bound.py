@@ -297,7 +297,7 @@ def test_a_small_subspace_and_threads_lead_to_the_same_bound(monkeypatch):
     """The search sees six of twelve dimensions at first, and adds what it misses."""
     _, x, y = draw(6, (40, 12))
     x *= 0.7 ** np.arange(12)
-    whole = kg.margins.upper_bound(x, y, max_iterations=400)
+    whole = kg.margins.upper_bound(x, y, max_iterations=1200)
     widths, original = [], minimiser.evaluate
 
     def seen(relaxed, *args):
@@ -308,7 +308,7 @@ def test_a_small_subspace_and_threads_lead_to_the_same_bound(monkeypatch):
     monkeypatch.setattr(minimiser, "_GROWTH", 2)
     monkeypatch.setattr(minimiser, "evaluate", seen)
     monkeypatch.setattr(smoothed, "_LARGE", 0)
-    part = kg.margins.upper_bound(x, y, max_iterations=400)
+    part = kg.margins.upper_bound(x, y, max_iterations=1200)
     assert {6, 12} <= set(widths)  # the first stage; the first bound is for all of H
     assert len(set(widths)) > 2
     np.testing.assert_allclose(part.value, whole.value, rtol=3e-2)

@@ -30,7 +30,7 @@ def _problem(kind):
     if kind == "xor":
         return kg.datasets.xor_noise(jax.random.key(0), 24, 5)
     if kind == "random labels":
-        return rng.normal(size=(12, 4)), np.where(rng.random(12) < 0.5, 1.0, -1.0)
+        return rng.normal(size=(12, 6)), np.where(rng.random(12) < 0.5, 1.0, -1.0)
     if kind == "one class":
         return rng.normal(size=(6, 4)), np.ones(6)
     if kind == "tiny":
@@ -103,7 +103,7 @@ def test_a_certificate_comes_back_from_its_file_with_its_proof(tmp_path):
 def test_multipliers_of_a_violation_belong_to_the_points_as_given(seed):
     """Also where points are dropped because their weights vanish."""
     rng = np.random.default_rng(seed)
-    x, q = rng.normal(size=(7, 4)), rng.normal(size=7) * 1e3
+    x, q = rng.normal(size=(7, 6)), rng.normal(size=7) * 1e3
     q[2] = 0
     bound = kg.margins.violation_bound(x, q, method="relaxation", max_iterations=20)
     proof = kg.proofs.violation.prove_violation(x, q, bound.multipliers)
@@ -116,7 +116,7 @@ def test_losses(tmp_path, loss, reduction):
     """Both ends hold for the loss of the library, in a parameterization with factors."""
     x, y = _problem("random labels")
     model = kg.models.homogeneous_mlp((5,), parameterization="ntk")
-    params = model.init(jax.random.key(2), 4)
+    params = model.init(jax.random.key(2), 6)
     verdict = kg.proofs.write_loss(tmp_path / "loss.json", (model, params), x, y, l2=0.05, loss=loss,
                                    reduction=reduction)  # fmt: skip
     f = np.asarray(model.apply(params, x.astype(np.float32)), float)
@@ -142,7 +142,7 @@ def test_the_lower_end_of_a_loss_is_that_of_the_duality_gap(tmp_path):
 def test_a_dual_point_and_its_multipliers_can_be_given(tmp_path):
     x, y = _problem("random labels")
     model = kg.models.homogeneous_mlp((5,))
-    params = model.init(jax.random.key(2), 4)
+    params = model.init(jax.random.key(2), 6)
     bound = kg.margins.violation_bound(x, y / 12, max_iterations=400)
     first, second = (
         kg.proofs.write_loss(tmp_path / f"{len(given)}.json", (model, params), x, y, l2=0.01,
@@ -161,9 +161,22 @@ def test_a_dual_point_and_its_multipliers_can_be_given(tmp_path):
                              multipliers=bound.multipliers)  # fmt: skip
 
 
+@pytest.mark.parametrize("loss", ["logistic", "squared", "hinge"])
+def test_a_global_net_comes_with_its_proof(tmp_path, loss):
+    """Both ends as printed, with the triangle inequalities that the minimisation found."""
+    x, y = kg.datasets.xor_noise(jax.random.key(0), 24, 6)
+    net = kg.margins.global_net(
+        x, y, l2=0.02, loss=loss, key=jax.random.key(1), max_iterations=400, tol=1e-6
+    )
+    assert any(len(side.weights) for side in net.multipliers)
+    verdict = kg.proofs.write_loss(tmp_path / "net.json", net, x, y, l2=0.02, loss=loss)
+    np.testing.assert_allclose([verdict.lower, verdict.upper], [net.lower, net.loss], rtol=1e-5)
+    assert kg.proofs.verify(tmp_path / "net.json").lower == verdict.lower
+
+
 def test_kernel_machines(tmp_path):
     kernel = kg.kernels.ntk(kg.models.homogeneous_mlp((1,), parameterization="ntk"))
-    x, y = kg.datasets.xor_noise(jax.random.key(0), 30, 4, noise="gaussian")
+    x, y = kg.datasets.xor_noise(jax.random.key(0), 30, 6, noise="gaussian")
     svm = kg.predictors.hard_margin_svm(kernel, x, y)
     verdict = kg.proofs.write_svm(tmp_path / "svm.json", svm, y)
     np.testing.assert_allclose(verdict.lower, svm.margin, rtol=1e-5)

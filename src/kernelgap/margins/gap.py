@@ -14,13 +14,14 @@ import jax
 import numpy as np
 
 from kernelgap._numerics import array_checks, checks
+from kernelgap._numerics.verified import gamma
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
 from kernelgap.margins.certify.results import Status
 from kernelgap.margins.losses import Name
 from kernelgap.margins.objective import Reduction, loss_above, lower_bound, prepare, search
 from kernelgap.margins.search.columns import unit_rows
-from kernelgap.margins.search.least_loss import Fit, Signed
+from kernelgap.margins.search.fitting import Fit, Signed
 from kernelgap.models import Model, Params
 from kernelgap.models.activations import HOMOGENEOUS
 from kernelgap.models.model import check_layers
@@ -126,7 +127,7 @@ def duality_gap(
         q = search(objective, np.random.default_rng(0), Fit(net, np.inf, q, np.inf)).q
     goal = value * objective.samples * (1 - 1e-12)
     bound = lower_bound(objective, q, steps=steps, tol=1e-3, goal=goal)
-    lower = max(min(bound.value / objective.samples * (1 - 1e-15), value), 0.0)
+    lower = max(min(bound.value / objective.samples * (1 - gamma(2)), value), 0.0)
     return DualityGap(value, lower, value - lower, bound.status)
 
 

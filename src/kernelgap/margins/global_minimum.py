@@ -5,7 +5,7 @@ of given directions are balanced, so that over all widths of two-layer ReLU netw
 
     L* = min_alpha R(sum_j alpha_j relu(u_j . x)) + 2 lambda ||alpha||_1,    ||u_j|| = 1.
 
-The network comes from column generation (`margins.search.least_loss`); the proof is a point of the
+The network comes from column generation (`margins.search.fitting`); the proof is a point of the
 Fenchel dual, chosen together with the bound on violations (`margins.certify.loss_bound`). Both ends
 are evaluated in float64 with room for rounding: lower <= L* <= loss.
 """
@@ -35,7 +35,7 @@ from kernelgap.margins.objective import (
     prepare,
     search,
 )
-from kernelgap.margins.search.least_loss import Fit
+from kernelgap.margins.search.fitting import Fit
 from kernelgap.models import Params
 from kernelgap.typing import ArrayLike, Key
 
@@ -220,13 +220,13 @@ def _nets(
     max_iterations = checks.integer(max_iterations, "max_iterations", minimum=0)
     checks.number(tol, "tol", minimum=0, exclusive=True)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
-    net, found = None, []
+    net, nets = None, []
     for l2 in strengths:
         objective = prepare(x, y, float(l2), loss, reduction)
         fit = search(objective, rng, None if net is None else net)
         net = fit
-        found.append(_certified(objective, fit, float(l2), max_iterations, tol))
-    return tuple(found)
+        nets.append(_certified(objective, fit, float(l2), max_iterations, tol))
+    return tuple(nets)
 
 
 def _certified(

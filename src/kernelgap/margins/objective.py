@@ -10,7 +10,7 @@ from kernelgap._numerics.verified import above, gamma
 from kernelgap.margins.certify.loss_bound import LossBound, bound_loss
 from kernelgap.margins.losses import ConvexLoss, Name, convex_loss, smooth_hinge
 from kernelgap.margins.problem import Problem, prepare_problem
-from kernelgap.margins.search.least_loss import Fit, fit_hinge, least_loss, no_units
+from kernelgap.margins.search.fitting import Fit, fit_hinge, least_loss, no_units
 from kernelgap.typing import ArrayLike
 
 Reduction = Literal["mean", "sum"]

@@ -82,8 +82,8 @@ def most_violating(
     n, d = x.shape
     size = math.fsum(np.abs(q) * np.linalg.norm(x, axis=1))
     starts = first_units(d) if starts is None else starts
-    found = _climb(x, q, np.concatenate([starts, x / lengths_of(x)]))
-    best, direction = float(violations(x, q, found[:1])[0]), found[0]
+    units_seen = _climb(x, q, np.concatenate([starts, x / lengths_of(x)]))
+    best, direction = float(violations(x, q, units_seen[:1])[0]), units_seen[0]
     threshold = max(goal, best * (1 + tol), _ZERO * size)
     stack = [Group(_orthants(d), math.inf, x, sign * q, np.zeros(d), 0) for sign in (1.0, -1.0)]
     deepest, count, proved = 0, 0, 0.0
@@ -106,7 +106,9 @@ def most_violating(
                 top = int(np.argmax(reached))
                 best, direction = float(reached[top]), units[top]
                 threshold = max(threshold, best * (1 + tol))
-            found = np.concatenate([found, units[reached > max(goal, best / 2) / (1 + tol)]])
+            units_seen = np.concatenate(
+                [units_seen, units[reached > max(goal, best / 2) / (1 + tol)]]
+            )
         left = result.bounds > threshold
         proved = max(proved, float(result.bounds[~left].max(initial=0)))
         if left.any():
@@ -120,11 +122,11 @@ def most_violating(
     # See the module's docstring; twice as much leaves room for the rounding of all this.
     error = 2 * math.sqrt(d) * gamma(2 * n + 8 * (deepest + d) + 100) * (size + value)
     error += 2 * math.sqrt(d) * SAME * float(np.abs(q).sum())
-    found = np.concatenate([direction[None], found])
-    order = np.argsort(-violations(x, q, found), kind="stable")[:_UNITS]
+    units_seen = np.concatenate([direction[None], units_seen])
+    order = np.argsort(-violations(x, q, units_seen), kind="stable")[:_UNITS]
     attained = float(violations(x, q, direction[None])[0])
     return ConeBound(
-        above(value + error, n + 20), attained, direction, found[order], not stack, count
+        above(value + error, n + 20), attained, direction, units_seen[order], not stack, count
     )
 
 
@@ -172,15 +174,15 @@ def _split(group: Group, result: Evaluated, left: np.ndarray) -> np.ndarray:
     share = np.maximum(places, 0.1 * places.max(axis=1, keepdims=True))
     loss = lost.sum(axis=2) * np.minimum(share[:, first], share[:, second])
     edges = ((cones[:, first] - cones[:, second]) ** 2).sum(axis=2)
-    some = loss.max(axis=1) > SAME
-    edge = np.where(some[:, None], loss, edges).argmax(axis=1)
+    crosses = loss.max(axis=1) > SAME
+    edge = np.where(crosses[:, None], loss, edges).argmax(axis=1)
     a, b = first[edge], second[edge]
     lost = lost[rows, edge]
     start, end = np.abs(scores[rows, a]), np.abs(scores[rows, b])
     crossing = start / np.maximum(start + end, TINY)
     mean = (lost * crossing).sum(axis=1) / np.maximum(lost.sum(axis=1), TINY)
     nearest = np.where(lost > 0, np.abs(crossing - mean[:, None]), np.inf).argmin(axis=1)
-    t = np.where(some, crossing[rows, nearest], 0.5)[:, None]
+    t = np.where(crosses, crossing[rows, nearest], 0.5)[:, None]
     new = (1 - t) * cones[rows, a] + t * cones[rows, b]
     children = np.repeat(cones[:, None], 2, axis=1)
     children[rows, 0, a] = new

@@ -85,12 +85,12 @@ def least_violated_weights(
         for weights in (p, (p + centre) / 2):
             heaviest = pool[np.argsort(-np.abs((np.maximum(pool @ x.T, 0) * y) @ weights))[:100]]
             starts = np.concatenate([unit_rows(rng.standard_normal((_STARTS, d))), heaviest])
-            found = unit_rows(ascend_units(x, weights * y, starts, steps=60, kept=100))
-            reached = cones.violations(x, weights * y, found)
+            climbed = unit_rows(ascend_units(x, weights * y, starts, steps=60, kept=100))
+            reached = cones.violations(x, weights * y, climbed)
             order = np.argsort(-reached)
             if reached[order[0]] < least_seen:
                 least_seen, centre = float(reached[order[0]]), weights
-            violating = found[order][reached[order] > lowest * (1 + 0.01 * tol)]
+            violating = climbed[order][reached[order] > lowest * (1 + 0.01 * tol)]
             fresh.append(distinct(violating[: 4 * _ADDED], _APART)[:_ADDED])
         if least_seen <= max(goal, lowest * (1 + tol / 2)):
             target = max(goal, lowest * (1 + tol))

@@ -87,12 +87,12 @@ def _with_faint_rows(
     paid = above(float(np.abs(point[~kept]) @ np.abs(x[~kept]).sum(axis=1)), 2 * x.size)
     if not kept.any():
         return LossBound(faint if paid <= c else 0.0, point, "converged")
-    rest = bound_loss(
+    of_others = bound_loss(
         x[kept], y[kept], loss, max(c - paid, 0.0), q[kept], steps=steps, tol=tol, goal=goal - faint
     )
-    point[kept] = rest.q
-    both = extended(rest.multipliers, kept, 1.0)
-    return LossBound((rest.value + faint) * (1 - gamma(4)), point, rest.status, both)
+    point[kept] = of_others.q
+    both = extended(of_others.multipliers, kept, 1.0)
+    return LossBound((of_others.value + faint) * (1 - gamma(4)), point, of_others.status, both)
 
 
 def bound_on_ray(

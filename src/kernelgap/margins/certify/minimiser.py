@@ -114,6 +114,8 @@ def minimise(
             part, theta, smoothing, best, min(_STAGE, steps), tol, objective, fixed, most, goal
         )
         steps -= spent
+        if not np.isfinite(stage.value):  # no point of it could be evaluated
+            return best._replace(status="solver_failed")
         seen = stage.bound
         if part is not whole:
             bound, basis = _widen(whole, stage.theta, basis, seen * (1 + tol))

@@ -71,10 +71,10 @@ def violated(moments: np.ndarray, scales: np.ndarray, known: Triangles, count: i
     diagonal, taken = np.diagonal(m), _codes(known, len(scales))
     best: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for i in range(len(chosen) - 2):
-        row, rest = m[i, i + 1 :], m[i + 1 :, i + 1 :]
+        row, others = m[i, i + 1 :], m[i + 1 :, i + 1 :]
         own = diagonal[i + 1 :] + diagonal[i] / 2 - 0.5
         for a, b in _PATTERNS:
-            gain = -(own + 2 * a * row)[:, None] - (own + 2 * b * row) - 2 * a * b * rest
+            gain = -(own + 2 * a * row)[:, None] - (own + 2 * b * row) - 2 * a * b * others
             j, k = np.nonzero(np.triu(gain, 1) > _VIOLATED)
             if j.size:
                 rows = np.stack([np.full(j.size, i), j + i + 1, k + i + 1], axis=1)
@@ -84,11 +84,11 @@ def violated(moments: np.ndarray, scales: np.ndarray, known: Triangles, count: i
     if not best:
         return no_triangles()
     score, rows, signs = map(np.concatenate, zip(*best, strict=True))
-    found = Triangles(rows, signs)
-    fresh = ~np.isin(_codes(found, len(scales)), taken)
+    violating = Triangles(rows, signs)
+    fresh = ~np.isin(_codes(violating, len(scales)), taken)
     order = np.flatnonzero(fresh)
     order = order[np.argsort(-score[order])[:count]]
-    return found.taken(order)
+    return violating.taken(order)
 
 
 def _codes(triangles: Triangles, size: int) -> np.ndarray:

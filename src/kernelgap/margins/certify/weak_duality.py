@@ -175,7 +175,7 @@ def bound_with_units(
     Cutting planes start from the given units; where they are not used there are no units.
     """
     x, y = problem.x, problem.y
-    found = np.zeros((0, x.shape[1]))
+    solution = np.zeros((0, x.shape[1]))
     n, d = x.shape
     if problem.conflict is not None:
         p = problem.conflict.weights
@@ -192,7 +192,7 @@ def bound_with_units(
         if n <= _FEW.get(d, 0):
             search = partial(cutting_planes.least_violated_weights, units=units, goal=goal)
             least = limit_blas_threads(d, lambda: search(x, y, limit=_CONES))
-            p, violation, found = least.weights, _in_cones(least.bound), least.units
+            p, violation, solution = least.weights, _in_cones(least.bound), least.units
             if not least.solved:
                 violation = violation._replace(status="solver_failed")
         if violation is None or not violation.exact:
@@ -205,7 +205,7 @@ def bound_with_units(
     # p sums to 1 but for rounding: h is divided by a lower bound on the sum.
     violation = violation._replace(value=above(violation.value / below(float(p.sum()), n)))
     violation = _scaled(violation, problem.scale)
-    return UpperBound(violation.value / 2, p, violation, violation.status), found
+    return UpperBound(violation.value / 2, p, violation, violation.status), solution
 
 
 def bound_violation(
