@@ -73,17 +73,17 @@ class MarginCertificate(NamedTuple):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in `max_margin`; carries the best network until then.
+    """Ctrl-C in `max_margin`, `global_net` or `global_path`; carries the best network until then.
 
     It is a KeyboardInterrupt and ends the program unless it is caught, as Ctrl-C should. In a
     notebook, where the interrupt ends the cell, `sys.last_value.best` still has the network.
 
     Attributes:
-        best: The `MarginCertificate` of the best network until then; `upper` is inf unless the
-            upper bound was finished.
+        best: The `MarginCertificate` of the best network until then, whose `upper` is inf unless
+            the upper bound was finished; or the `GlobalNet`, with the bound of its own dual point.
     """
 
-    def __init__(self, best: MarginCertificate) -> None:
+    def __init__(self, best: Any) -> None:
         super().__init__(best)
         self.best = best
 

@@ -24,6 +24,7 @@ from kernelgap._numerics.arrays import cast
 from kernelgap._numerics.verified import gamma
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
+from kernelgap.margins.best_network import Interrupted
 from kernelgap.margins.certify.loss_bound import LossBound, bound_on_ray
 from kernelgap.margins.certify.multipliers import SideMultipliers
 from kernelgap.margins.losses import Name
@@ -185,21 +186,6 @@ def global_path(
     if not strengths or any(b >= a for a, b in pairwise(strengths)):
         raise ValueError(f"`l2s` must be one or more descending strengths; got {strengths}")
     return _nets(x, y, strengths, key, loss, reduction, max_iterations, tol)
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in `global_net` or `global_path`; carries the network until then.
-
-    Attributes:
-        best: The `GlobalNet`, with the lower bound of its own dual point.
-    """
-
-    def __init__(self, best: GlobalNet) -> None:
-        super().__init__(best)
-        self.best = best
-
-    def __str__(self) -> str:
-        return f"the network until then is `best` of this exception: {self.best!r}"
 
 
 def _nets(
