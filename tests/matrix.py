@@ -254,6 +254,16 @@ ROWS = {
         lambda d: kg.margins.duality_gap(NET, d.params, d.x, d.y, l2=0.1, steps=0)[:2],
         "params x y", host=True,
     ),
+    "margins.global_net": Row(
+        lambda d: kg.margins.global_net(
+            d.x, d.y, l2=0.1, key=_random, max_iterations=0
+        ).loss, "x y", host=True
+    ),
+    "margins.global_path": Row(
+        lambda d: kg.margins.global_path(
+            d.x, d.y, l2s=(0.2, 0.1), key=_random, max_iterations=0
+        )[1].loss, "x y", host=True
+    ),
     "margins.kkt_residuals": Row(
         lambda d: kg.margins.kkt_residuals(NET, d.params, d.x, _classified(d))[:3], "params x",
         host=True

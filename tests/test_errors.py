@@ -109,6 +109,8 @@ GIVEN = {
     "lazy.tangent_lipschitz": of_smooth,
     "margins.duality_gap": {**of_net, "y": y, "l2": 0.1},
     "margins.kkt_residuals": {**of_net, "y": y},
+    "margins.global_net": {**data, "l2": 0.1, "key": key},
+    "margins.global_path": {**data, "l2s": (0.1, 0.01), "key": key},
     "margins.max_margin": {**data, "key": key},
     "margins.most_violating_unit": {"x": x, "q": y, "key": key},
     "margins.regularization_path": {**of_net, "y": y, "l2s": (0.1, 0.01)},

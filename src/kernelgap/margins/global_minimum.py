@@ -182,7 +182,9 @@ def global_path(
     References:
         Paper A, T1: weak regularisation leads to the largest normalised margin.
     """
-    strengths = list(l2s)
+    if isinstance(l2s, str) or not hasattr(l2s, "__iter__"):
+        raise TypeError(f"`l2s` must be a sequence of numbers > 0; got {type(l2s).__name__}")
+    strengths = [checks.number(l2, "l2s", minimum=0, exclusive=True) for l2 in l2s]
     if not strengths or any(b >= a for a, b in pairwise(strengths)):
         raise ValueError(f"`l2s` must be one or more descending strengths; got {strengths}")
     return _nets(x, y, strengths, key, loss, reduction, max_iterations, tol)
@@ -203,14 +205,16 @@ def _nets(
         raise TypeError("`key` is traced: global_net runs on the host. Call it outside of jit, "
                         "vmap and grad")  # fmt: skip
     strengths = [checks.number(l2, "l2", minimum=0, exclusive=True) for l2 in l2s]
+    if not array_checks.is_concrete(*strengths):
+        raise TypeError("`l2` is traced: global_net runs on the host. Call it outside of jit, "
+                        "vmap and grad")  # fmt: skip
     max_iterations = checks.integer(max_iterations, "max_iterations", minimum=0)
     checks.number(tol, "tol", minimum=0, exclusive=True)
+    objectives = [prepare(x, y, float(l2), loss, reduction) for l2 in strengths]
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
-    net, nets = None, []
-    for l2 in strengths:
-        objective = prepare(x, y, float(l2), loss, reduction)
-        fit = search(objective, rng, None if net is None else net)
-        net = fit
+    fit, nets = None, []
+    for l2, objective in zip(strengths, objectives, strict=True):
+        fit = search(objective, rng, fit)
         nets.append(_certified(objective, fit, float(l2), max_iterations, tol))
     return tuple(nets)
 

@@ -104,7 +104,8 @@ def smooth_hinge(smoothing: float) -> ConvexLoss:
         smooth=True,
         value=lambda y, f: s * np.logaddexp(0, odds(y, f)),
         pull=lambda y, f: y * expit(odds(y, f)),
-        curvature=lambda y, f: expit(odds(y, f)) * expit(-odds(y, f)) / s,
+        # Not zero far from the kink, where Newton steps would be unbounded.
+        curvature=lambda y, f: np.maximum(expit(odds(y, f)) * expit(-odds(y, f)) / s, 1e-10),
     )
 
 

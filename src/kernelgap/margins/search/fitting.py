@@ -146,7 +146,7 @@ def _fit_by_newton(
     value = loss.value(y, f).sum() + c * a.sum()
     for _ in range(_NEWTON):
         curvature = loss.curvature(y, f)
-        curvature = np.maximum(curvature, max(1e-12 * curvature.max(), 1e-10))
+        curvature = np.maximum(curvature, 1e-12 * curvature.max())
         gradient = c - features.T @ loss.pull(y, f)
         weighted = features * np.sqrt(curvature)[:, None]
         h = weighted.T @ weighted
