@@ -170,6 +170,7 @@ def _defined(params, x, y, model):
 
 
 @given(st.sampled_from(sorted(NETS)), keys)
+@example("relu", jax.random.key(6377155))  # L-BFGS-B ends early
 def test_against_a_generic_solver(name, key):
     """The gap at the best multipliers, from L-BFGS-B on the dual of the tangent SVM in float64."""
     with x64(True):
@@ -195,8 +196,10 @@ def test_against_a_generic_solver(name, key):
             options={"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-15, "gtol": 1e-10},
         )  # fmt: skip
         gap = 1 + 2 * solved.fun / squared
-        np.testing.assert_allclose(found.gap, gap, atol=1e-6)
-        assert 0 <= found.gap <= 1
+        assert 0 <= found.gap <= min(gap + 1e-6, 1)
+        slope = gram @ solved.x - a
+        if np.abs(np.minimum(slope, solved.x * np.diag(gram))).max() <= 1e-6:  # it has converged
+            np.testing.assert_allclose(found.gap, gap, atol=1e-6)
         alpha = np.asarray(found.multipliers).ravel()[rivals]
         # The residuals are those of the multipliers returned, at the parameters of margin 1.
         theta = np.concatenate([np.ravel(w) for w in scaled])
