@@ -47,8 +47,8 @@ def verify(path: str | os.PathLike) -> Verdict:
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "margin.json"
         >>> x, y = kg.datasets.xor_noise(jax.random.key(0), 64, 4)
         >>> _ = kg.proofs.write_margin(path, kg.margins.upper_bound(x, y), x, y)
-        >>> print(f"{kg.proofs.verify(path).upper:.4f}")
-        0.1250
+        >>> print(f"{kg.proofs.verify(path).upper:.3f}")
+        0.125
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` must be the name of a file; got {type(path).__name__}")
