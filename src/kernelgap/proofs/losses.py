@@ -3,7 +3,7 @@
 For every q, loss(f, y) >= g(q) - q f with g(q) = min_f loss(f, y) + q f.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -43,7 +43,7 @@ def best_multiple(loss: Loss, q: np.ndarray, y: np.ndarray, largest: float) -> f
     def negative(s: float) -> float:
         return -float(np.sum(dual_values(loss, s * q, y)))
 
-    inner = minimize_scalar(
+    inner: Any = minimize_scalar(
         negative, bounds=(0.0, largest), method="bounded", options={"xatol": 1e-9 * largest}
     )
     return largest if negative(largest) <= inner.fun else float(inner.x)

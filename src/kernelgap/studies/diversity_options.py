@@ -28,7 +28,7 @@ class DiversityConfig(Config):
         ("spectrum", "discrepancy", "training", "error"),
         f"subset of: {', '.join(get_args(Part))}",
     )
-    seeds: int = option(10, "repetitions, each with its own sample and units", minimum=2)
+    seeds: int = option(8, "repetitions, each with its own sample and units", minimum=2)
     seed: int = option(0, "base of all random keys", minimum=0)
     dims: tuple[int, ...] = option((15, 1500), "dimensions of the spectra", minimum=2)
     gram_n: int = option(3000, "samples of Gram matrices (spectrum, orthant)", minimum=2)
