@@ -10,7 +10,6 @@ c the cost of a unit. For the logistic loss q = c o y and D is the binary entrop
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from kernelgap._numerics import array_checks, checks
@@ -19,12 +18,17 @@ from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
 from kernelgap.margins.certify.results import Status
 from kernelgap.margins.losses import Name
-from kernelgap.margins.objective import Reduction, loss_above, lower_bound, prepare, search
+from kernelgap.margins.objective import (
+    Reduction,
+    forward_factors,
+    loss_above,
+    lower_bound,
+    prepare,
+    search,
+)
 from kernelgap.margins.search.columns import unit_rows
-from kernelgap.margins.search.fitting import Fit, Signed
+from kernelgap.margins.search.fitting import Signed
 from kernelgap.models import Model, Params
-from kernelgap.models.activations import HOMOGENEOUS
-from kernelgap.models.model import check_layers
 from kernelgap.typing import ArrayLike
 
 
@@ -100,12 +104,10 @@ def duality_gap(
     References:
         Paper A: the objective, and its l1 form over all units (T4). The dual bound is derived here.
     """
-    # A trivial cost for now: it depends on the model, whose shapes are checked against x.
-    objective = prepare(x, y, 0.0, loss, reduction)
+    objective = prepare(x, y, loss, reduction)
     problem = objective.problem
-    check_layers(model)
     params = array_checks.parameters(params)
-    first, second = _factors(model, params, problem.device_x)
+    first, second = forward_factors(model, params, problem.device_x)
     if not array_checks.is_concrete(*params, l2):
         raise TypeError("`params` or `l2` is traced: duality_gap runs on the host. Call it outside "
                         "of jit, vmap and grad")  # fmt: skip
@@ -116,7 +118,7 @@ def duality_gap(
     hidden, readout = (np.asarray(p, float) for p in params)
     value, outputs = loss_above(objective, hidden, readout, l2, (first, second))
     # f = s_2 w relu(s_1 u . x): a unit of |alpha| = 1 costs 2 lambda / (s_1 s_2).
-    objective = prepare(x, y, l2, loss, reduction, 1 / (first * second))
+    objective = objective.with_cost(l2, first * second)
     if not objective.c > 0:
         return DualityGap(value, 0.0, value, "converged")  # no loss is negative
     q = objective.loss.pull(objective.y, outputs)
@@ -124,22 +126,8 @@ def duality_gap(
         lengths = np.linalg.norm(hidden, axis=1)
         coef = np.abs(readout) * lengths * first * second * problem.scale
         net = Signed(unit_rows(hidden), np.where(readout < 0, -1.0, 1.0), coef)
-        q = search(objective, np.random.default_rng(0), Fit(net, np.inf, q, np.inf)).q
+        q = search(objective, np.random.default_rng(0), net).q
     goal = value * objective.samples * (1 - 1e-12)
     bound = lower_bound(objective, q, steps=steps, tol=1e-3, goal=goal)
     lower = max(min(bound.value / objective.samples * (1 - gamma(2)), value), 0.0)
     return DualityGap(value, lower, value - lower, bound.status)
-
-
-def _factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
-    """Return the factors s_1, s_2 of the forward pass; refuse models that have no such bound."""
-    spec = model.spec
-    two = model.neurons is not None  # two trained layers
-    if not two or spec.outputs is not None or spec.activation != HOMOGENEOUS["relu"]:
-        raise ValueError(
-            "`model` must be a two-layer ReLU network with one output, homogeneous_mlp((width,)); "
-            f"got widths {spec.widths}, outputs {spec.outputs}, {spec.activation}"
-        )
-    jax.eval_shape(model.apply, params, x)  # its errors say which shapes
-    first, second = (layer.scale for layer in spec.layers(x.shape[1]))
-    return first, second

@@ -21,7 +21,6 @@ from jaxtyping import Float
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap._numerics.arrays import cast
-from kernelgap._numerics.verified import gamma
 from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.registry import saveable
 from kernelgap.margins.best_network import Interrupted
@@ -210,12 +209,14 @@ def _nets(
                         "vmap and grad")  # fmt: skip
     max_iterations = checks.integer(max_iterations, "max_iterations", minimum=0)
     checks.number(tol, "tol", minimum=0, exclusive=True)
-    objectives = [prepare(x, y, float(l2), loss, reduction) for l2 in strengths]
+    prepared = prepare(x, y, loss, reduction)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
-    fit, nets = None, []
-    for l2, objective in zip(strengths, objectives, strict=True):
-        fit = search(objective, rng, fit)
-        nets.append(_certified(objective, fit, float(l2), max_iterations, tol))
+    start, nets = None, []
+    for l2 in map(float, strengths):
+        objective = prepared.with_cost(l2)
+        fit = search(objective, rng, start)
+        nets.append(_certified(objective, fit, l2, max_iterations, tol))
+        start = fit.net
     return tuple(nets)
 
 
@@ -237,8 +238,8 @@ def _certified(
         goal = value * objective.samples / (1 + 0.9 * tol)
         return net(lower_bound(objective, fit.q, steps=max_iterations, tol=tol, goal=goal))
     except KeyboardInterrupt as stop:
-        x, y, c = objective.problem.x, objective.y, objective.c * (1 - gamma(16))
-        raise Interrupted(net(bound_on_ray(x, y, objective.loss, c, fit.q))) from stop
+        x, y = objective.problem.x, objective.y
+        raise Interrupted(net(bound_on_ray(x, y, objective.loss, objective.c, fit.q))) from stop
 
 
 def _params(objective: Objective, fit: Fit, l2: float) -> tuple[Params, float]:

@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+import jax
 import numpy as np
 
 from kernelgap._numerics import checks
@@ -10,7 +11,10 @@ from kernelgap._numerics.verified import above, gamma
 from kernelgap.margins.certify.loss_bound import LossBound, bound_loss
 from kernelgap.margins.losses import ConvexLoss, Name, convex_loss, smooth_hinge
 from kernelgap.margins.problem import Problem, prepare_problem
-from kernelgap.margins.search.fitting import Fit, fit_hinge, least_loss, no_units
+from kernelgap.margins.search.fitting import Fit, Signed, fit_hinge, least_loss, no_units
+from kernelgap.models import Model, Params
+from kernelgap.models.activations import HOMOGENEOUS
+from kernelgap.models.model import check_layers
 from kernelgap.typing import ArrayLike
 
 Reduction = Literal["mean", "sum"]
@@ -23,37 +27,51 @@ _HINGES = (0.1, 0.03, 0.01, 0.003, 0.001)  # smoothing of the hinge loss, over i
 class Objective(NamedTuple):
     """A prepared problem: targets, loss, and what a unit costs for the scaled inputs.
 
-    The sum of the losses plus c ||alpha||_1 is minimised, which is `samples` times L.
+    The sum of the losses plus c ||alpha||_1 is minimised, which is `samples` times L; c is rounded
+    down, and 0 until `with_cost`.
     """
 
     problem: Problem
     y: np.ndarray
     loss: ConvexLoss
-    c: float
     samples: int
+    c: float = 0.0
+
+    def with_cost(self, l2: float, scale: float = 1.0) -> "Objective":
+        """Return the problem for a strength, and for outputs of `scale` times w relu(u.x)."""
+        cost = 2 * l2 * self.samples / (scale * self.problem.scale)
+        return self._replace(c=cost * (1 - gamma(16)))
 
 
-def prepare(
-    x: ArrayLike,
-    y: ArrayLike,
-    l2: float,
-    loss: Name,
-    reduction: Reduction,
-    cost: float = 1.0,
-) -> Objective:
-    """Check the arguments; `cost` is the norm squared over 2 of a unit with ``|alpha| = 1``."""
+def prepare(x: ArrayLike, y: ArrayLike, loss: Name, reduction: Reduction) -> Objective:
+    """Check data, loss and reduction."""
     checks.choice(loss, "loss", ("logistic", "squared", "hinge"))
     checks.choice(reduction, "reduction", ("mean", "sum"))
     chosen = convex_loss(loss)
     problem = prepare_problem(x, y, labels=chosen.labels)
     samples = len(problem.y) if reduction == "mean" else 1
-    return Objective(problem, problem.y, chosen, 2 * l2 * samples * cost / problem.scale, samples)
+    return Objective(problem, problem.y, chosen, samples)
 
 
-def search(objective: Objective, rng: np.random.Generator, start: Fit | None) -> Fit:
+def forward_factors(model: Model, params: Params, x: jax.Array) -> tuple[float, float]:
+    """Return the factors s_1, s_2 of the forward pass; refuse models that have no such bound."""
+    check_layers(model)
+    spec = model.spec
+    two = model.neurons is not None  # two trained layers
+    if not two or spec.outputs is not None or spec.activation != HOMOGENEOUS["relu"]:
+        raise ValueError(
+            "`model` must be a two-layer ReLU network with one output, homogeneous_mlp((width,)); "
+            f"got widths {spec.widths}, outputs {spec.outputs}, {spec.activation}"
+        )
+    jax.eval_shape(model.apply, params, x)  # its errors say which shapes
+    first, second = (layer.scale for layer in spec.layers(x.shape[1]))
+    return first, second
+
+
+def search(objective: Objective, rng: np.random.Generator, start: Signed | None) -> Fit:
     """Return the best network found for the scaled inputs."""
     x, y, loss = objective.problem.x, objective.y, objective.loss
-    net = no_units(x.shape[1]) if start is None else start.net
+    net = no_units(x.shape[1]) if start is None else start
     stages = [loss] if loss.smooth else [smooth_hinge(s) for s in _HINGES]
     fit = None
     with single_blas_thread():
@@ -72,9 +90,8 @@ def lower_bound(
     objective: Objective, q: np.ndarray, *, steps: int, tol: float, goal: float = np.inf
 ) -> LossBound:
     """Return the lower bound on `samples` times L* from a dual point on."""
-    room = 1 - gamma(16)  # of the cost, which is rounded
     return bound_loss(
-        objective.problem.x, objective.y, objective.loss, objective.c * room, q,
+        objective.problem.x, objective.y, objective.loss, objective.c, q,
         steps=steps, tol=min(tol / 5, 1e-4), goal=goal,
     )  # fmt: skip
 

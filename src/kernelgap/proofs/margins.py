@@ -3,20 +3,19 @@
 import math
 import os
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
-import jax
 import numpy as np
 
 from kernelgap._numerics import array_checks, checks
 from kernelgap.margins import GlobalNet, MarginCertificate, UpperBound
+from kernelgap.margins.certify.loss_bound import best_multiple
 from kernelgap.margins.certify.multipliers import SideMultipliers
-from kernelgap.margins.problem import host_inputs, prepare_problem
+from kernelgap.margins.losses import Name
+from kernelgap.margins.objective import Reduction, forward_factors, loss_above, prepare
+from kernelgap.margins.problem import prepare_problem
 from kernelgap.models import Model, Params, homogeneous_mlp
-from kernelgap.models.activations import HOMOGENEOUS
-from kernelgap.models.model import check_layers
 from kernelgap.proofs.exact import exactly
-from kernelgap.proofs.losses import LOSSES, best_multiple, dual_point, dual_values, loss_values
 from kernelgap.proofs.verdict import Verdict, checked_path, write_first_proved
 from kernelgap.proofs.violation import multiplied, prove_violation
 from kernelgap.typing import ArrayLike
@@ -109,8 +108,8 @@ def write_loss(
     y: ArrayLike,
     *,
     l2: float,
-    loss: Literal["logistic", "squared", "hinge"] = "logistic",
-    reduction: Literal["mean", "sum"] = "mean",
+    loss: Name = "logistic",
+    reduction: Reduction = "mean",
     dual: ArrayLike | None = None,
     multipliers: tuple[SideMultipliers, ...] = (),
     overwrite: bool = False,
@@ -166,18 +165,14 @@ def write_loss(
     if not isinstance(net, tuple) or len(net) != 2:
         raise TypeError(f"`net` must be a pair (model, params); got {type(net).__name__}")
     model, params = net
-    checks.choice(loss, "loss", LOSSES)
-    checks.choice(reduction, "reduction", ("mean", "sum"))
+    objective = prepare(x, y, loss, reduction)
     checks.number(l2, "l2", minimum=0, exclusive=True)
-    inputs, device_x = host_inputs(x)
-    n = len(inputs)
-    check = array_checks.targets if loss == "squared" else array_checks.signs
-    check(y, n)
-    targets = np.asarray(y, np.float64)
-    scale = _scale(model, array_checks.parameters(params), device_x)
+    inputs, targets, convex = objective.problem.inputs, objective.y, objective.loss
+    n, samples = len(inputs), objective.samples
+    factors = forward_factors(model, array_checks.parameters(params), objective.problem.device_x)
+    scale = math.prod(factors)
     hidden, readout = (np.asarray(p, np.float64) for p in params)
-    samples = n if reduction == "mean" else 1
-    f = scale * (np.maximum(inputs @ hidden.T, 0) @ readout)
+    upper, f = loss_above(objective, hidden, readout, l2, factors)
     if dual is not None:
         array_checks.targets(dual, n, "dual")
     if multipliers and not (
@@ -187,14 +182,12 @@ def write_loss(
     ):
         raise TypeError("`multipliers` must be the two SideMultipliers of a bound for this q; "
                         f"got {multipliers!r:.60}")  # fmt: skip
-    q = dual_point(loss, f, targets) if dual is None else np.asarray(dual, np.float64)
+    q = convex.pull(targets, f) if dual is None else np.asarray(dual, np.float64)
     if not q.any() or (loss != "squared" and np.min(q * targets) < 0):
         what = "the dual point of this network" if dual is None else "`dual`"
         raise ValueError(
             f"`dual` must not be all zero, nor y_i q_i < 0 but for the squared loss; {what} is"
         )
-    squares = np.sum(hidden**2) + np.sum(readout**2)
-    upper = np.sum(loss_values(loss, f, targets)) / samples + l2 * squares
     data = {
         "x": exactly(inputs), "y": exactly(targets), "l2": exactly(l2), "reduction": reduction,
         "scale": exactly(scale),
@@ -204,9 +197,9 @@ def write_loss(
         proof = prove_violation(inputs, q, multipliers)
         for slack in _SLACKS:
             limit = 2 * l2 * samples / scale * (1 - slack)
-            factor = best_multiple(loss, q, targets, limit / max(proof.bound, 1e-300))
+            factor = best_multiple(convex, targets, q, limit / max(proof.bound, 1e-300))
             fields, factor = multiplied(proof.fields, factor)
-            values = dual_values(loss, factor * q, targets) / samples
+            values = convex.dual(targets, factor * q) / samples
             lower = np.sum(values) - slack * np.sum(np.abs(values))
             net = {"hidden": exactly(hidden), "readout": exactly(readout)}
             yield data | {
@@ -215,20 +208,6 @@ def write_loss(
             }
 
     return write_first_proved(path, f"{loss} loss", claims())
-
-
-def _scale(model: Model, params: Params, x: jax.Array) -> float:
-    """Return the product of the factors of the forward pass of a two-layer network."""
-    check_layers(model)
-    spec = model.spec
-    two = model.neurons is not None  # two trained layers
-    if not two or spec.outputs is not None or spec.activation != HOMOGENEOUS["relu"]:
-        raise ValueError(
-            "`model` must be a two-layer ReLU network with one output, homogeneous_mlp((width,)); "
-            f"got widths {spec.widths}, outputs {spec.outputs}, {spec.activation}"
-        )
-    jax.eval_shape(model.apply, params, x)  # its errors say which shapes
-    return math.prod(layer.scale for layer in spec.layers(x.shape[1]))
 
 
 def _labels(y: np.ndarray) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 import numpy as np
 
 from kernelgap.margins.certify.relaxation import (
-    Multipliers,
     Relaxation,
     Side,
     side_multipliers,
     views,
     weights_of,
 )
-from kernelgap.margins.certify.smoothed import Seen, look
+from kernelgap.margins.certify.smoothed import Seen, look, slopes_of
 from kernelgap.margins.certify.triangles import violated
 
 _REVIVED = 0.02  # shares that should grow start at most there
@@ -35,7 +34,7 @@ def reprice(
         seen = look(relaxation, side, p, m, smoothing)
         if seen is not None:
             side, weights = _partners(
-                relaxation, side, m, shares, weights, seen, min(_REVIVED, relative)
+                relaxation, side, shares, weights, seen, min(_REVIVED, relative)
             )
             kept = cuts > 0
             count = min(_ADDED * len(logs), _MOST * len(logs) - int(kept.sum()))
@@ -52,7 +51,6 @@ def reprice(
 def _partners(
     relaxation: Relaxation,
     side: Side,
-    m: Multipliers,
     shares: np.ndarray,
     weights: np.ndarray,
     seen: Seen,
@@ -62,11 +60,8 @@ def _partners(
     k = len(side.partners)
     if not k or not len(side.negative):
         return side, weights
-    # Derivatives by every T_ij, and by the shares of k_j r_j, T_0j and -T_0j, over p_j.
-    others, dv = relaxation.x[side.negative], seen.z @ seen.g / 2
-    along, squared = others @ dv[0], np.sum((others @ seen.g) * others, axis=1) / 2
-    direct = np.stack([-squared / relaxation.norms[side.negative], -along, along])
-    slopes = -dv[1:] @ others.T
+    dv, direct = slopes_of(relaxation, side, seen)
+    slopes = -dv[1:] @ relaxation.x[side.negative].T  # by every T_ij
     carried = np.zeros_like(slopes)
     np.put_along_axis(carried, side.partners, shares[3:], axis=0)
     # Shares of one point sum to 1: growth pays where the slope is below their average.

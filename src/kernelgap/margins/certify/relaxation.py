@@ -181,9 +181,12 @@ def _certified_side(relaxation: Relaxation, side: Side, p: np.ndarray, m: Multip
     excess = np.maximum(charged - p[side.negative], 0) + relative * (charged + p[side.negative])
     v_sizes = np.concatenate([[p @ norms], p[side.positive] * own]) + rows
     # Sums of absolute values: of K, and of the norms of what is multiplied with it.
-    absolute, lengths = sign_form(m.scales, m.triangles, m.weights, absolute=True), _lengths(z)
+    absolute, lengths = (
+        sign_form(m.scales, m.triangles, m.weights, absolute=True),
+        np.linalg.norm(z, axis=1),
+    )
     product = absolute @ lengths
-    left = _lengths(v - image) + relative * (v_sizes + product)
+    left = np.linalg.norm(v - image, axis=1) + relative * (v_sizes + product)
     form_error = relative * (lengths @ product / 2 + (m.quadratic * other**2).sum())
     negative = 0.0
     if len(m.weights):
@@ -196,10 +199,6 @@ def _certified_side(relaxation: Relaxation, side: Side, p: np.ndarray, m: Multip
     size = float(np.abs(terms).sum() + m.weights.sum())
     value = max(total + relative * size, 0.0) / 2
     return min(value, trivial) if np.isfinite(value) else trivial
-
-
-def _lengths(rows: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.sum(rows * rows, axis=1))
 
 
 def _solved(k: np.ndarray, v: np.ndarray, m: Multipliers) -> np.ndarray:

@@ -76,12 +76,11 @@ def _side(
         slopes, least = _towards_definite(m)
         out.triangles[:] = trivial * slopes
         return trivial * (2 - least), np.inf, gradient, np.zeros((x.shape[1],) * 2)
-    z, g = seen.z, seen.g
     constant = (m.scales.sum() - m.weights.sum()) / 2
     smooth, bound = (constant + seen.top) / 2, (constant + max(seen.largest, 0.0)) / 2
 
     # d(bound) = (sum dt - sum dmu) / 4 + <g, dH> / 2 with g = d(top)/dH.
-    dv, moments = z @ g / 2, seen.moments
+    moments = seen.moments
     dt = (1 - np.diagonal(moments)) / 4
     if len(m.weights):
         heights = scaled(m.scales, m.triangles)
@@ -90,14 +89,12 @@ def _side(
         shares_of_t = dmu * now.triangles * heights**2
         dt = dt + m.triangles.sums(shares_of_t, len(dt)) / m.scales**2
     out.logs[:] = dt * m.scales
-    along, squared = others @ dv[0], np.sum((others @ g) * others, axis=1) / 2
+    dv, direct = slopes_of(relaxation, side, seen)
     if len(side.positive) <= 16 * len(side.partners):
         paid = -np.take_along_axis(dv[1:] @ others.T, side.partners, axis=0)
     else:
         paid = -np.sum(dv[1:][side.partners] * others, axis=2)
-    d_shares = np.concatenate(
-        [np.stack([-squared / relaxation.norms[side.negative], -along, along]), paid]
-    )
+    d_shares = np.concatenate([direct, paid])
     dp = side.sign * relaxation.signs * (x @ dv[0])
     dp[side.positive] += out.logs[1:] / p[side.positive] + np.sum(dv[1:] * points, axis=1)
     dp[side.negative] += np.sum(d_shares * shares, axis=0)
@@ -127,6 +124,13 @@ def look(
         return None
     top, largest, g = smooth_eigenvalue(h, smoothing)
     return Seen(h, top, largest, g, z, z @ g @ z.T)
+
+
+def slopes_of(relaxation: Relaxation, side: Side, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives by V, and by the shares of k_j r_j, T_0j and -T_0j, over p_j."""
+    others, dv = relaxation.x[side.negative], seen.z @ seen.g / 2
+    along, squared = others @ dv[0], np.sum((others @ seen.g) * others, axis=1) / 2
+    return dv, np.stack([-squared / relaxation.norms[side.negative], -along, along])
 
 
 def _towards_definite(m: Multipliers) -> tuple[np.ndarray, float]:

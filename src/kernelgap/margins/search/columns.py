@@ -16,8 +16,8 @@ from kernelgap.margins.search.climb import ascend_units
 
 _ROWS = 600  # rows up to which the programme is solved with all of them at once
 _SAME = 1e-10  # 1 - cosine below which two directions count as one
-_ADDED = 48  # most units added at a time
-_APART = 1e-4  # 1 - cosine between units added at a time
+ADDED = 48  # most units added at a time
+APART = 1e-4  # 1 - cosine between units added at a time
 _STARTS = 128  # random starts of the search, and data points among the starts
 
 
@@ -158,11 +158,12 @@ def column_generation(
         middle = (current.weights + centre.weights) / 2
         fresh = []
         for weights in (current.weights, middle):
-            units, values = _search(x, y, weights, current.units, rng, dtype, steps)
+            units, sums = search_units(x, weights * y, current.units, rng, dtype, steps)
+            values = np.abs(sums)
             if values[0] < centre.violation:
                 centre = DualPoint(weights, float(values[0]))
             violating = units[values > current.margin * (1 + tol)]
-            fresh.append(distinct(violating[: 8 * _ADDED], _APART)[:_ADDED])
+            fresh.append(distinct(violating[: 8 * ADDED], APART)[:ADDED])
         if not len(fresh[0]) + len(fresh[1]):
             break
         better = best_over(x, y, np.vstack([current.units, *fresh]))
@@ -174,25 +175,23 @@ def column_generation(
     return current, centre
 
 
-def _search(
+def search_units(
     x: np.ndarray,
-    y: np.ndarray,
-    weights: np.ndarray,
+    q: np.ndarray,
     active: np.ndarray,
     rng: np.random.Generator,
     dtype: np.dtype,
     steps: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Search units for q = p o y from data points, random and active units; best first."""
-    q = weights * y
+    """Search units from data points, random and active units; best first, with sum_i q_i relu."""
     points = rng.permutation(len(x))[:_STARTS]
     random = rng.standard_normal((_STARTS, x.shape[1]))
     starts = unit_rows(np.concatenate([x[points], random, active]))
-    moved = ascend_units(x.astype(dtype), q, starts, steps=steps, kept=_ADDED)
+    moved = ascend_units(x.astype(dtype), q, starts, steps=steps, kept=ADDED)
     units = unit_rows(moved.astype(float))
-    values = np.abs(np.maximum(units @ x.T, 0) @ q)
-    order = np.argsort(-values)
-    return units[order], values[order]
+    sums = np.maximum(units @ x.T, 0) @ q
+    order = np.argsort(-np.abs(sums))
+    return units[order], sums[order]
 
 
 def distinct(units: np.ndarray, spread: float = _SAME) -> np.ndarray:

@@ -12,12 +12,11 @@ import numpy as np
 from scipy.optimize import linprog, nnls
 
 from kernelgap.margins.losses import ConvexLoss
-from kernelgap.margins.search.climb import Adam, ascend_units, random_nets
-from kernelgap.margins.search.columns import distinct, unit_rows
+from kernelgap.margins.search.climb import Adam, random_nets
+from kernelgap.margins.search.columns import ADDED, APART, distinct, search_units, unit_rows
 
-_STARTS = 128  # random starts of the search for units, and data points among the starts
-_ADDED = 48  # most units added at a time
-_APART = 1e-4  # 1 - cosine between units added at a time
+_POINTS = 128  # data points among the first units
+_CLIMB = 100  # steps of the search for units
 _NEWTON = 60  # most steps of a fit
 _MOVE = 3  # rounds between gradient steps on all parameters
 _RATES = (0.1, 0.002)  # first and last step size of Adam from random weights, over their size
@@ -50,12 +49,11 @@ def no_units(d: int) -> Signed:
 
 
 class Fit(NamedTuple):
-    """A network, its loss and dual point q, and the largest violation found, over c."""
+    """A network, its loss and dual point q."""
 
     net: Signed
     loss: float
     q: np.ndarray
-    violation: float
 
 
 def least_loss(
@@ -88,7 +86,7 @@ def least_loss(
         tol: The relative violation of c from which units are added.
     """
     n, d = x.shape
-    units = [x[rng.permutation(n)[:_STARTS]]]
+    units = [x[rng.permutation(n)[:_POINTS]]]
     for _ in range(restarts):
         random = random_nets(rng, 1, width, d)
         theta = np.concatenate([random.readout[0][:, None], random.hidden[0]], axis=1)
@@ -98,20 +96,11 @@ def least_loss(
     net = start.joined(np.concatenate([first, first]), np.repeat([1.0, -1.0], len(first)))
     best = _fitted(x, y, loss, c, net)
     for k in range(rounds):
-        candidates = np.concatenate(
-            [x[rng.permutation(n)[:_STARTS]], rng.standard_normal((_STARTS, d)), best.net.units]
-        )
-        moved = unit_rows(ascend_units(x, best.q, unit_rows(candidates), steps=100, kept=_ADDED))
-        pulls = np.maximum(moved @ x.T, 0) @ best.q
-        order = np.argsort(-np.abs(pulls))
-        moved, pulls = moved[order], pulls[order]
-        best = best._replace(violation=float(abs(pulls[0])) / c)
-        if best.violation <= 1 + tol:
+        moved, sums = search_units(x, best.q, best.net.units, rng, x.dtype, _CLIMB)
+        if abs(sums[0]) <= c * (1 + tol):
             break
-        hit = np.abs(pulls) > c * (1 + tol / 10)
-        moved, pulls = moved[hit], pulls[hit]
-        apart = ~np.tril(moved @ moved.T > 1 - _APART, -1).any(axis=1)
-        net = best.net.joined(moved[apart][:_ADDED], np.sign(pulls[apart][:_ADDED]))
+        added = distinct(moved[np.abs(sums) > c * (1 + tol / 10)], APART)[:ADDED]
+        net = best.net.joined(added, np.sign(np.maximum(added @ x.T, 0) @ best.q))
         if k % _MOVE == 1 and len(best.net.coef):
             root = np.sqrt(best.net.coef)[:, None]
             theta = root * np.concatenate([best.net.signs[:, None], best.net.units], axis=1)
@@ -132,7 +121,7 @@ def _fitted(x: np.ndarray, y: np.ndarray, loss: ConvexLoss, c: float, net: Signe
     kept = coef > 1e-6 * np.max(coef, initial=1e-300)
     net = Signed(net.units[kept], net.signs[kept], coef[kept])
     value = float(loss.value(y, net.outputs(x)).sum() + c * net.coef.sum())
-    return Fit(net, value, q, np.inf)
+    return Fit(net, value, q)
 
 
 def _fit_by_newton(
