@@ -59,6 +59,9 @@ GIVEN = {
         "train_loss": 0.1, "n": 100, "norm_sum": 1.0, "largest_target": 1.0,
     },
     "bounds.uniform_gram_bound": {"n": 10, "d": 3},
+    "bounds.xor_span_bound": {
+        "kernel": kg.kernels.ntk(net), "centers": kg.datasets.xor_noise(key, 5, 4).x
+    },
     "bounds.two_layer_margin_bound": {"margin": 0.1, "n": 100, "radius": 2.0},
     "datasets.digits": {},
     "datasets.even_moments": {"x": x},

@@ -13,7 +13,7 @@ from scipy.optimize import linprog
 import kernelgap as kg
 from helpers import eps, x64
 from kernelgap.margins import best_network, max_margin
-from kernelgap.margins.best_network import margin_below
+from kernelgap.margins.certificate import margin_below
 from kernelgap.margins.search import climb, columns, networks
 from kernelgap.margins.search.units import ascend
 
@@ -180,7 +180,9 @@ def test_climbing_keeps_the_best_iterate_and_zero_units():
 
     def ascend(nets, pair, steps):
         pairs = np.array([pair] * 2)
-        return climb.ascend_margin(nets, x, y, temperatures=pairs, rates=pairs, steps=steps)
+        return climb.ascend_margin(
+            nets, x[None], y[None], temperatures=pairs, rates=pairs, steps=steps
+        )
 
     short, long = (ascend(nets, (0.1, 0.001), steps) for steps in (1, 300))
     # From there, steps far too long only do harm; the start is what comes back.
@@ -215,7 +217,9 @@ def test_a_climb_follows_the_gradient(seed):
         behind[index] -= 1e-5
         derivative[index] = (smoothed(ahead) - smoothed(behind)) / 2e-5
     temperatures = np.full((1, 2), t)
-    moved = climb.ascend_margin(nets, x, y, temperatures=temperatures, rates=pair, steps=2)
+    moved = climb.ascend_margin(
+        nets, x[None], y[None], temperatures=temperatures, rates=pair, steps=2
+    )
     moved = np.concatenate([moved.readout[0][:, None], moved.hidden[0]], axis=1)
     clear = np.abs(derivative) > 1e-4
     assert clear.sum() >= 8
@@ -368,3 +372,35 @@ def test_nothing_is_checked_or_scaled_twice(monkeypatch):
     x, y = random_problem(5, 10, 3)
     assert max_margin(x, y, key=jax.random.key(0), **QUICK).status == "converged"
     assert len(calls) == 1
+
+
+def test_a_start_is_never_lost():
+    """The planted net is the largest-margin one on most samples, and random starts miss it."""
+    x, y = kg.datasets.xor_noise(jax.random.key(3), 60, 30)
+    start = kg.datasets.planted_xor(30)
+    quick = {"key": jax.random.key(0), "width": 2, "restarts": 1, "steps": 1, "rounds": 0}
+    without = max_margin(x, y, upper=False, **quick)
+    best = max_margin(x, y, start=start, upper=False, **quick)
+    assert best.lower >= 1 / 8 * (1 - 1e-6) > without.lower
+    few = max_margin(x[:20], y[:20], start=start, upper=False, **quick)  # n < d: another basis
+    assert few.lower >= 1 / 8 * (1 - 1e-6)
+
+
+@pytest.mark.parametrize(
+    "start", [(jnp.ones((3, 4)), jnp.ones(2)), jnp.ones((3, 2)), (jnp.ones(2),)]
+)
+def test_a_start_of_another_shape_is_refused(start):
+    with pytest.raises(ValueError, match=r"`start` must be \(hidden, readout\)"):
+        max_margin(jnp.eye(2), jnp.array([1.0, -1.0]), key=jax.random.key(0), start=start)
+
+
+def test_several_data_sets_at_once_are_searched_as_each_alone():
+    data = [kg.datasets.xor_noise(jax.random.key(k), 24, 6) for k in range(3)]
+    keys, start = list(jax.random.split(jax.random.key(9), 3)), kg.datasets.planted_xor(6)
+    x, y = (np.stack([np.asarray(pair[k]) for pair in data]) for k in (0, 1))
+    nets = best_network.max_margins(x, y, keys=keys, restarts=2, rounds=2, start=start, certified=1)
+    for k, net in enumerate(nets):
+        alone = max_margin(*data[k], key=keys[k], restarts=2, rounds=2, start=start, upper=False)
+        assert net.lower == pytest.approx(alone.lower, rel=2e-3)
+        assert (net.upper < np.inf) == (k == 0)
+    assert nets[0].lower <= nets[0].upper

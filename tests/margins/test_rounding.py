@@ -9,7 +9,7 @@ import pytest
 
 import kernelgap as kg
 from helpers import x64
-from kernelgap.margins import best_network, gap, objective
+from kernelgap.margins import certificate, gap, objective
 from kernelgap.margins.certify import (
     cone_bounds,
     cones,
@@ -48,7 +48,7 @@ def network(seed):
 def margin_is_above(seed):
     hidden, readout, x, y, outputs = network(seed)
     least = min(abs(f) for f in outputs) / exact_squares(hidden, readout)
-    return Fraction(best_network.margin_below(hidden, readout, x, y)) <= least
+    return Fraction(certificate.margin_below(hidden, readout, x, y)) <= least
 
 
 def single_point(seed):
@@ -133,7 +133,7 @@ def test_certificates_hold_in_exact_arithmetic(law):
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_without_rounding_constants_every_law_fails(law, monkeypatch):
     for module in (
-        best_network,
+        certificate,
         gap,
         objective,
         loss_bound,
@@ -163,4 +163,4 @@ def test_rounding_costs_next_to_nothing():
         hidden, readout, data, y, outputs = network(seed)
         least = float(min(abs(f) for f in outputs) / exact_squares(hidden, readout))
         size = np.linalg.norm(data, axis=1).max()
-        assert best_network.margin_below(hidden, readout, data, y) >= least - 1e-13 * size
+        assert certificate.margin_below(hidden, readout, data, y) >= least - 1e-13 * size

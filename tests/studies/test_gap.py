@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 TINY = {
     "dims": (4, 6), "net_ratios": (2, 8), "svm_ratios": (0.5, 2), "span_ratios": (0.5, 2),
+    "margin_ratios": (2, 8), "certified_ratios": (8,), "rounds": 1,
     "seeds": 3, "n_test": 300, "width": 16, "steps": 60,
 }  # fmt: skip
 
@@ -33,6 +34,8 @@ def small():
     config = gap.GapConfig(
         dims=(20,),
         net_ratios=(2, 8),
+        margin_ratios=(2, 4),
+        certified_ratios=(4,),
         svm_ratios=(0.25, 1, 2),
         span_ratios=(0.25, 0.75),
         n_test=4000,
@@ -47,6 +50,8 @@ def test_the_gap_is_there(small):
     assert abs(error["svm", 100].value - 0.43) < 0.03  # n = d^2 / 4
     assert abs(error["svm", 400].value - 0.13) < 0.03  # n = d^2
     assert error["svm", 800].value < 0.005  # n = 2 d^2
+    assert error["max_margin", 40].value > 0.25
+    assert error["max_margin", 80].value < 0.03  # n = 4d: mostly the planted net
     assert abs(error["span", 100].value - 0.42) < 0.04
     assert error["span", 300].value < 0.005
     for e in error.values():
@@ -56,8 +61,22 @@ def test_the_gap_is_there(small):
     assert len(gaps) == 3
 
 
+def test_what_is_proved(small):
+    floor = {e.keys["n"]: e.value for e in small.select("squared_error")}
+    assert floor[100] > 0.9  # n = d^2 / 4: no beta
+    assert floor[300] < 0.1
+    (ratio,) = small.select("largest_upper_over_lower")
+    assert 1 <= ratio.value < 1.03
+    for row in small.rows:
+        certified = row["learner"] == "max_margin" and row["n"] == 80 and row["seed"] == 0
+        assert np.isfinite(row["upper"]) == certified
+        assert not certified or row["margin"] <= row["upper"]
+        if row["learner"] == "max_margin":
+            assert row["margin"] >= 1 / 8 * (1 - 1e-6)  # the planted net's, from which it starts
+
+
 def test_rows(tiny):
-    assert len(tiny.rows) == 2 * 2 * 3 * 3
+    assert len(tiny.rows) == 2 * 2 * 4 * 3
     for row in tiny.rows:
         assert 0 <= row["error"] <= 1
     nets = [r for r in tiny.rows if r["learner"] == "net"]
@@ -86,8 +105,8 @@ def test_table_figure_and_pandas(tiny):
         assert word in table
     assert table in repr(tiny)
     figure = tiny.plot()
-    assert [ax.get_xlabel() for ax in figure.axes] == ["n / d", "n / d²", "d"]
-    assert tiny.to_pandas().shape == (36, 8)
+    assert [ax.get_xlabel() for ax in figure.axes] == ["n / d", "n / d²", "d", "n / d"]
+    assert tiny.to_pandas().shape == (48, 10)
 
 
 class _Stop(Exception):

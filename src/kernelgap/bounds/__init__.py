@@ -7,6 +7,10 @@ On the error on fresh data:
 - `lazy_bound`: nets near their initial parameters;
 - `squared_loss_bound`: the squared loss of a ReLU layer with fixed output signs (paper B).
 
+On the squared error of every predictor in the span of kernel functions, on paper A's data:
+
+- `xor_span_bound`: the exact minimum, from the law of the distribution.
+
 On the eigenvalues of a Gram matrix:
 
 - `eigenvalue_enclosure`: proven ends of the spectrum of any one;
@@ -29,6 +33,7 @@ from kernelgap.bounds.gram_bounds import (
 from kernelgap.bounds.kernel_bounds import kernel_margin_bound, leave_one_out
 from kernelgap.bounds.lazy import lazy_bound
 from kernelgap.bounds.net_bounds import deep_margin_bound, two_layer_margin_bound
+from kernelgap.bounds.xor_span import SpanBound as SpanBound, xor_span_bound
 
 __all__ = [
     "deep_margin_bound",
@@ -41,4 +46,5 @@ __all__ = [
     "squared_loss_bound",
     "two_layer_margin_bound",
     "uniform_gram_bound",
+    "xor_span_bound",
 ]

@@ -14,11 +14,8 @@ All but the last two are for two layers, one output and ReLU. Results say in `st
 ended; Ctrl-C in `max_margin` raises `Interrupted` with the best network until then.
 """
 
-from kernelgap.margins.best_network import (
-    Interrupted,
-    MarginCertificate as MarginCertificate,
-    max_margin,
-)
+from kernelgap.margins.best_network import Interrupted, max_margin
+from kernelgap.margins.certificate import MarginCertificate as MarginCertificate
 from kernelgap.margins.certify.multipliers import SideMultipliers as SideMultipliers
 from kernelgap.margins.certify.weak_duality import (
     UpperBound as UpperBound,

@@ -5,71 +5,29 @@ lower bound; weights p of the simplex on the samples give an upper bound (`upper
 evaluated in float64 with room for rounding, so that lower <= gamma* <= upper.
 """
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
-from jaxtyping import Float
 
 from kernelgap._numerics import array_checks, checks
-from kernelgap._numerics.arrays import cast
-from kernelgap._numerics.verified import gamma
-from kernelgap._support.display import compact_repr, html_repr
 from kernelgap._support.extras import progress_bar
-from kernelgap._support.registry import saveable
-from kernelgap.margins.certify.multipliers import SideMultipliers
-from kernelgap.margins.certify.results import UpperBound
+from kernelgap.margins.certificate import (
+    MarginCertificate,
+    certify_network,
+    inseparable,
+    with_bound,
+)
 from kernelgap.margins.certify.weak_duality import bound_margin, bound_with_units
-from kernelgap.margins.problem import Problem, prepare_problem
-from kernelgap.margins.search.columns import DualPoint, UnitNetwork, best_over
+from kernelgap.margins.problem import prepare_problem
+from kernelgap.margins.search.columns import best_over
 from kernelgap.margins.search.networks import search_networks
 from kernelgap.models import Params
-from kernelgap.typing import ArrayLike, DTypeLike, Key
+from kernelgap.typing import ArrayLike, Key
 
 _CLOSE = 5e-4  # ratio - 1 that is not improved any further
 _PROVED = 1e-3  # nor, where cutting planes found both ends, this
-
-
-@saveable(lower="", upper="", ratio="", params=("md", "m"), weights="n")
-class MarginCertificate(NamedTuple):
-    """lower <= gamma* <= upper for the best normalised margin gamma* of any width.
-
-    Attributes:
-        lower: Normalised margin of `params`, a lower bound in spite of rounding; 0 where no
-            network with a positive margin was found.
-        upper: An upper bound in spite of rounding; inf where none was asked for.
-        ratio: `upper / lower`: 1 if equal, inf if only lower is 0.
-        params: Parameters of `models.homogeneous_mlp((units,))`, ||Theta|| = 1, with balanced
-            units; zero where `lower` is 0, the best network of the unit ball if nothing separates
-            the data.
-        weights: (n,) the weights p of the simplex that prove `upper`; where none was asked for,
-            the dual weights of the linear programme over the network's units.
-        status: How both halves ended. `"converged"`: a network, and an upper bound to its
-            tolerance. `"inseparable"`: a zero row or one point with both labels proves that no
-            network has a positive margin. `"no_network"`: the search met none with a positive
-            margin. `"lower_only"`: no upper bound was asked for, or it was interrupted.
-            `"max_iterations"` or `"solver_failed"`: the minimisation of the upper bound ended so;
-            both bounds hold, and `upper` may be loose.
-        multipliers: The `SideMultipliers` that prove `upper`, as in `ViolationBound`; () where it
-            was enumerated, and where none was asked for. A proof file needs them.
-    """
-
-    lower: float
-    upper: float
-    ratio: float
-    params: Params
-    weights: Float[np.ndarray, " n"]
-    status: Literal[
-        "converged", "inseparable", "no_network", "lower_only", "max_iterations", "solver_failed"
-    ]
-    multipliers: tuple[SideMultipliers, ...] = ()
-
-    __repr__ = compact_repr
-    _repr_html_ = html_repr
-
-    def _entries(self) -> dict[str, Any]:
-        numbers = {"lower": self.lower, "upper": self.upper, "ratio": self.ratio}
-        return numbers | {"units": self.params[1].shape[0], "status": self.status}
 
 
 class Interrupted(KeyboardInterrupt):
@@ -100,6 +58,7 @@ def max_margin(
     restarts: int = 4,
     steps: int | None = None,
     rounds: int = 3,
+    start: Params | None = None,
     upper: bool = True,
     progress: bool = False,
 ) -> MarginCertificate:
@@ -131,6 +90,8 @@ def max_margin(
         steps: Number of steps of a climb in step 1, twice those in step 3; None takes 3n, but at
             least 1000 and at most 2000.
         rounds: Number of rounds of step 3, at least 0.
+        start: Parameters ``(hidden, readout)`` of shapes (m, d) and (m,), of a network whose units
+            join those of step 1: the margin found is at least its own, up to rounding.
         upper: False skips the upper bound, which takes half of the time or more.
         progress: Show a bar over the stages on stderr (extra `studies`).
 
@@ -164,36 +125,34 @@ def max_margin(
     if steps is not None:
         steps = checks.integer(steps, "steps", minimum=1)
     rounds = checks.integer(rounds, "rounds", minimum=0)
+    given = None if start is None else _checked_start(start, d)
     if problem.conflict is not None:  # there is nothing to search for
-        high = bound_margin(problem).value if upper else float(np.inf)
-        params = _zero_network(d, problem.dtype)
-        weights = problem.conflict.weights
-        return MarginCertificate(0.0, high, _ratio(0.0, high), params, weights, "inseparable")
+        return inseparable(problem, bound_margin(problem).value if upper else float(np.inf))
     networks = search_networks(
-        problem, key, width=width, restarts=restarts, rounds=rounds,
-        steps=steps or int(np.clip(3 * n, 1000, 2000)),
+        [problem], [key], width=width, restarts=restarts, rounds=rounds,
+        steps=steps or _usual_steps(n), start=given,
     )  # fmt: skip
     with progress_bar(
         1 + rounds + bool(upper), "max_margin", unit="stage", enabled=progress
     ) as stages:
-        network, dual = next(networks)
-        best, bound = _certificate(network, dual, problem, None), None
+        ((network, dual),) = next(networks)
+        best, bound = certify_network(network, dual, problem, None), None
         stages.update()
         try:
             units = network.units[:0]
             if upper:  # a start from dual weights was slower, not tighter
                 goal = (1 + _CLOSE) * best.lower
                 bound, units = bound_with_units(problem, network.units, goal=goal)
-                best = _with_bound(best, bound)
+                best = with_bound(best, bound)
                 if len(units) and best.ratio > 1 + _CLOSE:  # the cutting planes' own network
-                    other = _certificate(
+                    other = certify_network(
                         best_over(problem.x, problem.y, units), dual, problem, bound
                     )
                     best = max(best, other, key=lambda certificate: certificate.lower)
                 stages.update()
             left, close = rounds, 1 + (_PROVED if len(units) else _CLOSE)
             while left and best.ratio > close and (better := next(networks, None)):
-                better = _certificate(*better, problem, bound)
+                better = certify_network(*better[0], problem, bound)
                 best = max(best, better, key=lambda certificate: certificate.lower)
                 stages.update()
                 left -= 1
@@ -203,59 +162,50 @@ def max_margin(
     return best
 
 
-def _certificate(
-    network: UnitNetwork, dual: DualPoint, problem: Problem, bound: UpperBound | None
-) -> MarginCertificate:
-    """The certificate of a network for the scaled inputs, with an upper bound if there is one."""
-    params, lower = _balanced(network, problem)
-    high = float(np.inf)
-    ratio, status = _ratio(lower, high), "lower_only" if lower > 0 else "no_network"
-    best = MarginCertificate(lower * problem.scale, high, ratio, params, dual.weights, status)
-    return best if bound is None else _with_bound(best, bound)
+def max_margins(
+    x: Sequence[ArrayLike],
+    y: Sequence[ArrayLike],
+    *,
+    keys: Sequence[Key],
+    restarts: int,
+    rounds: int,
+    start: Params,
+    certified: int = 0,
+) -> list[MarginCertificate]:
+    """Return `max_margin` of data sets of one shape, in far less time together.
 
-
-def _with_bound(best: MarginCertificate, bound: UpperBound) -> MarginCertificate:
-    return best._replace(
-        upper=bound.value,
-        ratio=_ratio(best.lower, bound.value),
-        weights=bound.weights,
-        status=bound.status if best.lower > 0 else "no_network",
-        multipliers=bound.violation.multipliers,
-    )
-
-
-def _balanced(network: UnitNetwork, problem: Problem) -> tuple[Params, float]:
-    """Balanced parameters of norm 1 in the problem's dtype, and a lower bound of their margin."""
-    size = np.sqrt(np.abs(network.coef) / max(2 * np.sum(np.abs(network.coef)), 1e-300))
-    hidden = cast(size[:, None] * network.units, problem.dtype)
-    readout = cast(np.sign(network.coef) * size, problem.dtype)
-    lower = margin_below(hidden, readout, problem.x, problem.y) if len(size) else 0.0
-    if not lower > 0:
-        return _zero_network(problem.x.shape[1], problem.dtype), 0.0
-    return (hidden, readout), lower
-
-
-def _zero_network(d: int, dtype: DTypeLike) -> Params:
-    return jnp.zeros((1, d), dtype), jnp.zeros(1, dtype)
-
-
-def margin_below(hidden: ArrayLike, readout: ArrayLike, x: np.ndarray, y: np.ndarray) -> float:
-    """Return min_i y_i f(x_i) / ||Theta||^2 in float64, below the exact value despite rounding.
-
-    An output is a sum of products of sums, d + m + 2 roundings in all: it is off by at most gamma
-    times the sum of the absolute values, which ||x|| sum_j |w_j| ||u_j|| bounds. Twice as many, and
-    some more, leave room for the rounding of these bounds themselves.
+    Only the first `certified` of them get an upper bound.
     """
-    u, w = np.asarray(hidden, float), np.asarray(readout, float)
-    outputs = np.maximum(x @ u.T, 0) @ w
-    room = gamma(2 * (x.shape[1] + len(w) + 8))
-    error = room * np.linalg.norm(x, axis=1) * np.sum(np.abs(w) * np.linalg.norm(u, axis=1))
-    worst = np.min(y * outputs - error)
-    squares = np.sum(u * u) + np.sum(w * w)
-    return float(worst / squares * (1 - np.sign(worst) * gamma(2 * (u.size + len(w) + 8))))
+    problems = [prepare_problem(*data) for data in zip(x, y, strict=True)]
+    results = [inseparable(p, float(np.inf)) if p.conflict else None for p in problems]
+    left = [k for k, result in enumerate(results) if result is None]
+    if left:
+        n, d = problems[0].x.shape
+        *_, last = search_networks(
+            [problems[k] for k in left], [keys[k] for k in left], width=64, restarts=restarts,
+            rounds=rounds, steps=_usual_steps(n), start=_checked_start(start, d),
+        )  # fmt: skip
+        for k, networks in zip(left, last, strict=True):
+            best = certify_network(*networks, problems[k], None)
+            if k < certified:
+                goal = (1 + _CLOSE) * best.lower
+                best = with_bound(best, bound_with_units(problems[k], goal=goal)[0])
+            results[k] = best
+    return [result for result in results if result is not None]
 
 
-def _ratio(lower: float, upper: float) -> float:
-    if lower > 0:
-        return upper / lower
-    return 1.0 if upper <= 0 else float(np.inf)
+def _usual_steps(n: int) -> int:
+    return int(np.clip(3 * n, 1000, 2000))
+
+
+def _checked_start(start: Params, d: int) -> tuple[np.ndarray, np.ndarray]:
+    leaves = jax.tree.leaves(array_checks.parameters(start, "start"))
+    if not array_checks.is_concrete(*leaves):
+        raise TypeError("`start` is traced: max_margin runs on the host. Call it outside of jit, "
+                        "vmap and grad")  # fmt: skip
+    shapes = [leaf.shape for leaf in leaves]
+    if len(shapes) != 2 or len(shapes[1]) != 1 or shapes[0] != (*shapes[1], d):
+        raise ValueError(f"`start` must be (hidden, readout) of shapes (m, {d}) and (m,); "
+                         f"got {', '.join(map(str, shapes))}")  # fmt: skip
+    hidden, readout = (np.asarray(leaf, float) for leaf in leaves)
+    return hidden, readout

@@ -205,6 +205,48 @@ def slope(dims: Any, n: Any) -> np.ndarray:
     return log_n @ centred / (centred @ centred)
 
 
+_LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "d": lambda d: d,
+    "d log d": lambda d: d * np.log(d),
+    "d^2": np.square,
+}
+
+
+def law_likelihoods(dims: Any, n: Any, resampled: Any) -> dict[str, float]:
+    """Return the log-likelihoods of n = a d, a d log d and a d^2, less that of the best of them.
+
+    log n is Gaussian around the law, with the standard deviation of its resamples; a is the most
+    likely one. Dimensions whose n or resamples are not finite are left out; with fewer than two
+    left, or no deviation, all are NaN.
+
+    Args:
+        dims: Shape (dims,), each at least 2.
+        n: Shape (dims,).
+        resampled: Shape (resamples, dims), as of `bootstrap_crossings`.
+
+    Example:
+        >>> import numpy as np
+        >>> from kernelgap.studies.estimates import law_likelihoods
+        >>> dims, factors = np.array([10, 20, 40]), np.exp([[-0.1], [0.1]])
+        >>> law_likelihoods(dims, 3 * dims, 3 * dims * factors)["d"]
+        0.0
+    """
+    dims, n, resampled = (np.asarray(a, float) for a in (dims, n, resampled))
+    used = np.isfinite(n) & np.isfinite(resampled).all(axis=0)
+    deviation = np.std(np.log(np.where(used, resampled, 1)), axis=0)
+    used &= deviation > 0
+    if used.sum() < 2:
+        return dict.fromkeys(_LAWS, NAN)
+    weight = 1 / np.square(deviation[used])
+    values = {}
+    for name, law in _LAWS.items():
+        apart = np.log(n[used]) - np.log(law(dims[used]))
+        apart = apart - weight @ apart / weight.sum()
+        values[name] = -float(weight @ np.square(apart)) / 2
+    best = max(values.values())
+    return {name: value - best for name, value in values.items()}
+
+
 def paired_changes(
     values: Any, reference: Any, rng: np.random.Generator
 ) -> tuple[Interval, Interval]:

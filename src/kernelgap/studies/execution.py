@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -52,10 +53,11 @@ def checked_workers(
 def run_cells(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int) -> None:
     """Run cells on threads, then those that must run alone, one by one.
 
-    Threads suffice because compiling and running release the interpreter lock. When a cell fails or
+    Threads suffice because compiling and running release the interpreter lock. What holds it, such
+    as a search in NumPy, is one kind of cells of several, and kinds are mixed. When a cell fails or
     the user interrupts, running cells are finished and kept, and no further cell starts.
     """
-    shared = [] if workers == 1 else [cell for cell in cells if not cell.alone]
+    shared = [] if workers == 1 else _mixed([cell for cell in cells if not cell.alone])
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(work, cell) for cell in shared]
         try:
@@ -67,6 +69,18 @@ def run_cells(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int)
     for cell in cells:
         if workers == 1 or cell.alone:
             work(cell)
+
+
+def _mixed(cells: list[Cell]) -> list[Cell]:
+    """Spread the cells of each kind, the first part of their identity, over the whole run."""
+    total = Counter(cell.identity[0] for cell in cells)
+    before: Counter = Counter()
+    places = []
+    for cell in cells:
+        kind = cell.identity[0]
+        places.append((before[kind] + 0.5) / total[kind])
+        before[kind] += 1
+    return [cells[k] for k in sorted(range(len(cells)), key=places.__getitem__)]
 
 
 @contextmanager

@@ -2,10 +2,14 @@
 
 Paper A separates a weakly regularised ReLU net, which learns the XOR distribution with n = O(d)
 samples, from its neural tangent kernel, for which every predictor in the span of the n training
-inputs fails while n << d^2. The study measures both, on fresh data, for three learners:
+inputs fails while n << d^2. The study measures both, on fresh data, for four learners:
 
-- net: a two-layer ReLU net with annealed weak l2; svm: the hard-margin SVM of its NTK;
-- span: the best predictor in the span of the n kernel functions, fitted on a population sample.
+- max_margin: the two-layer ReLU net of largest normalised margin, of which the theorem speaks, as
+  far as a search finds it; a sample of points gets a proven bound on the margin of any width;
+- net: what training finds, by annealed weak l2;
+- svm: the hard-margin SVM of the net's NTK, with its duality gap;
+- span: the best predictor in the span of the n kernel functions, in squared error, and the proven
+  squared error of every beta. With sign noise both follow from the distribution itself.
 
 On `data="digits"` it draws the learning curves of net and svm on two classes of real digits.
 
@@ -15,24 +19,18 @@ References:
 """
 
 import dataclasses
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import jax
-import numpy as np
 
-from kernelgap import kernels
+from kernelgap import datasets, kernels
 from kernelgap.datasets import Dataset
-from kernelgap.studies import estimates, learners, seeds
-from kernelgap.studies.estimates import REAL, SHARE, Estimate, Row, means
+from kernelgap.studies import learners, seeds
+from kernelgap.studies.estimates import Row
 from kernelgap.studies.execution import Cell
+from kernelgap.studies.gap_summary import panels, summarize, tables
 from kernelgap.studies.options import Config, option
-from kernelgap.studies.panels import BLUE, GREEN, ORANGE, Curve, Panel
-from kernelgap.studies.study import Result, Study
-from kernelgap.studies.tables import Table, interval_text
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from kernelgap.studies.study import Study
 
 __all__ = ["STUDY", "GapConfig"]
 
@@ -63,17 +61,30 @@ class GapConfig(Config):
         (10, 20, 40, 80, 160, 240), "training sizes n (digits)", minimum=2, increasing=True
     )
     net_ratios: tuple[float, ...] = option(
-        (1, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 12), "n / d of the net (xor)", above=0, increasing=True
+        (1, 2, 2.5, 3, 3.5, 4, 5, 6, 8), "n / d of the net (xor)", above=0, increasing=True
     )
+    margin_ratios: tuple[float, ...] = option(
+        (2.25, 2.75, 3.25, 3.75), "n / d of the largest-margin net (xor)", above=0,
+        increasing=True,
+    )  # fmt: skip
     svm_ratios: tuple[float, ...] = option(
-        (0.125, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2), "n / d^2 of the kernel SVM (xor)", above=0,
+        (0.125, 0.25, 0.5, 0.75, 1, 1.25, 1.5), "n / d^2 of the kernel SVM (xor)", above=0,
         increasing=True,
     )  # fmt: skip
     span_ratios: tuple[float, ...] = option(
-        (0.125, 0.25, 0.4, 0.45, 0.5, 0.55, 0.6, 0.75, 1), "n / d^2 of the best in the span (xor)",
+        (0.125, 0.25, 0.4, 0.45, 0.5, 0.55, 0.6, 0.75), "n / d^2 of the best in the span (xor)",
         above=0, increasing=True,
     )  # fmt: skip
-    span_limit: int = option(80, "largest d for the best in the span, which costs most", minimum=1)
+    span_limit: int = option(80, "largest d for the best in the span", minimum=1)
+    margin_limit: int = option(80, "largest d for the largest-margin net", minimum=1)
+    certified: int = option(1, "seeds whose largest margin gets a proven upper bound", minimum=0)
+    certified_ratios: tuple[float, ...] = option(
+        (3.25, 3.75), "n / d of these bounds, of those of the largest-margin net", above=0,
+        increasing=True,
+    )  # fmt: skip
+    certified_limit: int = option(20, "largest d of these bounds", minimum=1)
+    restarts: int = option(4, "random starts of the search for the largest margin", minimum=1)
+    rounds: int = option(3, "most rounds of refinement of that search", minimum=0)
     seeds: int = option(10, "independent repetitions of each grid point", minimum=2)
     seed: int = option(0, "base of all random keys", minimum=0)
     n_test: int = option(10_000, "fresh test samples for each repetition (xor)", minimum=1)
@@ -83,15 +94,21 @@ class GapConfig(Config):
     l2s: tuple[float, ...] = option(
         (1e-2, 3e-3, 1e-3, 3e-4, 1e-4), "strengths of the weight decay", above=0, decreasing=True
     )
-    population: int = option(16, "population sample of the span, in multiples of n", minimum=1)
+    population: int = option(
+        16, "population sample of the span with Gaussian noise, in multiples of n", minimum=1
+    )
     target: float = option(0.1, "test error at which n is compared", above=0, maximum=0.5)
 
 
 _LARGE: dict[str, Any] = {
     "dims": (20, 40, 80, 160),
     "net_ratios": (1, 2, 3, 3.5, 4, 5, 6, 8),
+    "margin_ratios": (2.25, 2.75, 3, 3.25, 3.5, 3.75, 4),
     "svm_ratios": (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2),
     "span_ratios": (0.25, 0.45, 0.5, 0.55, 0.6, 0.75),
+    "certified_limit": 40,
+    "restarts": 8,
+    "rounds": 10,
     "seeds": 5,
     "width": 256,
     "population": 8,
@@ -101,6 +118,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "dims": (10, 20),
         "net_ratios": (1, 2, 3, 4, 6, 8),
+        "margin_ratios": (2, 3, 4),
+        "certified_ratios": (4,),
         "svm_ratios": (0.25, 0.5, 1, 1.5, 2),
         "span_ratios": (0.25, 0.45, 0.55, 0.75),
         "seeds": 5,
@@ -122,8 +141,10 @@ def _check(config: GapConfig) -> None:
 def _cells(config: GapConfig) -> list[Cell]:
     if config.data == "digits":
         return [Cell((learner, 64, n)) for learner in ("net", "svm") for n in config.sizes]
+    margin_dims = [d for d in config.dims if d <= config.margin_limit]
     span_dims = [d for d in config.dims if d <= config.span_limit]
     grids = {
+        "max_margin": [(d, r * d) for d in margin_dims for r in config.margin_ratios],
         "net": [(d, r * d) for d in config.dims for r in config.net_ratios],
         "svm": [(d, r * d**2) for d in config.dims for r in config.svm_ratios],
         "span": [(d, r * d**2) for d in span_dims for r in config.span_ratios],
@@ -132,7 +153,7 @@ def _cells(config: GapConfig) -> list[Cell]:
         (learner, d, max(2, round(n))) for learner, grid in grids.items() for d, n in grid
     ]
     return [
-        Cell(identity, alone=identity[0] != "net" and identity[2] >= learners.ALONE_FROM)
+        Cell(identity, alone=identity[0] in ("svm", "span") and identity[2] >= learners.ALONE_FROM)
         for identity in dict.fromkeys(identities)
     ]
 
@@ -153,133 +174,41 @@ def _run_cell(config: GapConfig, identity: tuple) -> list[Row]:
     if learner == "net":
         model = learners.two_layer_net(config.width)
         rows = learners.annealed_nets(model, other_keys, stream, n, test, config)
+    elif learner == "max_margin":
+        at = [max(2, round(ratio * d)) for ratio in config.certified_ratios]
+        certified = config.certified if d <= config.certified_limit and n in at else 0
+        start = datasets.planted_xor(d, signal=config.signal)
+        rows = learners.largest_margins(other_keys, train, test, start, certified, config)
     else:
-        kernel, parts = kernels.ntk(learners.KERNEL_NET), [seeds.each(train), seeds.each(test)]
-        if learner == "span":
-            parts.append(seeds.each(_sample(config, other_keys, config.population * n, d)))
-        fit = learners.kernel_svm if learner == "svm" else learners.kernel_span
-        rows = [fit(kernel, *sets) for sets in zip(*parts, strict=True)]
+        sets = zip(range(config.seeds), seeds.each(train), seeds.each(test), strict=True)
+        rows = [_kernel_row(config, learner, other_keys, *parts) for parts in sets]
     point = {"learner": learner, "d": d, "n": n}
     return [point | {"seed": seed} | row for seed, row in enumerate(rows)]
 
 
+def _kernel_row(
+    config: GapConfig, learner: str, keys: jax.Array, seed: int, train: Dataset, test: Dataset
+) -> Row:
+    kernel = kernels.ntk(learners.KERNEL_NET)
+    if learner == "svm":
+        return learners.kernel_svm(kernel, train, test)
+    if config.noise == "sign":
+        return learners.exact_span(kernel, train, test, config.signal)
+    n, d = train.x.shape
+    population = _sample(config, keys[seed : seed + 1], config.population * n, d)
+    return learners.kernel_span(kernel, train, test, *seeds.each(population))
+
+
 def _sample(config: GapConfig, keys: jax.Array, n: int, d: int, flip: float = 0.0) -> Dataset:
     """Draw n samples for each key, the first n of a stream, so that one program serves all n."""
-    ratios = {1: config.net_ratios, 2: config.svm_ratios}
-    longest = max(config.n_test, *(round(max(r) * d**power) for power, r in ratios.items()))
-    if d <= config.span_limit:
+    ratios = [(1, config.net_ratios), (1, config.margin_ratios), (2, config.svm_ratios)]
+    longest = max(config.n_test, *(round(max(r) * d**power) for power, r in ratios))
+    if d <= config.span_limit and config.noise == "gaussian":
         longest = max(longest, config.population * round(max(config.span_ratios) * d**2))
     stream = seeds.xor(
         keys, max(longest, n), d, signal=config.signal, noise=config.noise, flip=flip
     )
     return seeds.first(stream, n)
-
-
-def _summarize(config: GapConfig, rows: list[Row]) -> list[Estimate]:
-    by = ("learner", "d", "n")
-    results = means(rows, by, {"error": SHARE, "train_error": SHARE, "margin": REAL})
-    results += [
-        Estimate("largest_duality_gap", dict(zip(by, point, strict=True)),
-                 max(row["duality_gap"] for row in members))
-        for point, members in estimates.grouped(rows, by).items()
-    ]  # fmt: skip
-    rng = np.random.default_rng(config.seed)
-    for (learner,), mine in estimates.grouped(rows, ("learner",)).items():
-        crossings = {
-            d: estimates.n_at_target(curve, config.target, rng)
-            for (d,), curve in estimates.grouped(mine, ("d",)).items()
-        }
-        results += [
-            Estimate(
-                "n_at_target",
-                {"learner": learner, "d": d},
-                *estimates.percentile_interval(*crossed),
-            )
-            for d, crossed in crossings.items()
-        ]
-        if len(crossings) > 1:
-            values, resamples = zip(*crossings.values(), strict=True)
-            interval = estimates.percentile_interval(
-                float(estimates.slope(list(crossings), values)),
-                estimates.slope(list(crossings), np.stack(resamples, axis=-1)),
-            )
-            results.append(Estimate("exponent", {"learner": learner}, *interval))
-    return results
-
-
-def _tables(config: GapConfig) -> list[Table]:
-    if config.data == "digits":
-        return [Table({"error": ".3f", "margin": ".3f"})]
-    title = f"samples at {config.target:.0%} test error, and their exponent in d"
-    return [Table({"n_at_target": ".0f", "exponent": ".2f"}, title, across="d")]
-
-
-_LEARNERS: dict[str, dict[str, Any]] = {
-    "net": {"color": BLUE, "marker": "o", "label": "l2-regularised net"},
-    "svm": {"color": ORANGE, "marker": "s", "label": "NTK hard-margin SVM"},
-    "span": {"color": GREEN, "marker": "^", "label": "best in the NTK's span"},
-}
-
-
-def _panels(result: Result) -> list[Panel]:
-    config: GapConfig = result.config
-    if config.data == "digits":
-        errors, margins = (
-            [Curve(metric, {"learner": k}, **_LEARNERS[k]) for k in ("net", "svm")]
-            for metric in ("error", "margin")
-        )
-        title = f"digits {config.classes[0]} against {config.classes[1]}"
-        x, name = "training images n", "normalised margin, each in its own norm"
-        return [
-            Panel(title, "n", errors, x, "test error", log="x", bottom=0),
-            Panel("margins on the training set", "n", margins, x, name, log="xy"),
-        ]
-    alphas = dict(zip(config.dims, np.linspace(0.35, 1, len(config.dims)), strict=True))
-    curves = [
-        Curve("error", {"learner": k, "d": d}, "", v["color"], v["marker"], alpha=alpha)
-        for k, v in _LEARNERS.items()
-        for d, alpha in alphas.items()
-    ]
-    sizes = []
-    for k, v in _LEARNERS.items():
-        fits = [e for e in result.select("exponent", {"learner": k}) if np.isfinite(e.value)]
-        text = "".join(f"\n  n ~ d^{interval_text(e, '.2f')}" for e in fits)
-        how = v["label"] + text, v["color"], v["marker"]
-        sizes.append(Curve("n_at_target", {"learner": k}, *how, style="", intervals="bars"))
-    title = f"samples at {config.target:.0%} test error"
-    look: dict[str, Any] = {"ylabel": "test error", "log": "x", "draw": _chance}
-    return [
-        Panel(
-            "against n/d: the net's curves fall together",
-            partial(_over, 1),
-            curves,
-            "n / d",
-            **look,
-        ),
-        Panel("against n/d²: the kernel's curves do", partial(_over, 2), curves, "n / d²", **look),
-        Panel(title, "d", sizes, "d", "n", log="xy", draw=_fits, legend="upper left"),
-    ]
-
-
-def _over(power: int, keys: Any) -> float:
-    return keys["n"] / keys["d"] ** power
-
-
-def _chance(ax: "Axes", result: Result) -> None:
-    ax.axhline(0.5, color="0.6", lw=0.8, ls=":")
-    ax.set_ylim(-0.02, 0.56)
-
-
-def _fits(ax: "Axes", result: Result) -> None:
-    for learner, look in _LEARNERS.items():
-        points = result.select("n_at_target", {"learner": learner})
-        points = [e for e in points if np.isfinite(e.value)]
-        d, n = [e.keys["d"] for e in points], [e.value for e in points]
-        if len(d) > 1:
-            fit = np.polyfit(np.log(d), np.log(n), 1)
-            ax.plot(d, np.exp(np.polyval(fit, np.log(d))), color=look["color"], lw=1)
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high * (high / low) ** 0.35)
 
 
 STUDY = Study(
@@ -291,9 +220,9 @@ STUDY = Study(
     check=_check,
     cells=_cells,
     run_cell=_run_cell,
-    summarize=_summarize,
-    tables=_tables,
-    panels=_panels,
+    summarize=summarize,
+    tables=tables,
+    panels=panels,
     caption="{data}, {seeds} seeds, 95% intervals; light to dark: d from small to large",
 )
 """The study; `STUDY.run(config)` runs it."""

@@ -13,13 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernelgap import metrics, models, objectives, optim, predictors
+from kernelgap import (
+    bounds,
+    datasets,
+    kernels,
+    metrics,
+    models,
+    objectives,
+    optim,
+    predictors,
+)
 from kernelgap._numerics.trees import safe_power, squared_norm
 from kernelgap.datasets import Dataset
 from kernelgap.kernels import Kernel
+from kernelgap.margins import best_network
 from kernelgap.models import Model, Params
 from kernelgap.studies.estimates import NAN, Row
-from kernelgap.studies.seeds import first, over_seeds, padded_size
+from kernelgap.studies.seeds import each, first, over_seeds, padded_size
 
 ALONE_FROM = 4000  # number of training points from which a dense kernel cell must run alone
 _PADDED = 4096  # and up to which copies cost less than a compilation
@@ -61,12 +71,12 @@ def annealed_nets(
         config: Options `l2s`, decreasing, `steps` of Adam for each of them, and `learning_rate`.
 
     Returns:
-        A row per seed: error, train_error, margin (normalised, l2), duality_gap (NaN).
+        A row per seed: error, train_error, margin (normalised, l2), and NaN for what nets lack.
     """
     params, stream, count = _annealed(objectives.logistic_losses, model, keys, stream, n, config)
     measured = over_seeds(_measure, (params, stream, test), static=(model,), shared=(count,))
     return [
-        {"error": float(a), "train_error": float(b), "margin": float(c), "duality_gap": NAN}
+        _row(error=float(a), train_error=float(b), margin=float(c))
         for a, b, c in zip(*jax.device_get(measured), strict=True)
     ]
 
@@ -133,6 +143,12 @@ def _first(n: jax.Array, stream: Dataset) -> jax.Array:
     return jnp.arange(stream.x.shape[0], dtype=n.dtype) < n
 
 
+def _row(**values: float) -> Row:
+    """Return a row of the columns that all learners have, NaN where one has no such value."""
+    columns = ("error", "train_error", "margin", "upper", "duality_gap", "squared_error")
+    return dict.fromkeys(columns, NAN) | values
+
+
 def _measure(
     model: Model, n: jax.Array, params: Params, stream: Dataset, test: Dataset
 ) -> tuple[jax.Array, ...]:
@@ -155,14 +171,14 @@ def kernel_svm(kernel: Kernel, train: Dataset, test: Dataset) -> Row:
     """
     if len(np.unique(np.asarray(train.y))) == 1:
         error = float(np.mean(np.asarray(test.y != train.y[0])))
-        return {"error": error, "train_error": 0.0, "margin": NAN, "duality_gap": NAN}
+        return _row(error=error, train_error=0.0)
     svm = predictors.hard_margin_svm(kernel, *_padded(train))
-    return {
-        "error": _error(svm, test),
-        "train_error": 0.0,  # otherwise hard_margin_svm would have raised an error
-        "margin": float(svm.margin),
-        "duality_gap": float(svm.duality_gap),
-    }
+    return _row(
+        error=_error(svm, test),
+        train_error=0.0,  # otherwise hard_margin_svm would have raised an error
+        margin=float(svm.margin),
+        duality_gap=float(svm.duality_gap),
+    )
 
 
 def _padded(train: Dataset) -> Dataset:
@@ -184,16 +200,62 @@ def _error(predictor: predictors.KernelPredictor, data: Dataset) -> float:
 def kernel_span(kernel: Kernel, train: Dataset, test: Dataset, population: Dataset) -> Row:
     """Return a row about the best predictor in the span of the training inputs' kernel functions.
 
-    `train_error` is the error on (part of) the population sample of the fit.
+    `squared_error` and `train_error` are those on (part of) the population sample of the fit.
     """
     best = predictors.best_in_span(kernel, train.x, population.x, population.y)
     part = slice(test.x.shape[0])  # enough samples to estimate the training error
-    return {
-        "error": _error(best, test),
-        "train_error": _error(best, Dataset(population.x[part], population.y[part])),
-        "margin": NAN,
-        "duality_gap": NAN,
-    }
+    outputs = best.decision_function(population.x[part])
+    return _row(
+        error=_error(best, test),
+        train_error=float(metrics.error_rate(outputs, population.y[part])),
+        squared_error=float(np.mean(np.square(np.asarray(outputs) - population.y[part]))),
+    )
+
+
+def exact_span(kernel: Kernel, train: Dataset, test: Dataset, signal: datasets.Signal) -> Row:
+    """Return a row as `kernel_span` does, from the law of XOR with sign noise, without a sample.
+
+    `squared_error` is proved for every predictor of the span; no training error is defined.
+    """
+    bound = bounds.xor_span_bound(kernel, train.x, signal=signal)
+    centers = _padded(train).x
+    coef = np.zeros(len(centers), test.x.dtype)
+    coef[: len(train.x)] = bound.coef
+    outputs = kernels.matmul(kernel, test.x, coef, x2=centers)
+    return _row(error=float(metrics.error_rate(outputs, test.y)), squared_error=bound.squared_error)
+
+
+def largest_margins(
+    keys: jax.Array, train: Dataset, test: Dataset, start: Params, certified: int, config: Any
+) -> list[Row]:
+    """Return a row per seed about the two-layer net of largest normalised margin found.
+
+    Args:
+        keys: Shape (seeds,), for the random starts of the search.
+        train: Training sets, x of shape (seeds, n, d).
+        test: Test sets.
+        start: Parameters of a net that the search starts from as well.
+        certified: Number of seeds that get a proven `upper` bound on the margin of any width.
+        config: Options `restarts` and `rounds` of the search.
+    """
+    nets = best_network.max_margins(
+        *train,
+        keys=list(keys),
+        restarts=config.restarts,
+        rounds=config.rounds,
+        start=start,
+        certified=certified,
+    )
+    rows = []
+    for k, (net, fitted, fresh) in enumerate(zip(nets, each(train), each(test), strict=True)):
+        hidden, readout = (np.asarray(p, float) for p in net.params)
+        errors = [
+            float(np.mean(~(y * (np.maximum(x @ hidden.T, 0) @ readout) > 0)))
+            for x, y in (fresh, fitted)
+        ]
+        upper = net.upper if k < certified else NAN
+        rows.append(_row(error=errors[0], train_error=errors[1], margin=net.lower, upper=upper))
+    return rows
 
 
 def kernel_regression(kernel: Kernel, train: Dataset, test: Dataset) -> float:

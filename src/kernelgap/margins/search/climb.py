@@ -57,8 +57,8 @@ def random_nets(rng: np.random.Generator, count: int, width: int, d: int) -> Net
 
 def ascend_margin(
     nets: Nets,
-    x: Float[np.ndarray, "n d"],
-    y: Float[np.ndarray, " n"],
+    x: Float[np.ndarray, "#r n d"],
+    y: Float[np.ndarray, "#r n"],
     *,
     temperatures: Float[np.ndarray, "r 2"],
     rates: Float[np.ndarray, "r 2"],
@@ -68,8 +68,8 @@ def ascend_margin(
 
     Args:
         nets: Units that are zero stay so.
-        x: Inputs.
-        y: Labels -1 and +1.
+        x: Inputs of each network, or of all.
+        y: Labels -1 and +1, likewise.
         temperatures: First and last T of each network.
         rates: First and last step size of each network, for parameters with ||Theta||^2 = 2.
         steps: Number of steps.
@@ -77,13 +77,13 @@ def ascend_margin(
     Returns:
         For each network, the parameters of its best iterate by min_i m_i, ||Theta||^2 = 2.
     """
-    dtype, transposed = x.dtype.type, np.ascontiguousarray(x.T)
+    dtype, transposed = x.dtype.type, np.ascontiguousarray(x.transpose(0, 2, 1))
     y = y.astype(dtype)
     theta = np.concatenate([nets.readout[..., None], nets.hidden], axis=2, dtype=x.dtype)
     _normalise(theta)
     best, best_theta = np.full(len(theta), -np.inf), theta.copy()
     gradient, adam = np.empty_like(theta), Adam(theta)
-    scores = np.empty((*theta.shape[:2], len(x)), x.dtype)
+    scores = np.empty((*theta.shape[:2], x.shape[1]), x.dtype)
     active, pulls = np.empty(scores.shape, bool), np.empty_like(scores)
     for k in range(steps):
         t, rate = (

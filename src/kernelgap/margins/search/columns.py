@@ -29,7 +29,7 @@ class L1SVM(NamedTuple):
     weights: np.ndarray
 
 
-def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
+def l1_svm(features: np.ndarray, y: np.ndarray, signs: np.ndarray | None = None) -> L1SVM:
     """Maximise min_i y_i (features alpha)_i over ||alpha||_1 <= 1; return dual weights as well.
 
     Only rows that matter are given to the solver where there are many: rows that its solution
@@ -38,6 +38,8 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
     Args:
         features: Shape (n, k), float64.
         y: Labels -1 and +1, shape (n,), float64.
+        signs: The only sign that each alpha may have, shape (k,), in half of the time; None for
+            any.
 
     Returns:
         `L1SVM(margin, coef, weights)`; the margin is never negative, and 0 where these features
@@ -47,38 +49,46 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
         RuntimeError: If the solver (SciPy's HiGHS) fails.
     """
     signed = y[:, None] * features
-    n, k = signed.shape
+    if signs is None:
+        signs = np.repeat([1.0, -1.0], signed.shape[1])
+        signed = np.hstack([signed, signed])
+    signed = signed * signs
+    n = len(signed)
     rows = np.arange(n)
     if n > _ROWS:
         rows = np.argsort(signed.sum(axis=1))[:_ROWS]
     while True:
         solution = _solve(signed[rows])
-        coef = solution.x[:k] - solution.x[k : 2 * k]
-        coef /= max(np.sum(np.abs(coef)), 1.0)
+        coef = np.maximum(-solution.ineqlin.marginals, 0)
+        coef /= max(np.sum(coef), 1.0)
         margins = signed @ coef
-        missed = np.setdiff1d(np.flatnonzero(margins < solution.x[-1] - 1e-7), rows)
+        missed = np.setdiff1d(np.flatnonzero(margins < solution.fun - 1e-7), rows)
         if not len(missed):
             break
         rows = np.r_[rows, missed[np.argsort(margins[missed])[:_ROWS]]]
     weights = np.zeros(n)
-    weights[rows] = np.maximum(-solution.ineqlin.marginals[:-1], 0)
+    weights[rows] = np.maximum(solution.x[:-1], 0)
     total = weights.sum()
     weights = weights / total if total > 0 else np.full(n, 1 / n)
+    coef = (signs * coef).reshape(-1, features.shape[1]).sum(axis=0)
     return L1SVM(max(float(margins.min()), 0.0), coef, weights)
 
 
 def _solve(signed: np.ndarray) -> Any:
-    """Maximise t with signed (a - b) >= t, sum(a + b) <= 1; return SciPy's solution (a, b, t).
+    """Minimise s with signed' p <= s over the simplex; return SciPy's solution (p, s).
 
-    Some methods of HiGHS give up on degenerate problems: the first that does not is used.
+    It is the dual, which the simplex method solves up to twice as fast as the primal. Some methods
+    of HiGHS give up on degenerate problems: the first that does not is used.
     """
     n, k = signed.shape
-    for method, presolve in (("highs", True), ("highs-ds", False), ("highs-ipm", True)):
+    for method, presolve in (("highs-ds", False), ("highs", True), ("highs-ipm", True)):
         solution = linprog(
-            np.r_[np.zeros(2 * k), -1.0],
-            A_ub=np.block([[-signed, signed, np.ones((n, 1))], [np.ones((1, 2 * k)), 0.0]]),
-            b_ub=np.r_[np.zeros(n), 1.0],
-            bounds=[(0, None)] * (2 * k) + [(None, None)],
+            np.r_[np.zeros(n), 1.0],
+            A_ub=np.hstack([signed.T, np.full((k, 1), -1.0)]),
+            b_ub=np.zeros(k),
+            A_eq=np.r_[np.ones(n), 0.0][None],
+            b_eq=[1.0],
+            bounds=[(0, None)] * n + [(None, None)],
             method=method,
             options={"presolve": presolve},
         )
@@ -114,10 +124,17 @@ def over_units(x: np.ndarray, y: np.ndarray, w: np.ndarray, hidden: np.ndarray) 
     return UnitNetwork(units, coef, margin, np.full(len(x), np.nan))
 
 
-def best_over(x: np.ndarray, y: np.ndarray, units: np.ndarray) -> UnitNetwork:
-    """Solve the l1-SVM over the directions of the given units; drop those without weight."""
+def best_over(
+    x: np.ndarray, y: np.ndarray, units: np.ndarray, weights: np.ndarray | None = None
+) -> UnitNetwork:
+    """Solve the l1-SVM over the directions of the given units; drop those without weight.
+
+    With dual `weights`, units enter with the sign with which they violate these.
+    """
     units = distinct(units)
-    solved = l1_svm(np.maximum(x @ units.T, 0), y)
+    features = np.maximum(x @ units.T, 0)
+    signs = None if weights is None else np.where((weights * y) @ features < 0, -1.0, 1.0)
+    solved = l1_svm(features, y, signs)
     keep = np.abs(solved.coef) > 1e-10
     return UnitNetwork(units[keep], solved.coef[keep], solved.margin, solved.weights)
 
@@ -166,7 +183,7 @@ def column_generation(
             fresh.append(distinct(violating[: 8 * ADDED], APART)[:ADDED])
         if not len(fresh[0]) + len(fresh[1]):
             break
-        better = best_over(x, y, np.vstack([current.units, *fresh]))
+        better = best_over(x, y, np.vstack([current.units, *fresh]), current.weights)
         gain = better.margin - current.margin
         if gain >= 0:  # or the solver's tolerance made it less
             current = better
