@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernelgap import margins, models
+from kernelgap import margins, metrics, models
 from kernelgap.datasets import Dataset
 from kernelgap.margins.search import columns
 from kernelgap.models import Model
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from kernelgap.studies.margin_path import MarginPathConfig
 
 PARTS = ("xor", "line", "digits")
+_TOL = 1e-2  # relative gap of the global nets that is small enough
 _GRID = 41  # points at which functions on the line are recorded
 _OF_FUNCTIONS = ("t", "output", "svm_output", "svm_margin", "svm_distance")
 _COLUMNS = (
     "margin", "smoothed_margin", "norm", "log_loss", "log_data_loss", "stationarity",
     "kkt_stationarity", "kkt_slackness", "train_error", "lower", "upper", "loss_gap",
-    *_OF_FUNCTIONS,
+    "global_gap", "global_margin", *_OF_FUNCTIONS,
 )  # fmt: skip
 
 
@@ -34,23 +35,18 @@ def path_rows(config: "MarginPathConfig", part: str, depth: int) -> list[Row]:
         path = jax.tree.map(lambda leaf, s=seed: leaf[s], paths)
         nets = [jax.tree.map(lambda leaf, k=k: leaf[k], path.records)
                 for k in range(len(config.l2s))]  # fmt: skip
-        certified = {"lower": NAN, "upper": NAN}
-        loss_gaps = [NAN] * len(config.l2s)
+        certified, optima = {"lower": NAN, "upper": NAN}, {}
         if depth == 2 and part != "digits":
             best = margins.max_margin(x, y, key=search_keys[seed])
             # The best observed margin is a lower bound as well.
             lower = max(best.lower, float(np.max(path.margins["l2"])))
             certified = {"lower": lower, "upper": best.upper}
-            # Below this, terms of the loss are too small for a certificate in double precision.
-            loss_gaps = [
-                _loss_gap(model, net, x, y, l2) if l2 >= 1e-8 else NAN
-                for net, l2 in zip(nets, config.l2s, strict=True)
-            ]
+            optima = _optima(config.l2s, x, y, search_keys[seed])
         rows += [
             {"part": part, "depth": depth, "seed": seed, "l2": l2}
             | _row(model, path, k, nets[k], x, y)
             | certified
-            | {"loss_gap": loss_gaps[k]}
+            | _against(optima.get(l2), model, nets[k], x, y, l2)
             | dict.fromkeys(_OF_FUNCTIONS, NAN)
             for k, l2 in enumerate(config.l2s)
         ]
@@ -128,10 +124,31 @@ def _row(
     }
 
 
-def _loss_gap(model: Model, params: Any, x: jax.Array, y: jax.Array, l2: float) -> float:
-    # (L - lower bound of L*) / L
-    bounded = margins.duality_gap(model, params, x, y, l2=l2, steps=0)
-    return bounded.gap / bounded.loss
+def _optima(
+    l2s: tuple[float, ...], x: jax.Array, y: jax.Array, key: jax.Array
+) -> dict[float, margins.GlobalNet]:
+    """Return the certified global nets of the strengths that double precision resolves."""
+    # Below, terms of the loss are too small for a certificate.
+    strengths = [l2 for l2 in l2s if l2 >= 1e-8]
+    if not strengths:
+        return {}
+    nets = margins.global_path(x, y, l2s=strengths, key=key, tol=_TOL)
+    return dict(zip(strengths, nets, strict=True))
+
+
+def _against(
+    best: margins.GlobalNet | None, model: Model, params: Any, x: jax.Array, y: jax.Array, l2: float
+) -> dict[str, float]:
+    """Return how far a net's loss, and the global net's own, can be above the least, relatively."""
+    if best is None:
+        return dict.fromkeys(("loss_gap", "global_gap", "global_margin"), NAN)
+    loss = margins.duality_gap(model, params, x, y, l2=l2, steps=0).loss  # not below the exact one
+    net = models.homogeneous_mlp((len(best.params[1]),))
+    return {
+        "loss_gap": (loss - best.lower) / loss,
+        "global_gap": best.gap / best.loss,
+        "global_margin": float(metrics.normalized_margin(net, best.params, x, y)),
+    }
 
 
 def _data(config: "MarginPathConfig", part: str, keys: jax.Array) -> Dataset:
