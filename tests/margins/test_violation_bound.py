@@ -108,6 +108,27 @@ def test_multipliers_that_break_their_constraints_are_paid_for(seed, shape):
         assert searched(rng, x, p * np.sign(q)) <= value
 
 
+def test_triangles_of_negative_weight_prove_nothing():
+    """For equal points all signs agree: (sigma_1 + sigma_2 + sigma_3)^2 = 9, the bound is tight."""
+    x, q = np.tile([[1.0, 0, 0, 0]], (3, 1)), np.full(3, 1 / 3)
+    problem = relaxation.relax(x, np.ones(3))
+    p, found = relaxation.multipliers(problem, minimiser.first_variables(problem, q))
+    one = triangles.Triangles(np.array([[1, 2, 3]]), np.ones((1, 3)))
+    for weight in (-0.3, -0.03, 0.0):
+        changed = [
+            m._replace(
+                scales=np.array([1, 1 / 3, 1 / 3, 1 / 3]),
+                triangles=one,
+                weights=np.array([weight / 3]),
+            )
+            if len(m.scales) == 4
+            else m
+            for m in found
+        ]
+        value = relaxation.certified_bound(problem, p, changed)
+        assert 1 <= value < 1 + 1e-9  # no unit on the ball sees more than the norms, either
+
+
 @given(seeds, st.sampled_from([(7, 3), (12, 5)]), st.sampled_from([0.03, 0.5]))
 @example(10018, (7, 3), 0.03)  # a large third derivative
 def test_gradient(seed, shape, smoothing):
