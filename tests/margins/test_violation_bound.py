@@ -108,13 +108,16 @@ def test_multipliers_that_break_their_constraints_are_paid_for(seed, shape):
         assert searched(rng, x, p * np.sign(q)) <= value
 
 
-def test_triangles_of_negative_weight_prove_nothing():
-    """For equal points all signs agree: (sigma_1 + sigma_2 + sigma_3)^2 = 9, the bound is tight."""
+def test_triangles_of_any_weight_prove_no_more_than_holds():
+    """For equal points all signs agree: (sigma_1 + sigma_2 + sigma_3)^2 = 9, the bound is tight.
+
+    A negative weight is invalid, and just above 1/3 K is no longer positive semidefinite.
+    """
     x, q = np.tile([[1.0, 0, 0, 0]], (3, 1)), np.full(3, 1 / 3)
     problem = relaxation.relax(x, np.ones(3))
     p, found = relaxation.multipliers(problem, minimiser.first_variables(problem, q))
     one = triangles.Triangles(np.array([[1, 2, 3]]), np.ones((1, 3)))
-    for weight in (-0.3, -0.03, 0.0):
+    for weight in (-0.3, -0.03, 0.0, 0.33, 0.3334, 1.0):
         changed = [
             m._replace(
                 scales=np.array([1, 1 / 3, 1 / 3, 1 / 3]),
@@ -127,6 +130,24 @@ def test_triangles_of_negative_weight_prove_nothing():
         ]
         value = relaxation.certified_bound(problem, p, changed)
         assert 1 <= value < 1 + 1e-9  # no unit on the ball sees more than the norms, either
+
+
+def test_an_indefinite_form_of_signs_is_paid_for():
+    """b'z = 0 hides it from V - KZ; what is left of sum t - sum mu is far below the truth, 4/3."""
+    x = np.array([[1.0, 0, 0, 0], [1, 0, 0, 0], [2, 0, 0, 0]])
+    problem = relaxation.relax(x, np.ones(3))
+    p, found = relaxation.multipliers(
+        problem, minimiser.first_variables(problem, np.full(3, 1 / 3))
+    )
+    one = triangles.Triangles(np.array([[1, 2, 3]]), np.array([[1.0, 1, -1]]))
+    scales = np.array([1, 1 / 3, 1 / 3, 1 / 3])
+    changed = [
+        m._replace(scales=scales, triangles=one, weights=np.array([5.0]))
+        if len(m.scales) == 4
+        else m
+        for m in found
+    ]
+    assert relaxation.certified_bound(problem, p, changed) >= 4 / 3 * (1 - 1e-12)
 
 
 @given(seeds, st.sampled_from([(7, 3), (12, 5)]), st.sampled_from([0.03, 0.5]))

@@ -18,13 +18,13 @@ from kernelgap._numerics.verified import UNIT, above, gamma
 from kernelgap.margins.certify import minimiser, relaxation
 from kernelgap.margins.certify.multipliers import SideMultipliers, extended, for_all_points
 from kernelgap.margins.certify.results import Status
-from kernelgap.margins.certify.weak_duality import bound_violation
+from kernelgap.margins.certify.weak_duality import FEW, bound_violation
 from kernelgap.margins.losses import ConvexLoss
 
 _FAINT = 3e-1  # least weight to start from, over the mean
 _SHARP = 200  # of the smooth minimum
 _TINY = 1e-100  # rows below it, when the largest entry is near 1, count as zero
-_EXACT = 3  # dimensions in which the violation of given weights is enumerated
+_EXACT = 3  # dimensions in which the violation of any given weights is enumerated
 
 
 class LossBound(NamedTuple):
@@ -62,10 +62,12 @@ def bound_loss(
     kept = np.abs(x).max(axis=1) > _TINY
     if not kept.all():
         return _with_faint_rows(kept, x, y, loss, c, q, steps=steps, tol=tol, goal=goal)
-    first = bound_on_ray(x, y, loss, c, q, tol=tol) if steps == 0 or x.shape[1] <= _EXACT else None
+    n, d = x.shape
+    exact = d <= _EXACT or n <= FEW.get(d, 0)
+    first = bound_on_ray(x, y, loss, c, q, tol=tol) if steps == 0 or exact else None
     if first is not None and (steps == 0 or first.value >= goal):
         return first
-    joint = limit_blas_threads(x.shape[1], lambda: _jointly(x, y, loss, c, q, steps, tol, goal))
+    joint = limit_blas_threads(d, lambda: _jointly(x, y, loss, c, q, steps, tol, goal))
     return joint if first is None else max(first, joint, key=lambda bound: bound.value)
 
 

@@ -34,7 +34,7 @@ from kernelgap.typing import ArrayLike
 _TINY = 1e-100
 _EXACT_CELLS = 4_000_000  # cells that are enumerated in a few seconds
 _CONES = 400_000  # cones that are evaluated in less than a minute
-_FEW = {4: 100, 5: 30}  # the largest numbers of points in d dimensions for which cones are tried
+FEW = {4: 100, 5: 30}  # the largest numbers of points in d dimensions for which cones are tried
 
 
 def violation_bound(
@@ -189,7 +189,7 @@ def bound_with_units(
     else:
         goal *= 2 / problem.scale
         p, violation = np.full(n, 1 / n), None
-        if n <= _FEW.get(d, 0):
+        if n <= FEW.get(d, 0):
             search = partial(cutting_planes.least_violated_weights, units=units, goal=goal)
             least = limit_blas_threads(d, lambda: search(x, y, limit=_CONES))
             p, violation, solution = least.weights, _in_cones(least.bound), least.units
@@ -231,7 +231,7 @@ def bound_violation(
         bound = ViolationBound(value, attained, direction, True, "converged")
     else:
         bound = None
-        if method == "exact" or (method == "auto" and len(x) <= _FEW.get(d, 0)):
+        if method == "exact" or (method == "auto" and len(x) <= FEW.get(d, 0)):
             bound = limit_blas_threads(
                 d, lambda: _in_cones(cones.most_violating(x, q, tol=tol, limit=_CONES))
             )
