@@ -129,6 +129,15 @@ def test_xor_is_proved_to_a_thousandth_and_the_path_ends_at_the_largest_margin()
     assert best.lower * 0.95 <= margins[-1] <= best.upper
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_dual_point_is_feasible_and_nearly_tight(loss):
+    """No unit sees more of q than it costs, 2 lambda n; on these data the best unit sees nearly it."""
+    x, y = kg.datasets.xor_noise(jax.random.key(0), 40, 6)
+    net = kg.margins.global_net(x, y, l2=0.01, loss=loss, key=jax.random.key(1))
+    unit = kg.margins.most_violating_unit(x, net.weights, key=jax.random.key(2))
+    assert 0.99 * 0.8 <= unit.value <= 0.8 * (1 + 1e-6)
+
+
 def test_mean_sum_and_scale_are_one_problem():
     _, x, y = draw(3, 12, 3)
     mean = global_net(x, y, l2=0.02, key=jax.random.key(0), max_iterations=300)
