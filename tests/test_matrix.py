@@ -29,7 +29,7 @@ from test_errors import ROOMS
 WITHOUT = {
     "bounds.deep_margin_bound", "bounds.kernel_margin_bound", "bounds.leave_one_out", "lazy.logistic_loss_constants",
     "bounds.discrepancy_bound", "bounds.squared_loss_bound", "bounds.uniform_gram_bound",
-    "bounds.lazy_bound", "lazy.squared_loss_constants", "bounds.two_layer_margin_bound",
+    "bounds.lazy_bound", "lazy.squared_loss_constants", "bounds.two_layer_margin_bound", "bounds.xor_span_bound",
     "datasets.digits", "datasets.iid_inputs", "datasets.mnist", "datasets.moment",
     "datasets.planted_teacher", "datasets.planted_xor", "datasets.sphere", "datasets.teacher",
     "datasets.teacher_acceptance", "datasets.xor_noise", "kernels.zonal_spectrum",

@@ -14,6 +14,7 @@ import kernelgap as kg
 from kernelgap import cli
 
 TINY = ["--dims", "4", "--net-ratios", "2", "--svm-ratios", "2", "--span-ratios", "2",
+        "--margin-ratios", "2", "--rounds", "0",
         "--seeds", "2", "--n-test", "100", "--width", "8", "--steps", "20"]  # fmt: skip
 
 
@@ -22,7 +23,7 @@ def test_run(capsys, tmp_path):
     captured = capsys.readouterr()
     assert "samples at 10% test error" in captured.out
     assert "gap.png" in captured.out
-    assert "3/3" in captured.err  # the progress bar
+    assert "4/4" in captured.err  # the progress bar
     assert {p.name for p in tmp_path.iterdir()} == {
         "gap.csv", "gap.json", "gap.png", "gap.journal.jsonl"}  # fmt: skip
     with pytest.raises(SystemExit) as stop:

@@ -154,7 +154,9 @@ def test_the_residual_is_that_of_the_coefficients(seed, n):
     found = ridge(ntk, x, y, tol=1.0)
     honest = _residual_in_float64(found, y, 0)
     terms = np.abs(np.float64(ntk(x))) @ np.abs(np.float64(found.coef))
-    rounding = eps() * (4 + np.linalg.norm(terms) / np.linalg.norm(y) / 32)
+    rounding = eps() * (
+        4 + np.linalg.norm(terms) / np.linalg.norm(y) / 4
+    )  # two programs, two last bits
     assert abs(float(found.kkt_residual) - honest) <= 0.4 * honest + rounding
 
 

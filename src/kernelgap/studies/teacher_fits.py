@@ -57,7 +57,7 @@ def rows(config: "TeacherConfig", task: str, learner: str, n: int, block: range)
     static = (learners.two_layer_net(config.units), config.d, config.units, config.weights)
     planted = over_seeds(_planted_margin, (teacher_keys, train), static=static).tolist()
     return [
-        dict.fromkeys(_COLUMNS, NAN) | row | {"teacher_margin": margin}
+        {name: row.get(name, NAN) for name in _COLUMNS} | {"teacher_margin": margin}
         for row, margin in zip(fits, planted, strict=True)
     ]
 
