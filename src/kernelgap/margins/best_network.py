@@ -163,8 +163,8 @@ def max_margin(
 
 
 def max_margins(
-    x: Sequence[ArrayLike],
-    y: Sequence[ArrayLike],
+    x: ArrayLike,
+    y: ArrayLike,
     *,
     keys: Sequence[Key],
     restarts: int,
@@ -172,11 +172,11 @@ def max_margins(
     start: Params,
     certified: int = 0,
 ) -> list[MarginCertificate]:
-    """Return `max_margin` of data sets of one shape, in far less time together.
+    """Return `max_margin` of data sets x (sets, n, d), y (sets, n), in far less time together.
 
     Only the first `certified` of them get an upper bound.
     """
-    problems = [prepare_problem(*data) for data in zip(x, y, strict=True)]
+    problems = [prepare_problem(*data) for data in zip(np.asarray(x), np.asarray(y), strict=True)]
     results = [inseparable(p, float(np.inf)) if p.conflict else None for p in problems]
     left = [k for k, result in enumerate(results) if result is None]
     if left:
