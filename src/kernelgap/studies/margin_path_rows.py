@@ -8,6 +8,7 @@ import numpy as np
 
 from kernelgap import margins, metrics, models
 from kernelgap.datasets import Dataset
+from kernelgap.margins import objective
 from kernelgap.margins.search import columns
 from kernelgap.models import Model
 from kernelgap.studies import seeds
@@ -142,7 +143,9 @@ def _against(
     """Return how far a net's loss, and the global net's own, can be above the least, relatively."""
     if best is None:
         return dict.fromkeys(("loss_gap", "global_gap", "global_margin"), NAN)
-    loss = margins.duality_gap(model, params, x, y, l2=l2, steps=0).loss  # not below the exact one
+    data = objective.prepare(x, y, "logistic", "mean")
+    factors = objective.forward_factors(model, params, data.problem.device_x)
+    loss, _ = objective.loss_above(data, *params, l2, factors)
     net = models.homogeneous_mlp((len(best.params[1]),))
     return {
         "loss_gap": (loss - best.lower) / loss,
