@@ -41,10 +41,11 @@ class GapConfig(Config):
 
     Example:
         >>> from kernelgap.studies import gap
-        >>> tiny = gap.GapConfig(dims=(4, 6), net_ratios=(2, 8), svm_ratios=(0.5, 4),
-        ...                      span_ratios=(0.5, 4), seeds=2, n_test=500, width=16, steps=100)
-        >>> len(gap.STUDY.run(tiny).rows)
-        24
+        >>> tiny = gap.GapConfig(
+        ...     dims=(4, 6), net_ratios=(2, 8), margin_ratios=(2, 8), svm_ratios=(0.5, 4),
+        ...     span_ratios=(0.5, 4), seeds=2, n_test=500, width=16, steps=100, rounds=0)
+        >>> len(gap.STUDY.run(tiny).rows)  # 4 learners, 2 dimensions, 2 sizes, 2 seeds
+        32
     """
 
     data: Literal["xor", "digits"] = option("xor", "xor (paper A) or digits (scikit-learn)")

@@ -145,7 +145,8 @@ def _against(
         return dict.fromkeys(("loss_gap", "global_gap", "global_margin"), NAN)
     data = objective.prepare(x, y, "logistic", "mean")
     factors = objective.forward_factors(model, params, data.problem.device_x)
-    loss, _ = objective.loss_above(data, *params, l2, factors)
+    hidden, readout = params
+    loss, _ = objective.loss_above(data, hidden, readout, l2, factors)
     net = models.homogeneous_mlp((len(best.params[1]),))
     return {
         "loss_gap": (loss - best.lower) / loss,
