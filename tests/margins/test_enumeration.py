@@ -114,9 +114,8 @@ def test_beats_local_search_in_space():
 
 @given(seeds, st.sampled_from([(8, 2), (8, 3)]), st.sampled_from([1e-3, 1e-6, 1e-9, 1e-13, 1e-16]))
 @example(5157, (8, 3), 1e-13)  # bvls ends at 1.2 times the maximum
-@example(
-    1273110, (8, 2), 1e-9
-)  # and here 1e-10 above it, outside of the cell; in 60 digits ours holds
+# bvls ends 1e-10 above the maximum, outside of the cell; in 60 digits ours holds.
+@example(1273110, (8, 2), 1e-9)
 def test_nearly_parallel_points_lose_nothing(seed, shape, size):
     """Points next to each other, opposite each other, and circles next to a common point."""
     rng, x, q = draw(seed, shape)

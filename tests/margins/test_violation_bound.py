@@ -108,6 +108,13 @@ def test_multipliers_that_break_their_constraints_are_paid_for(seed, shape):
         assert searched(rng, x, p * np.sign(q)) <= value
 
 
+def of_three_points(multipliers, triangle, weight):
+    """The multipliers with one triangle between three positive points."""
+    scales = np.array([1, 1 / 3, 1 / 3, 1 / 3])
+    change = {"scales": scales, "triangles": triangle, "weights": np.array([weight])}
+    return [m._replace(**change) if len(m.scales) == 4 else m for m in multipliers]
+
+
 def test_triangles_of_any_weight_prove_no_more_than_holds():
     """For equal points all signs agree: (sigma_1 + sigma_2 + sigma_3)^2 = 9, the bound is tight.
 
@@ -118,16 +125,7 @@ def test_triangles_of_any_weight_prove_no_more_than_holds():
     p, found = relaxation.multipliers(problem, minimiser.first_variables(problem, q))
     one = triangles.Triangles(np.array([[1, 2, 3]]), np.ones((1, 3)))
     for weight in (-0.3, -0.03, 0.0, 0.33, 0.3334, 1.0):
-        changed = [
-            m._replace(
-                scales=np.array([1, 1 / 3, 1 / 3, 1 / 3]),
-                triangles=one,
-                weights=np.array([weight / 3]),
-            )
-            if len(m.scales) == 4
-            else m
-            for m in found
-        ]
+        changed = of_three_points(found, one, weight / 3)
         value = relaxation.certified_bound(problem, p, changed)
         assert 1 <= value < 1 + 1e-9  # no unit on the ball sees more than the norms, either
 
@@ -140,13 +138,7 @@ def test_an_indefinite_form_of_signs_is_paid_for():
         problem, minimiser.first_variables(problem, np.full(3, 1 / 3))
     )
     one = triangles.Triangles(np.array([[1, 2, 3]]), np.array([[1.0, 1, -1]]))
-    scales = np.array([1, 1 / 3, 1 / 3, 1 / 3])
-    changed = [
-        m._replace(scales=scales, triangles=one, weights=np.array([5.0]))
-        if len(m.scales) == 4
-        else m
-        for m in found
-    ]
+    changed = of_three_points(found, one, 5.0)
     assert relaxation.certified_bound(problem, p, changed) >= 4 / 3 * (1 - 1e-12)
 
 

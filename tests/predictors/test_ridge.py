@@ -154,9 +154,8 @@ def test_the_residual_is_that_of_the_coefficients(seed, n):
     found = ridge(ntk, x, y, tol=1.0)
     honest = _residual_in_float64(found, y, 0)
     terms = np.abs(np.float64(ntk(x))) @ np.abs(np.float64(found.coef))
-    rounding = eps() * (
-        4 + np.linalg.norm(terms) / np.linalg.norm(y) / 4
-    )  # two programs, two last bits
+    # Kernel values of two programs differ in their last bits.
+    rounding = eps() * (4 + np.linalg.norm(terms) / np.linalg.norm(y) / 4)
     assert abs(float(found.kkt_residual) - honest) <= 0.4 * honest + rounding
 
 

@@ -47,14 +47,13 @@ class _Search:
         self.rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
         self.y, self.dtype = problem.y, problem.dtype
         self.x, self.basis = _in_span(problem.x)
-        self.given, self.others = [], self.x[:_PADDED]
+        self.pool, self.others = [], self.x[:_PADDED]
         if start is not None:
             hidden, readout = start
             hidden = hidden if self.basis is None else hidden @ self.basis.T
-            self.given = [over_units(self.x, self.y, readout, hidden)]
-            self.others = np.vstack([self.others, self.given[0].units])
+            self.pool = [over_units(self.x, self.y, readout, hidden)]
+            self.others = np.vstack([self.others, self.pool[0].units])
         self.dual = DualPoint(np.full(len(self.x), 1 / len(self.x)), np.inf)
-        self.pool: list[UnitNetwork] = []
         self.best: UnitNetwork | None = None
         self.ended = False
 
@@ -90,11 +89,10 @@ class _Search:
     def take(self, climbed: Nets) -> None:
         """Combine the networks that climbed, and add columns."""
         x, y = self.x, self.y
-        self.pool = [
-            over_units(x, y, w, u.astype(float)) for w, u in zip(*climbed, strict=True)
-        ] + self.given
-        self.given = []
         before, others = self.best, self.others if self.best is None else self.best.units
+        start = self.pool if before is None else []
+        climbers = [over_units(x, y, w, u.astype(float)) for w, u in zip(*climbed, strict=True)]
+        self.pool = climbers + start
         best = best_over(x, y, np.vstack([others, *(net.units for net in _best(self.pool))]))
         if before is not None:
             best = max(before, best, key=lambda net: net.margin)
