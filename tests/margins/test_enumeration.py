@@ -34,33 +34,40 @@ def draw(seed, shape, *, integer=False):
 
 
 def by_linear_programme(x, q):
-    """h by brute force over all 2^n activation patterns, each a convex problem (projection)."""
-    best = 0.0
+    """h by brute force over all 2^n activation patterns, each a convex problem (projection).
+
+    Also the largest violation at a projection, which is not above h whatever the solver did.
+    """
+    best, attained = 0.0, 0.0
     n = len(x)
     for pattern in range(2**n):
         active = np.array([(pattern >> i) & 1 for i in range(n)], bool)
         cone = np.where(active, 1.0, -1.0)[:, None] * x  # the cell is {u: cone @ u >= 0}
         for sign in (1, -1):
-            best = max(best, distance_to_polar(cone, sign * (q[active] @ x[active])))
-    return best
+            projection = onto_cone(cone, sign * (q[active] @ x[active]))
+            length = np.linalg.norm(projection)
+            best = max(best, length)
+            unit = projection / max(length, 1e-300)
+            attained = max(attained, violation(x, q, unit[None])[0])
+    return best, attained
 
 
-def distance_to_polar(cone, w):
-    """max w.u over {cone u >= 0, ||u|| <= 1}, the norm of the projection of w on the cone."""
+def onto_cone(cone, w):
+    """The projection of w on {cone u >= 0}, whose norm is max w.u over its unit vectors."""
     # The dual: min ||w + cone' a|| over a >= 0.
     # Not by nnls, which fails in SciPy 1.12 to 1.15 where points are nearly parallel. There bvls may
     # end early, too, at a point that is not in the cell.
     solved = lsq_linear(cone.T, -w, bounds=(0, np.inf), method="bvls", tol=1e-14)
     projection, room = w + cone.T @ solved.x, 1e-6 * np.linalg.norm(w) * np.abs(cone).max()
     if (cone @ projection).min() >= -room:
-        return np.linalg.norm(projection)
-    best = 0.0
+        return projection
+    best = np.zeros_like(w)
     for faces in (f for k in range(len(w)) for f in combinations(range(len(cone)), k)):
         _, singular, basis = np.linalg.svd(cone[list(faces)])
         across = basis[: len(singular)][singular > 1e-9]
         onto = w - across.T @ (across @ w)
         if (cone @ onto).min() >= -room:
-            best = max(best, np.linalg.norm(onto))
+            best = max(best, onto, key=np.linalg.norm)
     return best
 
 
@@ -69,9 +76,10 @@ def test_equals_the_maximum_over_all_patterns(seed, shape, integer):
     _, x, q = draw(seed, shape, integer=integer)
     bound = kg.margins.violation_bound(x, q)
     assert bound.exact
-    expected = by_linear_programme(x, q)
+    expected, reached = by_linear_programme(x, q)
     size = np.abs(q) @ np.linalg.norm(x, axis=1)
     assert expected <= bound.value + 1e-12 * size  # the oracle itself is not rigorous
+    assert reached <= bound.value + 1e-14 * size
     np.testing.assert_allclose(bound.value, expected, rtol=EXACT, atol=1e-11 * size)
     np.testing.assert_allclose(bound.attained, bound.value, rtol=EXACT, atol=1e-11 * size)
 
@@ -124,10 +132,11 @@ def test_nearly_parallel_points_lose_nothing(seed, shape, size):
     if shape[1] == 3:
         x[6] = x[0] + x[1] + size * rng.normal(size=3)
     bound = kg.margins.violation_bound(x, q)
-    expected = by_linear_programme(x, q)
+    expected, reached = by_linear_programme(x, q)
     total = np.abs(q) @ np.linalg.norm(x, axis=1)
     np.testing.assert_allclose(bound.value, expected, rtol=EXACT, atol=1e-11 * total)
     assert expected <= bound.value + 1e-9 * total
+    assert reached <= bound.value + 1e-12 * total
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
